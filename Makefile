@@ -1,0 +1,95 @@
+# embedd: two commands to start with.
+#
+#   make demo    on a bare Debian machine: set everything up, embed some thousand rows, ask questions
+#   make test    every ring of tests
+#
+# The rest is in the PGXS habit: make install PG_CONFIG=.., make model PG_CONFIG=..; make help lists it.
+
+EMBEDD_CACHE ?= $(HOME)/.cache/embedd
+EMBEDD_DEMO_DIR ?= /var/tmp/embedd-demo
+CARGO_TARGET_DIR ?= $(EMBEDD_CACHE)/target
+TOOLS = $(EMBEDD_CACHE)/tools
+
+# The newest server on the machine. Worked out when it is used, since `make setup` may have just installed it.
+PG_CONFIG ?= $(shell ls -d /usr/lib/postgresql/*/bin/postgres 2>/dev/null | sort -V | tail -n 1 | sed 's/postgres$$/pg_config/')
+PG_MAJOR = $(shell $(PG_CONFIG) --version | sed 's/^PostgreSQL \([0-9]*\).*/\1/')
+
+# One profile and one way to name the PostgreSQL for every command below, so that dependencies compile once.
+# cargo pgrx names the features in just this way.
+FEATURES = --no-default-features --features pg$(PG_MAJOR)
+CARGO_TEST = cargo test --locked --release $(FEATURES)
+
+# What only root may do goes through sudo for everybody else: pgrx's --sudo does so for the install.
+INSTALL_FLAGS = $(if $(shell test -w "`$(PG_CONFIG) --sharedir`" && echo yes),,--sudo)
+
+# Tests that drive real clusters: every tests/*.rs but the golden ring, which has a target of its own.
+OUTSIDE = $(filter-out golden,$(basename $(notdir $(wildcard tests/*.rs))))
+
+# Spelled apart from the recipes, so that make -n prints them and runs nothing.
+AGAIN = $(MAKE) --no-print-directory
+
+export PG_CONFIG EMBEDD_CACHE EMBEDD_DEMO_DIR CARGO_TARGET_DIR TEST
+export PGRX_PG_CONFIG_PATH = $(PG_CONFIG)
+export PATH := $(TOOLS)/bin:$(PATH)
+
+.PHONY: help setup install model demo clean-demo test test-pure test-backend test-golden test-outside bench lint
+.NOTPARALLEL:
+.DEFAULT_GOAL := help
+
+help:
+	@echo 'make demo          set up a bare machine, embed the package catalogue, ask questions'
+	@echo 'make clean-demo    stop the demo server and remove it'
+	@echo 'make test          every ring of tests; TEST=name in one of these runs some:'
+	@echo '  test-pure        logic without PostgreSQL'
+	@echo '  test-backend     inside a PostgreSQL backend'
+	@echo '  test-golden      the SQL surface, word for word (EMBEDD_GOLDEN_ACCEPT=1 takes the answers over)'
+	@echo '  test-outside     real clusters, driven from outside'
+	@echo 'make bench         the measured promises; TEST=name for one'
+	@echo 'make lint          formatting and clippy, warnings are errors'
+	@echo 'make setup         packages, pgvector and cargo-pgrx, where they are missing'
+	@echo 'make install       build the extension and install it into PG_CONFIG'"'"'s PostgreSQL'
+	@echo 'make model         fetch the local model into that PostgreSQL'"'"'s share directory'
+	@echo 'PG_CONFIG is $(PG_CONFIG), EMBEDD_CACHE is $(EMBEDD_CACHE)'
+
+setup:
+	@.ci/setup
+
+model:
+	@.ci/model
+
+install:
+	cargo pgrx install --release --pg-config "$(PG_CONFIG)" $(FEATURES) $(INSTALL_FLAGS)
+
+demo: setup install model
+	@tests/demo.sh
+
+clean-demo:
+	@tests/demo.sh clean
+
+test: test-pure test-backend test-golden test-outside
+
+test-pure:
+	$(CARGO_TEST) --lib -- $(TEST)
+
+# pgrx installs a build of its own with the tests in it, runs it in a cluster of the postgres user, and leaves it
+# installed: the plain build is put back whatever the outcome.
+test-backend:
+	status=0; \
+	CARGO_PGRX="$(TOOLS)/bin/cargo-pgrx" CARGO_PGRX_TEST_RUNAS=postgres CARGO_PGRX_TEST_PGDATA=/tmp/embedd-backend \
+	PGRX_BUILD_PROFILE=release PGRX_FEATURES="pg_test pg$(PG_MAJOR)" PGRX_NO_DEFAULT_FEATURES=true \
+	$(CARGO_TEST) --features pg_test --lib -- $(TEST) || status=$$?; \
+	$(AGAIN) install || status=$$?; \
+	exit $$status
+
+test-golden: install
+	$(CARGO_TEST) --test golden -- --nocapture
+
+test-outside: install
+	$(CARGO_TEST) $(OUTSIDE:%=--test %) -- $(TEST)
+
+bench: install model
+	cargo bench --locked $(FEATURES) --bench '$(or $(TEST),*)'
+
+lint:
+	cargo fmt --check
+	cargo clippy --locked --release $(FEATURES) --features pg_test --all-targets -- -D warnings

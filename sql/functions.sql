@@ -1,0 +1,35 @@
+-- What the functions are for, who may call them, and the last steps of CREATE EXTENSION.
+
+comment on function embedd.create_vector_table(text, regclass, jsonb, text, text, text, integer, text, boolean) is
+    'Creates a vector table for a source: a table in the source''s schema, its hnsw index and the triggers that note changes';
+comment on function embedd.drop_vector_table(text, boolean) is
+    'Drops a vector table and the triggers of its source; keep_table leaves the table with the vectors';
+comment on function embedd.backfill(text) is
+    'Asks the sync worker to embed every row of the source; sync_status() tells how far it is';
+comment on function embedd.pause_sync(text) is
+    'Stops bringing changes into a vector table; they are noted meanwhile, and queries go on';
+comment on function embedd.resume_sync(text) is
+    'Takes a paused sync up again, with the changes made meanwhile';
+comment on function embedd.sync_status(text) is
+    'How the sync of a vector table stands; synced_rows = total_rows and rows_pending = 0 means done. rate is rows a second, staleness_secs the age of the oldest change that waits';
+comment on function embedd.query(text, text, integer, jsonb, double precision, integer) is
+    'The rows nearest to a text: id (the key as text), score (cosine similarity, highest first), metadata and embedded_text';
+comment on function embedd.embed(text, text) is
+    'The vector that the model of a vector table gives a text';
+comment on function embedd.is_preloaded() is
+    'Whether the server was started with embedd in shared_preload_libraries';
+comment on function embedd.start_sync() is
+    'Asks for this database''s sync worker at the end of the transaction; CREATE EXTENSION calls it';
+
+revoke execute on function embedd.start_sync() from public;
+
+do $$
+begin
+    if not embedd.is_preloaded() then
+        raise warning 'embedd is not loaded through shared_preload_libraries'
+            using detail = 'Changes are noted, but nothing is embedded and no query is answered.',
+                  hint = 'Add shared_preload_libraries = ''embedd'' to postgresql.conf (after what is there already) and restart the server.';
+    end if;
+    perform embedd.start_sync();
+end
+$$;

@@ -1,0 +1,29 @@
+-- Who may see and call what. Rights on a vector table itself are those of the ordinary table it is.
+
+-- CREATE TABLE .. PARTITION OF clones the triggers of a source and checks this right of the role that runs it.
+grant usage on schema embedd to public;
+grant execute on function embedd.note_change() to public;
+
+create function embedd.may_see(owner oid, vector_table oid) returns boolean
+    language sql stable parallel safe
+    set search_path = pg_catalog, pg_temp
+    return coalesce(pg_catalog.pg_has_role(owner, 'USAGE'), false)
+        or coalesce(pg_catalog.has_table_privilege(vector_table, 'SELECT'), false);
+comment on function embedd.may_see(oid, oid) is 'Whether the current role may know of a vector table: it has the owner''s rights, or may read the vectors';
+
+alter table embedd.vector_tables enable row level security;
+alter table embedd.tasks enable row level security;
+alter table embedd.failed_rows enable row level security;
+alter table embedd.truncated_rows enable row level security;
+
+create policy visible on embedd.vector_tables for select
+    using (embedd.may_see(owner::oid, vector_table::oid));
+create policy visible on embedd.tasks for select
+    using (target_id in (select v.id from embedd.vector_tables v));
+-- The key of a row that failed is a piece of the source row: only for those who have the owner's rights.
+create policy visible on embedd.failed_rows for select
+    using (table_id in (select v.id from embedd.vector_tables v where pg_catalog.pg_has_role(v.owner::oid, 'USAGE')));
+create policy visible on embedd.truncated_rows for select
+    using (table_id in (select v.id from embedd.vector_tables v where pg_catalog.pg_has_role(v.owner::oid, 'USAGE')));
+
+grant select on embedd.models, embedd.vector_tables, embedd.tasks, embedd.failed_rows, embedd.truncated_rows to public;

@@ -1,0 +1,209 @@
+//! Every SQL function that needs Rust: its arguments, its result and where it is done.
+
+use pgrx::iter::TableIterator;
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::prelude::*;
+use pgrx::{JsonB, PgRelation};
+
+use crate::datum::{RawJsonb, Vector};
+use crate::search::{self, Question};
+use crate::status;
+use crate::table::{self, Wanted};
+use crate::{catalog, shared};
+
+type Answer<T> = Result<T, ErrorReport>;
+
+#[pg_extern(volatile, parallel_unsafe)]
+#[search_path(pg_catalog, pg_temp)]
+#[allow(clippy::too_many_arguments, clippy::type_complexity)]
+fn create_vector_table(
+    name: &str,
+    source_table: PgRelation,
+    columns: JsonB,
+    primary_key_column: default!(Option<String>, "NULL"),
+    embedding_provider: default!(String, "'local'"),
+    embedding_model: default!(Option<String>, "NULL"),
+    embedding_dimensions: default!(Option<i32>, "NULL"),
+    sync_mode: default!(String, "'trigger'"),
+    start_backfill: default!(bool, "false"),
+) -> Answer<
+    TableIterator<
+        'static,
+        (
+            name!(id, i32),
+            name!(name, String),
+            name!(provider, String),
+            name!(source_table, Option<String>),
+            name!(mode, &'static str),
+            name!(sync_status, &'static str),
+            name!(model, String),
+            name!(dimensions, i32),
+            name!(platform_vector_ref, Option<String>),
+            name!(columns, JsonB),
+            name!(created_at, TimestampWithTimeZone),
+        ),
+    >,
+> {
+    let wanted = Wanted {
+        name: name.to_string(),
+        source: source_table.oid(),
+        columns: columns.0,
+        key: primary_key_column,
+        provider: embedding_provider,
+        model: embedding_model,
+        dimensions: embedding_dimensions,
+        sync_mode,
+        start_backfill,
+    };
+    // The source is open for as long as the value lives, and a trigger cannot be made on an open table.
+    drop(source_table);
+    let table = Spi::connect_mut(|client| table::create(client, wanted))?;
+    let columns = serde_json::to_value(&table.columns)
+        .map_err(|e| crate::error::Error::Damaged { what: e.to_string() })?;
+    Ok(TableIterator::once((
+        table.id,
+        table.name,
+        table.provider,
+        table.source_name,
+        "platform",
+        table.status.as_str(),
+        table.model,
+        table.dimensions,
+        table.relation_name,
+        JsonB(columns),
+        pgrx::datum::datetime_support::transaction_timestamp(),
+    )))
+}
+
+#[pg_extern(volatile, parallel_unsafe)]
+#[search_path(pg_catalog, pg_temp)]
+fn drop_vector_table(name: &str, keep_table: default!(bool, "false")) -> Answer<()> {
+    Ok(Spi::connect_mut(|client| table::remove(client, name, keep_table))?)
+}
+
+#[pg_extern(volatile, parallel_unsafe)]
+#[search_path(pg_catalog, pg_temp)]
+#[allow(clippy::type_complexity)]
+fn backfill(
+    name: &str,
+) -> Answer<
+    TableIterator<
+        'static,
+        (
+            name!(task_id, i64),
+            name!(task_type, String),
+            name!(target_id, i32),
+            name!(status, &'static str),
+            name!(created_at, TimestampWithTimeZone),
+        ),
+    >,
+> {
+    let (target, asked) = status::backfill(name)?;
+    Ok(TableIterator::once((asked.id, asked.kind, target, "pending", asked.created_at)))
+}
+
+#[pg_extern(volatile, parallel_unsafe)]
+#[search_path(pg_catalog, pg_temp)]
+fn pause_sync(name: &str) -> Answer<()> {
+    Ok(status::pause(name)?)
+}
+
+#[pg_extern(volatile, parallel_unsafe)]
+#[search_path(pg_catalog, pg_temp)]
+fn resume_sync(name: &str) -> Answer<()> {
+    Ok(status::resume(name)?)
+}
+
+// Volatile, so that a session that looks again inside one transaction sees what the worker has done since.
+#[pg_extern(volatile, parallel_unsafe)]
+#[search_path(pg_catalog, pg_temp)]
+#[allow(clippy::type_complexity)]
+fn sync_status(
+    name: &str,
+) -> Answer<
+    TableIterator<
+        'static,
+        (
+            name!(sync_status, &'static str),
+            name!(synced_rows, Option<i64>),
+            name!(total_rows, Option<i64>),
+            name!(last_synced_at, Option<TimestampWithTimeZone>),
+            name!(rows_pending, Option<i64>),
+            name!(staleness_secs, Option<f64>),
+            name!(last_error, Option<String>),
+            name!(last_error_at, Option<TimestampWithTimeZone>),
+            name!(failed_rows, Option<i64>),
+            name!(truncated_rows, Option<i64>),
+            name!(rate, Option<f64>),
+            name!(eta, Option<Interval>),
+        ),
+    >,
+> {
+    let s = status::sync_status(name)?;
+    Ok(TableIterator::once((
+        s.sync_status,
+        s.synced_rows,
+        s.total_rows,
+        s.last_synced_at,
+        s.rows_pending,
+        s.staleness_secs,
+        s.last_error,
+        s.last_error_at,
+        s.failed_rows,
+        s.truncated_rows,
+        s.rate,
+        s.eta,
+    )))
+}
+
+#[pg_extern(volatile, parallel_unsafe)]
+#[search_path(pg_catalog, pg_temp)]
+#[allow(clippy::type_complexity)]
+fn query(
+    vector_table: &str,
+    query: &str,
+    limit: default!(i32, "10"),
+    filters: default!(Option<JsonB>, "NULL"),
+    min_similarity_score: default!(Option<f64>, "NULL"),
+    ef_search: default!(Option<i32>, "NULL"),
+) -> Answer<
+    TableIterator<
+        'static,
+        (
+            name!(id, Option<String>),
+            name!(score, Option<f64>),
+            name!(metadata, Option<RawJsonb>),
+            name!(embedded_text, Option<String>),
+        ),
+    >,
+> {
+    let answers = search::query(&Question {
+        vector_table,
+        text: query,
+        limit,
+        filters: filters.map(|filters| filters.0),
+        min_score: min_similarity_score,
+        ef_search,
+    })?;
+    Ok(TableIterator::new(
+        answers.into_iter().map(|row| (row.id, row.score, row.metadata, row.text)),
+    ))
+}
+
+#[pg_extern(volatile, parallel_unsafe)]
+#[search_path(pg_catalog, pg_temp)]
+fn embed(vector_table: &str, input: &str) -> Answer<Vector> {
+    Ok(Vector(search::embed(vector_table, input)?))
+}
+
+#[pg_extern(stable, parallel_safe)]
+fn is_preloaded() -> bool {
+    shared::is_preloaded()
+}
+
+#[pg_extern(volatile, parallel_unsafe)]
+fn start_sync() {
+    if catalog::extension().is_some() {
+        table::wake_at_commit();
+    }
+}

@@ -1,0 +1,464 @@
+//! The only reader and writer of embedd's own tables, but the queue.
+
+use pgrx::prelude::*;
+use pgrx::spi::{SpiClient, SpiTupleTable};
+use pgrx::{JsonB, spi};
+
+use crate::document::Column;
+use crate::error::{Error, Result};
+use crate::queue;
+
+/// The provider that is always there.
+pub const LOCAL_PROVIDER: &str = "local";
+/// Its model, and the name of the directory that holds it.
+pub const LOCAL_MODEL: &str = "all-MiniLM-L6-v2";
+
+/// State of a vector table's sync, in the words of the product.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    Pending,
+    Backfilling,
+    Synced,
+    Paused,
+    Error,
+    PendingRebackfill,
+}
+
+impl Status {
+    const ALL: [Self; 6] = [
+        Self::Pending,
+        Self::Backfilling,
+        Self::Synced,
+        Self::Paused,
+        Self::Error,
+        Self::PendingRebackfill,
+    ];
+
+    /// The word users see.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Backfilling => "backfilling",
+            Self::Synced => "synced",
+            Self::Paused => "paused",
+            Self::Error => "error",
+            Self::PendingRebackfill => "pending_rebackfill",
+        }
+    }
+
+    fn parse(word: &str) -> Result<Self> {
+        Self::ALL
+            .into_iter()
+            .find(|s| s.as_str() == word)
+            .ok_or_else(|| Error::Damaged { what: format!("sync_status is \"{word}\"") })
+    }
+}
+
+/// A vector table as embedd knows it.
+#[derive(Clone, Debug)]
+pub struct VectorTable {
+    pub id: i32,
+    pub name: String,
+    pub source: pg_sys::Oid,
+    /// Quoted and qualified name of the source; None when it was dropped.
+    pub source_name: Option<String>,
+    pub key: String,
+    /// Qualified name of the key's type.
+    pub key_type: String,
+    pub relation: pg_sys::Oid,
+    /// Quoted and qualified name of the table that holds the vectors; None when it was dropped.
+    pub relation_name: Option<String>,
+    pub provider: String,
+    pub model: String,
+    /// Numbers in one vector.
+    pub dimensions: i32,
+    pub columns: Vec<Column>,
+    pub owner: pg_sys::Oid,
+    pub status: Status,
+    /// Cluster that keeps the table in sync.
+    pub system_id: i64,
+}
+
+impl VectorTable {
+    /// The name of the source, or the error that says it is gone.
+    pub fn source_name(&self) -> Result<&str> {
+        self.source_name.as_deref().ok_or_else(|| {
+            Error::bad_argument(format!("the source of vector table \"{}\" does not exist", self.name))
+        })
+    }
+
+    /// The name of the table with the vectors, or the error that says it is gone.
+    pub fn relation_name(&self) -> Result<&str> {
+        self.relation_name.as_deref().ok_or_else(|| {
+            Error::bad_argument(format!("the table of vector table \"{}\" does not exist", self.name))
+        })
+    }
+}
+
+const SELECT: &str = "
+    select v.id, v.name, v.source_table::oid, pg_catalog.quote_ident(sn.nspname) || '.' || pg_catalog.quote_ident(s.relname),
+           v.primary_key_column, pg_catalog.format_type(v.key_type, null), v.vector_table::oid,
+           pg_catalog.quote_ident(tn.nspname) || '.' || pg_catalog.quote_ident(t.relname),
+           v.embedding_provider, v.embedding_model, v.embedding_dimensions, v.columns, v.owner::oid, v.sync_status,
+           v.system_id
+      from embedd.vector_tables v
+      left join pg_catalog.pg_class s on s.oid = v.source_table
+      left join pg_catalog.pg_namespace sn on sn.oid = s.relnamespace
+      left join pg_catalog.pg_class t on t.oid = v.vector_table
+      left join pg_catalog.pg_namespace tn on tn.oid = t.relnamespace";
+
+fn missing() -> Error {
+    Error::Damaged { what: "null where there can be none".to_string() }
+}
+
+/// Reads one row of SELECT.
+fn vector_table(row: &spi::SpiHeapTupleData<'_>) -> Result<VectorTable> {
+    let text = |n: usize| -> Result<String> { row.get::<String>(n)?.ok_or_else(missing) };
+    let oid = |n: usize| -> Result<pg_sys::Oid> { row.get::<pg_sys::Oid>(n)?.ok_or_else(missing) };
+    let columns: JsonB = row.get(12)?.ok_or_else(missing)?;
+    Ok(VectorTable {
+        id: row.get(1)?.ok_or_else(missing)?,
+        name: text(2)?,
+        source: oid(3)?,
+        source_name: row.get(4)?,
+        key: text(5)?,
+        key_type: text(6)?,
+        relation: oid(7)?,
+        relation_name: row.get(8)?,
+        provider: text(9)?,
+        model: text(10)?,
+        dimensions: row.get(11)?.ok_or_else(missing)?,
+        columns: serde_json::from_value(columns.0)
+            .map_err(|e| Error::Damaged { what: format!("columns: {e}") })?,
+        owner: oid(13)?,
+        status: Status::parse(&text(14)?)?,
+        system_id: row.get(15)?.ok_or_else(missing)?,
+    })
+}
+
+fn vector_tables(rows: SpiTupleTable<'_>) -> Result<Vec<VectorTable>> {
+    rows.into_iter().map(|row| vector_table(&row)).collect()
+}
+
+/// The vector table of this name.
+pub fn find(client: &SpiClient<'_>, name: &str) -> Result<VectorTable> {
+    let rows = client.select(&format!("{SELECT} where v.name = $1"), None, &[name.into()])?;
+    vector_tables(rows)?
+        .pop()
+        .ok_or_else(|| Error::UnknownVectorTable { name: name.to_string() })
+}
+
+/// The same, locked against every other function call that would change it.
+pub fn find_for_update(client: &mut SpiClient<'_>, name: &str) -> Result<VectorTable> {
+    client.update(
+        "select 1 from embedd.vector_tables where name = $1 for update",
+        None,
+        &[name.into()],
+    )?;
+    let rows = client.update(&format!("{SELECT} where v.name = $1"), None, &[name.into()])?;
+    vector_tables(rows)?
+        .pop()
+        .ok_or_else(|| Error::UnknownVectorTable { name: name.to_string() })
+}
+
+/// Every vector table of the database.
+pub fn all(client: &SpiClient<'_>) -> Result<Vec<VectorTable>> {
+    vector_tables(client.select(&format!("{SELECT} order by v.id"), None, &[])?)
+}
+
+/// A number that changes when a vector table or the set of open tasks does.
+pub fn fingerprint(client: &SpiClient<'_>) -> Result<i64> {
+    let rows = client.select(
+        "select coalesce((select pg_catalog.sum(pg_catalog.hashtextextended(v.id || ' ' || v.xmin || ' ' || v.ctid, 0)::numeric)
+                            from embedd.vector_tables v), 0)
+              + coalesce((select pg_catalog.sum(pg_catalog.hashint8extended(t.task_id, 1)::numeric)
+                            from embedd.tasks t where t.status in ('pending', 'running')), 0) ",
+        None,
+        &[],
+    )?;
+    let sum = rows.first().get_one::<pgrx::AnyNumeric>()?.ok_or_else(missing)?;
+    i64::try_from(sum % pgrx::AnyNumeric::from(i64::MAX)).map_err(|e| Error::Damaged { what: e.to_string() })
+}
+
+/// The quoted and qualified name of a relation; None when it is gone.
+pub fn qualified_name(relation: pg_sys::Oid) -> Option<String> {
+    // SAFETY: syscache look-ups in a transaction; the names are copied before their memory is reset with it.
+    unsafe {
+        let name = pg_sys::get_rel_name(relation);
+        let schema = pg_sys::get_namespace_name(pg_sys::get_rel_namespace(relation));
+        if name.is_null() || schema.is_null() {
+            return None;
+        }
+        let qualified = pg_sys::quote_qualified_identifier(schema, name);
+        Some(std::ffi::CStr::from_ptr(qualified).to_string_lossy().into_owned())
+    }
+}
+
+/// Whether the name is in use.
+pub fn exists(client: &SpiClient<'_>, name: &str) -> Result<bool> {
+    let rows =
+        client.select("select 1 from embedd.vector_tables where name = $1", None, &[name.into()])?;
+    Ok(!rows.is_empty())
+}
+
+/// Takes the next number for a vector table, which its physical name and its triggers carry.
+pub fn next_id(client: &mut SpiClient<'_>) -> Result<i32> {
+    let rows = client.update(
+        "select pg_catalog.nextval('embedd.vector_tables_id_seq')::integer",
+        None,
+        &[],
+    )?;
+    rows.first().get_one::<i32>()?.ok_or_else(missing)
+}
+
+/// Stores a new vector table; its names are those of existing tables.
+pub fn insert(client: &mut SpiClient<'_>, table: &VectorTable) -> Result<()> {
+    let columns = serde_json::to_value(&table.columns)
+        .map_err(|e| Error::Damaged { what: format!("columns: {e}") })?;
+    client.update(
+        "insert into embedd.vector_tables (id, name, source_table, primary_key_column, key_type, vector_table,
+                embedding_provider, embedding_model, embedding_dimensions, columns, owner, system_id)
+         overriding system value
+         values ($1, $2, $3, $4, $5::regtype, $6, $7, $8, $9, $10, $11, $12)",
+        None,
+        &[
+            table.id.into(),
+            table.name.as_str().into(),
+            table.source.into(),
+            table.key.as_str().into(),
+            table.key_type.as_str().into(),
+            table.relation.into(),
+            table.provider.as_str().into(),
+            table.model.as_str().into(),
+            table.dimensions.into(),
+            JsonB(columns).into(),
+            table.owner.into(),
+            table.system_id.into(),
+        ],
+    )?;
+    Ok(())
+}
+
+/// Forgets a vector table with everything that hangs on it.
+pub fn delete(client: &mut SpiClient<'_>, id: i32) -> Result<()> {
+    client.update("delete from embedd.vector_tables where id = $1", None, &[id.into()])?;
+    queue::remove_all(client, id)
+}
+
+/// Sets the status; a change that is none writes nothing.
+pub fn set_status(client: &mut SpiClient<'_>, id: i32, status: Status) -> Result<()> {
+    client.update(
+        "update embedd.vector_tables set sync_status = $2 where id = $1 and sync_status <> $2",
+        None,
+        &[id.into(), status.as_str().into()],
+    )?;
+    Ok(())
+}
+
+/// The status that follows from what has been done, for a table that is neither paused nor in error any more.
+pub fn set_working_status(client: &mut SpiClient<'_>, id: i32) -> Result<()> {
+    client.update(
+        "update embedd.vector_tables v
+            set last_error = null, last_error_at = null, sync_status = case
+                when exists (select from embedd.tasks t where t.target_id = v.id and t.status in ('pending', 'running'))
+                    then 'backfilling'
+                when exists (select from embedd.tasks t where t.target_id = v.id and t.status = 'completed')
+                    then 'synced'
+                else 'pending' end
+          where v.id = $1",
+        None,
+        &[id.into()],
+    )?;
+    Ok(())
+}
+
+/// Notes why a table cannot be kept in sync just now; a paused table stays paused.
+pub fn set_error(client: &mut SpiClient<'_>, id: i32, reason: &str, stuck: bool) -> Result<()> {
+    client.update(
+        "update embedd.vector_tables
+            set last_error = $2, last_error_at = pg_catalog.clock_timestamp(),
+                sync_status = case when $3 and sync_status <> 'paused' then 'error' else sync_status end
+          where id = $1",
+        None,
+        &[id.into(), reason.into(), stuck.into()],
+    )?;
+    Ok(())
+}
+
+/// Notes that changes have arrived in the vector table.
+pub fn set_synced_now(client: &mut SpiClient<'_>, id: i32) -> Result<()> {
+    client.update(
+        "update embedd.vector_tables set last_synced_at = pg_catalog.clock_timestamp() where id = $1",
+        None,
+        &[id.into()],
+    )?;
+    Ok(())
+}
+
+/// Makes this cluster the one that keeps the table in sync (after a restore or an upgrade).
+pub fn adopt(client: &mut SpiClient<'_>, id: i32) -> Result<()> {
+    client.update(
+        "update embedd.vector_tables set system_id = $2 where id = $1",
+        None,
+        &[id.into(), system_id().into()],
+    )?;
+    Ok(())
+}
+
+/// Whether embedd's own tables are filled by logical replication, so that another cluster does the work.
+pub fn is_subscribed(client: &SpiClient<'_>) -> Result<bool> {
+    let rows = client.select(
+        "select 1 from pg_catalog.pg_subscription_rel where srrelid = 'embedd.vector_tables'::regclass",
+        None,
+        &[],
+    )?;
+    Ok(!rows.is_empty())
+}
+
+/// The model of a provider: the named one, or its default; with its number of dimensions.
+pub fn model(
+    client: &SpiClient<'_>,
+    provider: &str,
+    model: Option<&str>,
+) -> Result<(String, i32)> {
+    let rows = client.select(
+        "select model, dimensions, is_default from embedd.models where provider = $1 order by model",
+        None,
+        &[provider.into()],
+    )?;
+    let mut known = Vec::new();
+    for row in rows {
+        let name: String = row.get(1)?.ok_or_else(missing)?;
+        let dimensions: i32 = row.get(2)?.ok_or_else(missing)?;
+        let is_default: bool = row.get(3)?.ok_or_else(missing)?;
+        if model.map_or(is_default, |wanted| wanted == name) {
+            return Ok((name, dimensions));
+        }
+        known.push(name);
+    }
+    Err(Error::UnknownModel {
+        provider: provider.to_string(),
+        model: model.unwrap_or_default().to_string(),
+        available: known.join(", "),
+    })
+}
+
+/// Keeps count of the rows of one table whose text was cut: `cut` were, the rest of `keys` were not.
+pub fn set_truncated(
+    client: &mut SpiClient<'_>,
+    id: i32,
+    keys: &[String],
+    cut: &[String],
+) -> Result<()> {
+    client.update(
+        "delete from embedd.truncated_rows where table_id = $1 and pk_value = any($2)",
+        None,
+        &[id.into(), keys.to_vec().into()],
+    )?;
+    if !cut.is_empty() {
+        client.update(
+            "insert into embedd.truncated_rows (table_id, pk_value)
+             select $1, k from pg_catalog.unnest($2) k on conflict do nothing",
+            None,
+            &[id.into(), cut.to_vec().into()],
+        )?;
+    }
+    Ok(())
+}
+
+/// Notes that a row cannot be embedded, and why.
+pub fn set_failed(client: &mut SpiClient<'_>, id: i32, key: &str, reason: &str) -> Result<()> {
+    client.update(
+        "insert into embedd.failed_rows as f (table_id, pk_value, reason) values ($1, $2, $3)
+         on conflict (table_id, pk_value) do update set reason = excluded.reason, failed_at = pg_catalog.now()",
+        None,
+        &[id.into(), key.into(), reason.into()],
+    )?;
+    Ok(())
+}
+
+/// Forgets that rows once failed.
+pub fn forget_failed(client: &mut SpiClient<'_>, id: i32, keys: &[String]) -> Result<()> {
+    client.update(
+        "delete from embedd.failed_rows where table_id = $1 and pk_value = any($2)",
+        None,
+        &[id.into(), keys.to_vec().into()],
+    )?;
+    Ok(())
+}
+
+/// Oids of the queue and of its sequence; None when the extension is gone.
+pub fn queue_relations() -> Option<(pg_sys::Oid, pg_sys::Oid)> {
+    // SAFETY: syscache look-ups in a transaction, with terminated constant names.
+    unsafe {
+        let schema = pg_sys::get_namespace_oid(c"embedd".as_ptr(), true);
+        if schema == pg_sys::InvalidOid {
+            return None;
+        }
+        let relation = pg_sys::get_relname_relid(queue::RELATION.as_ptr(), schema);
+        let sequence = pg_sys::get_relname_relid(queue::SEQUENCE.as_ptr(), schema);
+        (relation != pg_sys::InvalidOid && sequence != pg_sys::InvalidOid)
+            .then_some((relation, sequence))
+    }
+}
+
+/// The oid of the extension, which tells it from one that was dropped and created again; None when it is not there.
+pub fn extension() -> Option<pg_sys::Oid> {
+    // SAFETY: a catalog look-up in a transaction.
+    let oid = unsafe { pg_sys::get_extension_oid(c"embedd".as_ptr(), true) };
+    (oid != pg_sys::InvalidOid).then_some(oid)
+}
+
+/// The system identifier of this cluster.
+pub fn system_id() -> i64 {
+    // SAFETY: reads the control data in shared memory.
+    unsafe { pg_sys::GetSystemIdentifier() as i64 }
+}
+
+/// Another role's rights for as long as the value lives; an error on the way gives them back too.
+pub struct Rights {
+    user: pg_sys::Oid,
+    context: i32,
+}
+
+impl Rights {
+    /// The rights of embedd's own owner, to reach embedd's own tables on behalf of a caller.
+    pub fn of_extension() -> Result<Self> {
+        let (relation, _) =
+            queue_relations().ok_or(Error::Damaged { what: "no queue".to_string() })?;
+        // SAFETY: the relation is opened and closed here and read in between.
+        let owner = unsafe {
+            let relation =
+                pg_sys::relation_open(relation, pg_sys::AccessShareLock as pg_sys::LOCKMODE);
+            let owner = (*(*relation).rd_rel).relowner;
+            pg_sys::relation_close(relation, pg_sys::AccessShareLock as pg_sys::LOCKMODE);
+            owner
+        };
+        Ok(Self::switch(owner, pg_sys::SECURITY_LOCAL_USERID_CHANGE))
+    }
+
+    /// The rights of a vector table's owner, for everything that may run a user's code.
+    pub fn of_owner(owner: pg_sys::Oid) -> Self {
+        Self::switch(
+            owner,
+            pg_sys::SECURITY_LOCAL_USERID_CHANGE | pg_sys::SECURITY_RESTRICTED_OPERATION,
+        )
+    }
+
+    fn switch(role: pg_sys::Oid, restriction: u32) -> Self {
+        let (mut user, mut context) = (pg_sys::InvalidOid, 0);
+        // SAFETY: plain reads and writes of the process's own state.
+        unsafe {
+            pg_sys::GetUserIdAndSecContext(&mut user, &mut context);
+            pg_sys::SetUserIdAndSecContext(role, context | restriction as i32);
+        }
+        Self { user, context }
+    }
+}
+
+impl Drop for Rights {
+    fn drop(&mut self) {
+        // SAFETY: puts back what was there before.
+        unsafe { pg_sys::SetUserIdAndSecContext(self.user, self.context) }
+    }
+}

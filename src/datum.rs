@@ -1,0 +1,188 @@
+//! Values that go between Rust and PostgreSQL as they stand, without a text form in between: vectors and jsonb.
+
+use pgrx::callconv::{BoxRet, FcInfo};
+use pgrx::datum::DatumWithOid;
+use pgrx::pgrx_sql_entity_graph::metadata::{
+    ArgumentError, ReturnsError, ReturnsRef, SqlMappingRef, SqlTranslatable, TypeOrigin,
+};
+use pgrx::prelude::*;
+use pgrx::spi::SpiClient;
+
+use crate::error::{Error, Result};
+
+/// The type `vector` of pgvector in this database.
+#[derive(Clone, Debug)]
+pub struct VectorType {
+    pub oid: pg_sys::Oid,
+    pub array_oid: pg_sys::Oid,
+    /// Quoted name of the schema that holds the type and its operators.
+    pub schema: String,
+}
+
+impl VectorType {
+    /// Looks the type up through its extension, so that no search_path can put another in its place.
+    pub fn find(client: &SpiClient<'_>) -> Result<Self> {
+        let rows = client.select(
+            "select t.oid, t.typarray, pg_catalog.quote_ident(n.nspname)
+               from pg_catalog.pg_extension e
+               join pg_catalog.pg_namespace n on n.oid = e.extnamespace
+               join pg_catalog.pg_type t on t.typnamespace = n.oid and t.typname = 'vector'
+              where e.extname = 'vector'",
+            None,
+            &[],
+        )?;
+        if rows.is_empty() {
+            return Err(Error::Damaged { what: "no extension \"vector\"".to_string() });
+        }
+        let (oid, array_oid, schema) =
+            rows.first().get_three::<pg_sys::Oid, pg_sys::Oid, String>()?;
+        match (oid, array_oid, schema) {
+            (Some(oid), Some(array_oid), Some(schema)) => Ok(Self { oid, array_oid, schema }),
+            _ => Err(Error::Damaged { what: "type \"vector\"".to_string() }),
+        }
+    }
+
+    /// A vector as an argument of a statement.
+    pub fn argument<'a>(&self, values: &[f32]) -> DatumWithOid<'a> {
+        // SAFETY: the datum has the layout of the type that the oid names.
+        unsafe { DatumWithOid::new(vector_datum(values), self.oid) }
+    }
+
+    /// Vectors, or NULL for rows without text, as an array argument of a statement.
+    pub fn array_argument<'a>(&self, vectors: &[Option<&[f32]>]) -> DatumWithOid<'a> {
+        let mut values: Vec<pg_sys::Datum> = vectors
+            .iter()
+            .map(|v| v.map_or(pg_sys::Datum::from(0usize), vector_datum))
+            .collect();
+        let mut nulls: Vec<bool> = vectors.iter().map(Option::is_none).collect();
+        let mut length = [values.len() as i32];
+        let mut lower_bound = [1];
+        // SAFETY: values and nulls have `length` elements of a varlena type aligned as int.
+        unsafe {
+            let array = pg_sys::construct_md_array(
+                values.as_mut_ptr(),
+                nulls.as_mut_ptr(),
+                1,
+                length.as_mut_ptr(),
+                lower_bound.as_mut_ptr(),
+                self.oid,
+                -1,
+                false,
+                pg_sys::TYPALIGN_INT as std::ffi::c_char,
+            );
+            DatumWithOid::new(pg_sys::Datum::from(array), self.array_oid)
+        }
+    }
+}
+
+/// Bytes before the numbers of a pgvector value: varlena header, int16 dimensions, int16 unused.
+const VECTOR_HEADER: usize = 8;
+
+/// A vector in pgvector's own layout, in the current memory context.
+fn vector_datum(values: &[f32]) -> pg_sys::Datum {
+    let size = VECTOR_HEADER + size_of_val(values);
+    // SAFETY: palloc gives `size` bytes, and everything written lies within them.
+    unsafe {
+        let memory = pg_sys::palloc(size).cast::<u8>();
+        pgrx::set_varsize_4b(memory.cast(), size as i32);
+        memory.add(4).cast::<i16>().write_unaligned(values.len() as i16);
+        memory.add(6).cast::<i16>().write_unaligned(0);
+        std::ptr::copy_nonoverlapping(
+            values.as_ptr().cast::<u8>(),
+            memory.add(VECTOR_HEADER),
+            size_of_val(values),
+        );
+        pg_sys::Datum::from(memory)
+    }
+}
+
+/// The vector that a SQL function returns.
+pub struct Vector(pub Vec<f32>);
+
+impl IntoDatum for Vector {
+    fn into_datum(self) -> Option<pg_sys::Datum> {
+        Some(vector_datum(&self.0))
+    }
+
+    fn type_oid() -> pg_sys::Oid {
+        // Known only at run time, and asked for only where a value is an SPI argument, which this is not.
+        pg_sys::InvalidOid
+    }
+}
+
+// SAFETY: the value is put into memory of PostgreSQL's before it is returned.
+unsafe impl BoxRet for Vector {
+    unsafe fn box_into<'fcx>(self, fcinfo: &mut FcInfo<'fcx>) -> pgrx::datum::Datum<'fcx> {
+        // SAFETY: a datum of the declared return type.
+        unsafe { fcinfo.return_raw_datum(vector_datum(&self.0)) }
+    }
+}
+
+// SAFETY: the SQL name is that of the type whose layout vector_datum() writes.
+unsafe impl SqlTranslatable for Vector {
+    const TYPE_IDENT: &'static str = pgrx::pgrx_resolved_type!(Vector);
+    const TYPE_ORIGIN: TypeOrigin = TypeOrigin::External;
+    const ARGUMENT_SQL: std::result::Result<SqlMappingRef, ArgumentError> =
+        Ok(SqlMappingRef::literal("vector"));
+    const RETURN_SQL: std::result::Result<ReturnsRef, ReturnsError> =
+        Ok(ReturnsRef::One(SqlMappingRef::literal("vector")));
+}
+
+/// A jsonb value that is passed on unread.
+pub struct RawJsonb(Vec<u8>);
+
+impl FromDatum for RawJsonb {
+    unsafe fn from_polymorphic_datum(
+        datum: pg_sys::Datum,
+        is_null: bool,
+        _type_oid: pg_sys::Oid,
+    ) -> Option<Self> {
+        if is_null {
+            return None;
+        }
+        // SAFETY: the caller says that this is a jsonb, which is a varlena.
+        unsafe {
+            let plain = pg_sys::pg_detoast_datum(datum.cast_mut_ptr());
+            let size = pgrx::varsize_any(plain);
+            Some(Self(std::slice::from_raw_parts(plain.cast::<u8>(), size).to_vec()))
+        }
+    }
+}
+
+impl IntoDatum for RawJsonb {
+    fn into_datum(self) -> Option<pg_sys::Datum> {
+        // SAFETY: palloc gives as many bytes as are copied.
+        unsafe {
+            let memory = pg_sys::palloc(self.0.len()).cast::<u8>();
+            std::ptr::copy_nonoverlapping(self.0.as_ptr(), memory, self.0.len());
+            Some(pg_sys::Datum::from(memory))
+        }
+    }
+
+    fn type_oid() -> pg_sys::Oid {
+        pg_sys::JSONBOID
+    }
+}
+
+// SAFETY: the bytes are put into memory of PostgreSQL's before they are returned.
+unsafe impl BoxRet for RawJsonb {
+    unsafe fn box_into<'fcx>(self, fcinfo: &mut FcInfo<'fcx>) -> pgrx::datum::Datum<'fcx> {
+        // SAFETY: a datum of the declared return type; into_datum() never gives NULL.
+        unsafe {
+            match self.into_datum() {
+                Some(datum) => fcinfo.return_raw_datum(datum),
+                None => fcinfo.return_null(),
+            }
+        }
+    }
+}
+
+// SAFETY: the SQL name is that of the type whose bytes are kept.
+unsafe impl SqlTranslatable for RawJsonb {
+    const TYPE_IDENT: &'static str = pgrx::pgrx_resolved_type!(RawJsonb);
+    const TYPE_ORIGIN: TypeOrigin = TypeOrigin::External;
+    const ARGUMENT_SQL: std::result::Result<SqlMappingRef, ArgumentError> =
+        Ok(SqlMappingRef::literal("jsonb"));
+    const RETURN_SQL: std::result::Result<ReturnsRef, ReturnsError> =
+        Ok(ReturnsRef::One(SqlMappingRef::literal("jsonb")));
+}

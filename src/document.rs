@@ -1,0 +1,398 @@
+//! What a vector table's columns are, and the SQL that turns a source row into its document.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::name::{quote_ident, quote_literal};
+
+/// The most columns a vector table may have.
+const MAX_COLUMNS: usize = 1000;
+
+/// The most columns one jsonb_build_object call takes: two arguments each, of PostgreSQL's 100.
+const COLUMNS_PER_OBJECT: usize = 50;
+
+/// What a column is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Its text is embedded; its value is in the metadata too.
+    Embedding,
+    /// Its value is in the metadata only.
+    Metadata,
+}
+
+/// How the values of a column are compared in filters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FilterType {
+    /// As text, exactly and case-sensitively.
+    Keyword,
+    /// As whole numbers.
+    Integer,
+    /// As numbers.
+    Float,
+    /// As true and false.
+    Boolean,
+    /// As points in time.
+    Datetime,
+}
+
+impl FilterType {
+    const ALL: [FilterType; 5] = [
+        FilterType::Keyword,
+        FilterType::Integer,
+        FilterType::Float,
+        FilterType::Boolean,
+        FilterType::Datetime,
+    ];
+
+    /// The name used in a columns argument and in messages.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            FilterType::Keyword => "keyword",
+            FilterType::Integer => "integer",
+            FilterType::Float => "float",
+            FilterType::Boolean => "boolean",
+            FilterType::Datetime => "datetime",
+        }
+    }
+
+    /// The filter type of a PostgreSQL base type, named as format_type prints it without modifiers.
+    ///
+    /// money is a keyword, because its JSON form is text such as `$1,000.00`.
+    pub fn of_type(type_name: &str) -> FilterType {
+        match type_name {
+            "smallint" | "integer" | "bigint" => FilterType::Integer,
+            "real" | "double precision" | "numeric" => FilterType::Float,
+            "boolean" => FilterType::Boolean,
+            "date" | "timestamp without time zone" | "timestamp with time zone" => {
+                FilterType::Datetime
+            }
+            _ => FilterType::Keyword,
+        }
+    }
+}
+
+/// One configured column of a vector table.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Column {
+    /// The source column's name.
+    pub name: String,
+    /// What it is for.
+    pub role: Role,
+    /// Its place in the text, lowest first; columns without one come after those with one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ordinal: Option<i32>,
+    /// What stands before its value in the text, as it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name_prefix: Option<String>,
+    /// How filters compare it; taken from the column's type when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub filter_type: Option<FilterType>,
+}
+
+/// Why a columns argument cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct ColumnsError {
+    /// What is wrong.
+    pub message: String,
+    /// What was found, or what is allowed.
+    pub detail: Option<String>,
+    /// What to write instead.
+    pub hint: Option<String>,
+}
+
+impl ColumnsError {
+    fn new(message: impl Into<String>) -> Self {
+        let (message, detail, hint) = (message.into(), None, None);
+        ColumnsError {
+            message,
+            detail,
+            hint,
+        }
+    }
+
+    fn detail(mut self, detail: impl Into<String>) -> Self {
+        self.detail = Some(detail.into());
+        self
+    }
+
+    fn hint(mut self, hint: &str) -> Self {
+        self.hint = Some(hint.to_string());
+        self
+    }
+}
+
+/// SQL expressions that make up the document of one source row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Expressions {
+    /// The embedded text, never NULL, over the row alias.
+    pub text: String,
+    /// The metadata, a jsonb object, over the row alias.
+    pub metadata: String,
+    /// The row hash, over the columns embedded_text and metadata of a subquery named `d`.
+    pub hash: String,
+}
+
+/// Reads a columns argument, refusing whatever it does not know.
+pub fn parse_columns(columns: &Value) -> Result<Vec<Column>, ColumnsError> {
+    const EXAMPLE: &str = "Write it as [{\"name\": \"title\", \"role\": \"embedding\"}].";
+    let Value::Array(elements) = columns else {
+        return Err(ColumnsError::new("columns must be a JSON array")
+            .detail(given(columns))
+            .hint(EXAMPLE));
+    };
+    if elements.is_empty() {
+        return Err(ColumnsError::new("columns must not be empty").hint(EXAMPLE));
+    }
+    let length = elements.len();
+    if length > MAX_COLUMNS {
+        let detail = format!("It has {length} elements; at most {MAX_COLUMNS} are allowed.");
+        return Err(ColumnsError::new("columns has too many elements").detail(detail));
+    }
+    let mut parsed: Vec<Column> = Vec::with_capacity(elements.len());
+    for (index, element) in elements.iter().enumerate() {
+        let place = format!("element {} of columns", index + 1);
+        let Value::Object(object) = element else {
+            return Err(ColumnsError::new(format!("{place} must be an object"))
+                .detail(given(element))
+                .hint(EXAMPLE));
+        };
+        let column = parse_column(object, &place)?;
+        check_unique(&column, &parsed)?;
+        parsed.push(column);
+    }
+    if parsed.iter().all(|column| column.role != Role::Embedding) {
+        const HINT: &str = "Write \"role\": \"embedding\" for each column that is to be embedded.";
+        return Err(ColumnsError::new("columns has no column with role embedding").hint(HINT));
+    }
+    Ok(parsed)
+}
+
+/// Reads one element of a columns argument.
+fn parse_column(object: &Map<String, Value>, place: &str) -> Result<Column, ColumnsError> {
+    const KEYS: [&str; 5] = ["name", "role", "ordinal", "name_prefix", "filter_type"];
+    if let Some(key) = object.keys().find(|key| !KEYS.contains(&key.as_str())) {
+        let message = format!("unknown key \"{key}\" in {place}");
+        return Err(ColumnsError::new(message)
+            .detail("The keys are name, role, ordinal, name_prefix and filter_type."));
+    }
+    let Some(name) = text(object, "name", place)? else {
+        return Err(ColumnsError::new(format!("{place} has no \"name\"")));
+    };
+    if name.is_empty() {
+        let message = format!("\"name\" in {place} must not be empty");
+        return Err(ColumnsError::new(message));
+    }
+    const ROLES: &str = "The roles are embedding and metadata.";
+    let role = match text(object, "role", place)?.as_deref() {
+        Some("embedding") => Role::Embedding,
+        Some("metadata") => Role::Metadata,
+        Some(role) => {
+            let message = format!("unknown role \"{role}\" of column \"{name}\"");
+            return Err(ColumnsError::new(message).detail(ROLES));
+        }
+        None => {
+            let message = format!("{place}, column \"{name}\", has no \"role\"");
+            return Err(ColumnsError::new(message).detail(ROLES));
+        }
+    };
+    let filter_type = match text(object, "filter_type", place)? {
+        None => None,
+        Some(word) => {
+            let known = FilterType::ALL
+                .into_iter()
+                .find(|known| known.as_str() == word);
+            if known.is_none() {
+                let message = format!("unknown filter_type \"{word}\" of column \"{name}\"");
+                return Err(ColumnsError::new(message).detail(
+                    "The filter types are keyword, integer, float, boolean and datetime.",
+                ));
+            }
+            known
+        }
+    };
+    let ordinal = ordinal(object, &name)?;
+    let name_prefix = text(object, "name_prefix", place)?;
+    if role == Role::Metadata {
+        let keys = [
+            (ordinal.is_some(), "ordinal"),
+            (name_prefix.is_some(), "name_prefix"),
+        ];
+        if let Some((_, key)) = keys.into_iter().find(|(present, _)| *present) {
+            let message = format!("\"{key}\" is not allowed for column \"{name}\"");
+            return Err(ColumnsError::new(message)
+                .detail("Its role is metadata, so it is no part of the text."));
+        }
+    }
+    Ok(Column {
+        name,
+        role,
+        ordinal,
+        name_prefix,
+        filter_type,
+    })
+}
+
+/// Refuses a column that repeats the name or the ordinal of an earlier one.
+fn check_unique(column: &Column, earlier: &[Column]) -> Result<(), ColumnsError> {
+    let name = &column.name;
+    if let Some(other) = earlier.iter().find(|other| other.name == *name) {
+        let error = ColumnsError::new(format!(
+            "column \"{name}\" appears more than once in columns"
+        ));
+        if other.role == column.role {
+            return Err(error);
+        }
+        return Err(error.hint("Keep the one with role embedding: its value is metadata too."));
+    }
+    let Some(ordinal) = column.ordinal else {
+        return Ok(());
+    };
+    let Some(twin) = earlier.iter().find(|other| other.ordinal == Some(ordinal)) else {
+        return Ok(());
+    };
+    let message = format!(
+        "columns \"{}\" and \"{name}\" have the same ordinal",
+        twin.name
+    );
+    Err(ColumnsError::new(message).detail(format!("The ordinal of both is {ordinal}.")))
+}
+
+/// A key's text, or None where the key is absent or null.
+fn text(
+    object: &Map<String, Value>,
+    key: &str,
+    place: &str,
+) -> Result<Option<String>, ColumnsError> {
+    match object.get(key) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text.clone())),
+        Some(other) => {
+            let message = format!("\"{key}\" in {place} must be a string");
+            Err(ColumnsError::new(message).detail(given(other)))
+        }
+    }
+}
+
+/// The ordinal, or None where it is absent or null.
+fn ordinal(object: &Map<String, Value>, name: &str) -> Result<Option<i32>, ColumnsError> {
+    let value = match object.get("ordinal") {
+        None | Some(Value::Null) => return Ok(None),
+        Some(value) => value,
+    };
+    match value
+        .as_i64()
+        .and_then(|ordinal| i32::try_from(ordinal).ok())
+    {
+        Some(ordinal) if ordinal >= 0 => Ok(Some(ordinal)),
+        _ => Err(ColumnsError::new(format!(
+            "\"ordinal\" of column \"{name}\" must be an integer from 0 to {}",
+            i32::MAX
+        ))
+        .detail(match value {
+            Value::Number(number) => format!("{number} was given."),
+            other => given(other),
+        })),
+    }
+}
+
+/// The sentence that names the JSON type of what was given.
+fn given(value: &Value) -> String {
+    let mut sentence = format!("{} was given.", json_type(value));
+    sentence[..1].make_ascii_uppercase();
+    sentence
+}
+
+/// The JSON type of a value, with its article, for messages.
+pub fn json_type(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a string",
+        Value::Array(_) => "an array",
+        Value::Object(_) => "an object",
+    }
+}
+
+/// The embedding columns in the order of the text: by ordinal, then those without one as listed.
+pub fn embedding_columns(columns: &[Column]) -> Vec<&Column> {
+    let mut embedding: Vec<&Column> = columns
+        .iter()
+        .filter(|column| column.role == Role::Embedding)
+        .collect();
+    embedding.sort_by_key(|column| (column.ordinal.is_none(), column.ordinal));
+    embedding
+}
+
+/// The document of a row as SQL expressions over the row alias, which is put into them as it is.
+pub fn expressions(columns: &[Column], alias: &str) -> Expressions {
+    // array_to_string leaves out NULLs as concat_ws does, and knows no limit of 100 arguments.
+    // The explicit collation keeps a nondeterministic one from calling a text equal to '', and
+    // columns of different collations from making the result one that cannot be compared.
+    let parts: Vec<String> = embedding_columns(columns)
+        .into_iter()
+        .map(|column| {
+            let name = quote_ident(&column.name);
+            let value = format!("nullif({alias}.{name}::text collate pg_catalog.\"C\", '')");
+            match column.name_prefix.as_deref() {
+                None | Some("") => value,
+                Some(prefix) => format!("{}::text || {value}", quote_literal(prefix)),
+            }
+        })
+        .collect();
+    let objects: Vec<String> = columns
+        .chunks(COLUMNS_PER_OBJECT)
+        .map(|chunk| {
+            let pairs: Vec<String> = chunk
+                .iter()
+                .map(|column| {
+                    let key = quote_literal(&column.name);
+                    format!("{key}::text, {alias}.{}", quote_ident(&column.name))
+                })
+                .collect();
+            format!("pg_catalog.jsonb_build_object({})", pairs.join(", "))
+        })
+        .collect();
+    Expressions {
+        text: format!(
+            "pg_catalog.array_to_string(array[{}]::text[], E'\\n'::text)",
+            parts.join(", ")
+        ),
+        metadata: objects.join(" || "),
+        // The length in front says where the text ends and the metadata begins; it counts
+        // characters, so that the hash does not depend on the encoding of the database.
+        hash: "pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to(\
+               pg_catalog.length(d.embedded_text)::text || ':'::text || d.embedded_text \
+               || d.metadata::text, 'UTF8')), 'hex')"
+            .to_string(),
+    }
+}
+
+/// The query that gives pk_value, embedded_text, metadata and row_hash of the rows of a source.
+///
+/// `source` is a quoted, qualified table and `condition` a SQL condition on its alias `s`; `key` is
+/// the key column's bare name. The text form of dates, floats, bytea and the like follows the
+/// settings of the session, so these have to be the same wherever hashes are compared.
+pub fn document_sql(source: &str, key: &str, columns: &[Column], condition: &str) -> String {
+    let Expressions {
+        text,
+        metadata,
+        hash,
+    } = expressions(columns, "s");
+    let key = quote_ident(key);
+    // "offset 0" keeps the planner from copying the text's expression to each use of it. The key
+    // takes the collation of the vector table's pk_value, so that its index serves a join.
+    format!(
+        "select d.pk_value, d.embedded_text, d.metadata, {hash} as row_hash \
+         from (select s.{key}::text collate pg_catalog.\"default\" as pk_value, \
+         {text} as embedded_text, {metadata} as metadata \
+         from {source} s where {condition} offset 0) d"
+    )
+}
+
+#[cfg(test)]
+mod tests;

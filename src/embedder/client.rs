@@ -1,0 +1,372 @@
+//! Asks the embedder, from a session or a worker, without ever waiting where PostgreSQL cannot interrupt.
+
+use std::cell::{Cell, RefCell};
+use std::io::{self, ErrorKind, Read, Write};
+use std::mem::ManuallyDrop;
+use std::os::fd::{AsRawFd, FromRawFd};
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+
+use pgrx::{check_for_interrupts, pg_sys};
+
+use super::wire::{
+    Failure, FailureClass, FrameBuffer, InputType, MAX_FRAME, Reply, Request, SOCKET_PATH,
+    WireError, decode_reply, encode_request,
+};
+use crate::error::{Error, Result};
+
+/// How long an embedder that is not there is waited for: it may be starting again.
+const START_PATIENCE: Duration = Duration::from_secs(2);
+
+/// How often it is looked for meanwhile.
+const START_PAUSE: Duration = Duration::from_millis(50);
+
+/// The longest single wait, so that a deadline far away fits into PostgreSQL's milliseconds.
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
+
+/// Bytes taken in by one call, so that the caller looks for interrupts now and then.
+const RECEIVE_BYTES: usize = 16 << 20;
+
+/// A connection to the embedder; dropping it cancels what it asked for.
+pub struct Client {
+    stream: UnixStream,
+    /// Bytes to be sent, and how many of them have been.
+    output: Vec<u8>,
+    sent: usize,
+    input: FrameBuffer,
+    _descriptor: Descriptor,
+}
+
+impl Client {
+    /// Connects; an error at once if the embedder is not there.
+    pub fn connect() -> Result<Client> {
+        Client::open().map_err(|error| unreachable_because(&error))
+    }
+
+    fn open() -> io::Result<Client> {
+        let descriptor = Descriptor::acquire()?;
+        let stream = connect_nonblocking(SOCKET_PATH)?;
+        let input = FrameBuffer::default();
+        Ok(Client {
+            stream,
+            output: Vec::new(),
+            sent: 0,
+            input,
+            _descriptor: descriptor,
+        })
+    }
+
+    /// Sends a request as far as the socket takes it; the rest goes with the next call of [`Client::receive`].
+    pub fn send(&mut self, request: Request) -> Result<()> {
+        let frame = encode_request(&request).map_err(too_large)?;
+        self.output.extend_from_slice(&frame);
+        self.flush().map_err(|error| broken(&error))
+    }
+
+    /// Sends what waits to be sent, and takes in the replies that have arrived; an error when the connection broke.
+    pub fn receive(&mut self) -> Result<Vec<Reply>> {
+        self.exchange().map_err(|error| broken(&error))
+    }
+
+    /// Whether there is more to be sent, so that the socket has to be waited for in that direction too.
+    pub fn wants_write(&self) -> bool {
+        self.sent < self.output.len()
+    }
+
+    /// The socket, to be waited for.
+    pub fn fd(&self) -> i32 {
+        self.stream.as_raw_fd()
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        while self.wants_write() {
+            match self.stream.write(&self.output[self.sent..]) {
+                Ok(0) => return Err(ErrorKind::WriteZero.into()),
+                Ok(count) => self.sent += count,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        // A buffer that was large once must not stay with the session for ever.
+        self.output = Vec::new();
+        self.sent = 0;
+        Ok(())
+    }
+
+    fn exchange(&mut self) -> io::Result<Vec<Reply>> {
+        // A broken pipe may still hold replies that came before it broke.
+        let flushed = self.flush();
+        let read = self.read();
+        let mut replies = Vec::new();
+        while let Some(body) = self.input.next_frame().map_err(io::Error::other)? {
+            replies.push(decode_reply(body).map_err(io::Error::other)?);
+        }
+        // After the last replies a closed socket stays readable, so the next call tells.
+        if replies.is_empty() {
+            read.and(flushed)?;
+        }
+        Ok(replies)
+    }
+
+    fn read(&mut self) -> io::Result<()> {
+        let mut bytes = vec![0; 64 << 10];
+        let mut taken = 0;
+        while taken < RECEIVE_BYTES {
+            match self.stream.read(&mut bytes) {
+                Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
+                Ok(count) => {
+                    self.input.extend(&bytes[..count]);
+                    taken += count;
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Embeds one text and waits for the vector; the wait ends with the timeout, or with any interrupt.
+pub fn embed_now(
+    provider: &str,
+    model: &str,
+    dimensions: u32,
+    input_type: InputType,
+    text: &str,
+    timeout: Duration,
+) -> Result<Vec<f32>> {
+    thread_local! {
+        // Never dropped: at the end of the process PostgreSQL is no longer there to be told.
+        static CACHED: RefCell<ManuallyDrop<Option<Client>>> =
+            const { RefCell::new(ManuallyDrop::new(None)) };
+        static LAST_ID: Cell<u64> = const { Cell::new(0) };
+    }
+    let deadline = Deadline {
+        end: Instant::now().checked_add(timeout),
+        timeout,
+    };
+    let request = Request {
+        id: LAST_ID.replace(LAST_ID.get().wrapping_add(1)),
+        provider: provider.to_string(),
+        model: model.to_string(),
+        dimensions,
+        input_type,
+        texts: vec![text.to_string()],
+    };
+    let frame = encode_request(&request).map_err(too_large)?;
+    // The connection is taken out while it is used: an interrupt unwinds, drops it, and so cancels the request.
+    let cached = CACHED.with_borrow_mut(|cached| cached.take());
+    let mut outcome = None;
+    if let Some(mut client) = cached {
+        // An embedder that was started again has closed it; any other trouble is the answer.
+        if let Ok(reply) = client.ask(&frame, request.id, &deadline)? {
+            outcome = Some((client, reply));
+        }
+    }
+    let (client, reply) = match outcome {
+        Some(answered) => answered,
+        None => {
+            let mut client = connect_patiently(&deadline)?;
+            let reply = client
+                .ask(&frame, request.id, &deadline)?
+                .map_err(|e| broken(&e))?;
+            (client, reply)
+        }
+    };
+    CACHED.with_borrow_mut(|cached| **cached = Some(client));
+    let embeddings = reply.outcome?;
+    if embeddings.count() != 1 || embeddings.dimensions != dimensions as usize {
+        let message = format!(
+            "provider returned {} vectors of {} dimensions, not 1 of {dimensions}",
+            embeddings.count(),
+            embeddings.dimensions
+        );
+        return Err(Error::Provider(Failure::new(
+            FailureClass::BadReply,
+            message,
+        )));
+    }
+    Ok(embeddings.values)
+}
+
+impl Client {
+    /// Sends a frame and waits for the reply to it; the inner error is a broken connection.
+    fn ask(
+        &mut self,
+        frame: &[u8],
+        id: u64,
+        deadline: &Deadline,
+    ) -> Result<std::result::Result<Reply, io::Error>> {
+        self.output.extend_from_slice(frame);
+        loop {
+            match self.exchange() {
+                Err(error) => return Ok(Err(error)),
+                Ok(replies) => {
+                    if let Some(reply) = replies.into_iter().find(|reply| reply.id == id) {
+                        return Ok(Ok(reply));
+                    }
+                }
+            }
+            let rest = deadline.rest()?;
+            wait(Some(self), rest);
+        }
+    }
+}
+
+/// When an answer is too late.
+struct Deadline {
+    /// None is never.
+    end: Option<Instant>,
+    timeout: Duration,
+}
+
+impl Deadline {
+    /// How much time is left; an error when there is none.
+    fn rest(&self) -> Result<Duration> {
+        let Some(end) = self.end else {
+            return Ok(LONGEST_WAIT);
+        };
+        match end.saturating_duration_since(Instant::now()) {
+            Duration::ZERO => Err(Error::Embedder {
+                reason: format!("no answer within {:?}", self.timeout),
+            }),
+            rest => Ok(rest),
+        }
+    }
+}
+
+/// Connects, waiting a little for an embedder that is not there.
+fn connect_patiently(deadline: &Deadline) -> Result<Client> {
+    let begin = Instant::now();
+    loop {
+        let error = match Client::open() {
+            Ok(client) => return Ok(client),
+            Err(error) => error,
+        };
+        let passing = matches!(
+            error.kind(),
+            ErrorKind::NotFound | ErrorKind::ConnectionRefused | ErrorKind::WouldBlock
+        );
+        if !passing || begin.elapsed() >= START_PATIENCE {
+            return Err(unreachable_because(&error));
+        }
+        wait(None, deadline.rest()?.min(START_PAUSE));
+    }
+}
+
+/// Waits for the client's socket, the latch or the end of the time, whichever comes first, and takes interrupts.
+fn wait(client: Option<&Client>, rest: Duration) {
+    let mut events = pg_sys::WL_LATCH_SET | pg_sys::WL_TIMEOUT | pg_sys::WL_EXIT_ON_PM_DEATH;
+    let mut socket = pg_sys::PGINVALID_SOCKET;
+    if let Some(client) = client {
+        socket = client.fd();
+        events |= pg_sys::WL_SOCKET_READABLE;
+        if client.wants_write() {
+            events |= pg_sys::WL_SOCKET_WRITEABLE;
+        }
+    }
+    // One more, because less than a millisecond left must not become a loop without any wait.
+    let milliseconds = rest.min(LONGEST_WAIT).as_millis() as core::ffi::c_long + 1;
+    // SAFETY: this is a process with a latch, on its main thread, and the socket is open as long as the client.
+    unsafe {
+        pg_sys::WaitLatchOrSocket(
+            pg_sys::MyLatch,
+            events as i32,
+            socket,
+            milliseconds,
+            pg_sys::PG_WAIT_EXTENSION,
+        );
+        pg_sys::ResetLatch(pg_sys::MyLatch);
+    }
+    check_for_interrupts!();
+}
+
+/// One of the file descriptors that PostgreSQL allows a session outside its own care.
+struct Descriptor;
+
+impl Descriptor {
+    fn acquire() -> io::Result<Descriptor> {
+        // SAFETY: the call counts, and closes files of PostgreSQL's own if there are too many.
+        match unsafe { pg_sys::AcquireExternalFD() } {
+            true => Ok(Descriptor),
+            false => Err(io::Error::last_os_error()),
+        }
+    }
+}
+
+impl Drop for Descriptor {
+    fn drop(&mut self) {
+        // SAFETY: the call only counts, and one was acquired.
+        unsafe { pg_sys::ReleaseExternalFD() }
+    }
+}
+
+/// Connects without waiting: when the embedder's queue of connections is full, that is an error too.
+fn connect_nonblocking(path: &str) -> io::Result<UnixStream> {
+    // SAFETY: the call takes numbers only.
+    let fd = unsafe { libc::socket(libc::AF_UNIX, libc::SOCK_STREAM, 0) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the descriptor was just made and belongs to nobody else.
+    let stream = unsafe { UnixStream::from_raw_fd(fd) };
+    stream.set_nonblocking(true)?;
+    // SAFETY: the descriptor is open; programs started by this session must not inherit it.
+    if unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: an address is plain bytes, for which zeros are valid.
+    let mut address: libc::sockaddr_un = unsafe { std::mem::zeroed() };
+    address.sun_family = libc::AF_UNIX as libc::sa_family_t;
+    if path.len() >= address.sun_path.len() {
+        return Err(ErrorKind::InvalidInput.into());
+    }
+    for (to, from) in address.sun_path.iter_mut().zip(path.bytes()) {
+        *to = from as libc::c_char;
+    }
+    // SAFETY: the address lives on this stack, and its path ends with a zero.
+    let result = unsafe {
+        libc::connect(
+            fd,
+            (&raw const address).cast(),
+            size_of::<libc::sockaddr_un>() as libc::socklen_t,
+        )
+    };
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(stream)
+    }
+}
+
+/// The error for an embedder that cannot be connected to.
+fn unreachable_because(error: &io::Error) -> Error {
+    let reason = match error.kind() {
+        ErrorKind::NotFound | ErrorKind::ConnectionRefused => "it is not running".to_string(),
+        ErrorKind::WouldBlock => "it has too many connections waiting".to_string(),
+        _ => error.to_string(),
+    };
+    Error::Embedder { reason }
+}
+
+/// The error for a connection that broke.
+fn broken(error: &io::Error) -> Error {
+    let reason = match error.kind() {
+        ErrorKind::UnexpectedEof | ErrorKind::BrokenPipe | ErrorKind::ConnectionReset => {
+            "it closed the connection".to_string()
+        }
+        _ => error.to_string(),
+    };
+    Error::Embedder { reason }
+}
+
+/// The error for texts that do not fit into a request.
+fn too_large(error: WireError) -> Error {
+    Error::BadArgument {
+        message: "text is too long to be embedded".to_string(),
+        detail: Some(format!("The embedder refuses it: {error}.")),
+        hint: Some(format!("A request may have {} megabytes.", MAX_FRAME >> 20)),
+    }
+}

@@ -1,0 +1,399 @@
+//! Answers requests on the embedder's socket, many at a time, on threads that never call PostgreSQL.
+
+use std::io;
+use std::os::fd::{AsRawFd, RawFd};
+use std::os::unix::net::UnixListener as StdListener;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, sleep_until};
+
+use super::cache::QueryCache;
+use super::job::lock;
+pub use super::log::{Log, LogLevel, LogSender, log_channel};
+use super::scheduler::Scheduler;
+use super::wire::{
+    Embeddings, Failure, FailureClass, FrameBuffer, InputType, Reply, Request, decode_request,
+    encode_reply, reply_fits,
+};
+
+/// Kibibytes that the requests and replies of one connection may take, unless there is only one.
+const IN_FLIGHT: u32 = 64 << 10;
+
+/// Kibibytes that a request counts at least for, so that there are not too many of them.
+const LEAST_SHARE: u32 = IN_FLIGHT / 64;
+
+/// How often a connection that is full is looked at for the end of its client.
+const HANGUP_CHECK: Duration = Duration::from_millis(200);
+
+/// How long no connection is accepted after one could not be; it doubles up to a second.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// What an administrator may set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// The directory of the local model's files.
+    pub local_model_path: PathBuf,
+    /// Threads of the local model; 0 is half of the processors.
+    pub local_threads: usize,
+    /// How long the local model is kept without being used; none is for ever.
+    pub local_idle_unload: Option<Duration>,
+    /// Bytes that the vectors of earlier questions may take.
+    pub query_cache_bytes: usize,
+}
+
+/// A running server; it ends when this is dropped.
+pub struct Handle {
+    orders: mpsc::UnboundedSender<Order>,
+    ended: Arc<AtomicBool>,
+}
+
+/// What the main thread tells the server.
+enum Order {
+    Reconfigure(Config),
+    Stop,
+}
+
+impl Handle {
+    /// Makes the server take other settings on; does not wait for it.
+    pub fn reconfigure(&self, config: Config) {
+        let _ = self.orders.send(Order::Reconfigure(config));
+    }
+
+    /// Makes the server end; does not wait for it.
+    pub fn stop(&self) {
+        let _ = self.orders.send(Order::Stop);
+    }
+
+    /// Whether the server has ended; whoever waits for lines is woken when it has.
+    pub fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Acquire)
+    }
+}
+
+/// Starts a server on a thread of its own.
+pub fn spawn(listener: StdListener, config: Config, log: LogSender) -> io::Result<Handle> {
+    listener.set_nonblocking(true)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let (orders, received) = mpsc::unbounded_channel();
+    let ended = Arc::new(AtomicBool::new(false));
+    let handle = Handle {
+        orders,
+        ended: ended.clone(),
+    };
+    spawn_thread("embedd server", move || {
+        let server = Arc::new(Server {
+            cache: Mutex::new(QueryCache::new(config.query_cache_bytes)),
+            local: Scheduler::new(&config, log.clone()),
+            log: log.clone(),
+        });
+        let serving = || runtime.block_on(serve(server, listener, received, config));
+        let outcome = catch_unwind(AssertUnwindSafe(serving));
+        let (level, why) = match outcome {
+            Ok(Ok(())) => (LogLevel::Debug, String::new()),
+            Ok(Err(error)) => (LogLevel::Warning, format!(": {error}")),
+            Err(_) => (LogLevel::Warning, ": it failed".to_string()),
+        };
+        runtime.shutdown_background();
+        // Whoever sees the end has the line already, and is woken once more to see it.
+        log.send(level, format!("the embedder's server has ended{why}"));
+        ended.store(true, Ordering::Release);
+        log.wake();
+    })?;
+    Ok(handle)
+}
+
+/// Starts a thread that no signal is delivered to: PostgreSQL's handlers must run on the main thread.
+pub(super) fn spawn_thread(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    // SAFETY: a signal set is plain bits, for which zeros are valid; both are filled in below.
+    let (mut all, mut before): (libc::sigset_t, libc::sigset_t) = unsafe { std::mem::zeroed() };
+    // SAFETY: both sets live on this stack; only this thread's mask is changed.
+    let failed = unsafe {
+        libc::sigfillset(&mut all);
+        libc::pthread_sigmask(libc::SIG_SETMASK, &all, &mut before)
+    };
+    if failed != 0 {
+        return Err(io::Error::from_raw_os_error(failed));
+    }
+    // The new thread inherits the mask.
+    let spawned = std::thread::Builder::new()
+        .name(name.to_string())
+        .spawn(work);
+    // SAFETY: as above; the mask is the one this thread had.
+    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &before, std::ptr::null_mut()) };
+    spawned.map(drop)
+}
+
+/// What all connections share.
+struct Server {
+    cache: Mutex<QueryCache>,
+    local: Scheduler,
+    log: LogSender,
+}
+
+/// Accepts connections and takes orders until told to stop.
+async fn serve(
+    server: Arc<Server>,
+    listener: StdListener,
+    mut orders: mpsc::UnboundedReceiver<Order>,
+    mut config: Config,
+) -> io::Result<()> {
+    let listener = UnixListener::from_std(listener)?;
+    let mut connections = JoinSet::new();
+    let mut resume = Instant::now();
+    let mut pause = ACCEPT_PAUSE;
+    for lane in 0.. {
+        let stream = loop {
+            let accept = async {
+                sleep_until(resume).await;
+                listener.accept().await
+            };
+            tokio::select! {
+                order = orders.recv() => match order {
+                    Some(Order::Reconfigure(new)) => server.reconfigure(&mut config, new),
+                    Some(Order::Stop) | None => return Ok(()),
+                },
+                Some(_) = connections.join_next() => {}
+                accepted = accept => match accepted {
+                    Ok((stream, _)) => break stream,
+                    Err(error) => {
+                        if pause == ACCEPT_PAUSE {
+                            let line = format!("could not accept a connection: {error}");
+                            server.log.send(LogLevel::Warning, line);
+                        }
+                        resume = Instant::now() + pause;
+                        pause = (pause * 2).min(Duration::from_secs(1));
+                    }
+                },
+            }
+        };
+        pause = ACCEPT_PAUSE;
+        connections.spawn(converse(server.clone(), stream, lane));
+    }
+    Ok(())
+}
+
+/// Serves one connection until its client goes; whatever it still wanted is then dropped.
+async fn converse(server: Arc<Server>, stream: UnixStream, lane: u64) {
+    // SAFETY: the call only reads this process's identity.
+    let own = unsafe { libc::geteuid() };
+    match stream.peer_cred() {
+        Ok(peer) if peer.uid() == own => {}
+        _ => {
+            let line = "refused a connection of another operating system user";
+            return server.log.send(LogLevel::Warning, line);
+        }
+    }
+    let (reader, writer) = stream.into_split();
+    let (outbox, replies) = mpsc::unbounded_channel();
+    let outcome = tokio::select! {
+        outcome = read_requests(&server, reader, outbox, lane) => outcome,
+        // A client that does not listen has gone, which is no trouble of the server's.
+        _ = write_replies(writer, replies) => Ok(()),
+    };
+    if let Err(error) = outcome {
+        server
+            .log
+            .send(LogLevel::Warning, format!("closed a connection: {error}"));
+    }
+}
+
+/// Reads requests and has each answered by a task of its own; dropping this ends the tasks.
+async fn read_requests(
+    server: &Arc<Server>,
+    mut reader: OwnedReadHalf,
+    outbox: mpsc::UnboundedSender<Finished>,
+    lane: u64,
+) -> io::Result<()> {
+    let budget = Arc::new(Semaphore::new(IN_FLIGHT as usize));
+    let mut tasks = JoinSet::new();
+    let mut buffer = FrameBuffer::default();
+    let mut bytes = vec![0; 64 << 10];
+    loop {
+        while let Some(body) = buffer.next_frame().map_err(io::Error::other)? {
+            let request = decode_request(body).map_err(io::Error::other)?;
+            let share = share(body.len(), &request);
+            let Some(permit) = admit(&budget, share, &reader).await else {
+                return Ok(());
+            };
+            while tasks.try_join_next().is_some() {}
+            let (server, outbox) = (server.clone(), outbox.clone());
+            tasks.spawn(async move {
+                let mut answer = Answer::new(request.id, permit, outbox);
+                answer.outcome = server.answer(lane, request).await;
+            });
+        }
+        match reader.read(&mut bytes).await {
+            Ok(0) | Err(_) => return Ok(()),
+            Ok(count) => buffer.extend(&bytes[..count]),
+        }
+    }
+}
+
+/// Writes replies as fast as the client reads them.
+async fn write_replies(
+    mut writer: OwnedWriteHalf,
+    mut replies: mpsc::UnboundedReceiver<Finished>,
+) -> io::Result<()> {
+    while let Some(Finished { reply, permit }) = replies.recv().await {
+        let frame = encode_reply(&reply).or_else(|error| {
+            let failure = Failure::new(FailureClass::BadReply, error.to_string());
+            encode_reply(&Reply {
+                id: reply.id,
+                outcome: Err(failure),
+            })
+        });
+        writer.write_all(&frame.map_err(io::Error::other)?).await?;
+        drop(permit);
+    }
+    Ok(())
+}
+
+/// The part of a connection's budget that a request and its reply take.
+fn share(bytes: usize, request: &Request) -> u32 {
+    let vector = (request.dimensions as usize).saturating_mul(4);
+    let reply = request.texts.len().saturating_mul(vector);
+    let kibibytes = bytes.saturating_add(reply) / 1024;
+    u32::try_from(kibibytes)
+        .unwrap_or(u32::MAX)
+        .clamp(LEAST_SHARE, IN_FLIGHT)
+}
+
+/// Waits until the budget has room for a request; none when the client has gone meanwhile.
+async fn admit(
+    budget: &Arc<Semaphore>,
+    share: u32,
+    reader: &OwnedReadHalf,
+) -> Option<OwnedSemaphorePermit> {
+    let mut permit = pin!(budget.clone().acquire_many_owned(share));
+    loop {
+        tokio::select! {
+            permit = &mut permit => return permit.ok(),
+            () = sleep(HANGUP_CHECK) => if has_hung_up(reader.as_ref().as_raw_fd()) {
+                return None;
+            },
+        }
+    }
+}
+
+/// Whether the other end of a socket is closed, also when there is something left to read.
+fn has_hung_up(fd: RawFd) -> bool {
+    let mut poll = libc::pollfd {
+        fd,
+        events: 0,
+        revents: 0,
+    };
+    // SAFETY: one valid entry, on this stack; with no timeout the call returns at once.
+    let ready = unsafe { libc::poll(&mut poll, 1, 0) };
+    ready > 0 && poll.revents & (libc::POLLHUP | libc::POLLERR | libc::POLLNVAL) != 0
+}
+
+/// A reply on its way out, and the room it takes until it is written.
+struct Finished {
+    reply: Reply,
+    permit: Option<OwnedSemaphorePermit>,
+}
+
+/// A reply in the making, which goes out when this is dropped: a panic must not leave its client waiting.
+struct Answer {
+    id: u64,
+    outcome: Result<Embeddings, Failure>,
+    permit: Option<OwnedSemaphorePermit>,
+    outbox: mpsc::UnboundedSender<Finished>,
+}
+
+impl Answer {
+    fn new(
+        id: u64,
+        permit: OwnedSemaphorePermit,
+        outbox: mpsc::UnboundedSender<Finished>,
+    ) -> Answer {
+        let message = "the embedder failed on this request";
+        let outcome = Err(Failure::new(FailureClass::BadReply, message));
+        Answer {
+            id,
+            outcome,
+            permit: Some(permit),
+            outbox,
+        }
+    }
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        let outcome = std::mem::replace(&mut self.outcome, Ok(Embeddings::default()));
+        let reply = Reply {
+            id: self.id,
+            outcome,
+        };
+        // When the connection has ended nobody is there to take it.
+        let _ = self.outbox.send(Finished {
+            reply,
+            permit: self.permit.take(),
+        });
+    }
+}
+
+impl Server {
+    /// Takes other settings on.
+    fn reconfigure(&self, config: &mut Config, new: Config) {
+        let mut cache = lock(&self.cache);
+        if config.local_model_path != new.local_model_path {
+            cache.clear();
+        }
+        cache.set_limit(new.query_cache_bytes);
+        drop(cache);
+        self.local.reconfigure(&new);
+        *config = new;
+    }
+
+    /// Answers a request, questions from the cache where it knows them.
+    async fn answer(&self, lane: u64, mut request: Request) -> Result<Embeddings, Failure> {
+        if !reply_fits(request.texts.len(), request.dimensions as usize) {
+            let message = "too many texts in one request";
+            return Err(Failure::new(FailureClass::Refused, message));
+        }
+        if request.input_type == InputType::Document {
+            return self.ask(lane, request).await;
+        }
+        let lookup = lock(&self.cache).look_up(&mut request);
+        let fresh = match request.texts.is_empty() {
+            true => Embeddings::default(),
+            false => self.ask(lane, request).await?,
+        };
+        Ok(lock(&self.cache).complete(lookup, &fresh))
+    }
+
+    /// Has a request answered by its provider, and checks that the answer is one.
+    async fn ask(&self, lane: u64, request: Request) -> Result<Embeddings, Failure> {
+        let (count, dimensions) = (request.texts.len(), request.dimensions as usize);
+        let embeddings = match request.provider.as_str() {
+            "local" => self.local.embed(lane, request).await?,
+            unknown => {
+                let message = format!("unknown provider \"{unknown}\"");
+                return Err(Failure::new(FailureClass::Refused, message)
+                    .with_hint("The provider that is always there is \"local\"."));
+            }
+        };
+        let values = count * dimensions;
+        if embeddings.count() != count || embeddings.values.len() != values {
+            let message = format!(
+                "provider returned {} numbers for {count} texts of {dimensions} dimensions",
+                embeddings.values.len()
+            );
+            return Err(Failure::new(FailureClass::BadReply, message));
+        }
+        Ok(embeddings)
+    }
+}

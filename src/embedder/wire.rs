@@ -1,0 +1,396 @@
+//! What travels between the embedder and those who ask it: requests, replies, and their form as bytes.
+
+use serde::{Deserialize, Serialize};
+
+/// Where the embedder listens, relative to the data directory.
+pub const SOCKET_PATH: &str = "pg_stat_tmp/embedd.sock";
+
+/// The most bytes a request or a reply may have, its length not counted.
+pub const MAX_FRAME: usize = 256 << 20;
+
+/// Bytes of the length in front of every frame.
+const LENGTH_BYTES: usize = 4;
+
+/// Bytes of a reply before its payload: the tag and the id.
+const REPLY_HEADER: usize = 1 + 8;
+
+/// First byte of a reply that carries vectors.
+const TAG_EMBEDDINGS: u8 = 1;
+
+/// First byte of a reply that carries a failure.
+const TAG_FAILURE: u8 = 2;
+
+/// A buffer that has been larger than this gives its memory back once it is empty.
+const KEPT_BUFFER: usize = 1 << 20;
+
+/// What a text is: some models embed a question otherwise than the text that answers it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum InputType {
+    /// A question.
+    Query,
+    /// A text to be found.
+    Document,
+}
+
+/// Texts to be embedded, all by one model.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Request {
+    /// Chosen by the asker, and repeated in the reply.
+    pub id: u64,
+    /// Who embeds: "local" is the model inside the server.
+    pub provider: String,
+    /// The model, by the name the provider knows it under.
+    pub model: String,
+    /// Numbers a vector shall have.
+    pub dimensions: u32,
+    /// What the texts are.
+    pub input_type: InputType,
+    /// The texts.
+    pub texts: Vec<String>,
+}
+
+/// Vectors of a request's texts, in their order.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Embeddings {
+    /// Numbers in a vector.
+    pub dimensions: usize,
+    /// The vectors, one after the other.
+    pub values: Vec<f32>,
+    /// For each text, whether the model did not take all of it.
+    pub truncated: Vec<bool>,
+}
+
+impl Embeddings {
+    /// The vector of the text with this number; empty when there is no such text.
+    pub fn vector(&self, index: usize) -> &[f32] {
+        let start = index.saturating_mul(self.dimensions);
+        self.values
+            .get(start..start.saturating_add(self.dimensions))
+            .unwrap_or_default()
+    }
+
+    /// How many texts there were.
+    pub fn count(&self) -> usize {
+        self.truncated.len()
+    }
+}
+
+/// What kind of trouble a failure is, and so what can be done about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FailureClass {
+    /// It may work later.
+    Unavailable,
+    /// The provider says no, and will say no again.
+    Refused,
+    /// The provider answered with something that cannot be used.
+    BadReply,
+    /// An administrator has to act.
+    BadSetting,
+}
+
+/// Why a request brought no vectors.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[serde(deny_unknown_fields)]
+#[error("{message}")]
+pub struct Failure {
+    /// What kind of trouble it is.
+    pub class: FailureClass,
+    /// What went wrong, as PostgreSQL words it.
+    pub message: String,
+    /// A sentence on what was found.
+    pub detail: Option<String>,
+    /// A sentence on what to do.
+    pub hint: Option<String>,
+}
+
+impl Failure {
+    /// A failure without DETAIL or HINT.
+    pub fn new(class: FailureClass, message: impl Into<String>) -> Failure {
+        Failure {
+            class,
+            message: message.into(),
+            detail: None,
+            hint: None,
+        }
+    }
+
+    /// Adds a sentence on what was found.
+    pub fn with_detail(mut self, detail: impl Into<String>) -> Failure {
+        self.detail = Some(detail.into());
+        self
+    }
+
+    /// Adds a sentence on what to do.
+    pub fn with_hint(mut self, hint: impl Into<String>) -> Failure {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+/// The answer to one request.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Reply {
+    /// The request's id.
+    pub id: u64,
+    /// Its vectors, or why there are none.
+    pub outcome: Result<Embeddings, Failure>,
+}
+
+/// Why bytes are not a frame, or something cannot become one.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum WireError {
+    /// More bytes than a frame may have.
+    #[error("a frame of {bytes} bytes is larger than {MAX_FRAME} bytes")]
+    TooLarge {
+        /// How many there are.
+        bytes: usize,
+    },
+    /// Bytes that mean nothing.
+    #[error("malformed frame: {what}")]
+    Malformed {
+        /// What is wrong with them.
+        what: String,
+    },
+}
+
+/// The error for bytes that mean nothing.
+fn malformed(what: impl Into<String>) -> WireError {
+    WireError::Malformed { what: what.into() }
+}
+
+/// Whether the reply to a request of this size fits into a frame.
+pub fn reply_fits(texts: usize, dimensions: usize) -> bool {
+    payload_bytes(texts, dimensions)
+        .and_then(|bytes| bytes.checked_add(REPLY_HEADER))
+        .is_some_and(|bytes| bytes <= MAX_FRAME)
+}
+
+/// Bytes of a payload of vectors: the two counts, a mark for each text, the numbers.
+fn payload_bytes(texts: usize, dimensions: usize) -> Option<usize> {
+    dimensions
+        .checked_mul(4)?
+        .checked_add(1)?
+        .checked_mul(texts)?
+        .checked_add(8)
+}
+
+/// A request as a frame, its length in front.
+pub fn encode_request(request: &Request) -> Result<Vec<u8>, WireError> {
+    let mut frame = vec![0; LENGTH_BYTES];
+    serde_json::to_writer(&mut frame, request).map_err(|error| malformed(error.to_string()))?;
+    close_frame(frame)
+}
+
+/// Reads a request from a frame's body.
+pub fn decode_request(body: &[u8]) -> Result<Request, WireError> {
+    serde_json::from_slice(body).map_err(|error| malformed(error.to_string()))
+}
+
+/// A reply as a frame, its length in front.
+pub fn encode_reply(reply: &Reply) -> Result<Vec<u8>, WireError> {
+    let mut frame = vec![0; LENGTH_BYTES];
+    match &reply.outcome {
+        Ok(embeddings) => {
+            frame.push(TAG_EMBEDDINGS);
+            frame.extend_from_slice(&reply.id.to_le_bytes());
+            encode_embeddings(embeddings, &mut frame)?;
+        }
+        Err(failure) => {
+            frame.push(TAG_FAILURE);
+            frame.extend_from_slice(&reply.id.to_le_bytes());
+            serde_json::to_writer(&mut frame, failure)
+                .map_err(|error| malformed(error.to_string()))?;
+        }
+    }
+    close_frame(frame)
+}
+
+/// Reads a reply from a frame's body.
+pub fn decode_reply(body: &[u8]) -> Result<Reply, WireError> {
+    let (header, payload) = body
+        .split_at_checked(REPLY_HEADER)
+        .ok_or_else(|| malformed("a reply without an id"))?;
+    let mut id = [0; 8];
+    id.copy_from_slice(&header[1..]);
+    let outcome = match header[0] {
+        TAG_EMBEDDINGS => Ok(decode_embeddings(payload)?),
+        TAG_FAILURE => {
+            Err(serde_json::from_slice(payload).map_err(|error| malformed(error.to_string()))?)
+        }
+        tag => return Err(malformed(format!("a reply of unknown kind {tag}"))),
+    };
+    Ok(Reply {
+        id: u64::from_le_bytes(id),
+        outcome,
+    })
+}
+
+/// Appends vectors: numbers in a vector, number of vectors, the marks, the numbers.
+fn encode_embeddings(embeddings: &Embeddings, frame: &mut Vec<u8>) -> Result<(), WireError> {
+    let (count, dimensions) = (embeddings.count(), embeddings.dimensions);
+    if count.checked_mul(dimensions) != Some(embeddings.values.len()) {
+        return Err(malformed("numbers and vectors do not match"));
+    }
+    let bytes = payload_bytes(count, dimensions).unwrap_or(usize::MAX);
+    let counts = (u32::try_from(dimensions), u32::try_from(count));
+    let ((Ok(width), Ok(height)), true) = (counts, bytes <= MAX_FRAME) else {
+        return Err(WireError::TooLarge { bytes });
+    };
+    frame.reserve_exact(bytes);
+    frame.extend_from_slice(&width.to_le_bytes());
+    frame.extend_from_slice(&height.to_le_bytes());
+    let (marks, values) = (&embeddings.truncated, &embeddings.values);
+    frame.extend(marks.iter().map(|mark| u8::from(*mark)));
+    frame.extend(values.iter().flat_map(|value| value.to_le_bytes()));
+    Ok(())
+}
+
+/// Reads what [`encode_embeddings`] wrote, and nothing else.
+fn decode_embeddings(payload: &[u8]) -> Result<Embeddings, WireError> {
+    let short = || malformed("vectors that end too early");
+    let (width, rest) = payload.split_first_chunk::<4>().ok_or_else(short)?;
+    let (height, rest) = rest.split_first_chunk::<4>().ok_or_else(short)?;
+    let dimensions = u32::from_le_bytes(*width) as usize;
+    let count = u32::from_le_bytes(*height) as usize;
+    if payload_bytes(count, dimensions) != Some(payload.len()) {
+        let bytes = payload.len();
+        let what = format!("{count} vectors of {dimensions} dimensions in {bytes} bytes");
+        return Err(malformed(what));
+    }
+    let (marks, numbers) = rest.split_at_checked(count).ok_or_else(short)?;
+    if marks.iter().any(|mark| *mark > 1) {
+        return Err(malformed("a mark that is neither 0 nor 1"));
+    }
+    let values = numbers.as_chunks::<4>().0.iter();
+    Ok(Embeddings {
+        dimensions,
+        values: values.map(|bytes| f32::from_le_bytes(*bytes)).collect(),
+        truncated: marks.iter().map(|mark| *mark == 1).collect(),
+    })
+}
+
+/// Writes a finished frame's length into the room left for it.
+fn close_frame(mut frame: Vec<u8>) -> Result<Vec<u8>, WireError> {
+    let bytes = frame.len() - LENGTH_BYTES;
+    match u32::try_from(bytes) {
+        Ok(length) if bytes <= MAX_FRAME => {
+            frame[..LENGTH_BYTES].copy_from_slice(&length.to_le_bytes());
+            Ok(frame)
+        }
+        _ => Err(WireError::TooLarge { bytes }),
+    }
+}
+
+/// Cuts a stream of bytes, as they arrive, into frames.
+///
+/// Its memory grows with the bytes that have arrived, never with a length that was only announced.
+#[derive(Debug, Default)]
+pub struct FrameBuffer {
+    bytes: Vec<u8>,
+    /// Where the bytes begin that no frame has taken yet.
+    start: usize,
+}
+
+impl FrameBuffer {
+    /// Adds bytes that arrived.
+    pub fn extend(&mut self, bytes: &[u8]) {
+        if self.start == self.bytes.len() && self.bytes.capacity() > KEPT_BUFFER {
+            *self = FrameBuffer::default();
+        } else if self.start * 2 >= self.bytes.len() {
+            self.bytes.drain(..self.start);
+            self.start = 0;
+        }
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    /// The body of the next frame, if all of it is there; after an error the stream cannot be read on.
+    pub fn next_frame(&mut self) -> Result<Option<&[u8]>, WireError> {
+        let Some((length, rest)) = self.bytes[self.start..].split_first_chunk::<LENGTH_BYTES>()
+        else {
+            return Ok(None);
+        };
+        let length = u32::from_le_bytes(*length) as usize;
+        if length > MAX_FRAME {
+            return Err(WireError::TooLarge { bytes: length });
+        }
+        if rest.len() < length {
+            return Ok(None);
+        }
+        let body = self.start + LENGTH_BYTES;
+        self.start = body + length;
+        Ok(Some(&self.bytes[body..self.start]))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A good body, and whatever is one byte more or any bytes less.
+    fn spoilt(frame: &[u8]) -> (&[u8], Vec<Vec<u8>>) {
+        assert_eq!(frame[..4], (frame.len() as u32 - 4).to_le_bytes());
+        let body = &frame[4..];
+        let mut bad: Vec<_> = (0..body.len()).map(|n| body[..n].to_vec()).collect();
+        bad.push([body, b"x"].concat());
+        (body, bad)
+    }
+
+    #[test]
+    fn only_whole_requests_and_replies_come_back() {
+        let json = br#"{"id": 18446744073709551615, "provider": "local", "model": "m",
+            "dimensions": 2, "input_type": "query", "texts": ["a \"b\" \ud83d\udc18\n", ""]}"#;
+        let request = decode_request(json).unwrap();
+        let frame = encode_request(&request).unwrap();
+        let (body, bad) = spoilt(&frame);
+        assert_eq!(decode_request(body), Ok(request));
+        assert!(bad.iter().all(|body| decode_request(body).is_err()));
+        let more = String::from_utf8_lossy(json).replace("\"id\"", "\"more\": 1, \"id\"");
+        assert!(decode_request(more.as_bytes()).is_err());
+
+        let embeddings = Embeddings {
+            dimensions: 2,
+            values: vec![1.5, -0.0, f32::MIN_POSITIVE, 3.0],
+            truncated: vec![false, true],
+        };
+        assert_eq!(embeddings.vector(1), [f32::MIN_POSITIVE, 3.0]);
+        assert!(embeddings.vector(usize::MAX).is_empty());
+        let failure = Failure::new(FailureClass::Refused, "no").with_hint("Ask otherwise.");
+        for (id, outcome) in [(7, Ok(embeddings)), (u64::MAX, Err(failure))] {
+            let reply = Reply { id, outcome };
+            let frame = encode_reply(&reply).unwrap();
+            let (body, mut bad) = spoilt(&frame);
+            assert_eq!(decode_reply(body), Ok(reply));
+            bad.push([&[9], &body[1..]].concat());
+            bad.push([&[TAG_EMBEDDINGS][..], &[0; 8], &[0xff; 8]].concat());
+            assert!(bad.iter().all(|body| decode_reply(body).is_err()));
+        }
+    }
+
+    #[test]
+    fn frames_are_found_however_the_bytes_arrive_but_not_too_large_ones() {
+        let bodies: Vec<Vec<u8>> = (0..50u8).map(|n| vec![n; usize::from(n) * 7]).collect();
+        let frames = bodies.iter();
+        let frames = frames.map(|body| [&(body.len() as u32).to_le_bytes(), &body[..]].concat());
+        let stream = frames.collect::<Vec<_>>().concat();
+        for step in [1, 3, 64, 1000, stream.len()] {
+            let (mut buffer, mut found) = (FrameBuffer::default(), Vec::new());
+            for bytes in stream.chunks(step) {
+                buffer.extend(bytes);
+                while let Some(body) = buffer.next_frame().unwrap() {
+                    found.push(body.to_vec());
+                }
+            }
+            assert_eq!(found, bodies);
+        }
+        let bytes = MAX_FRAME + 1;
+        let mut buffer = FrameBuffer::default();
+        buffer.extend(&(bytes as u32).to_le_bytes());
+        assert_eq!(buffer.next_frame(), Err(WireError::TooLarge { bytes }));
+        assert!(close_frame(vec![0; bytes + 4]).is_err());
+        assert!(reply_fits(1000, 1536) && !reply_fits(100_000, 1536));
+        assert!(!reply_fits(usize::MAX, usize::MAX));
+    }
+}

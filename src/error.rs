@@ -1,0 +1,235 @@
+//! Every refusal and failure of embedd, each with its SQLSTATE, DETAIL and HINT, and the one place that turns them into a PostgreSQL report.
+
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::{PgSqlErrorCode, function_name};
+
+use crate::document::ColumnsError;
+use crate::embedder::wire::{Failure, FailureClass};
+use crate::filter::FilterError;
+use crate::name::NameError;
+
+/// Result of everything in embedd that can be refused or can fail.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// What went wrong, in the words of the caller.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// An argument outside its range or of the wrong form (validation_error).
+    #[error("{message}")]
+    BadArgument { message: String, detail: Option<String>, hint: Option<String> },
+    /// A filter that does not fit the vector table.
+    #[error(transparent)]
+    Filter(#[from] FilterError),
+    /// A columns argument that cannot be used.
+    #[error(transparent)]
+    Columns(#[from] ColumnsError),
+    /// A vector table name that cannot be used.
+    #[error(transparent)]
+    Name(#[from] NameError),
+    /// A configured column that the source does not have.
+    #[error("column \"{column}\" of table {table} does not exist")]
+    UnknownColumn { column: String, table: String, available: String },
+    /// A source that is not an ordinary or partitioned table.
+    #[error("{table} is not a table")]
+    NotATable { table: String, kind: String },
+    /// No column of the source can serve as the key.
+    #[error("table {table} has no usable key")]
+    NoKey { table: String, detail: String },
+    /// A key of a type whose text form depends on settings.
+    #[error("column \"{column}\" of type {type_name} cannot be the key of a vector table")]
+    KeyType { column: String, type_name: String },
+    /// No such provider (embedding_provider_not_found).
+    #[error("embedding provider \"{name}\" does not exist")]
+    UnknownProvider { name: String },
+    /// No such model of a provider.
+    #[error("embedding model \"{model}\" of provider \"{provider}\" does not exist")]
+    UnknownModel { provider: String, model: String, available: String },
+    /// No such vector table (vector_table_not_found).
+    #[error("vector table \"{name}\" does not exist")]
+    UnknownVectorTable { name: String },
+    /// The name is in use.
+    #[error("vector table \"{name}\" already exists")]
+    NameTaken { name: String },
+    /// The caller may not do this.
+    #[error("permission denied for {object}")]
+    NotAllowed { object: String, hint: String },
+    /// Not backfilled yet (vector_table_not_ready).
+    #[error("vector table \"{name}\" is not ready")]
+    NotReady { name: String },
+    /// Pause of a paused table (sync_already_paused).
+    #[error("sync of vector table \"{name}\" is already paused")]
+    AlreadyPaused { name: String },
+    /// Resume of a table that is not paused (sync_not_paused).
+    #[error("sync of vector table \"{name}\" is not paused")]
+    NotPaused { name: String, status: String },
+    /// A backfill is running (backfill_in_progress).
+    #[error("a backfill of vector table \"{name}\" is already running")]
+    BackfillInProgress { name: String },
+    /// The server was started without embedd in shared_preload_libraries.
+    #[error("embedd is not loaded through shared_preload_libraries")]
+    NotPreloaded,
+    /// A write where the server is read-only.
+    #[error("cannot {action} during recovery")]
+    InRecovery { action: &'static str },
+    /// The embedder could not be reached or did not answer in time.
+    #[error("could not reach the embedder: {reason}")]
+    Embedder { reason: String },
+    /// The embedder answered with a failure of the provider or the model.
+    #[error(transparent)]
+    Provider(#[from] Failure),
+    /// SPI reported a failure that raised no error of its own.
+    #[error("internal query failed: {0}")]
+    Spi(#[from] pgrx::spi::Error),
+    /// Something stored by embedd itself cannot be read back.
+    #[error("damaged bookkeeping of embedd: {what}")]
+    Damaged { what: String },
+}
+
+impl Error {
+    /// A bad argument without DETAIL or HINT.
+    pub fn bad_argument(message: impl Into<String>) -> Self {
+        Error::BadArgument { message: message.into(), detail: None, hint: None }
+    }
+
+    /// The SQLSTATE of the design's table of errors.
+    pub fn sqlstate(&self) -> PgSqlErrorCode {
+        use PgSqlErrorCode::*;
+        match self {
+            Error::BadArgument { .. } | Error::Filter(_) | Error::Columns(_) => ERRCODE_INVALID_PARAMETER_VALUE,
+            Error::Name(NameError::TooLong { .. }) => ERRCODE_NAME_TOO_LONG,
+            Error::Name(_) => ERRCODE_INVALID_PARAMETER_VALUE,
+            Error::UnknownColumn { .. } => ERRCODE_UNDEFINED_COLUMN,
+            Error::NotATable { .. } => ERRCODE_WRONG_OBJECT_TYPE,
+            Error::NoKey { .. } => ERRCODE_INVALID_TABLE_DEFINITION,
+            Error::KeyType { .. } => ERRCODE_FEATURE_NOT_SUPPORTED,
+            Error::UnknownProvider { .. } | Error::UnknownModel { .. } | Error::UnknownVectorTable { .. } => {
+                ERRCODE_UNDEFINED_OBJECT
+            }
+            Error::NameTaken { .. } => ERRCODE_DUPLICATE_OBJECT,
+            Error::NotAllowed { .. } => ERRCODE_INSUFFICIENT_PRIVILEGE,
+            Error::NotReady { .. } | Error::AlreadyPaused { .. } | Error::NotPaused { .. } | Error::NotPreloaded => {
+                ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE
+            }
+            Error::BackfillInProgress { .. } => ERRCODE_OBJECT_IN_USE,
+            Error::InRecovery { .. } => ERRCODE_READ_ONLY_SQL_TRANSACTION,
+            Error::Embedder { .. } => ERRCODE_CONNECTION_FAILURE,
+            Error::Provider(failure) => match failure.class {
+                FailureClass::Unavailable => ERRCODE_CONNECTION_FAILURE,
+                FailureClass::Refused => ERRCODE_EXTERNAL_ROUTINE_EXCEPTION,
+                FailureClass::BadReply => ERRCODE_DATA_EXCEPTION,
+                FailureClass::BadSetting => ERRCODE_CONFIG_FILE_ERROR,
+            },
+            Error::Spi(_) | Error::Damaged { .. } => ERRCODE_INTERNAL_ERROR,
+        }
+    }
+
+    /// The DETAIL: a sentence on what was found, where that helps.
+    pub fn detail(&self) -> Option<String> {
+        match self {
+            Error::BadArgument { detail, .. } => detail.clone(),
+            Error::Filter(e) => e.detail.clone(),
+            Error::Columns(e) => e.detail.clone(),
+            Error::Name(e) => e.detail(),
+            Error::UnknownColumn { available, .. } => Some(format!("Its columns are: {available}.")),
+            Error::NotATable { kind, .. } => Some(format!("It is {kind}.")),
+            Error::NoKey { detail, .. } => Some(detail.clone()),
+            Error::KeyType { .. } => Some(
+                "The text form of this type depends on settings such as DateStyle or extra_float_digits.".to_string(),
+            ),
+            Error::UnknownModel { available, .. } => Some(format!("Its models are: {available}.")),
+            Error::NotReady { .. } => Some("Its status is pending: no row has been embedded yet.".to_string()),
+            Error::NotPaused { status, .. } => Some(format!("Its status is {status}.")),
+            Error::NotPreloaded => Some(
+                "The embedder and the workers are started by the server, and it was started without them.".to_string(),
+            ),
+            Error::Provider(failure) => failure.detail.clone(),
+            Error::UnknownProvider { .. }
+            | Error::UnknownVectorTable { .. }
+            | Error::NameTaken { .. }
+            | Error::NotAllowed { .. }
+            | Error::AlreadyPaused { .. }
+            | Error::BackfillInProgress { .. }
+            | Error::InRecovery { .. }
+            | Error::Embedder { .. }
+            | Error::Spi(_)
+            | Error::Damaged { .. } => None,
+        }
+    }
+
+    /// The HINT: the next thing to type, where there is one.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Error::BadArgument { hint, .. } => hint.clone(),
+            Error::Filter(e) => e.hint.clone(),
+            Error::Columns(e) => e.hint.clone(),
+            Error::Name(_) | Error::UnknownColumn { .. } | Error::Spi(_) | Error::Damaged { .. } => None,
+            Error::NotATable { .. } => {
+                Some("Name an ordinary or a partitioned table as source_table.".to_string())
+            }
+            Error::NoKey { .. } => Some(
+                "Add a primary key of one column, or name a column that is NOT NULL and has a unique index with primary_key_column."
+                    .to_string(),
+            ),
+            Error::KeyType { .. } => Some(
+                "Name a key of an integer, numeric, uuid, text or enum type with primary_key_column.".to_string(),
+            ),
+            Error::UnknownProvider { .. } => {
+                Some("The provider that is always there is \"local\".".to_string())
+            }
+            Error::UnknownModel { .. } => {
+                Some("SELECT * FROM embedd.models shows the model catalog.".to_string())
+            }
+            Error::UnknownVectorTable { .. } => {
+                Some("SELECT name FROM embedd.vector_tables shows the vector tables you may use.".to_string())
+            }
+            Error::NameTaken { name } => Some(format!(
+                "Choose another name, or drop it first: SELECT embedd.drop_vector_table({}).",
+                quoted(name)
+            )),
+            Error::NotAllowed { hint, .. } => Some(hint.clone()),
+            Error::NotReady { name } => Some(format!("SELECT embedd.backfill({}).", quoted(name))),
+            Error::AlreadyPaused { name } => Some(format!("SELECT embedd.resume_sync({}).", quoted(name))),
+            Error::NotPaused { name, .. } => Some(format!("SELECT embedd.pause_sync({}).", quoted(name))),
+            Error::BackfillInProgress { name } => Some(format!(
+                "SELECT * FROM embedd.sync_status({}) shows how far it is.",
+                quoted(name)
+            )),
+            Error::NotPreloaded => Some(
+                "Add shared_preload_libraries = 'embedd' to postgresql.conf (after what is there already) and restart the server."
+                    .to_string(),
+            ),
+            Error::InRecovery { .. } => Some("Call it on the primary server.".to_string()),
+            Error::Embedder { .. } => Some(
+                "The embedder is a background process of this server; the server log says why it is not there.".to_string(),
+            ),
+            Error::Provider(failure) => failure.hint.clone(),
+        }
+    }
+
+    /// Whether the same call may succeed later without anybody changing anything.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Error::Embedder { .. } => true,
+            Error::Provider(failure) => failure.class == FailureClass::Unavailable,
+            _ => false,
+        }
+    }
+}
+
+/// A value as a SQL literal, for hints that can be typed as they stand.
+fn quoted(value: &str) -> String {
+    format!("'{}'", value.replace('\'', "''"))
+}
+
+impl From<Error> for ErrorReport {
+    fn from(error: Error) -> Self {
+        let mut report = ErrorReport::new(error.sqlstate(), error.to_string(), function_name!());
+        if let Some(detail) = error.detail() {
+            report = report.set_detail(detail);
+        }
+        if let Some(hint) = error.hint() {
+            report = report.set_hint(hint);
+        }
+        report
+    }
+}

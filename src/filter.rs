@@ -1,0 +1,399 @@
+//! Turns a JSON filter into a typed SQL condition on the metadata, with bound parameters.
+//!
+//! A field is compared in one of these forms, which are the ones to build an expression index on:
+//! keyword `(metadata->>'f')`, and for gt, gte, lt and lte `((metadata->>'f') collate "C")`;
+//! integer and float `((metadata->>'f')::numeric)`; boolean `((metadata->>'f')::boolean)`.
+//! datetime `((metadata->>'f')::timestamptz)` depends on TimeZone, so no index can hold it.
+
+use serde_json::{Map, Value};
+
+use crate::document::{FilterType, json_type};
+use crate::name::quote_literal;
+
+mod datetime;
+
+/// How deep $or may nest.
+const MAX_DEPTH: usize = 32;
+
+/// The most conditions in one filter.
+const MAX_CONDITIONS: usize = 1000;
+
+/// The most characters of a value that a message repeats.
+const MAX_SHOWN: usize = 60;
+
+/// A metadata field that can be filtered on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Field {
+    /// Its key in the metadata.
+    pub name: String,
+    /// How it is compared.
+    pub filter_type: FilterType,
+}
+
+/// A value to bind; the SQL casts it from text to the type it is compared as.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Param {
+    /// To be bound as text.
+    Text(String),
+    /// To be bound as text[].
+    TextArray(Vec<String>),
+}
+
+/// A filter as SQL.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Condition {
+    /// A boolean expression over the column metadata; like NULL in WHERE, its NULL is no match.
+    pub sql: String,
+    /// What to bind, in the order of the parameters' numbers.
+    pub params: Vec<Param>,
+}
+
+/// Why a filter cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct FilterError {
+    /// What is wrong.
+    pub message: String,
+    /// What was found, or what is allowed.
+    pub detail: Option<String>,
+    /// What to write instead.
+    pub hint: Option<String>,
+}
+
+impl FilterError {
+    fn new(message: impl Into<String>, detail: impl Into<String>) -> Self {
+        let (message, detail, hint) = (message.into(), Some(detail.into()), None);
+        FilterError {
+            message,
+            detail,
+            hint,
+        }
+    }
+
+    fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+/// Turns a filter on the given fields into SQL whose parameters are numbered from `first_param`.
+///
+/// null and {} are no condition. Fields and operators side by side are ANDed, `$or` takes an array
+/// of filters, a bare value means eq. ne and nin also match where the field is missing or null.
+pub fn condition(
+    filter: &Value,
+    fields: &[Field],
+    first_param: usize,
+) -> Result<Condition, FilterError> {
+    let params = Vec::new();
+    let mut builder = Builder {
+        fields,
+        first_param,
+        params,
+        conditions: 0,
+    };
+    let sql = match filter {
+        Value::Null => "true".to_string(),
+        Value::Object(object) => builder.all_of(object, 0)?,
+        other => {
+            let detail = format!("It is {}.", json_type(other));
+            return Err(FilterError::new("filters must be a JSON object", detail)
+                .hint("Write it as {\"field\": {\"operator\": value}}."));
+        }
+    };
+    let params = builder.params;
+    Ok(Condition { sql, params })
+}
+
+/// What can be asked of a field.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Operator {
+    Eq,
+    Ne,
+    /// An ordering comparison, with its SQL operator.
+    Order(&'static str),
+    In,
+    Nin,
+    Exists,
+}
+
+impl Operator {
+    /// The operator of that name, which may carry a `$` in front.
+    fn parse(name: &str) -> Option<Operator> {
+        match name.strip_prefix('$').unwrap_or(name) {
+            "eq" => Some(Operator::Eq),
+            "ne" | "neq" => Some(Operator::Ne),
+            "gt" => Some(Operator::Order(">")),
+            "gte" => Some(Operator::Order(">=")),
+            "lt" => Some(Operator::Order("<")),
+            "lte" => Some(Operator::Order("<=")),
+            "in" => Some(Operator::In),
+            "nin" => Some(Operator::Nin),
+            "exists" => Some(Operator::Exists),
+            _ => None,
+        }
+    }
+
+    /// The operators a field of this type takes, as a sentence.
+    fn allowed(filter_type: FilterType) -> String {
+        let order = match filter_type {
+            FilterType::Boolean => "",
+            _ => "gt, gte, lt, lte, ",
+        };
+        let name = filter_type.as_str();
+        format!("Its filter_type is {name}, which takes eq, ne, neq, {order}in, nin and exists.")
+    }
+}
+
+/// A filter on its way to SQL.
+struct Builder<'a> {
+    fields: &'a [Field],
+    first_param: usize,
+    params: Vec<Param>,
+    conditions: usize,
+}
+
+impl<'a> Builder<'a> {
+    /// A filter object: everything in it has to hold.
+    fn all_of(&mut self, filter: &Map<String, Value>, depth: usize) -> Result<String, FilterError> {
+        let mut parts = Vec::with_capacity(filter.len());
+        for (key, value) in filter {
+            if key == "$or" {
+                parts.push(self.any_of(value, depth + 1)?);
+            } else {
+                self.field(key, value, &mut parts)?;
+            }
+        }
+        if parts.is_empty() {
+            parts.push("true".to_string());
+        }
+        Ok(parts.join(" and "))
+    }
+
+    /// The value of `$or`: one of its filters has to hold.
+    fn any_of(&mut self, value: &Value, depth: usize) -> Result<String, FilterError> {
+        const EXAMPLE: &str = "Write it as {\"$or\": [{\"field\": value}, {\"field\": value}]}.";
+        if depth > MAX_DEPTH {
+            let detail = format!("At most {MAX_DEPTH} levels of $or are allowed.");
+            return Err(FilterError::new("filters are nested too deeply", detail));
+        }
+        let Value::Array(filters) = value else {
+            let message = "\"$or\" must be an array of filter objects";
+            let detail = format!("It is {}.", json_type(value));
+            return Err(FilterError::new(message, detail).hint(EXAMPLE));
+        };
+        if filters.is_empty() {
+            let detail = "It needs at least one filter object.";
+            return Err(FilterError::new("\"$or\" must not be empty", detail).hint(EXAMPLE));
+        }
+        let mut parts = Vec::with_capacity(filters.len());
+        for (index, filter) in filters.iter().enumerate() {
+            let Value::Object(object) = filter else {
+                let message = format!("element {} of \"$or\" must be a filter object", index + 1);
+                let detail = format!("It is {}.", json_type(filter));
+                return Err(FilterError::new(message, detail).hint(EXAMPLE));
+            };
+            if object.is_empty() {
+                self.count()?;
+            }
+            parts.push(format!("({})", self.all_of(object, depth)?));
+        }
+        Ok(format!("({})", parts.join(" or ")))
+    }
+
+    /// One field with a bare value or an object of operators.
+    fn field(
+        &mut self,
+        name: &str,
+        value: &Value,
+        parts: &mut Vec<String>,
+    ) -> Result<(), FilterError> {
+        let Some(field) = self.fields.iter().find(|field| field.name == name) else {
+            return Err(self.unknown_field(name));
+        };
+        match value {
+            Value::Object(tests) if tests.is_empty() => {
+                let message = format!("filter field \"{name}\" has no operator");
+                let detail = Operator::allowed(field.filter_type);
+                return Err(FilterError::new(message, detail));
+            }
+            Value::Object(tests) => {
+                for (operator, value) in tests {
+                    parts.push(self.test(field, operator, value)?);
+                }
+            }
+            value => parts.push(self.test(field, "eq", value)?),
+        }
+        Ok(())
+    }
+
+    /// One operator on one field.
+    fn test(&mut self, field: &Field, name: &str, value: &Value) -> Result<String, FilterError> {
+        self.count()?;
+        let filter_type = field.filter_type;
+        let quoted = format!("\"{}\"", field.name);
+        let Some(operator) = Operator::parse(name) else {
+            let message = format!("unknown operator \"{name}\" of filter field {quoted}");
+            return Err(FilterError::new(message, Operator::allowed(filter_type)));
+        };
+        let column = format!("(metadata->>{})", quote_literal(&field.name));
+        let typed = format!("{column}{}", cast(filter_type, ""));
+        let one = || format!("the value of {name}");
+        Ok(match (operator, value) {
+            (Operator::Exists, Value::Bool(true)) | (Operator::Ne, Value::Null) => {
+                format!("{column} is not null")
+            }
+            (Operator::Exists, Value::Bool(false)) | (Operator::Eq, Value::Null) => {
+                format!("{column} is null")
+            }
+            (Operator::Exists, _) => {
+                return Err(bad_value(field, &one(), "true or false", value));
+            }
+            (Operator::Eq, _) => format!("{typed} = {}", self.bind_one(field, &one(), value)?),
+            (Operator::Ne, _) => {
+                format!(
+                    "{typed} is distinct from {}",
+                    self.bind_one(field, &one(), value)?
+                )
+            }
+            (Operator::Order(_), _) if filter_type == FilterType::Boolean => {
+                let message =
+                    format!("operator \"{name}\" cannot be used on filter field {quoted}");
+                return Err(FilterError::new(message, Operator::allowed(filter_type)));
+            }
+            (Operator::Order(order), _) => {
+                let param = self.bind_one(field, &one(), value)?;
+                if filter_type == FilterType::Keyword {
+                    format!("({column} collate pg_catalog.\"C\") {order} {param}")
+                } else {
+                    format!("{typed} {order} {param}")
+                }
+            }
+            (Operator::In | Operator::Nin, Value::Array(values)) => {
+                let element = format!("each element of {name}");
+                let values = values
+                    .iter()
+                    .map(|value| scalar(field, &element, value))
+                    .collect::<Result<Vec<String>, FilterError>>()?;
+                match (operator == Operator::In, values.is_empty()) {
+                    (is_in, true) => (!is_in).to_string(),
+                    (true, false) => format!("{typed} = any({})", self.bind_all(field, values)),
+                    (false, false) => {
+                        let param = self.bind_all(field, values);
+                        format!("({typed} <> all({param}) or {column} is null)")
+                    }
+                }
+            }
+            (Operator::In | Operator::Nin, _) => {
+                return Err(bad_value(field, &one(), "an array", value)
+                    .hint(format!("Write it as {{\"{name}\": [value, value]}}.")));
+            }
+        })
+    }
+
+    /// Counts one more condition, up to the limit.
+    fn count(&mut self) -> Result<(), FilterError> {
+        self.conditions += 1;
+        if self.conditions <= MAX_CONDITIONS {
+            return Ok(());
+        }
+        let detail = format!("At most {MAX_CONDITIONS} are allowed.");
+        Err(FilterError::new("filters have too many conditions", detail)
+            .hint("Use the operator in to match any of many values."))
+    }
+
+    /// Binds one value and gives its parameter, cast to the field's type.
+    fn bind_one(&mut self, field: &Field, what: &str, one: &Value) -> Result<String, FilterError> {
+        self.params.push(Param::Text(scalar(field, what, one)?));
+        Ok(self.last_param(field, ""))
+    }
+
+    /// Binds a list of values and gives its parameter, cast to an array of the field's type.
+    fn bind_all(&mut self, field: &Field, values: Vec<String>) -> String {
+        self.params.push(Param::TextArray(values));
+        self.last_param(field, "[]")
+    }
+
+    /// The parameter bound last, cast to the field's type, with `[]` for arrays.
+    fn last_param(&self, field: &Field, array: &str) -> String {
+        let number = self.first_param + self.params.len() - 1;
+        format!("${number}::text{array}{}", cast(field.filter_type, array))
+    }
+
+    fn unknown_field(&self, name: &str) -> FilterError {
+        let fields: Vec<String> = self
+            .fields
+            .iter()
+            .map(|field| format!("\"{}\" ({})", field.name, field.filter_type.as_str()))
+            .collect();
+        let detail = if fields.is_empty() {
+            "There is no field to filter on.".to_string()
+        } else {
+            format!("The fields are: {}.", fields.join(", "))
+        };
+        FilterError::new(format!("unknown filter field \"{name}\""), detail)
+    }
+}
+
+/// The cast from text to the type a field is compared as, with `[]` for arrays.
+fn cast(filter_type: FilterType, array: &str) -> String {
+    match filter_type {
+        FilterType::Keyword => String::new(),
+        FilterType::Integer | FilterType::Float => format!("::numeric{array}"),
+        FilterType::Boolean => format!("::boolean{array}"),
+        FilterType::Datetime => format!("::timestamptz{array}"),
+    }
+}
+
+/// A value that fits the field, as the text to bind.
+fn scalar(field: &Field, what: &str, value: &Value) -> Result<String, FilterError> {
+    let expected = match (field.filter_type, value) {
+        (FilterType::Keyword, Value::String(text)) => return Ok(text.clone()),
+        (FilterType::Integer, Value::Number(number)) if number.is_i64() => {
+            return Ok(number.to_string());
+        }
+        (FilterType::Float, Value::Number(number)) => return Ok(number.to_string()),
+        (FilterType::Boolean, Value::Bool(boolean)) => return Ok(boolean.to_string()),
+        (FilterType::Datetime, Value::String(text)) if datetime::is_valid(text) => {
+            return Ok(text.clone());
+        }
+        (FilterType::Keyword, _) => "a string",
+        (FilterType::Integer, _) => {
+            "an integer from -9223372036854775808 to 9223372036854775807, without a decimal point"
+        }
+        (FilterType::Float, _) => "a number",
+        (FilterType::Boolean, _) => "true or false",
+        (FilterType::Datetime, _) => {
+            "a string with an ISO 8601 date or time such as \"2024-05-31T12:00:00Z\""
+        }
+    };
+    let error = bad_value(field, what, expected, value);
+    Err(match value {
+        Value::Array(_) => {
+            error.hint("To match any of several values, write {\"in\": [value, value]}.")
+        }
+        Value::Null => error.hint(
+            "To ask whether the field is there, write {\"exists\": true} or {\"exists\": false}.",
+        ),
+        _ => error,
+    })
+}
+
+/// The refusal of a value: the field, its type, what was expected and what was given.
+fn bad_value(field: &Field, what: &str, expected: &str, value: &Value) -> FilterError {
+    let whole = value.to_string();
+    let mut shown: String = whole.chars().take(MAX_SHOWN).collect();
+    if shown.len() < whole.len() {
+        shown.push_str("...");
+    }
+    let (filter_type, given) = (field.filter_type.as_str(), json_type(value));
+    FilterError::new(
+        format!("invalid value for filter field \"{}\": {shown}", field.name),
+        format!(
+            "Its filter_type is {filter_type}: {what} must be {expected}, and {given} was given."
+        ),
+    )
+}
+
+#[cfg(test)]
+mod tests;

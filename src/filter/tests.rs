@@ -1,0 +1,306 @@
+//! Tests of every operator on every type, of what is refused, and of injections.
+
+use serde_json::json;
+
+use super::*;
+
+mod refused;
+
+fn fields() -> Vec<Field> {
+    [
+        ("category", FilterType::Keyword),
+        ("stock", FilterType::Integer),
+        ("price", FilterType::Float),
+        ("active", FilterType::Boolean),
+        ("seen", FilterType::Datetime),
+    ]
+    .map(|(name, filter_type)| Field {
+        name: name.to_string(),
+        filter_type,
+    })
+    .into()
+}
+
+fn accepted(filter: Value) -> (String, Vec<Param>) {
+    match condition(&filter, &fields(), 1) {
+        Ok(condition) => (condition.sql, condition.params),
+        Err(error) => panic!("{filter}: {error} {:?}", error.detail),
+    }
+}
+
+fn refused(filter: Value) -> (String, String, Option<String>) {
+    match condition(&filter, &fields(), 1) {
+        Ok(condition) => panic!("{filter} gave {}", condition.sql),
+        Err(error) => (error.message, error.detail.unwrap(), error.hint),
+    }
+}
+
+fn one(text: &str) -> Vec<Param> {
+    vec![Param::Text(text.to_string())]
+}
+
+fn list(texts: &[&str]) -> Vec<Param> {
+    vec![Param::TextArray(
+        texts.iter().map(|text| text.to_string()).collect(),
+    )]
+}
+
+/// Each field with a value, its text, its expression and its cast.
+fn samples() -> Vec<(
+    &'static str,
+    Value,
+    &'static str,
+    &'static str,
+    &'static str,
+)> {
+    vec![
+        (
+            "category",
+            json!("It's"),
+            "It's",
+            "(metadata->>'category')",
+            "",
+        ),
+        (
+            "stock",
+            json!(-5),
+            "-5",
+            "(metadata->>'stock')::numeric",
+            "::numeric",
+        ),
+        (
+            "price",
+            json!(0.1),
+            "0.1",
+            "(metadata->>'price')::numeric",
+            "::numeric",
+        ),
+        (
+            "active",
+            json!(true),
+            "true",
+            "(metadata->>'active')::boolean",
+            "::boolean",
+        ),
+        (
+            "seen",
+            json!("2024-05-31T12:00:00Z"),
+            "2024-05-31T12:00:00Z",
+            "(metadata->>'seen')::timestamptz",
+            "::timestamptz",
+        ),
+    ]
+}
+
+#[test]
+fn nothing_is_no_condition() {
+    for filter in [json!(null), json!({})] {
+        assert_eq!(accepted(filter), ("true".to_string(), vec![]));
+    }
+}
+
+#[test]
+fn equality_works_on_every_type() {
+    for (name, value, text, column, cast) in samples() {
+        let equal = (format!("{column} = $1::text{cast}"), one(text));
+        assert_eq!(accepted(json!({name: value})), equal);
+        assert_eq!(accepted(json!({name: {"eq": value}})), equal);
+        assert_eq!(accepted(json!({name: {"$eq": value}})), equal);
+        let unequal = (
+            format!("{column} is distinct from $1::text{cast}"),
+            one(text),
+        );
+        for operator in ["ne", "neq", "$ne", "$neq"] {
+            assert_eq!(accepted(json!({name: {operator: value}})), unequal);
+        }
+    }
+}
+
+#[test]
+fn order_works_on_every_type_but_boolean() {
+    for (name, value, text, column, cast) in samples() {
+        for (operator, sql) in [("gt", ">"), ("gte", ">="), ("lt", "<"), ("$lte", "<=")] {
+            let filter = json!({name: {operator: value}});
+            if name == "active" {
+                let (message, detail, hint) = refused(filter);
+                assert_eq!(
+                    message,
+                    format!("operator \"{operator}\" cannot be used on filter field \"active\"")
+                );
+                assert_eq!(
+                    detail,
+                    "Its filter_type is boolean, which takes eq, ne, neq, in, nin and exists."
+                );
+                assert_eq!(hint, None);
+                continue;
+            }
+            let column = match name {
+                "category" => "((metadata->>'category') collate pg_catalog.\"C\")",
+                _ => column,
+            };
+            assert_eq!(
+                accepted(filter),
+                (format!("{column} {sql} $1::text{cast}"), one(text))
+            );
+        }
+    }
+}
+
+#[test]
+fn lists_work_on_every_type() {
+    for (name, value, text, column, cast) in samples() {
+        let array = if cast.is_empty() {
+            String::new()
+        } else {
+            format!("{cast}[]")
+        };
+        assert_eq!(
+            accepted(json!({name: {"in": [value, value]}})),
+            (
+                format!("{column} = any($1::text[]{array})"),
+                list(&[text, text])
+            )
+        );
+        assert_eq!(
+            accepted(json!({name: {"$nin": [value]}})),
+            (
+                format!("({column} <> all($1::text[]{array}) or (metadata->>'{name}') is null)"),
+                list(&[text])
+            )
+        );
+        assert_eq!(
+            accepted(json!({name: {"in": []}})),
+            ("false".to_string(), vec![])
+        );
+        assert_eq!(
+            accepted(json!({name: {"nin": []}})),
+            ("true".to_string(), vec![])
+        );
+    }
+}
+
+#[test]
+fn existence_and_null_work_on_every_type() {
+    for (name, ..) in samples() {
+        let there = (format!("(metadata->>'{name}') is not null"), vec![]);
+        let missing = (format!("(metadata->>'{name}') is null"), vec![]);
+        for filter in [
+            json!({name: {"exists": true}}),
+            json!({name: {"$exists": true}}),
+            json!({name: {"ne": null}}),
+            json!({name: {"neq": null}}),
+        ] {
+            assert_eq!(accepted(filter), there);
+        }
+        for filter in [
+            json!({name: {"exists": false}}),
+            json!({name: {"eq": null}}),
+            json!({name: null}),
+        ] {
+            assert_eq!(accepted(filter), missing);
+        }
+    }
+}
+
+#[test]
+fn fields_and_operators_are_anded_and_numbered() {
+    let filter = json!({"price": {"gte": 10, "lt": 20.5}, "category": {"in": ["a"]}});
+    let condition = condition(&filter, &fields(), 4).unwrap();
+    assert_eq!(
+        condition.sql,
+        "(metadata->>'price')::numeric >= $4::text::numeric and \
+         (metadata->>'price')::numeric < $5::text::numeric and \
+         (metadata->>'category') = any($6::text[])"
+    );
+    assert_eq!(
+        condition.params,
+        [one("10"), one("20.5"), list(&["a"])].concat()
+    );
+}
+
+#[test]
+fn alternatives_nest() {
+    let filter = json!({"active": true, "$or": [
+        {"stock": 1, "category": "x"}, {}, {"$or": [{"stock": null}]}]});
+    assert_eq!(
+        accepted(filter).0,
+        "(metadata->>'active')::boolean = $1::text::boolean and \
+         (((metadata->>'stock')::numeric = $2::text::numeric and \
+         (metadata->>'category') = $3::text) or (true) or \
+         ((((metadata->>'stock') is null))))"
+    );
+}
+
+#[test]
+fn integers_keep_every_digit_and_floats_their_shortest_form() {
+    for number in [i64::MIN, i64::MAX, 0] {
+        assert_eq!(
+            accepted(json!({"stock": number})).1,
+            one(&number.to_string())
+        );
+        assert_eq!(
+            accepted(json!({"price": number})).1,
+            one(&number.to_string())
+        );
+    }
+    assert_eq!(
+        accepted(json!({"price": u64::MAX})).1,
+        one("18446744073709551615")
+    );
+    assert_eq!(accepted(json!({"price": 150.0})).1, one("150.0"));
+}
+
+#[test]
+fn values_never_reach_the_sql_and_names_only_as_literals() {
+    let (sql, params) = accepted(json!({"category": "'; drop table t; --"}));
+    assert_eq!(sql, "(metadata->>'category') = $1::text");
+    assert_eq!(params, one("'; drop table t; --"));
+    let name = "x' or \\'1'='1";
+    let odd = [Field {
+        name: name.to_string(),
+        filter_type: FilterType::Keyword,
+    }];
+    let condition = condition(&json!({name: {"nin": ["$2"]}}), &odd, 1).unwrap();
+    assert_eq!(
+        condition.sql,
+        "((metadata->>E'x'' or \\\\''1''=''1') <> all($1::text[]) or \
+         (metadata->>E'x'' or \\\\''1''=''1') is null)"
+    );
+    assert_eq!(condition.params, list(&["$2"]));
+}
+
+#[test]
+fn long_values_are_shown_in_part() {
+    let message = refused(json!({"price": "é".repeat(100)})).0;
+    let shown = format!("\"{}...", "é".repeat(59));
+    assert_eq!(
+        message,
+        format!("invalid value for filter field \"price\": {shown}")
+    );
+}
+
+#[test]
+fn depth_and_size_are_limited() {
+    let nested =
+        |depth: usize| (0..depth).fold(json!({"stock": 1}), |filter, _| json!({"$or": [filter]}));
+    accepted(nested(32));
+    assert_eq!(
+        refused(nested(33)),
+        (
+            "filters are nested too deeply".to_string(),
+            "At most 32 levels of $or are allowed.".to_string(),
+            None
+        )
+    );
+    for filter in [json!({"stock": 1}), json!({})] {
+        accepted(json!({"$or": vec![filter.clone(); 1000]}));
+        assert_eq!(
+            refused(json!({"$or": vec![filter; 1001]})),
+            (
+                "filters have too many conditions".to_string(),
+                "At most 1000 are allowed.".to_string(),
+                Some("Use the operator in to match any of many values.".to_string())
+            )
+        );
+    }
+}

@@ -1,0 +1,165 @@
+//! The settings of embedd: their meaning, ranges and who may change them.
+
+use std::ffi::CString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, pg_sys};
+
+use crate::embedder::server;
+
+static LOCAL_MODEL_PATH: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
+static LOCAL_THREADS: GucSetting<i32> = GucSetting::<i32>::new(0);
+static LOCAL_IDLE_UNLOAD: GucSetting<i32> = GucSetting::<i32>::new(600);
+static QUERY_CACHE_SIZE: GucSetting<i32> = GucSetting::<i32>::new(16 * 1024);
+static EMBEDDER_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(60_000);
+static BATCH_TEXTS: GucSetting<i32> = GucSetting::<i32>::new(64);
+static BATCHES_IN_FLIGHT: GucSetting<i32> = GucSetting::<i32>::new(4);
+static POLL_INTERVAL: GucSetting<i32> = GucSetting::<i32>::new(10_000);
+
+/// Defines every setting and reserves the prefix `embedd`. Called once, from `_PG_init`.
+pub fn define() {
+    // What decides which files are read and how much of the server is used is the
+    // administrator's: postgresql.conf and reload. What only a session feels is the session's.
+    GucRegistry::define_string_guc(
+        c"embedd.local_model_path",
+        c"Directory of the local model's files.",
+        c"Empty means embedd/all-MiniLM-L6-v2 in this PostgreSQL's share directory, where make model puts it.",
+        &LOCAL_MODEL_PATH,
+        GucContext::Sighup,
+        GucFlags::SUPERUSER_ONLY,
+    );
+    GucRegistry::define_int_guc(
+        c"embedd.local_threads",
+        c"Threads that run the local model.",
+        c"0 means half of the machine's cores, at least one.",
+        &LOCAL_THREADS,
+        0,
+        256,
+        GucContext::Sighup,
+        GucFlags::default(),
+    );
+    GucRegistry::define_int_guc(
+        c"embedd.local_idle_unload",
+        c"Time without a request after which the local model's memory is given back.",
+        c"0 keeps the model loaded for ever.",
+        &LOCAL_IDLE_UNLOAD,
+        0,
+        86_400,
+        GucContext::Sighup,
+        GucFlags::UNIT_S,
+    );
+    GucRegistry::define_int_guc(
+        c"embedd.query_cache_size",
+        c"Memory for the embeddings of questions asked before.",
+        c"One cache in the embedder serves all sessions; 0 turns it off.",
+        &QUERY_CACHE_SIZE,
+        0,
+        1024 * 1024,
+        GucContext::Sighup,
+        GucFlags::UNIT_KB,
+    );
+    GucRegistry::define_int_guc(
+        c"embedd.embedder_timeout",
+        c"How long a session waits for the embedding of a question.",
+        c"statement_timeout and a cancel request end the wait too.",
+        &EMBEDDER_TIMEOUT,
+        1,
+        i32::MAX,
+        GucContext::Userset,
+        GucFlags::UNIT_MS,
+    );
+    GucRegistry::define_int_guc(
+        c"embedd.batch_texts",
+        c"Texts a sync worker sends to the embedder in one request.",
+        c"",
+        &BATCH_TEXTS,
+        1,
+        2048,
+        GucContext::Sighup,
+        GucFlags::default(),
+    );
+    GucRegistry::define_int_guc(
+        c"embedd.batches_in_flight",
+        c"Requests of a sync worker that the embedder works on at the same time.",
+        c"",
+        &BATCHES_IN_FLIGHT,
+        1,
+        64,
+        GucContext::Sighup,
+        GucFlags::default(),
+    );
+    GucRegistry::define_int_guc(
+        c"embedd.poll_interval",
+        c"How often a sync worker looks for work that nobody woke it for.",
+        c"Every commit wakes the worker; this is the safety net.",
+        &POLL_INTERVAL,
+        100,
+        3_600_000,
+        GucContext::Sighup,
+        GucFlags::UNIT_MS,
+    );
+    reserve_prefix();
+}
+
+#[cfg(not(feature = "pg14"))]
+fn reserve_prefix() {
+    // SAFETY: called in the main thread of a server process with a constant, terminated name.
+    unsafe { pg_sys::MarkGUCPrefixReserved(c"embedd".as_ptr()) }
+}
+
+#[cfg(feature = "pg14")]
+fn reserve_prefix() {
+    // SAFETY: called in the main thread of a server process with a constant, terminated name.
+    unsafe { pg_sys::EmitWarningsOnPlaceholders(c"embedd".as_ptr()) }
+}
+
+/// What the embedder needs to know, as it is set now.
+pub fn embedder_config() -> server::Config {
+    let seconds = LOCAL_IDLE_UNLOAD.get();
+    server::Config {
+        local_model_path: local_model_path(),
+        local_threads: LOCAL_THREADS.get() as usize,
+        local_idle_unload: (seconds > 0).then(|| Duration::from_secs(seconds as u64)),
+        query_cache_bytes: QUERY_CACHE_SIZE.get() as usize * 1024,
+    }
+}
+
+fn local_model_path() -> PathBuf {
+    match LOCAL_MODEL_PATH.get() {
+        Some(path) if !path.is_empty() => PathBuf::from(path.to_string_lossy().into_owned()),
+        _ => share_directory().join("embedd").join(crate::catalog::LOCAL_MODEL),
+    }
+}
+
+/// The share directory of the PostgreSQL that runs.
+fn share_directory() -> PathBuf {
+    let mut path = [0 as std::ffi::c_char; pg_sys::MAXPGPATH as usize];
+    // SAFETY: my_exec_path is set at server start, and path has the MAXPGPATH bytes that
+    // get_share_path writes at most, terminator included.
+    let path = unsafe {
+        pg_sys::get_share_path((&raw const pg_sys::my_exec_path).cast(), path.as_mut_ptr());
+        std::ffi::CStr::from_ptr(path.as_ptr())
+    };
+    PathBuf::from(path.to_string_lossy().into_owned())
+}
+
+/// How long a session waits for the embedder.
+pub fn embedder_timeout() -> Duration {
+    Duration::from_millis(EMBEDDER_TIMEOUT.get() as u64)
+}
+
+/// Texts in one request of a sync worker.
+pub fn batch_texts() -> usize {
+    BATCH_TEXTS.get() as usize
+}
+
+/// Requests of one sync worker in flight.
+pub fn batches_in_flight() -> usize {
+    BATCHES_IN_FLIGHT.get() as usize
+}
+
+/// Time after which a sync worker looks for work by itself.
+pub fn poll_interval() -> Duration {
+    Duration::from_millis(POLL_INTERVAL.get() as u64)
+}

@@ -1,0 +1,46 @@
+//! embedd keeps a pgvector table equal to its source table inside PostgreSQL, and answers semantic queries over it.
+
+use pgrx::prelude::*;
+
+mod api;
+mod catalog;
+mod datum;
+mod document;
+mod embedder;
+mod error;
+mod filter;
+mod guc;
+mod name;
+mod queue;
+mod search;
+mod shared;
+mod status;
+mod sync;
+mod table;
+mod task;
+mod trigger;
+mod utility;
+mod worker;
+
+#[cfg(feature = "pg_test")]
+#[path = "../pg_test/mod.rs"]
+pub mod pg_test;
+
+pg_module_magic!(name, version);
+
+extension_sql_file!("../sql/tables.sql", name = "tables", bootstrap);
+extension_sql_file!("../sql/triggers.sql", name = "triggers", requires = ["tables"]);
+extension_sql_file!("../sql/grants.sql", name = "grants", requires = ["triggers"]);
+extension_sql_file!("../sql/functions.sql", name = "functions", requires = ["grants"], finalize);
+
+/// Called by PostgreSQL when the library is loaded: by the postmaster when it is preloaded, else by a session.
+#[pg_guard]
+pub extern "C-unwind" fn _PG_init() {
+    guc::define();
+    // SAFETY: a plain global of the process.
+    if unsafe { pg_sys::process_shared_preload_libraries_in_progress } {
+        shared::init();
+        utility::init();
+        worker::register();
+    }
+}

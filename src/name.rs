@@ -1,0 +1,198 @@
+//! The names embedd accepts, the names it makes up, and how a name or a text is written into SQL.
+
+/// The longest vector table name, in characters.
+const MAX_CHARACTERS: usize = 100;
+
+/// The longest physical table name in bytes: PostgreSQL's 63, less the room for `_swap` and `_old`.
+const MAX_TABLE_BYTES: usize = 58;
+
+/// Why a vector table name cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NameError {
+    /// The name has no character at all.
+    #[error("vector table name must not be empty")]
+    Empty,
+    /// The name has more characters than allowed.
+    #[error("vector table name is too long")]
+    TooLong {
+        /// How many characters it has.
+        length: usize,
+    },
+    /// The name holds a character that cannot be seen or typed back.
+    #[error("vector table name must not contain control characters")]
+    ControlCharacter {
+        /// Which character of the name it is, counted from 1.
+        position: usize,
+        /// The character.
+        character: char,
+    },
+}
+
+impl NameError {
+    /// The DETAIL: a sentence on what was found.
+    pub fn detail(&self) -> Option<String> {
+        match self {
+            NameError::Empty => None,
+            NameError::TooLong { length } => Some(format!(
+                "The name has {length} characters; at most {MAX_CHARACTERS} are allowed."
+            )),
+            NameError::ControlCharacter {
+                position,
+                character,
+            } => Some(format!(
+                "Character {position} of the name is U+{:04X}.",
+                u32::from(*character)
+            )),
+        }
+    }
+}
+
+/// Refuses a vector table name that is not 1 to 100 printable characters.
+pub fn check(name: &str) -> Result<(), NameError> {
+    if name.is_empty() {
+        return Err(NameError::Empty);
+    }
+    let length = name.chars().count();
+    if length > MAX_CHARACTERS {
+        return Err(NameError::TooLong { length });
+    }
+    match name
+        .chars()
+        .enumerate()
+        .find(|(_, character)| character.is_control())
+    {
+        Some((index, character)) => Err(NameError::ControlCharacter {
+            position: index + 1,
+            character,
+        }),
+        None => Ok(()),
+    }
+}
+
+/// The physical table's name of a vector table: `embedd_vt_<8 hex of the id>_<slug of the name>`.
+pub fn vector_table(name: &str, id: u32) -> String {
+    let mut table = format!("embedd_vt_{id:08x}");
+    for word in name
+        .split(|c: char| !c.is_ascii_alphanumeric())
+        .filter(|word| !word.is_empty())
+    {
+        let room = MAX_TABLE_BYTES.saturating_sub(table.len() + 1);
+        if room == 0 {
+            break;
+        }
+        table.push('_');
+        table.extend(word.chars().take(room).map(|c| c.to_ascii_lowercase()));
+    }
+    table
+}
+
+/// An identifier as SQL, always in double quotes.
+pub fn quote_ident(identifier: &str) -> String {
+    format!("\"{}\"", identifier.replace('"', "\"\""))
+}
+
+/// A text as a SQL literal that means the same whatever standard_conforming_strings is.
+pub fn quote_literal(text: &str) -> String {
+    let quoted = text.replace('\'', "''");
+    if quoted.contains('\\') {
+        format!("E'{}'", quoted.replace('\\', "\\\\"))
+    } else {
+        format!("'{quoted}'")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_1_to_100_characters_pass() {
+        for name in ["a", "products-search", "Größe 中文", " ", &"é".repeat(100)] {
+            assert_eq!(check(name), Ok(()), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn refusals_say_what_was_found() {
+        let cases = [
+            ("", "vector table name must not be empty", None),
+            (
+                &*"é".repeat(101),
+                "vector table name is too long",
+                Some("The name has 101 characters; at most 100 are allowed."),
+            ),
+            (
+                "a\nb",
+                "vector table name must not contain control characters",
+                Some("Character 2 of the name is U+000A."),
+            ),
+        ];
+        for (name, message, detail) in cases {
+            let error = check(name).unwrap_err();
+            assert_eq!(error.to_string(), message);
+            assert_eq!(error.detail().as_deref(), detail);
+        }
+        assert_eq!(
+            check("\0"),
+            Err(NameError::ControlCharacter {
+                position: 1,
+                character: '\0'
+            })
+        );
+        assert!(check("\u{7f}").is_err() && check("\u{85}").is_err());
+    }
+
+    #[test]
+    fn tables_are_named_by_id_and_slug() {
+        for (name, id, table) in [
+            (
+                "products-search",
+                0xa1b2_c3d4,
+                "embedd_vt_a1b2c3d4_products_search",
+            ),
+            ("  Big -- Name!  ", 1, "embedd_vt_00000001_big_name"),
+            ("__x__", 0, "embedd_vt_00000000_x"),
+            ("été", 7, "embedd_vt_00000007_t"),
+            ("中文", 7, "embedd_vt_00000007"),
+            ("\"; drop table t; --", 7, "embedd_vt_00000007_drop_table_t"),
+        ] {
+            assert_eq!(vector_table(name, id), table);
+        }
+    }
+
+    #[test]
+    fn tables_leave_room_for_swap_and_old() {
+        assert_eq!(
+            vector_table(&"x".repeat(100), u32::MAX),
+            format!("embedd_vt_ffffffff_{}", "x".repeat(39))
+        );
+        for length in 30..60 {
+            for tail in ["-y", "--yy-z", "-"] {
+                let table = vector_table(&format!("{}{tail}", "x".repeat(length)), 1);
+                assert!(table.len() <= 58 && !table.ends_with('_'), "{table}");
+            }
+        }
+        assert_eq!(vector_table(&format!("{}-yz", "x".repeat(37)), 1).len(), 58);
+        assert_eq!(vector_table(&format!("{}-yz", "x".repeat(38)), 1).len(), 57);
+    }
+
+    #[test]
+    fn identifiers_are_always_quoted() {
+        assert_eq!(quote_ident("name"), "\"name\"");
+        assert_eq!(quote_ident("a\"b\"\"c"), "\"a\"\"b\"\"\"\"c\"");
+        assert_eq!(quote_ident("x\"; drop table t"), "\"x\"\"; drop table t\"");
+    }
+
+    #[test]
+    fn literals_escape_quotes_and_backslashes() {
+        assert_eq!(quote_literal(""), "''");
+        assert_eq!(quote_literal("Product: "), "'Product: '");
+        assert_eq!(quote_literal("it's"), "'it''s'");
+        assert_eq!(quote_literal("\\"), "E'\\\\'");
+        assert_eq!(
+            quote_literal("\\'; drop table t; --"),
+            "E'\\\\''; drop table t; --'"
+        );
+        assert_eq!(quote_literal("a\nb"), "'a\nb'");
+    }
+}

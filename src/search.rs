@@ -1,0 +1,222 @@
+//! Answers a question: embeds the text and finds the nearest rows, with the rights of the caller.
+
+use pgrx::datum::DatumWithOid;
+use pgrx::prelude::*;
+use pgrx::spi::SpiClient;
+
+use crate::catalog::{self, Rights, Status, VectorTable};
+use crate::datum::{RawJsonb, VectorType};
+use crate::embedder::client;
+use crate::embedder::wire::InputType;
+use crate::error::{Error, Result};
+use crate::filter::{self, Field, Param};
+use crate::{guc, shared};
+
+/// Rows a query may return at most.
+const LIMIT: i32 = 1000;
+/// Range of hnsw.ef_search (pgvector).
+const EF_SEARCH: std::ops::RangeInclusive<i32> = 1..=1000;
+/// pgvector's own default of hnsw.ef_search, below which recall is not to be expected.
+const DEFAULT_EF_SEARCH: i32 = 40;
+
+/// What query() was asked for.
+pub struct Question<'a> {
+    pub vector_table: &'a str,
+    pub text: &'a str,
+    pub limit: i32,
+    pub filters: Option<serde_json::Value>,
+    /// Lowest cosine similarity of a row that is returned.
+    pub min_score: Option<f64>,
+    pub ef_search: Option<i32>,
+}
+
+/// One row of the answer.
+pub struct Answer {
+    pub id: Option<String>,
+    pub score: Option<f64>,
+    pub metadata: Option<RawJsonb>,
+    pub text: Option<String>,
+}
+
+/// The rows nearest to a text, nearest first.
+pub fn query(question: &Question<'_>) -> Result<Vec<Answer>> {
+    check_range("limit", question.limit, 1..=LIMIT)?;
+    if let Some(ef_search) = question.ef_search {
+        check_range("ef_search", ef_search, EF_SEARCH)?;
+    }
+    if let Some(score) = question.min_score
+        && !(0.0..=1.0).contains(&score)
+    {
+        return Err(Error::bad_argument(format!(
+            "min_similarity_score {score} is outside the range 0.0 to 1.0"
+        )));
+    }
+    Spi::connect(|client| {
+        let table = find(client, question.vector_table)?;
+        if table.status == Status::Pending {
+            return Err(Error::NotReady { name: table.name });
+        }
+        let fields: Vec<Field> = table
+            .columns
+            .iter()
+            .filter_map(|c| Some(Field { name: c.name.clone(), filter_type: c.filter_type? }))
+            .collect();
+        let nothing = serde_json::Value::Null;
+        let condition =
+            filter::condition(question.filters.as_ref().unwrap_or(&nothing), &fields, FIRST_PARAM)?;
+        // Before the provider is paid for a caller who may not see the answer.
+        check_may_select(&table)?;
+        let vector = embed_for(&table, question.text, InputType::Query)?;
+        let kind = VectorType::find(client)?;
+        let relation = table.relation_name()?;
+        let (schema, sql) = (&kind.schema, &condition.sql);
+        let distance = if table.dimensions > 2000 {
+            format!(
+                "v.embedding::{schema}.halfvec({n}) operator({schema}.<=>) $1::{schema}.halfvec({n})",
+                n = table.dimensions
+            )
+        } else {
+            format!("v.embedding operator({schema}.<=>) $1")
+        };
+        let statement = format!(
+            "select r.pk_value, r.score, r.metadata, r.embedded_text
+               from (select v.pk_value, 1 - ({distance}) as score, v.metadata, v.embedded_text
+                       from {relation} v
+                      where v.embedding is not null and ({sql})
+                      order by {distance} limit $2) r
+              where $3::float8 is null or r.score >= $3::float8"
+        );
+        let mut arguments: Vec<DatumWithOid<'_>> =
+            vec![kind.argument(&vector), i64::from(question.limit).into(), question.min_score.into()];
+        arguments.extend(condition.params.into_iter().map(|param| match param {
+            Param::Text(text) => DatumWithOid::from(text),
+            Param::TextArray(texts) => DatumWithOid::from(texts),
+        }));
+        let ef_search = question
+            .ef_search
+            .unwrap_or_else(|| (question.limit * 2).clamp(DEFAULT_EF_SEARCH, *EF_SEARCH.end()));
+        let _settings = HnswSettings::set(ef_search);
+        let mut answers = Vec::new();
+        for row in client.select(&statement, None, &arguments)? {
+            answers.push(Answer {
+                id: row.get(1)?,
+                score: row.get(2)?,
+                metadata: row.get(3)?,
+                text: row.get(4)?,
+            });
+        }
+        Ok(answers)
+    })
+}
+
+/// Number of the first parameter of a filter.
+const FIRST_PARAM: usize = 4;
+
+/// The vector that a vector table's own model gives a text.
+pub fn embed(vector_table: &str, text: &str) -> Result<Vec<f32>> {
+    Spi::connect(|client| {
+        let table = find(client, vector_table)?;
+        check_may_select(&table)?;
+        embed_for(&table, text, InputType::Query)
+    })
+}
+
+fn find(client: &SpiClient<'_>, name: &str) -> Result<VectorTable> {
+    let _rights = Rights::of_extension()?;
+    catalog::find(client, name)
+}
+
+/// Whoever may not read the vectors gets no vector of that model and no answer.
+fn check_may_select(table: &VectorTable) -> Result<()> {
+    // SAFETY: a catalog look-up in a transaction.
+    let allowed = unsafe {
+        pg_sys::pg_class_aclcheck(
+            table.relation,
+            pg_sys::GetUserId(),
+            pg_sys::ACL_SELECT as pg_sys::AclMode,
+        ) == pg_sys::AclResult::ACLCHECK_OK
+    };
+    if allowed {
+        return Ok(());
+    }
+    let relation = table.relation_name()?;
+    Err(Error::NotAllowed {
+        object: format!("vector table \"{}\"", table.name),
+        hint: format!("Ask its owner for: GRANT SELECT ON {relation} TO your role."),
+    })
+}
+
+fn embed_for(table: &VectorTable, text: &str, input_type: InputType) -> Result<Vec<f32>> {
+    if !shared::is_preloaded() {
+        return Err(Error::NotPreloaded);
+    }
+    if text.trim().is_empty() {
+        return Err(Error::bad_argument("the text to embed is empty"));
+    }
+    client::embed_now(
+        &table.provider,
+        &table.model,
+        table.dimensions as u32,
+        input_type,
+        text,
+        guc::embedder_timeout(),
+    )
+}
+
+fn check_range(what: &str, value: i32, range: std::ops::RangeInclusive<i32>) -> Result<()> {
+    if range.contains(&value) {
+        return Ok(());
+    }
+    Err(Error::bad_argument(format!(
+        "{what} {value} is outside the range {} to {}",
+        range.start(),
+        range.end()
+    )))
+}
+
+/// Settings of pgvector for one statement; what was set before comes back with the end of the value.
+struct HnswSettings {
+    level: i32,
+}
+
+impl HnswSettings {
+    fn set(ef_search: i32) -> Self {
+        // SAFETY: main thread, inside a transaction. The settings exist once pgvector's library is loaded; an error on
+        // the way ends the nesting level with the transaction.
+        unsafe {
+            pg_sys::load_external_function(
+                c"$libdir/vector".as_ptr(),
+                c"vector_in".as_ptr(),
+                true,
+                std::ptr::null_mut(),
+            );
+            let level = pg_sys::NewGUCNestLevel();
+            let value = std::ffi::CString::new(ef_search.to_string()).unwrap_or_default();
+            for (name, value) in [
+                (c"hnsw.iterative_scan", c"strict_order"),
+                (c"hnsw.ef_search", value.as_c_str()),
+            ] {
+                pg_sys::set_config_option(
+                    name.as_ptr(),
+                    value.as_ptr(),
+                    pg_sys::GucContext::PGC_USERSET,
+                    pg_sys::GucSource::PGC_S_SESSION,
+                    pg_sys::GucAction::GUC_ACTION_SAVE,
+                    true,
+                    0,
+                    false,
+                );
+            }
+            Self { level }
+        }
+    }
+}
+
+impl Drop for HnswSettings {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            // SAFETY: ends the level that set() began, in the same transaction.
+            unsafe { pg_sys::AtEOXact_GUC(true, self.level) }
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! What a sync worker holds in memory for one vector table: backlog, scan, errors and the pause after them.
+
+use std::time::{Duration, Instant};
+
+use pgrx::prelude::*;
+
+use super::backlog::Backlog;
+use super::scan::Scan;
+use crate::catalog::{self, Status, VectorTable};
+use crate::error::Result;
+use crate::task;
+use crate::worker::transaction::{self, RolledBack};
+
+/// First and longest pause of a table after a failure.
+const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(60));
+/// How often last_synced_at is written while changes keep arriving.
+const SYNCED_NOTE: Duration = Duration::from_secs(5);
+
+/// One vector table at work.
+pub struct Work {
+    pub table: VectorTable,
+    pub backlog: Backlog,
+    pub scan: Option<Scan>,
+    /// Queue rows that stand for a change of any number of rows and wait for a scan.
+    pub marks: Vec<i64>,
+    /// Every row of the queue up to this id is done for good.
+    pub mark: i64,
+    /// Keys loaded at once at most; halved to find a row that breaks its batch.
+    pub batch: usize,
+    failures: u32,
+    retry_at: Option<Instant>,
+    last_logged: Option<String>,
+    has_error: bool,
+    synced_note: Option<Instant>,
+    synced_since_note: bool,
+}
+
+impl Work {
+    /// Work for a table that was not known before.
+    pub fn new(table: VectorTable) -> Self {
+        let has_error = table.status == Status::Error;
+        Self {
+            table,
+            backlog: Backlog::default(),
+            scan: None,
+            marks: Vec::new(),
+            mark: 0,
+            batch: usize::MAX,
+            failures: 0,
+            retry_at: None,
+            last_logged: None,
+            // After a start nobody knows whether an old error is over; the first success tells.
+            has_error,
+            synced_note: None,
+            synced_since_note: false,
+        }
+    }
+
+    /// Takes over a changed configuration or status.
+    pub fn update(&mut self, table: VectorTable) {
+        if self.table.status == Status::Paused && table.status != Status::Paused {
+            self.retry_at = None;
+        }
+        self.table = table;
+    }
+
+    /// Whether its changes are read and worked on now.
+    pub fn is_active(&self) -> bool {
+        matches!(
+            self.table.status,
+            Status::Backfilling | Status::Synced | Status::Error | Status::PendingRebackfill
+        )
+    }
+
+    /// Whether it rests after a failure.
+    pub fn is_resting(&self, now: Instant) -> bool {
+        self.retry_at.is_some_and(|at| at > now)
+    }
+
+    /// When something is to be done without anybody asking: the end of a rest, or a note that is due.
+    pub fn due(&self) -> Option<Instant> {
+        let note = self
+            .synced_since_note
+            .then(|| self.synced_note.map_or_else(Instant::now, |at| at + SYNCED_NOTE));
+        let retry = self.retry_at.filter(|_| self.is_active());
+        match (note, retry) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        }
+    }
+
+    /// A failure: the table rests, and its status tells why; `stuck` when somebody has to act.
+    pub fn failed(&mut self, reason: &str, stuck: bool) {
+        let rest = RETRY.0.saturating_mul(1 << self.failures.min(7)).min(RETRY.1);
+        self.failures += 1;
+        self.retry_at = Some(Instant::now() + rest);
+        if self.last_logged.as_deref() != Some(reason) {
+            ereport!(
+                PgLogLevel::LOG,
+                PgSqlErrorCode::ERRCODE_EXTERNAL_ROUTINE_EXCEPTION,
+                format!("sync of vector table \"{}\" failed: {reason}", self.table.name)
+            );
+            self.last_logged = Some(reason.to_string());
+        }
+        self.has_error = true;
+        let id = self.table.id;
+        let noted = transaction::run(|| {
+            Spi::connect_mut(|client| {
+                catalog::set_error(client, id, reason, stuck)?;
+                task::set_error(client, id, reason)
+            })
+        });
+        if let Err(failure) = noted {
+            log!("could not note an error of vector table {id}: {}", failure.message);
+        }
+    }
+
+    /// A transaction of the table's own that was rolled back.
+    pub fn rolled_back(&mut self, failure: &RolledBack) {
+        self.failed(&failure.message, !failure.is_transient());
+    }
+
+    /// Part of a transaction that brings changes in: an error is over, and now and then the time is noted.
+    pub fn note_success(&mut self, client: &mut pgrx::spi::SpiClient<'_>) -> Result<()> {
+        if self.has_error && self.table.status != Status::Paused {
+            catalog::set_working_status(client, self.table.id)?;
+        }
+        if self.synced_note.is_none_or(|at| at.elapsed() >= SYNCED_NOTE) {
+            catalog::set_synced_now(client, self.table.id)?;
+        }
+        Ok(())
+    }
+
+    /// The same, after that transaction has committed.
+    pub fn succeeded(&mut self) {
+        if self.has_error {
+            ereport!(
+                PgLogLevel::LOG,
+                PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION,
+                format!("sync of vector table \"{}\" works again", self.table.name)
+            );
+        }
+        self.has_error = false;
+        self.last_logged = None;
+        self.failures = 0;
+        self.retry_at = None;
+        if self.synced_note.is_none_or(|at| at.elapsed() >= SYNCED_NOTE) {
+            self.synced_note = Some(Instant::now());
+            self.synced_since_note = false;
+        } else {
+            self.synced_since_note = true;
+        }
+    }
+
+    /// Notes the time of the last changes once it is due.
+    pub fn note_if_due(&mut self) {
+        let due = self.synced_note.is_none_or(|at| at.elapsed() >= SYNCED_NOTE);
+        if self.synced_since_note && due {
+            let id = self.table.id;
+            let _ = transaction::run(|| {
+                Spi::connect_mut(|client| catalog::set_synced_now(client, id))
+            });
+            self.synced_note = Some(Instant::now());
+            self.synced_since_note = false;
+        }
+    }
+}

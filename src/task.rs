@@ -1,0 +1,147 @@
+//! The only reader and writer of embedd.tasks: backfills asked for, running and ended.
+
+use pgrx::prelude::*;
+use pgrx::spi::SpiClient;
+
+use crate::error::{Error, Result};
+
+/// What a backfill goes through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Rows of the source, in order of their keys.
+    Source,
+    /// Rows of the vector table whose source row may be gone.
+    Orphans,
+}
+
+impl Phase {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Source => "source",
+            Self::Orphans => "orphans",
+        }
+    }
+}
+
+/// A task that is not ended.
+#[derive(Clone, Debug)]
+pub struct Task {
+    pub id: i64,
+    pub table_id: i32,
+    pub phase: Phase,
+    /// Every key up to this one is done in this phase.
+    pub last_key: Option<String>,
+}
+
+/// What a caller of backfill() gets to know.
+pub struct Asked {
+    pub id: i64,
+    pub kind: String,
+    pub created_at: TimestampWithTimeZone,
+}
+
+/// Asks for a backfill; one that is not ended yet is an error.
+pub fn ask(client: &mut SpiClient<'_>, table_id: i32, name: &str) -> Result<Asked> {
+    let rows = client.update(
+        "insert into embedd.tasks (task_type, target_id)
+         select case when exists (select from embedd.tasks where target_id = $1 and status = 'completed')
+                then 'rebackfill' else 'backfill' end, $1
+         on conflict (target_id) where status in ('pending', 'running') do nothing
+         returning task_id, task_type, created_at",
+        None,
+        &[table_id.into()],
+    )?;
+    if rows.is_empty() {
+        return Err(Error::BackfillInProgress { name: name.to_string() });
+    }
+    let (id, kind, created_at) =
+        rows.first().get_three::<i64, String, TimestampWithTimeZone>()?;
+    match (id, kind, created_at) {
+        (Some(id), Some(kind), Some(created_at)) => Ok(Asked { id, kind, created_at }),
+        _ => Err(Error::Damaged { what: "task without a number".to_string() }),
+    }
+}
+
+/// Has a vector table gone over from its beginning, by the task that is open or by a new one.
+pub fn restart_or_ask(client: &mut SpiClient<'_>, table_id: i32) -> Result<()> {
+    client.update(
+        "insert into embedd.tasks as t (task_type, target_id) values ('rebackfill', $1)
+         on conflict (target_id) where status in ('pending', 'running')
+         do update set phase = 'source', last_processed_pk = null, processed_rows = 0",
+        None,
+        &[table_id.into()],
+    )?;
+    Ok(())
+}
+
+/// Every task that is not ended, in the order they are worked on.
+pub fn open(client: &SpiClient<'_>) -> Result<Vec<Task>> {
+    let rows = client.select(
+        "select task_id, target_id, phase, last_processed_pk from embedd.tasks
+          where status in ('pending', 'running') order by priority, task_id",
+        None,
+        &[],
+    )?;
+    let mut tasks = Vec::new();
+    for row in rows {
+        let (Some(id), Some(table_id), Some(phase)) =
+            (row.get::<i64>(1)?, row.get::<i32>(2)?, row.get::<String>(3)?)
+        else {
+            return Err(Error::Damaged { what: "task with nulls".to_string() });
+        };
+        let phase = if phase == "orphans" { Phase::Orphans } else { Phase::Source };
+        tasks.push(Task { id, table_id, phase, last_key: row.get(4)? });
+    }
+    Ok(tasks)
+}
+
+/// Notes that a task is begun or taken up again.
+pub fn begin(client: &mut SpiClient<'_>, id: i64) -> Result<()> {
+    client.update(
+        "update embedd.tasks
+            set status = 'running', attempts = attempts + 1, started_at = coalesce(started_at, pg_catalog.now())
+          where task_id = $1",
+        None,
+        &[id.into()],
+    )?;
+    Ok(())
+}
+
+/// Notes how far a task is.
+pub fn checkpoint(
+    client: &mut SpiClient<'_>,
+    id: i64,
+    phase: Phase,
+    last_key: Option<&str>,
+    more_rows: i64,
+) -> Result<()> {
+    client.update(
+        "update embedd.tasks
+            set phase = $2, last_processed_pk = $3, processed_rows = processed_rows + $4 where task_id = $1",
+        None,
+        &[id.into(), phase.as_str().into(), last_key.into(), more_rows.into()],
+    )?;
+    Ok(())
+}
+
+/// Notes why the last attempt failed.
+pub fn set_error(client: &mut SpiClient<'_>, table_id: i32, reason: &str) -> Result<()> {
+    client.update(
+        "update embedd.tasks set last_error = $2 where target_id = $1 and status in ('pending', 'running')",
+        None,
+        &[table_id.into(), reason.into()],
+    )?;
+    Ok(())
+}
+
+/// Ends a task well.
+pub fn complete(client: &mut SpiClient<'_>, id: i64) -> Result<()> {
+    client.update(
+        "update embedd.tasks
+            set status = 'completed', completed_at = pg_catalog.clock_timestamp(), last_error = null
+          where task_id = $1",
+        None,
+        &[id.into()],
+    )?;
+    Ok(())
+}

@@ -1,0 +1,137 @@
+//! What a session's own statements mean for the sync workers: one leaves a database that is to be dropped, and looks for work after COMMIT PREPARED.
+
+use std::ffi::CStr;
+
+use pgrx::prelude::*;
+
+use crate::shared;
+
+static mut PREVIOUS: pg_sys::ProcessUtility_hook_type = None;
+
+/// Puts the hook in place. Called while the postmaster loads its libraries.
+pub fn init() {
+    // SAFETY: the postmaster is single-threaded while it loads libraries.
+    unsafe {
+        PREVIOUS = pg_sys::ProcessUtility_hook;
+        pg_sys::ProcessUtility_hook = Some(process_utility);
+    }
+}
+
+#[pg_guard]
+#[allow(clippy::too_many_arguments)]
+unsafe extern "C-unwind" fn process_utility(
+    statement: *mut pg_sys::PlannedStmt,
+    query: *const std::ffi::c_char,
+    read_only_tree: bool,
+    context: pg_sys::ProcessUtilityContext::Type,
+    params: pg_sys::ParamListInfo,
+    environment: *mut pg_sys::QueryEnvironment,
+    destination: *mut pg_sys::DestReceiver,
+    completion: *mut pg_sys::QueryCompletion,
+) {
+    // SAFETY: PostgreSQL passes a valid statement; the hook chain gets the arguments as they came.
+    unsafe {
+        let node = (*statement).utilityStmt;
+        if let Some(database) = database_to_leave(node) {
+            shared::ask_to_leave(database);
+        }
+        let commits_prepared = is_commit_prepared(node);
+        match PREVIOUS {
+            Some(next) => pg_sys::ffi::pg_guard_ffi_boundary(|| {
+                next(
+                    statement,
+                    query,
+                    read_only_tree,
+                    context,
+                    params,
+                    environment,
+                    destination,
+                    completion,
+                )
+            }),
+            None => pg_sys::standard_ProcessUtility(
+                statement,
+                query,
+                read_only_tree,
+                context,
+                params,
+                environment,
+                destination,
+                completion,
+            ),
+        }
+        if commits_prepared {
+            // The keys were noted by another session, perhaps long ago.
+            shared::wake_worker(pg_sys::MyDatabaseId);
+        }
+    }
+}
+
+/// The database that its sync worker keeps this statement from being done in, when the role may do it.
+unsafe fn database_to_leave(node: *mut pg_sys::Node) -> Option<pg_sys::Oid> {
+    // SAFETY: the tag of a node says what it is.
+    unsafe {
+        let name = match (*node).type_ {
+            pg_sys::NodeTag::T_DropdbStmt => (*node.cast::<pg_sys::DropdbStmt>()).dbname,
+            pg_sys::NodeTag::T_RenameStmt => {
+                let rename = node.cast::<pg_sys::RenameStmt>();
+                if (*rename).renameType != pg_sys::ObjectType::OBJECT_DATABASE {
+                    return None;
+                }
+                (*rename).subname
+            }
+            pg_sys::NodeTag::T_AlterDatabaseStmt => {
+                let alter = node.cast::<pg_sys::AlterDatabaseStmt>();
+                option_value((*alter).options, c"tablespace")?;
+                (*alter).dbname
+            }
+            pg_sys::NodeTag::T_CreatedbStmt => {
+                option_value((*node.cast::<pg_sys::CreatedbStmt>()).options, c"template")?
+            }
+            _ => return None,
+        };
+        // Outside a transaction (after an error in one) there is nothing that could be done.
+        if name.is_null() || !pg_sys::IsTransactionState() {
+            return None;
+        }
+        let database = pg_sys::get_database_oid(name, true);
+        (database != pg_sys::InvalidOid && owns_database(database)).then_some(database)
+    }
+}
+
+/// The string given for an option of a statement.
+unsafe fn option_value(options: *mut pg_sys::List, name: &CStr) -> Option<*mut std::ffi::c_char> {
+    // SAFETY: options is a list of DefElem, or NIL.
+    unsafe {
+        let length = if options.is_null() { 0 } else { (*options).length };
+        (0..length).find_map(|i| {
+            let element =
+                (*(*options).elements.add(i as usize)).ptr_value.cast::<pg_sys::DefElem>();
+            let found = CStr::from_ptr((*element).defname) == name && !(*element).arg.is_null();
+            found.then(|| pg_sys::defGetString(element))
+        })
+    }
+}
+
+#[cfg(not(any(feature = "pg14", feature = "pg15")))]
+unsafe fn owns_database(database: pg_sys::Oid) -> bool {
+    // SAFETY: a catalog look-up in a transaction.
+    unsafe {
+        pg_sys::object_ownercheck(pg_sys::DatabaseRelationId, database, pg_sys::GetUserId())
+    }
+}
+
+#[cfg(any(feature = "pg14", feature = "pg15"))]
+unsafe fn owns_database(database: pg_sys::Oid) -> bool {
+    // SAFETY: a catalog look-up in a transaction.
+    unsafe { pg_sys::pg_database_ownercheck(database, pg_sys::GetUserId()) }
+}
+
+unsafe fn is_commit_prepared(node: *mut pg_sys::Node) -> bool {
+    // SAFETY: the tag of a node says what it is.
+    unsafe {
+        (*node).type_ == pg_sys::NodeTag::T_TransactionStmt
+            && (*node.cast::<pg_sys::TransactionStmt>()).kind
+                == pg_sys::TransactionStmtKind::TRANS_STMT_COMMIT_PREPARED
+    }
+}

@@ -1,0 +1,66 @@
+//! The background processes: registered here, one file for each.
+
+use std::time::Duration;
+
+use pgrx::bgworkers::{BackgroundWorkerBuilder, BgWorkerStartTime};
+use pgrx::prelude::*;
+
+pub mod embedder;
+pub mod launcher;
+pub mod signals;
+pub mod sync_worker;
+pub mod transaction;
+
+/// Name and type of the process that talks to the outside world.
+pub const EMBEDDER: &str = "embedd embedder";
+/// Name and type of the process that starts sync workers.
+pub const LAUNCHER: &str = "embedd launcher";
+/// Type of the processes that keep vector tables in sync, and the beginning of their names.
+pub const SYNC_WORKER: &str = "embedd sync worker";
+
+/// Pause before the postmaster starts a process again that has ended.
+const RESTART: Duration = Duration::from_secs(1);
+
+/// Registers the processes that are one a server. Called while the postmaster loads its libraries.
+pub fn register() {
+    BackgroundWorkerBuilder::new(EMBEDDER)
+        .set_type(EMBEDDER)
+        .set_library("embedd")
+        .set_function("embedd_embedder_main")
+        .enable_shmem_access(None)
+        .set_start_time(BgWorkerStartTime::ConsistentState)
+        .set_restart_time(Some(RESTART))
+        .load();
+    // Its start is RecoveryFinished: on a standby there is nothing to keep in sync until it is promoted.
+    BackgroundWorkerBuilder::new(LAUNCHER)
+        .set_type(LAUNCHER)
+        .set_library("embedd")
+        .set_function("embedd_launcher_main")
+        .enable_spi_access()
+        .set_restart_time(Some(RESTART))
+        .load();
+}
+
+/// Waits until this process is woken, something arrives on `socket`, or the time is over.
+pub fn wait(timeout: Duration, socket: Option<(i32, bool)>) {
+    let mut events = pg_sys::WL_LATCH_SET | pg_sys::WL_TIMEOUT | pg_sys::WL_EXIT_ON_PM_DEATH;
+    let mut descriptor = pg_sys::PGINVALID_SOCKET;
+    if let Some((fd, wants_write)) = socket {
+        descriptor = fd;
+        events |= pg_sys::WL_SOCKET_READABLE;
+        if wants_write {
+            events |= pg_sys::WL_SOCKET_WRITEABLE;
+        }
+    }
+    // SAFETY: MyLatch is this process's own; the socket is open for the duration of the call.
+    unsafe {
+        pg_sys::WaitLatchOrSocket(
+            pg_sys::MyLatch,
+            events as i32,
+            descriptor,
+            timeout.as_millis().min(i32::MAX as u128) as std::ffi::c_long,
+            pg_sys::PG_WAIT_EXTENSION,
+        );
+        pg_sys::ResetLatch(pg_sys::MyLatch);
+    }
+}

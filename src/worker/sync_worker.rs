@@ -1,0 +1,71 @@
+//! A sync worker's process: one a database, it runs the rounds of the sync engine and waits in between.
+
+use std::ffi::CStr;
+
+use pgrx::prelude::*;
+use pgrx::{check_for_interrupts, pg_sys};
+
+use super::signals::{self, Terminate};
+use crate::shared::{self, SlotState};
+use crate::sync::{Engine, Round};
+
+/// Settings that the text form of a value or the safety of a query depends on, the same in every sync worker.
+pub const SETTINGS: [(&CStr, &CStr); 11] = [
+    (c"search_path", c"pg_catalog, pg_temp"),
+    (c"datestyle", c"ISO, YMD"),
+    (c"intervalstyle", c"postgres"),
+    (c"timezone", c"UTC"),
+    (c"extra_float_digits", c"1"),
+    (c"bytea_output", c"hex"),
+    (c"lc_monetary", c"C"),
+    (c"statement_timeout", c"0"),
+    // One locked table must not keep the others waiting.
+    // Shorter than deadlock_timeout, so that in a deadlock with a session it is the worker that gives way.
+    (c"lock_timeout", c"500ms"),
+    // What a crash of the server takes away is taken away with the removal from the queue, so it is done again.
+    (c"synchronous_commit", c"off"),
+    (c"default_transaction_isolation", c"read committed"),
+];
+
+/// What the postmaster runs as a sync worker; the argument is the oid of the database.
+#[pg_guard]
+#[unsafe(no_mangle)]
+pub extern "C-unwind" fn embedd_sync_worker_main(arg: pg_sys::Datum) {
+    let database = pg_sys::Oid::from(arg.value() as u32);
+    // SAFETY: the function is static and guarded; a database that is gone ends the process in the connect.
+    unsafe {
+        pg_sys::before_shmem_exit(Some(on_exit), arg);
+        signals::accept(Terminate::AtOnce);
+        pg_sys::BackgroundWorkerInitializeConnectionByOid(database, pg_sys::InvalidOid, 0);
+        for (name, value) in SETTINGS {
+            pg_sys::SetConfigOption(
+                name.as_ptr(),
+                value.as_ptr(),
+                pg_sys::GucContext::PGC_SUSET,
+                pg_sys::GucSource::PGC_S_OVERRIDE,
+            );
+        }
+    }
+    shared::worker_started(database);
+    let mut engine = Engine::default();
+    loop {
+        check_for_interrupts!();
+        signals::reload_if_asked();
+        if shared::shall_leave(database) {
+            shared::worker_ended(database, SlotState::Left);
+            return;
+        }
+        match engine.round() {
+            Round::NoExtension => {
+                shared::worker_ended(database, SlotState::NoExtension);
+                return;
+            }
+            Round::Wait(timeout) => super::wait(timeout, engine.socket()),
+        }
+    }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn on_exit(_code: i32, arg: pg_sys::Datum) {
+    shared::worker_ended(pg_sys::Oid::from(arg.value() as u32), SlotState::Failed);
+}

@@ -1,0 +1,93 @@
+//! One transaction of a background process from start to end: committed when all went well, rolled back with the reason when not.
+
+use std::panic::AssertUnwindSafe;
+
+use pgrx::PgTryBuilder;
+use pgrx::pg_sys::panic::CaughtError;
+use pgrx::prelude::*;
+
+use crate::error::{Error, Result};
+
+/// Why a transaction was rolled back.
+#[derive(Debug)]
+pub struct RolledBack {
+    pub sqlstate: PgSqlErrorCode,
+    pub message: String,
+}
+
+impl RolledBack {
+    /// Whether the same work may succeed a moment later by itself: locks, deadlocks, cancelled, resources.
+    pub fn is_transient(&self) -> bool {
+        use PgSqlErrorCode::*;
+        matches!(
+            self.sqlstate,
+            ERRCODE_LOCK_NOT_AVAILABLE
+                | ERRCODE_T_R_DEADLOCK_DETECTED
+                | ERRCODE_T_R_SERIALIZATION_FAILURE
+                | ERRCODE_QUERY_CANCELED
+                | ERRCODE_OUT_OF_MEMORY
+                | ERRCODE_DISK_FULL
+                | ERRCODE_INSUFFICIENT_RESOURCES
+                | ERRCODE_TOO_MANY_CONNECTIONS
+        )
+    }
+}
+
+impl RolledBack {
+    /// Whether the data of a row may be to blame, so that it is worth to try the others without it.
+    pub fn is_of_a_row(&self) -> bool {
+        // An SQLSTATE is five characters of six bits each, the first in the lowest bits; its class is the first two.
+        let code = self.sqlstate as u32;
+        let character = |n: u32| char::from(((code >> (6 * n)) & 0x3f) as u8 + b'0');
+        let class = [character(0), character(1)];
+        matches!(
+            class,
+            ['2', '1' | '2' | '3'] | ['3', '8' | '9'] | ['5', '4'] | ['P', '0'] | ['X', 'X'] | ['0', 'A']
+        )
+    }
+}
+
+impl From<Error> for RolledBack {
+    fn from(error: Error) -> Self {
+        Self { sqlstate: error.sqlstate(), message: error.to_string() }
+    }
+}
+
+/// Runs `work` in a transaction of its own, with a snapshot.
+pub fn run<R>(work: impl FnOnce() -> Result<R>) -> std::result::Result<R, RolledBack> {
+    // SAFETY: no transaction is open in a background process outside this function, and each path ends it.
+    unsafe {
+        pg_sys::SetCurrentStatementStartTimestamp();
+        pg_sys::pgstat_report_activity(pg_sys::BackendState::STATE_RUNNING, std::ptr::null());
+        pg_sys::StartTransactionCommand();
+    }
+    let outcome = PgTryBuilder::new(AssertUnwindSafe(|| {
+        // SAFETY: inside the transaction started above.
+        unsafe { pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot()) };
+        let result = work().map_err(RolledBack::from)?;
+        // SAFETY: the snapshot pushed above is the one on top, since nested ones were popped by SPI.
+        unsafe {
+            pg_sys::PopActiveSnapshot();
+            pg_sys::CommitTransactionCommand();
+        }
+        Ok(result)
+    }))
+    .catch_others(|caught| Err(rolled_back(&caught)))
+    .execute();
+    // SAFETY: as above; after a commit there is nothing left to abort.
+    unsafe {
+        if outcome.is_err() {
+            pg_sys::AbortCurrentTransaction();
+        }
+        pg_sys::pgstat_report_activity(pg_sys::BackendState::STATE_IDLE, std::ptr::null());
+    }
+    outcome
+}
+
+fn rolled_back(caught: &CaughtError) -> RolledBack {
+    let report = match caught {
+        CaughtError::PostgresError(report) | CaughtError::ErrorReport(report) => report,
+        CaughtError::RustPanic { ereport, .. } => ereport,
+    };
+    RolledBack { sqlstate: report.sql_error_code(), message: report.message().to_string() }
+}

@@ -1,0 +1,353 @@
+//! A cluster: made, started, stopped, asked, copied to a standby, removed.
+
+use std::fmt::Write as _;
+use std::fs::{self, DirBuilder, Permissions};
+use std::net::TcpListener;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use postgres::{Client, Config, NoTls};
+
+use super::binaries::{as_owner, client, output_of, owner, run_detached, stdout_of};
+use super::tiny_model::write_tiny_model;
+use super::wait::{LONG, tail};
+
+/// The superuser of every cluster made here.
+pub const SUPERUSER: &str = "postgres";
+
+/// How a server is asked to stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shutdown {
+    /// Sessions are ended and a checkpoint is written: `pg_ctl stop -m fast`.
+    Fast,
+    /// Everything is dropped where it stands, and the next start recovers: `pg_ctl stop -m immediate`.
+    Immediate,
+}
+
+/// What a cluster shall be like.
+pub struct Builder {
+    settings: Vec<(String, String)>,
+    tiny_model: bool,
+}
+
+/// One cluster with a directory of its own, which holds everything: data, socket, log, model.
+pub struct Cluster {
+    dir: PathBuf,
+    port: u16,
+}
+
+impl Builder {
+    /// Adds a line to postgresql.conf; a later one of the same name wins, also over the ones made here.
+    pub fn set(mut self, name: &str, value: &str) -> Self {
+        self.settings.push((name.into(), value.into()));
+        self
+    }
+
+    /// Leaves embedd out of shared_preload_libraries.
+    pub fn not_preloaded(self) -> Self {
+        self.set("shared_preload_libraries", "")
+    }
+
+    /// Writes to disk as a real server does, for figures that mean something.
+    pub fn durable(self) -> Self {
+        self.set("fsync", "on")
+    }
+
+    /// Leaves embedd.local_model_path at its default, the model in PostgreSQL's share directory.
+    pub fn real_model(mut self) -> Self {
+        self.tiny_model = false;
+        self
+    }
+
+    /// Makes the cluster and starts it.
+    pub fn start(self) -> Cluster {
+        let cluster = Cluster::in_new_directory();
+        let mut initdb = as_owner("initdb");
+        initdb.args([
+            "-A",
+            "trust",
+            "-U",
+            SUPERUSER,
+            "--encoding=UTF8",
+            "--locale=C",
+            "--no-sync",
+            "-D",
+        ]);
+        initdb.arg(cluster.data());
+        output_of(initdb);
+
+        let mut settings: Vec<(String, String)> = [
+            ("shared_preload_libraries", "embedd"),
+            ("fsync", "off"),
+            ("max_worker_processes", "16"),
+            ("max_prepared_transactions", "5"),
+            ("max_connections", "60"),
+            ("shared_buffers", "32MB"),
+            ("log_line_prefix", "%m [%p] %b %d "),
+            ("log_error_verbosity", "verbose"),
+        ]
+        .map(|(name, value)| (name.into(), value.into()))
+        .into();
+        if self.tiny_model {
+            let model = cluster.dir.join("model");
+            write_tiny_model(&model, 384, 1, 12, 32, 1).expect("the tiny model can be written");
+            settings.push(("embedd.local_model_path".into(), model.display().to_string()));
+        }
+        settings.extend(self.settings);
+        cluster.configure(&settings);
+        cluster.start_again();
+        cluster
+    }
+}
+
+impl Cluster {
+    /// A running cluster as most tests want it: embedd preloaded, a tiny model, nothing forced to disk.
+    pub fn start() -> Self {
+        Self::builder().start()
+    }
+
+    /// The same with a say in its settings.
+    pub fn builder() -> Builder {
+        Builder { settings: Vec::new(), tiny_model: true }
+    }
+
+    /// A directory of a short name (a socket's path has a limit) that none but the clusters' user and root can enter.
+    fn in_new_directory() -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let dir = PathBuf::from(format!("/tmp/embedd-test-{}-{number}", std::process::id()));
+        if dir.exists() {
+            fs::remove_dir_all(&dir).expect("what a process of the same id left can be removed");
+        }
+        DirBuilder::new().mode(0o700).create(&dir).expect("the cluster's directory can be made");
+        let cluster = Self { dir, port: free_port() };
+        let socket = cluster.socket_dir();
+        fs::create_dir(&socket).expect("the socket's directory can be made");
+        let (user, group) = owner();
+        for path in [&cluster.dir, &socket] {
+            chown(path, Some(user), Some(group)).expect("the directory can be given away");
+        }
+        cluster
+    }
+
+    /// The data directory.
+    pub fn data(&self) -> PathBuf {
+        self.dir.join("data")
+    }
+
+    /// The directory to name as the host.
+    pub fn socket_dir(&self) -> PathBuf {
+        self.dir.join("socket")
+    }
+
+    /// The port, which is a part of the socket's name; nothing listens on TCP.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// A place of the test's own beside the data directory, removed with the cluster.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Appends settings to postgresql.conf. They count from the next start or [`Cluster::reload`] on.
+    pub fn configure<N: AsRef<str>, V: AsRef<str>>(&self, settings: &[(N, V)]) {
+        let path = self.data().join("postgresql.conf");
+        let mut text = fs::read_to_string(&path).expect("postgresql.conf can be read");
+        for (name, value) in settings {
+            let value = value.as_ref().replace('\'', "''");
+            writeln!(text, "{} = '{value}'", name.as_ref()).expect("a String can be written to");
+        }
+        fs::write(&path, text).expect("postgresql.conf can be written");
+    }
+
+    /// Reads the settings anew, as `pg_ctl reload`.
+    pub fn reload(&self) {
+        output_of(self.pg_ctl(&["reload"]));
+    }
+
+    /// Starts the server that was stopped or has crashed, and waits until it takes connections.
+    pub fn start_again(&self) {
+        let options = format!(
+            "-c listen_addresses= -c unix_socket_directories={} -p {}",
+            self.socket_dir().display(),
+            self.port
+        );
+        let mut start = self.pg_ctl(&["start", "-w", "-t", "90", "-o", &options, "-l"]);
+        start.arg(self.log_path());
+        run_detached(start, &self.dir.join("pg_ctl.log"));
+    }
+
+    /// Stops the server and waits until it has gone. Fails the test when that takes more than a minute.
+    pub fn stop(&self, how: Shutdown) {
+        let mode = match how {
+            Shutdown::Fast => "fast",
+            Shutdown::Immediate => "immediate",
+        };
+        output_of(self.pg_ctl(&["stop", "-w", "-t", "60", "-m", mode]));
+    }
+
+    /// Stops and starts.
+    pub fn restart(&self, how: Shutdown) {
+        self.stop(how);
+        self.start_again();
+    }
+
+    fn pg_ctl(&self, arguments: &[&str]) -> Command {
+        let mut command = as_owner("pg_ctl");
+        command.arg("-D").arg(self.data()).args(arguments);
+        command
+    }
+
+    /// A copy of this cluster that follows it, running and readable: pg_basebackup -R.
+    pub fn standby(&self) -> Self {
+        let standby = Self::in_new_directory();
+        let mut copy = as_owner("pg_basebackup");
+        copy.args(["-U", SUPERUSER, "-R", "-X", "stream", "-c", "fast", "--no-sync", "-D"])
+            .arg(standby.data());
+        copy.arg("-h").arg(self.socket_dir()).arg("-p").arg(self.port.to_string());
+        output_of(copy);
+        standby.configure(&[("hot_standby", "on")]);
+        standby.start_again();
+        standby
+    }
+
+    /// Makes a standby a server of its own.
+    pub fn promote(&self) {
+        output_of(self.pg_ctl(&["promote", "-w", "-t", "60"]));
+    }
+
+    /// The connection settings, to be changed (another user, options) before connecting.
+    pub fn config(&self, db: &str) -> Config {
+        let mut config = Config::new();
+        config.host_path(self.socket_dir()).port(self.port).user(SUPERUSER).dbname(db);
+        config
+    }
+
+    /// One try to connect as superuser.
+    pub fn try_connect(&self, db: &str) -> Result<Client, postgres::Error> {
+        self.config(db).connect(NoTls)
+    }
+
+    /// A session as superuser. Waits out a server that is coming back; another refusal fails the test.
+    pub fn connect(&self, db: &str) -> Client {
+        self.connect_with(&self.config(db))
+    }
+
+    /// A session as another role.
+    pub fn connect_as(&self, db: &str, role: &str) -> Client {
+        self.connect_with(self.config(db).user(role))
+    }
+
+    fn connect_with(&self, config: &Config) -> Client {
+        let mut client = None;
+        self.wait_until(LONG, "the server to take a connection", || match config.connect(NoTls) {
+            Ok(open) => {
+                client = Some(open);
+                true
+            }
+            Err(error) if error.code().is_some_and(|code| code.code() != "57P03") => {
+                panic!("connecting: {error:?}")
+            }
+            Err(_) => false,
+        });
+        client.expect("just connected")
+    }
+
+    /// Runs statements through psql, for what a client library does not do (meta-commands, COPY from a file), and
+    /// returns the rows, columns separated by `|`. An error fails the test.
+    pub fn psql(&self, db: &str, sql: &str) -> String {
+        let mut command = self.psql_command(db);
+        command.args(["-v", "ON_ERROR_STOP=1", "-c", sql]);
+        stdout_of(command).trim_end().to_string()
+    }
+
+    /// psql, to be given more arguments.
+    pub fn psql_command(&self, db: &str) -> Command {
+        let mut command = client("psql");
+        command.args(["-X", "-A", "-t", "-q", "-U", SUPERUSER, "-d", db]);
+        command.arg("-h").arg(self.socket_dir()).arg("-p").arg(self.port.to_string());
+        command
+    }
+
+    /// Makes a database.
+    pub fn create_database(&self, db: &str) {
+        self.psql("postgres", &format!("CREATE DATABASE \"{db}\""));
+    }
+
+    /// Makes the extension in a database, and pgvector with it.
+    pub fn create_extension(&self, db: &str) {
+        self.psql(db, "SET client_min_messages = warning; CREATE EXTENSION embedd CASCADE");
+    }
+
+    /// Where the server's log is.
+    pub fn log_path(&self) -> PathBuf {
+        self.dir.join("server.log")
+    }
+
+    /// The whole log of the server.
+    pub fn log(&self) -> String {
+        String::from_utf8_lossy(&fs::read(self.log_path()).unwrap_or_default()).into_owned()
+    }
+
+    /// The last lines of the log.
+    pub fn log_tail(&self, lines: usize) -> String {
+        tail(&self.log(), lines)
+    }
+
+    /// Does the log have this text anywhere?
+    pub fn log_contains(&self, text: &str) -> bool {
+        self.log().contains(text)
+    }
+
+    /// How long the log is now: a mark for [`Cluster::log_since`].
+    pub fn log_mark(&self) -> usize {
+        self.log().len()
+    }
+
+    /// What the log got after the mark.
+    pub fn log_since(&self, mark: usize) -> String {
+        self.log().split_off(mark)
+    }
+
+    /// Gives a file or directory that the test made to the clusters' user.
+    pub fn give_to_owner(&self, path: &Path) {
+        let (user, group) = owner();
+        chown(path, Some(user), Some(group)).expect("the file can be given away");
+        let mode = if path.is_dir() { 0o700 } else { 0o600 };
+        fs::set_permissions(path, Permissions::from_mode(mode)).expect("the mode can be set");
+    }
+}
+
+impl Drop for Cluster {
+    /// Stops the server, and removes the cluster unless the test failed: then its log is what one wants to see.
+    fn drop(&mut self) {
+        for (pid, _) in self.processes() {
+            super::processes::thaw(pid);
+        }
+        if self.postmaster().is_some() {
+            let stopped = self.pg_ctl(&["stop", "-w", "-t", "60", "-m", "immediate"]).output();
+            if !stopped.is_ok_and(|output| output.status.success()) {
+                eprintln!("the server in {} could not be stopped", self.dir.display());
+                return;
+            }
+        }
+        if std::thread::panicking() {
+            eprintln!(
+                "the cluster is kept in {}, its log is {}",
+                self.dir.display(),
+                self.log_path().display()
+            );
+        } else if let Err(error) = fs::remove_dir_all(&self.dir) {
+            eprintln!("{} could not be removed: {error}", self.dir.display());
+        }
+    }
+}
+
+/// A TCP port that nobody has at the moment.
+fn free_port() -> u16 {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port can be had");
+    listener.local_addr().expect("a listener has an address").port()
+}

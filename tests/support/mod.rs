@@ -1,0 +1,23 @@
+//! Real clusters for the tests that drive embedd from outside: made by initdb in a directory of their own, run by an
+//! unprivileged user, reached over a socket that only this user and root can open, gone when the test passed.
+//!
+//!     let cluster = Cluster::start();
+//!     cluster.create_extension("postgres");
+//!     let mut client = cluster.connect("postgres");
+//!     cluster.wait_for("postgres", LONG, "the queue to be empty", "SELECT NOT EXISTS (SELECT FROM embedd.queue)");
+//!
+//! PG_CONFIG chooses the PostgreSQL, as in the Makefile; the extension has to be installed there.
+
+// Every file in tests/ is a program of its own and uses a part of this.
+#![allow(dead_code)]
+
+pub mod binaries;
+pub mod cluster;
+pub mod processes;
+pub mod tiny_model;
+pub mod wait;
+
+#[allow(unused_imports)]
+pub use cluster::{Builder, Cluster, Shutdown};
+#[allow(unused_imports)]
+pub use wait::{LONG, SHORT};

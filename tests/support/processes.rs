@@ -1,0 +1,139 @@
+//! The processes of a cluster: who they are, and how to kill one.
+//!
+//! They are found by the titles in /proc and not by pg_stat_activity alone: the embedder has no database connection
+//! and so no line there, and a crash is a time when nobody can connect.
+
+use std::fs;
+
+use super::Cluster;
+use super::wait::{SHORT, until};
+
+/// The titles of embedd's processes, as they begin.
+pub const EMBEDDER: &str = "embedd embedder";
+pub const LAUNCHER: &str = "embedd launcher";
+pub const SYNC_WORKER: &str = "embedd sync worker";
+
+/// Ends a process at once, as `kill -9` does. No error if it has gone already.
+pub fn kill9(pid: i32) {
+    send(pid, libc::SIGKILL);
+}
+
+/// Stops a process in its tracks, or lets it go on: for a worker that is there and does not move.
+pub fn freeze(pid: i32) {
+    send(pid, libc::SIGSTOP);
+}
+
+/// Lets a frozen process go on.
+pub fn thaw(pid: i32) {
+    send(pid, libc::SIGCONT);
+}
+
+/// Is there a process of this id that has not ended? One that nobody has waited for yet counts as ended.
+pub fn is_alive(pid: i32) -> bool {
+    stat(pid).is_some_and(|(state, _)| state != 'Z')
+}
+
+fn send(pid: i32, signal: i32) {
+    assert!(pid > 1, "{pid} is not the id of a cluster's process");
+    // SAFETY: kill has no memory to harm; the id is that of one process.
+    unsafe { libc::kill(pid, signal) };
+}
+
+/// State and parent of a process.
+fn stat(pid: i32) -> Option<(char, i32)> {
+    let line = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let mut fields = line[line.rfind(')')? + 1..].split_ascii_whitespace();
+    let state = fields.next()?.chars().next()?;
+    Some((state, fields.next()?.parse().ok()?))
+}
+
+/// A process's title, without what PostgreSQL puts before it ("postgres: ", and the cluster's name).
+fn title(pid: i32) -> Option<String> {
+    let bytes = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+    let line = String::from_utf8_lossy(&bytes).trim_end_matches(['\0', ' ']).to_string();
+    line.strip_prefix("postgres: ").map(str::to_string)
+}
+
+impl Cluster {
+    /// The postmaster's process id, if the server runs.
+    pub fn postmaster(&self) -> Option<i32> {
+        let file = fs::read_to_string(self.data().join("postmaster.pid")).ok()?;
+        file.lines().next()?.trim().parse().ok().filter(|pid| is_alive(*pid))
+    }
+
+    /// Every process of the cluster but the postmaster, with its title.
+    pub fn processes(&self) -> Vec<(i32, String)> {
+        let Some(postmaster) = self.postmaster() else { return Vec::new() };
+        let pids = fs::read_dir("/proc").expect("/proc is there").flatten();
+        pids.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok())
+            .filter(|pid| {
+                stat(*pid).is_some_and(|(state, parent)| parent == postmaster && state != 'Z')
+            })
+            .filter_map(|pid| Some((pid, title(pid)?)))
+            .collect()
+    }
+
+    /// The ids of the processes whose title begins like this, for instance [`EMBEDDER`].
+    pub fn pids(&self, kind: &str) -> Vec<i32> {
+        let begins = |(pid, title): (i32, String)| title.starts_with(kind).then_some(pid);
+        self.processes().into_iter().filter_map(begins).collect()
+    }
+
+    /// The one process of this kind. Waits for it to appear; more than one fails the test.
+    pub fn pid(&self, kind: &str) -> i32 {
+        let mut pids = Vec::new();
+        self.wait_until(SHORT, &format!("a process \"{kind}\""), || {
+            pids = self.pids(kind);
+            !pids.is_empty()
+        });
+        assert_eq!(pids.len(), 1, "processes \"{kind}\": {:?}", self.processes());
+        pids[0]
+    }
+
+    /// A process of this kind other than the given one: what replaced it after it was killed.
+    pub fn successor(&self, kind: &str, of: i32) -> i32 {
+        let mut found = None;
+        self.wait_until(SHORT, &format!("another \"{kind}\" than {of}"), || {
+            found = self.pids(kind).into_iter().find(|pid| *pid != of);
+            found.is_some()
+        });
+        found.expect("just found")
+    }
+
+    /// The processes of this backend_type that pg_stat_activity shows for a database.
+    pub fn pids_in(&self, db: &str, backend_type: &str) -> Vec<i32> {
+        let sql = "SELECT pid FROM pg_stat_activity WHERE datname = $1 AND backend_type = $2 ORDER BY pid";
+        let rows = self
+            .connect("postgres")
+            .query(sql, &[&db, &backend_type])
+            .expect("pg_stat_activity can be read");
+        rows.iter().map(|row| row.get(0)).collect()
+    }
+
+    /// The sync worker of a database. Waits for it to appear.
+    pub fn sync_worker(&self, db: &str) -> i32 {
+        let mut found = None;
+        self.wait_until(SHORT, &format!("a sync worker in \"{db}\""), || {
+            found = self.pids_in(db, SYNC_WORKER).first().copied();
+            found.is_some()
+        });
+        found.expect("just found")
+    }
+
+    /// What a power cut leaves: the postmaster killed, every other process gone after it, nothing flushed. The server
+    /// stays down until [`Cluster::start_again`].
+    pub fn crash(&self) {
+        let postmaster = self.postmaster().expect("the server runs");
+        let others: Vec<i32> = self.processes().into_iter().map(|(pid, _)| pid).collect();
+        kill9(postmaster);
+        others.iter().for_each(|pid| kill9(*pid));
+        self.wait_until(SHORT, "the crashed processes to be gone", || {
+            !is_alive(postmaster) && !others.iter().any(|pid| is_alive(*pid))
+        });
+        // Until init has reaped the postmaster, its id looks taken and the next start would refuse.
+        if until(SHORT, || stat(postmaster).is_none()).is_none() {
+            fs::remove_file(self.data().join("postmaster.pid"))
+                .expect("the lock file can be removed");
+        }
+    }
+}
