@@ -30,6 +30,8 @@ AGAIN = $(MAKE) --no-print-directory
 
 export PG_CONFIG EMBEDD_CACHE EMBEDD_DEMO_DIR CARGO_TARGET_DIR TEST
 export PGRX_PG_CONFIG_PATH = $(PG_CONFIG)
+# What cargo pgrx passes to its own builds; the same for all of them, or everything is compiled twice.
+export RUSTFLAGS = -C link-arg=-Wl,--no-gc-sections
 export PATH := $(TOOLS)/bin:$(PATH)
 
 .PHONY: help setup install model demo clean-demo test test-pure test-backend test-golden test-outside bench lint

@@ -11,8 +11,6 @@ use crate::status;
 use crate::table::{self, Wanted};
 use crate::{catalog, shared};
 
-type Answer<T> = Result<T, ErrorReport>;
-
 #[pg_extern(volatile, parallel_unsafe)]
 #[search_path(pg_catalog, pg_temp)]
 #[allow(clippy::too_many_arguments, clippy::type_complexity)]
@@ -26,7 +24,7 @@ fn create_vector_table(
     embedding_dimensions: default!(Option<i32>, "NULL"),
     sync_mode: default!(String, "'trigger'"),
     start_backfill: default!(bool, "false"),
-) -> Answer<
+) -> Result<
     TableIterator<
         'static,
         (
@@ -43,6 +41,7 @@ fn create_vector_table(
             name!(created_at, TimestampWithTimeZone),
         ),
     >,
+    ErrorReport,
 > {
     let wanted = Wanted {
         name: name.to_string(),
@@ -77,7 +76,7 @@ fn create_vector_table(
 
 #[pg_extern(volatile, parallel_unsafe)]
 #[search_path(pg_catalog, pg_temp)]
-fn drop_vector_table(name: &str, keep_table: default!(bool, "false")) -> Answer<()> {
+fn drop_vector_table(name: &str, keep_table: default!(bool, "false")) -> Result<(), ErrorReport> {
     Ok(Spi::connect_mut(|client| table::remove(client, name, keep_table))?)
 }
 
@@ -86,7 +85,7 @@ fn drop_vector_table(name: &str, keep_table: default!(bool, "false")) -> Answer<
 #[allow(clippy::type_complexity)]
 fn backfill(
     name: &str,
-) -> Answer<
+) -> Result<
     TableIterator<
         'static,
         (
@@ -97,6 +96,7 @@ fn backfill(
             name!(created_at, TimestampWithTimeZone),
         ),
     >,
+    ErrorReport,
 > {
     let (target, asked) = status::backfill(name)?;
     Ok(TableIterator::once((asked.id, asked.kind, target, "pending", asked.created_at)))
@@ -104,13 +104,13 @@ fn backfill(
 
 #[pg_extern(volatile, parallel_unsafe)]
 #[search_path(pg_catalog, pg_temp)]
-fn pause_sync(name: &str) -> Answer<()> {
+fn pause_sync(name: &str) -> Result<(), ErrorReport> {
     Ok(status::pause(name)?)
 }
 
 #[pg_extern(volatile, parallel_unsafe)]
 #[search_path(pg_catalog, pg_temp)]
-fn resume_sync(name: &str) -> Answer<()> {
+fn resume_sync(name: &str) -> Result<(), ErrorReport> {
     Ok(status::resume(name)?)
 }
 
@@ -120,7 +120,7 @@ fn resume_sync(name: &str) -> Answer<()> {
 #[allow(clippy::type_complexity)]
 fn sync_status(
     name: &str,
-) -> Answer<
+) -> Result<
     TableIterator<
         'static,
         (
@@ -138,6 +138,7 @@ fn sync_status(
             name!(eta, Option<Interval>),
         ),
     >,
+    ErrorReport,
 > {
     let s = status::sync_status(name)?;
     Ok(TableIterator::once((
@@ -166,7 +167,7 @@ fn query(
     filters: default!(Option<JsonB>, "NULL"),
     min_similarity_score: default!(Option<f64>, "NULL"),
     ef_search: default!(Option<i32>, "NULL"),
-) -> Answer<
+) -> Result<
     TableIterator<
         'static,
         (
@@ -176,6 +177,7 @@ fn query(
             name!(embedded_text, Option<String>),
         ),
     >,
+    ErrorReport,
 > {
     let answers = search::query(&Question {
         vector_table,
@@ -192,7 +194,7 @@ fn query(
 
 #[pg_extern(volatile, parallel_unsafe)]
 #[search_path(pg_catalog, pg_temp)]
-fn embed(vector_table: &str, input: &str) -> Answer<Vector> {
+fn embed(vector_table: &str, input: &str) -> Result<Vector, ErrorReport> {
     Ok(Vector(search::embed(vector_table, input)?))
 }
 

@@ -358,7 +358,7 @@ pub fn set_truncated(
     if !cut.is_empty() {
         client.update(
             "insert into embedd.truncated_rows (table_id, pk_value)
-             select $1, k from pg_catalog.unnest($2) k on conflict do nothing",
+             select $1, k from unnest($2) k on conflict do nothing",
             None,
             &[id.into(), cut.to_vec().into()],
         )?;

@@ -179,7 +179,7 @@ pub fn read(
     let (tables, ids): (Vec<i32>, Vec<i64>) = after.iter().copied().unzip();
     let rows = client.select(
         "select t.table_id, q.id, q.keys
-           from pg_catalog.unnest($1, $2) t(table_id, after)
+           from unnest($1, $2) t(table_id, after)
           cross join lateral (
                 select q.id, q.keys from embedd.queue q
                  where q.table_id = t.table_id and q.id > t.after and q.system_id = $3 and q.id <> all ($4)
@@ -206,7 +206,7 @@ pub fn read(
 
 /// The highest id given out so far.
 pub fn last_id(client: &SpiClient<'_>) -> Result<i64> {
-    let rows = client.select("select last_value from embedd.queue_id_seq", None, &[])?;
+    let rows = client.select("select last_value - case when is_called then 0 else 1 end from embedd.queue_id_seq", None, &[])?;
     Ok(rows.first().get_one::<i64>()?.unwrap_or_default())
 }
 

@@ -75,7 +75,7 @@ pub fn create(client: &mut SpiClient<'_>, wanted: Wanted) -> Result<VectorTable>
         key,
         key_type,
         relation,
-        relation_name: Some(relation_name),
+        relation_name: catalog::qualified_name(relation),
         provider: wanted.provider,
         model,
         dimensions,
@@ -259,7 +259,7 @@ fn check_may_read(
     let rows = client.select(
         "select pg_catalog.bool_and(pg_catalog.has_column_privilege($1, n, 'SELECT')),
                 pg_catalog.has_table_privilege($1, 'TRIGGER')
-           from pg_catalog.unnest($2) n",
+           from unnest($2) n",
         None,
         &[oid.into(), names.into()],
     )?;
@@ -351,7 +351,7 @@ fn create_triggers(
     columns: &[Column],
 ) -> Result<()> {
     let mut watched = vec![quote_ident(key)];
-    watched.extend(columns.iter().map(|c| quote_ident(&c.name)));
+    watched.extend(columns.iter().filter(|c| c.name != key).map(|c| quote_ident(&c.name)));
     let row = |version: &str| {
         let fields: Vec<String> = watched.iter().map(|c| format!("{version}.{c}")).collect();
         // The cast keeps this one comparison of two records, by their bytes, which every type has.

@@ -17,7 +17,8 @@ pub fn init() {
     }
 }
 
-#[pg_guard]
+/// The hook. It is not guarded, and nothing in it needs to be dropped: an error of the statement passes it by as if it
+/// were not there, and everything of ours that could raise one is in the guarded functions it calls.
 #[allow(clippy::too_many_arguments)]
 unsafe extern "C-unwind" fn process_utility(
     statement: *mut pg_sys::PlannedStmt,
@@ -32,39 +33,55 @@ unsafe extern "C-unwind" fn process_utility(
     // SAFETY: PostgreSQL passes a valid statement; the hook chain gets the arguments as they came.
     unsafe {
         let node = (*statement).utilityStmt;
-        if let Some(database) = database_to_leave(node) {
-            shared::ask_to_leave(database);
-        }
         let commits_prepared = is_commit_prepared(node);
-        match PREVIOUS {
-            Some(next) => pg_sys::ffi::pg_guard_ffi_boundary(|| {
-                next(
-                    statement,
-                    query,
-                    read_only_tree,
-                    context,
-                    params,
-                    environment,
-                    destination,
-                    completion,
-                )
-            }),
-            None => pg_sys::standard_ProcessUtility(
-                statement,
-                query,
-                read_only_tree,
-                context,
-                params,
-                environment,
-                destination,
-                completion,
-            ),
-        }
+        before(node);
+        let next = match PREVIOUS {
+            Some(next) => next,
+            None => standard_ProcessUtility,
+        };
+        next(
+            statement,
+            query,
+            read_only_tree,
+            context,
+            params,
+            environment,
+            destination,
+            completion,
+        );
         if commits_prepared {
-            // The keys were noted by another session, perhaps long ago.
-            shared::wake_worker(pg_sys::MyDatabaseId);
+            wake();
         }
     }
+}
+
+unsafe extern "C-unwind" {
+    /// PostgreSQL's own, as it is (tcop/utility.h): pg_sys has a guarded wrapper, which cannot be passed by.
+    fn standard_ProcessUtility(
+        statement: *mut pg_sys::PlannedStmt,
+        query: *const std::ffi::c_char,
+        read_only_tree: bool,
+        context: pg_sys::ProcessUtilityContext::Type,
+        params: pg_sys::ParamListInfo,
+        environment: *mut pg_sys::QueryEnvironment,
+        destination: *mut pg_sys::DestReceiver,
+        completion: *mut pg_sys::QueryCompletion,
+    );
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn before(node: *mut pg_sys::Node) {
+    // SAFETY: the node is that of a valid statement.
+    if let Some(database) = unsafe { database_to_leave(node) } {
+        shared::ask_to_leave(database);
+    }
+}
+
+/// After COMMIT PREPARED: the keys were noted by another session, perhaps long ago.
+#[pg_guard]
+unsafe extern "C-unwind" fn wake() {
+    // SAFETY: a plain global of the process.
+    shared::wake_worker(unsafe { pg_sys::MyDatabaseId });
 }
 
 /// The database that its sync worker keeps this statement from being done in, when the role may do it.

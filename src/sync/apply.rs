@@ -81,7 +81,7 @@ pub fn rewrite(
         client.update(
             &format!(
                 "update {relation} v set metadata = n.metadata::jsonb, row_hash = n.row_hash
-                   from pg_catalog.unnest($1::text[], $2::text[], $3::text[]) n(pk_value, metadata, row_hash)
+                   from unnest($1::text[], $2::text[], $3::text[]) n(pk_value, metadata, row_hash)
                   where v.pk_value = n.pk_value"
             ),
             None,
@@ -112,7 +112,7 @@ fn upsert(
         &format!(
             "insert into {relation} as v (pk_value, embedding, embedded_text, metadata, row_hash)
              select n.pk_value, n.embedding, n.embedded_text, n.metadata::jsonb, n.row_hash
-               from pg_catalog.unnest($1::text[], $2::{schema}.vector[], $3::text[], $4::text[], $5::text[])
+               from unnest($1::text[], $2::{schema}.vector[], $3::text[], $4::text[], $5::text[])
                     n(pk_value, embedding, embedded_text, metadata, row_hash)
               order by n.pk_value
              on conflict (pk_value) do update

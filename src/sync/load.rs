@@ -58,7 +58,7 @@ pub fn needs(
         "select k.ord, k.pk, d.embedded_text, d.metadata::text, d.row_hash, v.pk_value is not null, v.row_hash,
                 v.embedded_text = d.embedded_text and v.embedding is not null
            from (select u.ord, u.noted::{key_type} as key, (u.noted::{key_type})::text collate \"default\" as pk
-                   from pg_catalog.unnest($1::text[]) with ordinality u(noted, ord)) k
+                   from unnest($1::text[]) with ordinality u(noted, ord)) k
            left join lateral ({document}) d on true
            left join {relation} v on v.pk_value = k.pk"
     );

@@ -56,6 +56,8 @@ pub struct Engine {
     /// The table that was served last; the next one goes first.
     last_served: i32,
     rest_until: Option<Instant>,
+    /// Why the queue could not be read the last time, logged once.
+    read_trouble: Option<String>,
 }
 
 impl Engine {
@@ -68,9 +70,12 @@ impl Engine {
                 *self = Self::default();
                 return Round::Wait(Duration::ZERO);
             }
-            Ok(Seen::Read) => {}
+            Ok(Seen::Read) => self.read_trouble = None,
             Err(failure) => {
-                log!("could not read the queue: {}", failure.message);
+                if self.read_trouble.as_ref() != Some(&failure.message) {
+                    log!("could not read the queue: {}", failure.message);
+                    self.read_trouble = Some(failure.message);
+                }
                 return Round::Wait(TROUBLE);
             }
         }
