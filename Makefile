@@ -31,6 +31,8 @@ AGAIN = $(MAKE) --no-print-directory
 export PG_CONFIG EMBEDD_CACHE EMBEDD_DEMO_DIR CARGO_TARGET_DIR TEST
 export PGRX_PG_CONFIG_PATH = $(PG_CONFIG)
 # What cargo pgrx passes to its own builds; the same for all of them, or everything is compiled twice.
+# With it set, pgrx puts backtraces into the DETAIL of errors.
+unexport RUST_BACKTRACE
 export RUSTFLAGS = -C link-arg=-Wl,--no-gc-sections
 export PATH := $(TOOLS)/bin:$(PATH)
 
@@ -68,10 +70,13 @@ demo: setup install model
 clean-demo:
 	@tests/demo.sh clean
 
-test: test-pure test-backend test-golden test-outside
+test: setup test-pure test-backend test-golden test-outside
 
-test-pure:
-	$(CARGO_TEST) --lib -- $(TEST)
+# The directory `make model` puts the model in, for the test that compares it with the reference.
+MODEL_DIR = $(shell $(PG_CONFIG) --sharedir)/embedd/all-MiniLM-L6-v2
+
+test-pure: model
+	EMBEDD_MODEL_DIR="$(MODEL_DIR)" $(CARGO_TEST) --lib -- $(TEST)
 
 # pgrx installs a build of its own with the tests in it, runs it in a cluster of the postgres user, and leaves it
 # installed: the plain build is put back whatever the outcome.
@@ -90,7 +95,7 @@ test-outside: install
 	$(CARGO_TEST) $(OUTSIDE:%=--test %) -- $(TEST)
 
 bench: install model
-	cargo bench --locked $(FEATURES) --bench '$(or $(TEST),*)'
+	EMBEDD_MODEL_DIR="$(MODEL_DIR)" cargo bench --locked $(FEATURES) --bench '$(or $(TEST),*)'
 
 lint:
 	cargo fmt --check

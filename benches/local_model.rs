@@ -25,11 +25,8 @@ const THREADS: usize = 2;
 const ROUNDS: usize = 7;
 
 /// What is measured: a name, how many texts, of how many words, how many a batch.
-const KINDS: [(&str, usize, [usize; 2], usize); 3] = [
-    ("short", 512, [18, 36], 32),
-    ("long", 32, [256, 300], 16),
-    ("question", 100, [6, 14], 1),
-];
+const KINDS: [(&str, usize, [usize; 2], usize); 3] =
+    [("short", 512, [18, 36], 32), ("long", 32, [256, 300], 16), ("question", 100, [6, 14], 1)];
 
 const WORDS: &str = "a the of and in to is was for on with as by at from that this are be it an or which have not has \
     but their they more when where how why many most data query index table search text model vector meaning document \
@@ -80,19 +77,15 @@ fn run() -> Result<(), Box<dyn Error>> {
     for (name, count, words, batch) in KINDS {
         let mut texts: Vec<String> = (0..count).map(|_| text(words, &mut random)).collect();
         texts.sort_by_key(|text| model.tokenize(text).ids.len());
-        let pieces: usize = texts
-            .iter()
-            .map(|text| model.tokenize(text).ids.len())
-            .sum();
+        let pieces: usize = texts.iter().map(|text| model.tokenize(text).ids.len()).sum();
         python.ask(json!({ "texts": texts }))?;
 
         let theirs = python.ask(json!({"batch": batch, "vectors": true}))?;
         let cosine = lowest_cosine(&ours(&model, &texts, batch).1, &theirs["vectors"])?;
         let mut rounds = Vec::new();
         for _ in 0..ROUNDS {
-            let theirs = python.ask(json!({ "batch": batch }))?["seconds"]
-                .as_f64()
-                .ok_or("no time")?;
+            let theirs =
+                python.ask(json!({ "batch": batch }))?["seconds"].as_f64().ok_or("no time")?;
             rounds.push((ours(&model, &texts, batch).0, theirs));
         }
         let ratios = sorted(rounds.iter().map(|(ours, theirs)| theirs / ours));
@@ -128,25 +121,16 @@ fn ours(model: &Model, texts: &[String], size: usize) -> (f64, Vec<Vec<f32>>) {
                 return done;
             };
             let tokens: Vec<Tokens> = batch.iter().map(|text| model.tokenize(text)).collect();
-            done.push((
-                index,
-                model.embed(&tokens.iter().collect::<Vec<_>>(), &mut scratch),
-            ));
+            done.push((index, model.embed(&tokens.iter().collect::<Vec<_>>(), &mut scratch)));
         }
     };
     let mut done: Vec<_> = std::thread::scope(|scope| {
         let started: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
-        started
-            .into_iter()
-            .flat_map(|thread| thread.join().unwrap_or_default())
-            .collect()
+        started.into_iter().flat_map(|thread| thread.join().unwrap_or_default()).collect()
     });
     let seconds = begin.elapsed().as_secs_f64();
     done.sort_by_key(|(index, _)| *index);
-    (
-        seconds,
-        done.into_iter().flat_map(|(_, vectors)| vectors).collect(),
-    )
+    (seconds, done.into_iter().flat_map(|(_, vectors)| vectors).collect())
 }
 
 /// The Python side, which does what it is told.
@@ -158,10 +142,7 @@ struct Python {
 
 impl Python {
     fn start(dir: &Path) -> Result<Python, Box<dyn Error>> {
-        let program = match (
-            std::env::var_os("EMBEDD_BENCH_PYTHON"),
-            std::env::var_os("HOME"),
-        ) {
+        let program = match (std::env::var_os("EMBEDD_BENCH_PYTHON"), std::env::var_os("HOME")) {
             (Some(program), _) => PathBuf::from(program),
             (None, Some(home)) => PathBuf::from(home).join(".cache/embedd/bench-venv/bin/python"),
             (None, None) => PathBuf::from("python3"),
@@ -178,16 +159,10 @@ impl Python {
             .map_err(|error| format!("{}: {error}", program.display()))?;
         let input = child.stdin.take().ok_or("no standard input")?;
         let output = BufReader::new(child.stdout.take().ok_or("no standard output")?);
-        let mut python = Python {
-            child,
-            input,
-            output,
-        };
+        let mut python = Python { child, input, output };
         println!(
             "onnxruntime: {}",
-            python.answer()?["version"]
-                .as_str()
-                .unwrap_or("of unknown version")
+            python.answer()?["version"].as_str().unwrap_or("of unknown version")
         );
         python.ask(json!({"threads": THREADS, "fused": true}))?;
         Ok(python)
@@ -217,17 +192,13 @@ impl Drop for Python {
 /// A text of random words, between two numbers of them.
 fn text([least, most]: [usize; 2], random: &mut u64) -> String {
     let mut draw = |below: usize| {
-        *random = random
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
+        *random =
+            random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (*random >> 33) as usize % below
     };
     let words: Vec<&str> = WORDS.split_whitespace().collect();
     let count = least + draw(most - least + 1);
-    (0..count)
-        .map(|_| words[draw(words.len())])
-        .collect::<Vec<_>>()
-        .join(" ")
+    (0..count).map(|_| words[draw(words.len())]).collect::<Vec<_>>().join(" ")
 }
 
 /// The lowest cosine between our vectors and theirs.
@@ -237,11 +208,7 @@ fn lowest_cosine(ours: &[Vec<f32>], theirs: &Value) -> Result<f64, Box<dyn Error
         return Err("the two sides gave different numbers of vectors".into());
     }
     let cosine = |(ours, theirs): (&Vec<f32>, &Vec<f64>)| {
-        let dot: f64 = ours
-            .iter()
-            .zip(theirs)
-            .map(|(a, b)| f64::from(*a) * b)
-            .sum();
+        let dot: f64 = ours.iter().zip(theirs).map(|(a, b)| f64::from(*a) * b).sum();
         let squares: f64 = ours.iter().map(|a| f64::from(*a).powi(2)).sum();
         dot / (squares * theirs.iter().map(|b| b * b).sum::<f64>()).sqrt()
     };

@@ -9,7 +9,7 @@ use crate::datum::{RawJsonb, Vector};
 use crate::search::{self, Question};
 use crate::status;
 use crate::table::{self, Wanted};
-use crate::{catalog, shared};
+use crate::{server, shared};
 
 #[pg_extern(volatile, parallel_unsafe)]
 #[search_path(pg_catalog, pg_temp)]
@@ -205,7 +205,7 @@ fn is_preloaded() -> bool {
 
 #[pg_extern(volatile, parallel_unsafe)]
 fn start_sync() {
-    if catalog::extension().is_some() {
+    if server::extension().is_some() {
         table::wake_at_commit();
     }
 }

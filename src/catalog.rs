@@ -7,6 +7,7 @@ use pgrx::{JsonB, spi};
 use crate::document::Column;
 use crate::error::{Error, Result};
 use crate::queue;
+use crate::server::system_id;
 
 /// The provider that is always there.
 pub const LOCAL_PROVIDER: &str = "local";
@@ -83,14 +84,20 @@ impl VectorTable {
     /// The name of the source, or the error that says it is gone.
     pub fn source_name(&self) -> Result<&str> {
         self.source_name.as_deref().ok_or_else(|| {
-            Error::bad_argument(format!("the source of vector table \"{}\" does not exist", self.name))
+            Error::bad_argument(format!(
+                "the source of vector table \"{}\" does not exist",
+                self.name
+            ))
         })
     }
 
     /// The name of the table with the vectors, or the error that says it is gone.
     pub fn relation_name(&self) -> Result<&str> {
         self.relation_name.as_deref().ok_or_else(|| {
-            Error::bad_argument(format!("the table of vector table \"{}\" does not exist", self.name))
+            Error::bad_argument(format!(
+                "the table of vector table \"{}\" does not exist",
+                self.name
+            ))
         })
     }
 }
@@ -143,9 +150,7 @@ fn vector_tables(rows: SpiTupleTable<'_>) -> Result<Vec<VectorTable>> {
 /// The vector table of this name.
 pub fn find(client: &SpiClient<'_>, name: &str) -> Result<VectorTable> {
     let rows = client.select(&format!("{SELECT} where v.name = $1"), None, &[name.into()])?;
-    vector_tables(rows)?
-        .pop()
-        .ok_or_else(|| Error::UnknownVectorTable { name: name.to_string() })
+    vector_tables(rows)?.pop().ok_or_else(|| Error::UnknownVectorTable { name: name.to_string() })
 }
 
 /// The same, locked against every other function call that would change it.
@@ -156,9 +161,7 @@ pub fn find_for_update(client: &mut SpiClient<'_>, name: &str) -> Result<VectorT
         &[name.into()],
     )?;
     let rows = client.update(&format!("{SELECT} where v.name = $1"), None, &[name.into()])?;
-    vector_tables(rows)?
-        .pop()
-        .ok_or_else(|| Error::UnknownVectorTable { name: name.to_string() })
+    vector_tables(rows)?.pop().ok_or_else(|| Error::UnknownVectorTable { name: name.to_string() })
 }
 
 /// Every vector table of the database.
@@ -177,27 +180,17 @@ pub fn fingerprint(client: &SpiClient<'_>) -> Result<i64> {
         &[],
     )?;
     let sum = rows.first().get_one::<pgrx::AnyNumeric>()?.ok_or_else(missing)?;
-    i64::try_from(sum % pgrx::AnyNumeric::from(i64::MAX)).map_err(|e| Error::Damaged { what: e.to_string() })
-}
-
-/// The quoted and qualified name of a relation; None when it is gone.
-pub fn qualified_name(relation: pg_sys::Oid) -> Option<String> {
-    // SAFETY: syscache look-ups in a transaction; the names are copied before their memory is reset with it.
-    unsafe {
-        let name = pg_sys::get_rel_name(relation);
-        let schema = pg_sys::get_namespace_name(pg_sys::get_rel_namespace(relation));
-        if name.is_null() || schema.is_null() {
-            return None;
-        }
-        let qualified = pg_sys::quote_qualified_identifier(schema, name);
-        Some(std::ffi::CStr::from_ptr(qualified).to_string_lossy().into_owned())
-    }
+    i64::try_from(sum % pgrx::AnyNumeric::from(i64::MAX))
+        .map_err(|e| Error::Damaged { what: e.to_string() })
 }
 
 /// Whether the name is in use.
 pub fn exists(client: &SpiClient<'_>, name: &str) -> Result<bool> {
-    let rows =
-        client.select("select 1 from embedd.vector_tables where name = $1", None, &[name.into()])?;
+    let rows = client.select(
+        "select 1 from embedd.vector_tables where name = $1",
+        None,
+        &[name.into()],
+    )?;
     Ok(!rows.is_empty())
 }
 
@@ -316,11 +309,7 @@ pub fn is_subscribed(client: &SpiClient<'_>) -> Result<bool> {
 }
 
 /// The model of a provider: the named one, or its default; with its number of dimensions.
-pub fn model(
-    client: &SpiClient<'_>,
-    provider: &str,
-    model: Option<&str>,
-) -> Result<(String, i32)> {
+pub fn model(client: &SpiClient<'_>, provider: &str, model: Option<&str>) -> Result<(String, i32)> {
     let rows = client.select(
         "select model, dimensions, is_default from embedd.models where provider = $1 order by model",
         None,
@@ -385,80 +374,4 @@ pub fn forget_failed(client: &mut SpiClient<'_>, id: i32, keys: &[String]) -> Re
         &[id.into(), keys.to_vec().into()],
     )?;
     Ok(())
-}
-
-/// Oids of the queue and of its sequence; None when the extension is gone.
-pub fn queue_relations() -> Option<(pg_sys::Oid, pg_sys::Oid)> {
-    // SAFETY: syscache look-ups in a transaction, with terminated constant names.
-    unsafe {
-        let schema = pg_sys::get_namespace_oid(c"embedd".as_ptr(), true);
-        if schema == pg_sys::InvalidOid {
-            return None;
-        }
-        let relation = pg_sys::get_relname_relid(queue::RELATION.as_ptr(), schema);
-        let sequence = pg_sys::get_relname_relid(queue::SEQUENCE.as_ptr(), schema);
-        (relation != pg_sys::InvalidOid && sequence != pg_sys::InvalidOid)
-            .then_some((relation, sequence))
-    }
-}
-
-/// The oid of the extension, which tells it from one that was dropped and created again; None when it is not there.
-pub fn extension() -> Option<pg_sys::Oid> {
-    // SAFETY: a catalog look-up in a transaction.
-    let oid = unsafe { pg_sys::get_extension_oid(c"embedd".as_ptr(), true) };
-    (oid != pg_sys::InvalidOid).then_some(oid)
-}
-
-/// The system identifier of this cluster.
-pub fn system_id() -> i64 {
-    // SAFETY: reads the control data in shared memory.
-    unsafe { pg_sys::GetSystemIdentifier() as i64 }
-}
-
-/// Another role's rights for as long as the value lives; an error on the way gives them back too.
-pub struct Rights {
-    user: pg_sys::Oid,
-    context: i32,
-}
-
-impl Rights {
-    /// The rights of embedd's own owner, to reach embedd's own tables on behalf of a caller.
-    pub fn of_extension() -> Result<Self> {
-        let (relation, _) =
-            queue_relations().ok_or(Error::Damaged { what: "no queue".to_string() })?;
-        // SAFETY: the relation is opened and closed here and read in between.
-        let owner = unsafe {
-            let relation =
-                pg_sys::relation_open(relation, pg_sys::AccessShareLock as pg_sys::LOCKMODE);
-            let owner = (*(*relation).rd_rel).relowner;
-            pg_sys::relation_close(relation, pg_sys::AccessShareLock as pg_sys::LOCKMODE);
-            owner
-        };
-        Ok(Self::switch(owner, pg_sys::SECURITY_LOCAL_USERID_CHANGE))
-    }
-
-    /// The rights of a vector table's owner, for everything that may run a user's code.
-    pub fn of_owner(owner: pg_sys::Oid) -> Self {
-        Self::switch(
-            owner,
-            pg_sys::SECURITY_LOCAL_USERID_CHANGE | pg_sys::SECURITY_RESTRICTED_OPERATION,
-        )
-    }
-
-    fn switch(role: pg_sys::Oid, restriction: u32) -> Self {
-        let (mut user, mut context) = (pg_sys::InvalidOid, 0);
-        // SAFETY: plain reads and writes of the process's own state.
-        unsafe {
-            pg_sys::GetUserIdAndSecContext(&mut user, &mut context);
-            pg_sys::SetUserIdAndSecContext(role, context | restriction as i32);
-        }
-        Self { user, context }
-    }
-}
-
-impl Drop for Rights {
-    fn drop(&mut self) {
-        // SAFETY: puts back what was there before.
-        unsafe { pg_sys::SetUserIdAndSecContext(self.user, self.context) }
-    }
 }

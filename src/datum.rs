@@ -50,10 +50,8 @@ impl VectorType {
 
     /// Vectors, or NULL for rows without text, as an array argument of a statement.
     pub fn array_argument<'a>(&self, vectors: &[Option<&[f32]>]) -> DatumWithOid<'a> {
-        let mut values: Vec<pg_sys::Datum> = vectors
-            .iter()
-            .map(|v| v.map_or(pg_sys::Datum::from(0usize), vector_datum))
-            .collect();
+        let mut values: Vec<pg_sys::Datum> =
+            vectors.iter().map(|v| v.map_or(pg_sys::Datum::from(0usize), vector_datum)).collect();
         let mut nulls: Vec<bool> = vectors.iter().map(Option::is_none).collect();
         let mut length = [values.len() as i32];
         let mut lower_bound = [1];

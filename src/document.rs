@@ -107,11 +107,7 @@ pub struct ColumnsError {
 impl ColumnsError {
     fn new(message: impl Into<String>) -> Self {
         let (message, detail, hint) = (message.into(), None, None);
-        ColumnsError {
-            message,
-            detail,
-            hint,
-        }
+        ColumnsError { message, detail, hint }
     }
 
     fn detail(mut self, detail: impl Into<String>) -> Self {
@@ -202,9 +198,7 @@ fn parse_column(object: &Map<String, Value>, place: &str) -> Result<Column, Colu
     let filter_type = match text(object, "filter_type", place)? {
         None => None,
         Some(word) => {
-            let known = FilterType::ALL
-                .into_iter()
-                .find(|known| known.as_str() == word);
+            let known = FilterType::ALL.into_iter().find(|known| known.as_str() == word);
             if known.is_none() {
                 let message = format!("unknown filter_type \"{word}\" of column \"{name}\"");
                 return Err(ColumnsError::new(message).detail(
@@ -217,32 +211,22 @@ fn parse_column(object: &Map<String, Value>, place: &str) -> Result<Column, Colu
     let ordinal = ordinal(object, &name)?;
     let name_prefix = text(object, "name_prefix", place)?;
     if role == Role::Metadata {
-        let keys = [
-            (ordinal.is_some(), "ordinal"),
-            (name_prefix.is_some(), "name_prefix"),
-        ];
+        let keys = [(ordinal.is_some(), "ordinal"), (name_prefix.is_some(), "name_prefix")];
         if let Some((_, key)) = keys.into_iter().find(|(present, _)| *present) {
             let message = format!("\"{key}\" is not allowed for column \"{name}\"");
             return Err(ColumnsError::new(message)
                 .detail("Its role is metadata, so it is no part of the text."));
         }
     }
-    Ok(Column {
-        name,
-        role,
-        ordinal,
-        name_prefix,
-        filter_type,
-    })
+    Ok(Column { name, role, ordinal, name_prefix, filter_type })
 }
 
 /// Refuses a column that repeats the name or the ordinal of an earlier one.
 fn check_unique(column: &Column, earlier: &[Column]) -> Result<(), ColumnsError> {
     let name = &column.name;
     if let Some(other) = earlier.iter().find(|other| other.name == *name) {
-        let error = ColumnsError::new(format!(
-            "column \"{name}\" appears more than once in columns"
-        ));
+        let error =
+            ColumnsError::new(format!("column \"{name}\" appears more than once in columns"));
         if other.role == column.role {
             return Err(error);
         }
@@ -254,10 +238,7 @@ fn check_unique(column: &Column, earlier: &[Column]) -> Result<(), ColumnsError>
     let Some(twin) = earlier.iter().find(|other| other.ordinal == Some(ordinal)) else {
         return Ok(());
     };
-    let message = format!(
-        "columns \"{}\" and \"{name}\" have the same ordinal",
-        twin.name
-    );
+    let message = format!("columns \"{}\" and \"{name}\" have the same ordinal", twin.name);
     Err(ColumnsError::new(message).detail(format!("The ordinal of both is {ordinal}.")))
 }
 
@@ -283,10 +264,7 @@ fn ordinal(object: &Map<String, Value>, name: &str) -> Result<Option<i32>, Colum
         None | Some(Value::Null) => return Ok(None),
         Some(value) => value,
     };
-    match value
-        .as_i64()
-        .and_then(|ordinal| i32::try_from(ordinal).ok())
-    {
+    match value.as_i64().and_then(|ordinal| i32::try_from(ordinal).ok()) {
         Some(ordinal) if ordinal >= 0 => Ok(Some(ordinal)),
         _ => Err(ColumnsError::new(format!(
             "\"ordinal\" of column \"{name}\" must be an integer from 0 to {}",
@@ -320,10 +298,8 @@ pub fn json_type(value: &Value) -> &'static str {
 
 /// The embedding columns in the order of the text: by ordinal, then those without one as listed.
 pub fn embedding_columns(columns: &[Column]) -> Vec<&Column> {
-    let mut embedding: Vec<&Column> = columns
-        .iter()
-        .filter(|column| column.role == Role::Embedding)
-        .collect();
+    let mut embedding: Vec<&Column> =
+        columns.iter().filter(|column| column.role == Role::Embedding).collect();
     embedding.sort_by_key(|column| (column.ordinal.is_none(), column.ordinal));
     embedding
 }
@@ -378,11 +354,7 @@ pub fn expressions(columns: &[Column], alias: &str) -> Expressions {
 /// the key column's bare name. The text form of dates, floats, bytea and the like follows the
 /// settings of the session, so these have to be the same wherever hashes are compared.
 pub fn document_sql(source: &str, key: &str, columns: &[Column], condition: &str) -> String {
-    let Expressions {
-        text,
-        metadata,
-        hash,
-    } = expressions(columns, "s");
+    let Expressions { text, metadata, hash } = expressions(columns, "s");
     let key = quote_ident(key);
     // "offset 0" keeps the planner from copying the text's expression to each use of it. The key
     // takes the collation of the vector table's pk_value, so that its index serves a join.

@@ -95,21 +95,24 @@ impl Error {
     pub fn sqlstate(&self) -> PgSqlErrorCode {
         use PgSqlErrorCode::*;
         match self {
-            Error::BadArgument { .. } | Error::Filter(_) | Error::Columns(_) => ERRCODE_INVALID_PARAMETER_VALUE,
+            Error::BadArgument { .. } | Error::Filter(_) | Error::Columns(_) => {
+                ERRCODE_INVALID_PARAMETER_VALUE
+            }
             Error::Name(NameError::TooLong { .. }) => ERRCODE_NAME_TOO_LONG,
             Error::Name(_) => ERRCODE_INVALID_PARAMETER_VALUE,
             Error::UnknownColumn { .. } => ERRCODE_UNDEFINED_COLUMN,
             Error::NotATable { .. } => ERRCODE_WRONG_OBJECT_TYPE,
             Error::NoKey { .. } => ERRCODE_INVALID_TABLE_DEFINITION,
             Error::KeyType { .. } => ERRCODE_FEATURE_NOT_SUPPORTED,
-            Error::UnknownProvider { .. } | Error::UnknownModel { .. } | Error::UnknownVectorTable { .. } => {
-                ERRCODE_UNDEFINED_OBJECT
-            }
+            Error::UnknownProvider { .. }
+            | Error::UnknownModel { .. }
+            | Error::UnknownVectorTable { .. } => ERRCODE_UNDEFINED_OBJECT,
             Error::NameTaken { .. } => ERRCODE_DUPLICATE_OBJECT,
             Error::NotAllowed { .. } => ERRCODE_INSUFFICIENT_PRIVILEGE,
-            Error::NotReady { .. } | Error::AlreadyPaused { .. } | Error::NotPaused { .. } | Error::NotPreloaded => {
-                ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE
-            }
+            Error::NotReady { .. }
+            | Error::AlreadyPaused { .. }
+            | Error::NotPaused { .. }
+            | Error::NotPreloaded => ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
             Error::BackfillInProgress { .. } => ERRCODE_OBJECT_IN_USE,
             Error::InRecovery { .. } => ERRCODE_READ_ONLY_SQL_TRANSACTION,
             Error::Embedder { .. } => ERRCODE_CONNECTION_FAILURE,

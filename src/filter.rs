@@ -63,11 +63,7 @@ pub struct FilterError {
 impl FilterError {
     fn new(message: impl Into<String>, detail: impl Into<String>) -> Self {
         let (message, detail, hint) = (message.into(), Some(detail.into()), None);
-        FilterError {
-            message,
-            detail,
-            hint,
-        }
+        FilterError { message, detail, hint }
     }
 
     fn hint(mut self, hint: impl Into<String>) -> Self {
@@ -86,12 +82,7 @@ pub fn condition(
     first_param: usize,
 ) -> Result<Condition, FilterError> {
     let params = Vec::new();
-    let mut builder = Builder {
-        fields,
-        first_param,
-        params,
-        conditions: 0,
-    };
+    let mut builder = Builder { fields, first_param, params, conditions: 0 };
     let sql = match filter {
         Value::Null => "true".to_string(),
         Value::Object(object) => builder.all_of(object, 0)?,
@@ -251,10 +242,7 @@ impl<'a> Builder<'a> {
             }
             (Operator::Eq, _) => format!("{typed} = {}", self.bind_one(field, &one(), value)?),
             (Operator::Ne, _) => {
-                format!(
-                    "{typed} is distinct from {}",
-                    self.bind_one(field, &one(), value)?
-                )
+                format!("{typed} is distinct from {}", self.bind_one(field, &one(), value)?)
             }
             (Operator::Order(_), _) if filter_type == FilterType::Boolean => {
                 let message =

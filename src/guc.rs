@@ -8,7 +8,8 @@ use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, pg_sys};
 
 use crate::embedder::server;
 
-static LOCAL_MODEL_PATH: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
+static LOCAL_MODEL_PATH: GucSetting<Option<CString>> =
+    GucSetting::<Option<CString>>::new(Some(c""));
 static LOCAL_THREADS: GucSetting<i32> = GucSetting::<i32>::new(0);
 static LOCAL_IDLE_UNLOAD: GucSetting<i32> = GucSetting::<i32>::new(600);
 static QUERY_CACHE_SIZE: GucSetting<i32> = GucSetting::<i32>::new(16 * 1024);

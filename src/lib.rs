@@ -13,7 +13,9 @@ mod guc;
 mod name;
 mod queue;
 mod search;
+mod server;
 mod shared;
+mod source;
 mod status;
 mod sync;
 mod table;
@@ -24,6 +26,7 @@ mod worker;
 
 #[cfg(feature = "pg_test")]
 #[path = "../pg_test/mod.rs"]
+#[allow(clippy::expect_used, reason = "tests")]
 pub mod pg_test;
 
 pg_module_magic!(name, version);

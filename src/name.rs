@@ -36,10 +36,7 @@ impl NameError {
             NameError::TooLong { length } => Some(format!(
                 "The name has {length} characters; at most {MAX_CHARACTERS} are allowed."
             )),
-            NameError::ControlCharacter {
-                position,
-                character,
-            } => Some(format!(
+            NameError::ControlCharacter { position, character } => Some(format!(
                 "Character {position} of the name is U+{:04X}.",
                 u32::from(*character)
             )),
@@ -56,15 +53,10 @@ pub fn check(name: &str) -> Result<(), NameError> {
     if length > MAX_CHARACTERS {
         return Err(NameError::TooLong { length });
     }
-    match name
-        .chars()
-        .enumerate()
-        .find(|(_, character)| character.is_control())
-    {
-        Some((index, character)) => Err(NameError::ControlCharacter {
-            position: index + 1,
-            character,
-        }),
+    match name.chars().enumerate().find(|(_, character)| character.is_control()) {
+        Some((index, character)) => {
+            Err(NameError::ControlCharacter { position: index + 1, character })
+        }
         None => Ok(()),
     }
 }
@@ -72,10 +64,7 @@ pub fn check(name: &str) -> Result<(), NameError> {
 /// The physical table's name of a vector table: `embedd_vt_<8 hex of the id>_<slug of the name>`.
 pub fn vector_table(name: &str, id: u32) -> String {
     let mut table = format!("embedd_vt_{id:08x}");
-    for word in name
-        .split(|c: char| !c.is_ascii_alphanumeric())
-        .filter(|word| !word.is_empty())
-    {
+    for word in name.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty()) {
         let room = MAX_TABLE_BYTES.saturating_sub(table.len() + 1);
         if room == 0 {
             break;
@@ -132,24 +121,14 @@ mod tests {
             assert_eq!(error.to_string(), message);
             assert_eq!(error.detail().as_deref(), detail);
         }
-        assert_eq!(
-            check("\0"),
-            Err(NameError::ControlCharacter {
-                position: 1,
-                character: '\0'
-            })
-        );
+        assert_eq!(check("\0"), Err(NameError::ControlCharacter { position: 1, character: '\0' }));
         assert!(check("\u{7f}").is_err() && check("\u{85}").is_err());
     }
 
     #[test]
     fn tables_are_named_by_id_and_slug() {
         for (name, id, table) in [
-            (
-                "products-search",
-                0xa1b2_c3d4,
-                "embedd_vt_a1b2c3d4_products_search",
-            ),
+            ("products-search", 0xa1b2_c3d4, "embedd_vt_a1b2c3d4_products_search"),
             ("  Big -- Name!  ", 1, "embedd_vt_00000001_big_name"),
             ("__x__", 0, "embedd_vt_00000000_x"),
             ("été", 7, "embedd_vt_00000007_t"),
@@ -189,10 +168,7 @@ mod tests {
         assert_eq!(quote_literal("Product: "), "'Product: '");
         assert_eq!(quote_literal("it's"), "'it''s'");
         assert_eq!(quote_literal("\\"), "E'\\\\'");
-        assert_eq!(
-            quote_literal("\\'; drop table t; --"),
-            "E'\\\\''; drop table t; --'"
-        );
+        assert_eq!(quote_literal("\\'; drop table t; --"), "E'\\\\''; drop table t; --'");
         assert_eq!(quote_literal("a\nb"), "'a\nb'");
     }
 }

@@ -5,8 +5,8 @@ use std::ffi::CStr;
 use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
 
-use crate::catalog;
 use crate::error::Result;
+use crate::server;
 
 /// Keys packed into one queue row at most.
 pub const KEYS_PER_ROW: usize = 1000;
@@ -67,12 +67,11 @@ pub fn write(table_id: i32, noted: &Noted, from: usize) {
     // SAFETY: runs in the main thread inside a transaction that may write; the relation is opened and
     // closed here, and every pointer is used while it is open. Errors are PostgreSQL's own and abort the transaction.
     unsafe {
-        let Some((queue_oid, sequence_oid)) = catalog::queue_relations() else {
+        let Some((queue_oid, sequence_oid)) = server::queue_relations() else {
             // The extension was dropped in this very transaction: there is nobody to tell.
             return;
         };
-        let relation =
-            pg_sys::table_open(queue_oid, pg_sys::RowExclusiveLock as pg_sys::LOCKMODE);
+        let relation = pg_sys::table_open(queue_oid, pg_sys::RowExclusiveLock as pg_sys::LOCKMODE);
         pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot());
         if noted.whole_table {
             insert_row(relation, sequence_oid, table_id, None);
@@ -112,16 +111,13 @@ unsafe fn insert_row(
         let mut values = [
             table_id.into(),
             pg_sys::Datum::from(id),
-            pg_sys::Datum::from(catalog::system_id()),
+            pg_sys::Datum::from(server::system_id()),
             pg_sys::Datum::from(pg_sys::GetCurrentTransactionStartTimestamp()),
             keys_datum.unwrap_or(pg_sys::Datum::from(0usize)),
         ];
         let mut nulls = [false, false, false, false, keys.is_none()];
-        let tuple = pg_sys::heap_form_tuple(
-            (*relation).rd_att,
-            values.as_mut_ptr(),
-            nulls.as_mut_ptr(),
-        );
+        let tuple =
+            pg_sys::heap_form_tuple((*relation).rd_att, values.as_mut_ptr(), nulls.as_mut_ptr());
         pg_sys::CatalogTupleInsert(relation, tuple);
         pg_sys::heap_freetuple(tuple);
         if let Some(datum) = keys_datum {
@@ -188,7 +184,7 @@ pub fn read(
         &[
             tables.into(),
             ids.into(),
-            catalog::system_id().into(),
+            server::system_id().into(),
             known.to_vec().into(),
             limit.into(),
         ],
@@ -206,7 +202,11 @@ pub fn read(
 
 /// The highest id given out so far.
 pub fn last_id(client: &SpiClient<'_>) -> Result<i64> {
-    let rows = client.select("select last_value - case when is_called then 0 else 1 end from embedd.queue_id_seq", None, &[])?;
+    let rows = client.select(
+        "select last_value - case when is_called then 0 else 1 end from embedd.queue_id_seq",
+        None,
+        &[],
+    )?;
     Ok(rows.first().get_one::<i64>()?.unwrap_or_default())
 }
 
@@ -227,7 +227,7 @@ pub fn remove_foreign(client: &mut SpiClient<'_>, table_id: i32) -> Result<()> {
     client.update(
         "delete from embedd.queue where table_id = $1 and system_id <> $2",
         None,
-        &[table_id.into(), catalog::system_id().into()],
+        &[table_id.into(), server::system_id().into()],
     )?;
     Ok(())
 }

@@ -4,12 +4,13 @@ use pgrx::datum::DatumWithOid;
 use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
 
-use crate::catalog::{self, Rights, Status, VectorTable};
+use crate::catalog::{self, Status, VectorTable};
 use crate::datum::{RawJsonb, VectorType};
 use crate::embedder::client;
 use crate::embedder::wire::InputType;
 use crate::error::{Error, Result};
 use crate::filter::{self, Field, Param};
+use crate::server::Rights;
 use crate::{guc, shared};
 
 /// Rows a query may return at most.
@@ -86,8 +87,11 @@ pub fn query(question: &Question<'_>) -> Result<Vec<Answer>> {
                       order by {distance} limit $2) r
               where $3::float8 is null or r.score >= $3::float8"
         );
-        let mut arguments: Vec<DatumWithOid<'_>> =
-            vec![kind.argument(&vector), i64::from(question.limit).into(), question.min_score.into()];
+        let mut arguments: Vec<DatumWithOid<'_>> = vec![
+            kind.argument(&vector),
+            i64::from(question.limit).into(),
+            question.min_score.into(),
+        ];
         arguments.extend(condition.params.into_iter().map(|param| match param {
             Param::Text(text) => DatumWithOid::from(text),
             Param::TextArray(texts) => DatumWithOid::from(texts),
@@ -192,10 +196,9 @@ impl HnswSettings {
             );
             let level = pg_sys::NewGUCNestLevel();
             let value = std::ffi::CString::new(ef_search.to_string()).unwrap_or_default();
-            for (name, value) in [
-                (c"hnsw.iterative_scan", c"strict_order"),
-                (c"hnsw.ef_search", value.as_c_str()),
-            ] {
+            for (name, value) in
+                [(c"hnsw.iterative_scan", c"strict_order"), (c"hnsw.ef_search", value.as_c_str())]
+            {
                 pg_sys::set_config_option(
                     name.as_ptr(),
                     value.as_ptr(),

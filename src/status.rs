@@ -3,8 +3,10 @@
 use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
 
-use crate::catalog::{self, Rights, Status, VectorTable};
+use crate::catalog::{self, Status, VectorTable};
 use crate::error::{Error, Result};
+use crate::server;
+use crate::server::Rights;
 use crate::table::{check_may_change, wake_at_commit};
 use crate::task::{self, Asked};
 
@@ -54,7 +56,7 @@ pub fn sync_status(name: &str) -> Result<SyncStatus> {
                left join embedd.tasks t on t.target_id = v.id and t.status in ('pending', 'running')
               where v.id = $1",
             None,
-            &[table.id.into(), catalog::system_id().into()],
+            &[table.id.into(), server::system_id().into()],
         )?;
         let row = rows.first();
         let processed = row.get::<i64>(8)?;
@@ -81,10 +83,7 @@ pub fn sync_status(name: &str) -> Result<SyncStatus> {
 }
 
 /// Rows in the vector table and rows in the source, as its owner sees them; None where a table is gone.
-fn count_rows(
-    client: &SpiClient<'_>,
-    table: &VectorTable,
-) -> Result<(Option<i64>, Option<i64>)> {
+fn count_rows(client: &SpiClient<'_>, table: &VectorTable) -> Result<(Option<i64>, Option<i64>)> {
     let _rights = Rights::of_owner(table.owner);
     let count = |relation: &Option<String>| -> Result<Option<i64>> {
         match relation {

@@ -3,12 +3,13 @@
 use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
 
-use crate::catalog::{self, LOCAL_PROVIDER, Rights, Status, VectorTable};
+use crate::catalog::{self, LOCAL_PROVIDER, Status, VectorTable};
 use crate::datum::VectorType;
-use crate::document::{self, Column, FilterType};
+use crate::document::{self, Column};
 use crate::error::{Error, Result};
 use crate::name::{self, quote_ident, quote_literal};
-use crate::{shared, task};
+use crate::server::Rights;
+use crate::{server, shared, source, task};
 
 /// What create_vector_table() was asked for.
 pub struct Wanted {
@@ -21,14 +22,6 @@ pub struct Wanted {
     pub dimensions: Option<i32>,
     pub sync_mode: String,
     pub start_backfill: bool,
-}
-
-/// A column of the source as PostgreSQL knows it.
-struct SourceColumn {
-    name: String,
-    /// Name of the type, or of what a domain is made of.
-    base_type: String,
-    is_enum: bool,
 }
 
 /// Longest vector that pgvector's hnsw takes as single floats, and as half floats.
@@ -45,12 +38,12 @@ pub fn create(client: &mut SpiClient<'_>, wanted: Wanted) -> Result<VectorTable>
         });
     }
     let columns = document::parse_columns(&wanted.columns)?;
-    let source = check_source(client, wanted.source)?;
-    let available = source_columns(client, wanted.source)?;
-    let columns = check_columns(columns, &available, &source)?;
-    let key = key_column(client, &wanted, &source)?;
-    let key_type = check_key_type(&available, &key)?;
-    check_may_read(client, wanted.source, &source, &columns, &key)?;
+    let source = source::check(client, wanted.source)?;
+    let available = source::columns(client, wanted.source)?;
+    let columns = source::check_columns(columns, &available, &source)?;
+    let key = source::key_column(client, wanted.source, wanted.key.as_deref(), &source)?;
+    let key_type = source::check_key_type(&available, &key)?;
+    source::check_may_read(client, wanted.source, &source, &columns, &key)?;
     let (model, dimensions) = check_model(client, &wanted)?;
 
     let rights = Rights::of_extension()?;
@@ -75,7 +68,7 @@ pub fn create(client: &mut SpiClient<'_>, wanted: Wanted) -> Result<VectorTable>
         key,
         key_type,
         relation,
-        relation_name: catalog::qualified_name(relation),
+        relation_name: server::qualified_name(relation),
         provider: wanted.provider,
         model,
         dimensions,
@@ -83,7 +76,7 @@ pub fn create(client: &mut SpiClient<'_>, wanted: Wanted) -> Result<VectorTable>
         // SAFETY: a plain read of the process's own state.
         owner: unsafe { pg_sys::GetUserId() },
         status: Status::Pending,
-        system_id: catalog::system_id(),
+        system_id: server::system_id(),
     };
     let _rights = Rights::of_extension()?;
     catalog::insert(client, &table)?;
@@ -94,185 +87,6 @@ pub fn create(client: &mut SpiClient<'_>, wanted: Wanted) -> Result<VectorTable>
     }
     wake_at_commit();
     Ok(table)
-}
-
-/// The quoted and qualified name of a source that can be one.
-fn check_source(client: &SpiClient<'_>, source: pg_sys::Oid) -> Result<String> {
-    let rows = client.select(
-        "select pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname), c.relkind::text,
-                c.relpersistence::text
-           from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace where c.oid = $1",
-        None,
-        &[source.into()],
-    )?;
-    if rows.is_empty() {
-        return Err(Error::bad_argument("source table does not exist"));
-    }
-    let (name, kind, persistence) = rows.first().get_three::<String, String, String>()?;
-    let table = name.unwrap_or_default();
-    let kind = match (kind.as_deref(), persistence.as_deref()) {
-        (Some("r" | "p"), Some("t")) => "a temporary table, which no other process can read",
-        (Some("r" | "p"), _) => return Ok(table),
-        (Some("v"), _) => "a view, and changes of a view fire no triggers",
-        (Some("m"), _) => "a materialized view, and its refresh fires no triggers",
-        (Some("f"), _) => "a foreign table, and changes made at its server fire no triggers",
-        (Some("S"), _) => "a sequence",
-        (Some("i" | "I"), _) => "an index",
-        (Some("c"), _) => "a composite type",
-        _ => "something else",
-    };
-    Err(Error::NotATable { table, kind: kind.to_string() })
-}
-
-fn source_columns(client: &SpiClient<'_>, source: pg_sys::Oid) -> Result<Vec<SourceColumn>> {
-    let rows = client.select(
-        "with recursive base(attnum, attname, oid, basetype) as (
-            select a.attnum, a.attname, t.oid, t.typbasetype
-              from pg_catalog.pg_attribute a join pg_catalog.pg_type t on t.oid = a.atttypid
-             where a.attrelid = $1 and a.attnum > 0 and not a.attisdropped
-            union all
-            select b.attnum, b.attname, t.oid, t.typbasetype
-              from base b join pg_catalog.pg_type t on t.oid = b.basetype
-         )
-         select b.attname::text, pg_catalog.format_type(b.oid, null), t.typtype = 'e'
-           from base b join pg_catalog.pg_type t on t.oid = b.oid where b.basetype = 0 order by b.attnum",
-        None,
-        &[source.into()],
-    )?;
-    let mut columns = Vec::new();
-    for row in rows {
-        columns.push(SourceColumn {
-            name: row.get(1)?.unwrap_or_default(),
-            base_type: row.get(2)?.unwrap_or_default(),
-            is_enum: row.get(3)?.unwrap_or_default(),
-        });
-    }
-    Ok(columns)
-}
-
-/// Every configured column exists, and its filter type is one that its type can be compared as.
-fn check_columns(
-    mut columns: Vec<Column>,
-    available: &[SourceColumn],
-    source: &str,
-) -> Result<Vec<Column>> {
-    for column in &mut columns {
-        let found = available.iter().find(|a| a.name == column.name).ok_or_else(|| {
-            let names: Vec<&str> = available.iter().map(|a| a.name.as_str()).collect();
-            Error::UnknownColumn {
-                column: column.name.clone(),
-                table: source.to_string(),
-                available: names.join(", "),
-            }
-        })?;
-        let natural = FilterType::of_type(&found.base_type);
-        let given = *column.filter_type.get_or_insert(natural);
-        let numbers = [FilterType::Integer, FilterType::Float];
-        let fits = given == FilterType::Keyword
-            || given == natural
-            || (numbers.contains(&given) && numbers.contains(&natural));
-        if !fits {
-            return Err(Error::BadArgument {
-                message: format!(
-                    "column \"{}\" cannot have filter type \"{}\"",
-                    column.name,
-                    given.as_str()
-                ),
-                detail: Some(format!("Its type is {}.", found.base_type)),
-                hint: Some(format!("Use filter type \"{}\", or leave it out.", natural.as_str())),
-            });
-        }
-    }
-    Ok(columns)
-}
-
-/// The column that names a row: the one asked for, if it can, or the primary key.
-fn key_column(client: &SpiClient<'_>, wanted: &Wanted, source: &str) -> Result<String> {
-    let rows = client.select(
-        "select a.attname::text, i.indisprimary, i.indnkeyatts = 1, a.attnotnull
-           from pg_catalog.pg_index i
-           join pg_catalog.pg_attribute a on a.attrelid = i.indrelid and a.attnum = any(i.indkey[0:i.indnkeyatts - 1])
-          where i.indrelid = $1 and i.indisunique and i.indisvalid and i.indimmediate and i.indpred is null
-            and i.indexprs is null
-          order by i.indisprimary desc, i.indexrelid, a.attnum",
-        None,
-        &[wanted.source.into()],
-    )?;
-    let mut primary = 0;
-    for row in rows {
-        let name: String = row.get(1)?.unwrap_or_default();
-        let is_primary: bool = row.get(2)?.unwrap_or_default();
-        let alone: bool = row.get(3)?.unwrap_or_default();
-        let not_null: bool = row.get(4)?.unwrap_or_default();
-        primary += i32::from(is_primary);
-        let chosen = wanted.key.as_ref().map_or(is_primary, |key| *key == name);
-        if chosen && alone && not_null {
-            return Ok(name);
-        }
-    }
-    let detail = match &wanted.key {
-        Some(key) => {
-            let known = source_columns(client, wanted.source)?;
-            if !known.iter().any(|c| c.name == *key) {
-                let names: Vec<&str> = known.iter().map(|c| c.name.as_str()).collect();
-                return Err(Error::UnknownColumn {
-                    column: key.clone(),
-                    table: source.to_string(),
-                    available: names.join(", "),
-                });
-            }
-            format!("Column \"{key}\" is not both NOT NULL and unique by itself.")
-        }
-        None if primary > 1 => format!("Its primary key has {primary} columns."),
-        None => "It has no primary key.".to_string(),
-    };
-    Err(Error::NoKey { table: source.to_string(), detail })
-}
-
-/// The type of the key, if its text form is the same under all settings.
-fn check_key_type(available: &[SourceColumn], key: &str) -> Result<String> {
-    const TYPES: [&str; 9] = [
-        "smallint", "integer", "bigint", "oid", "numeric", "uuid", "text", "character varying", "character",
-    ];
-    let column = available
-        .iter()
-        .find(|c| c.name == key)
-        .ok_or(Error::Damaged { what: "key without a column".to_string() })?;
-    if column.is_enum || TYPES.contains(&column.base_type.as_str()) {
-        // Without a length "character" is one character long.
-        let cast = if column.base_type == "character" { "bpchar" } else { &column.base_type };
-        return Ok(cast.to_string());
-    }
-    Err(Error::KeyType { column: key.to_string(), type_name: column.base_type.clone() })
-}
-
-/// The caller may read what is going to be embedded (source_table_access_denied).
-fn check_may_read(
-    client: &SpiClient<'_>,
-    oid: pg_sys::Oid,
-    source: &str,
-    columns: &[Column],
-    key: &str,
-) -> Result<()> {
-    let names: Vec<String> =
-        columns.iter().map(|c| c.name.clone()).chain([key.to_string()]).collect();
-    let rows = client.select(
-        "select pg_catalog.bool_and(pg_catalog.has_column_privilege($1, n, 'SELECT')),
-                pg_catalog.has_table_privilege($1, 'TRIGGER')
-           from unnest($2) n",
-        None,
-        &[oid.into(), names.into()],
-    )?;
-    let (select, trigger) = rows.first().get_two::<bool, bool>()?;
-    let missing = match (select, trigger) {
-        (Some(true), Some(true)) => return Ok(()),
-        (Some(true), _) => "TRIGGER",
-        _ => "SELECT",
-    };
-    Err(Error::NotAllowed {
-        object: format!("table {source}"),
-        hint: format!("Ask its owner for: GRANT {missing} ON {source} TO your role."),
-    })
 }
 
 /// The model that is meant and the number of its dimensions.
@@ -317,7 +131,8 @@ fn create_relation(
     } else {
         format!("embedding {vector}.vector_cosine_ops")
     };
-    let comment = quote_literal(&format!("Vectors of {source}, kept by embedd as {:?}", wanted.name));
+    let comment =
+        quote_literal(&format!("Vectors of {source}, kept by embedd as {:?}", wanted.name));
     for statement in [
         format!(
             "create table {qualified} (
@@ -335,7 +150,9 @@ fn create_relation(
         ),
         format!("comment on column {qualified}.embedded_text is 'the text that was embedded'"),
         format!("comment on column {qualified}.metadata is 'the configured columns, for filters'"),
-        format!("comment on column {qualified}.row_hash is 'sha256 of text and metadata, to notice changes'"),
+        format!(
+            "comment on column {qualified}.row_hash is 'sha256 of text and metadata, to notice changes'"
+        ),
     ] {
         client.update(&statement, None, &[])?;
     }

@@ -54,8 +54,7 @@ pub fn ask(client: &mut SpiClient<'_>, table_id: i32, name: &str) -> Result<Aske
     if rows.is_empty() {
         return Err(Error::BackfillInProgress { name: name.to_string() });
     }
-    let (id, kind, created_at) =
-        rows.first().get_three::<i64, String, TimestampWithTimeZone>()?;
+    let (id, kind, created_at) = rows.first().get_three::<i64, String, TimestampWithTimeZone>()?;
     match (id, kind, created_at) {
         (Some(id), Some(kind), Some(created_at)) => Ok(Asked { id, kind, created_at }),
         _ => Err(Error::Damaged { what: "task without a number".to_string() }),

@@ -294,11 +294,9 @@ unsafe extern "C-unwind" fn on_transaction(
             transaction.write();
             TRANSACTION.set(transaction);
         }
-        XACT_EVENT_COMMIT => {
-            if TRANSACTION.take().written {
-                // SAFETY: a plain global of the process.
-                shared::wake_worker(unsafe { pg_sys::MyDatabaseId });
-            }
+        XACT_EVENT_COMMIT if TRANSACTION.take().written => {
+            // SAFETY: a plain global of the process.
+            shared::wake_worker(unsafe { pg_sys::MyDatabaseId });
         }
         XACT_EVENT_ABORT | XACT_EVENT_PREPARE => {
             TRANSACTION.take();

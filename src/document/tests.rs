@@ -6,20 +6,11 @@ use super::*;
 
 fn column(name: &str, role: Role, ordinal: Option<i32>, prefix: Option<&str>) -> Column {
     let name_prefix = prefix.map(str::to_string);
-    Column {
-        name: name.to_string(),
-        role,
-        ordinal,
-        name_prefix,
-        filter_type: None,
-    }
+    Column { name: name.to_string(), role, ordinal, name_prefix, filter_type: None }
 }
 
 fn names(columns: &[Column]) -> Vec<&str> {
-    embedding_columns(columns)
-        .into_iter()
-        .map(|column| column.name.as_str())
-        .collect()
+    embedding_columns(columns).into_iter().map(|column| column.name.as_str()).collect()
 }
 
 #[test]
@@ -31,10 +22,7 @@ fn the_products_columns_are_read() {
         {"name": "seen", "role": "metadata", "filter_type": "datetime"},
         {"name": "in_stock", "role": "metadata"}]);
     let columns = parse_columns(&argument).unwrap();
-    assert_eq!(
-        columns[0],
-        column("name", Role::Embedding, Some(1), Some("Product: "))
-    );
+    assert_eq!(columns[0], column("name", Role::Embedding, Some(1), Some("Product: ")));
     assert_eq!(columns[1].filter_type, Some(FilterType::Keyword));
     assert_eq!(columns[2].filter_type, Some(FilterType::Float));
     assert_eq!(columns[3].filter_type, Some(FilterType::Datetime));
@@ -51,30 +39,18 @@ fn columns_survive_being_stored() {
         },
     ];
     let stored = serde_json::to_value(&columns).unwrap();
-    assert_eq!(
-        stored[1],
-        json!({"name": "b", "role": "metadata", "filter_type": "datetime"})
-    );
+    assert_eq!(stored[1], json!({"name": "b", "role": "metadata", "filter_type": "datetime"}));
     assert_eq!(parse_columns(&stored).unwrap(), columns);
-    assert_eq!(
-        serde_json::from_value::<Vec<Column>>(stored).unwrap(),
-        columns
-    );
+    assert_eq!(serde_json::from_value::<Vec<Column>>(stored).unwrap(), columns);
 }
 
 #[test]
 fn filter_types_have_one_spelling() {
     for filter_type in FilterType::ALL {
-        assert_eq!(
-            serde_json::to_value(filter_type).unwrap(),
-            json!(filter_type.as_str())
-        );
+        assert_eq!(serde_json::to_value(filter_type).unwrap(), json!(filter_type.as_str()));
         let argument = json!([
             {"name": "a", "role": "embedding", "filter_type": filter_type.as_str()}]);
-        assert_eq!(
-            parse_columns(&argument).unwrap()[0].filter_type,
-            Some(filter_type)
-        );
+        assert_eq!(parse_columns(&argument).unwrap()[0].filter_type, Some(filter_type));
     }
 }
 
@@ -82,41 +58,12 @@ fn filter_types_have_one_spelling() {
 fn filter_types_follow_column_types() {
     use FilterType::*;
     for (filter_type, type_names) in [
-        (
-            Integer,
-            "smallint integer bigint".split(' ').collect::<Vec<_>>(),
-        ),
+        (Integer, "smallint integer bigint".split(' ').collect::<Vec<_>>()),
         (Float, vec!["real", "double precision", "numeric"]),
         (Boolean, vec!["boolean"]),
-        (
-            Datetime,
-            vec![
-                "date",
-                "timestamp without time zone",
-                "timestamp with time zone",
-            ],
-        ),
-        (
-            Keyword,
-            vec![
-                "text",
-                "character varying",
-                "uuid",
-                "jsonb",
-                "money",
-                "integer[]",
-                "oid",
-            ],
-        ),
-        (
-            Keyword,
-            vec![
-                "timestamp with time zone[]",
-                "time without time zone",
-                "interval",
-                "",
-            ],
-        ),
+        (Datetime, vec!["date", "timestamp without time zone", "timestamp with time zone"]),
+        (Keyword, vec!["text", "character varying", "uuid", "jsonb", "money", "integer[]", "oid"]),
+        (Keyword, vec!["timestamp with time zone[]", "time without time zone", "interval", ""]),
     ] {
         for type_name in type_names {
             assert_eq!(FilterType::of_type(type_name), filter_type, "{type_name}");
@@ -132,18 +79,8 @@ fn refusals_name_the_element_and_what_is_allowed() {
     let prefix = Some("Its role is metadata, so it is no part of the text.");
     let ok = json!({"name": "ok", "role": "embedding"});
     let cases = [
-        (
-            json!({}),
-            "columns must be a JSON array",
-            Some("An object was given."),
-            example,
-        ),
-        (
-            json!(null),
-            "columns must be a JSON array",
-            Some("Null was given."),
-            example,
-        ),
+        (json!({}), "columns must be a JSON array", Some("An object was given."), example),
+        (json!(null), "columns must be a JSON array", Some("Null was given."), example),
         (json!([]), "columns must not be empty", None, example),
         (
             json!([ok, "title"]),
@@ -157,12 +94,7 @@ fn refusals_name_the_element_and_what_is_allowed() {
             Some("The keys are name, role, ordinal, name_prefix and filter_type."),
             None,
         ),
-        (
-            json!([{"role": "embedding"}]),
-            "element 1 of columns has no \"name\"",
-            None,
-            None,
-        ),
+        (json!([{"role": "embedding"}]), "element 1 of columns has no \"name\"", None, None),
         (
             json!([{"name": "", "role": "embedding"}]),
             "\"name\" in element 1 of columns must not be empty",
@@ -241,12 +173,7 @@ fn refusals_name_the_element_and_what_is_allowed() {
             prefix,
             None,
         ),
-        (
-            json!([ok, ok]),
-            "column \"ok\" appears more than once in columns",
-            None,
-            None,
-        ),
+        (json!([ok, ok]), "column \"ok\" appears more than once in columns", None, None),
         (
             json!([ok, {"name": "ok", "role": "metadata"}]),
             "column \"ok\" appears more than once in columns",
@@ -278,20 +205,12 @@ fn refusals_name_the_element_and_what_is_allowed() {
 #[test]
 fn a_thousand_columns_are_the_most() {
     let many = |count: usize| {
-        (0..count)
-            .map(|i| json!({"name": format!("c{i}"), "role": "embedding"}))
-            .collect()
+        (0..count).map(|i| json!({"name": format!("c{i}"), "role": "embedding"})).collect()
     };
-    assert_eq!(
-        parse_columns(&Value::Array(many(1000))).unwrap().len(),
-        1000
-    );
+    assert_eq!(parse_columns(&Value::Array(many(1000))).unwrap().len(), 1000);
     let error = parse_columns(&Value::Array(many(1001))).unwrap_err();
     assert_eq!(error.message, "columns has too many elements");
-    assert_eq!(
-        error.detail.unwrap(),
-        "It has 1001 elements; at most 1000 are allowed."
-    );
+    assert_eq!(error.detail.unwrap(), "It has 1001 elements; at most 1000 are allowed.");
 }
 
 #[test]
@@ -314,12 +233,7 @@ fn a_document_is_one_query() {
         column("price", Role::Metadata, None, None),
     ];
     assert_eq!(
-        document_sql(
-            "\"public\".\"products\"",
-            "id",
-            &columns,
-            "s.\"id\" = any($1)"
-        ),
+        document_sql("\"public\".\"products\"", "id", &columns, "s.\"id\" = any($1)"),
         "select d.pk_value, d.embedded_text, d.metadata, \
          pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to(\
          pg_catalog.length(d.embedded_text)::text || ':'::text || d.embedded_text \
@@ -353,9 +267,8 @@ fn names_and_prefixes_cannot_break_out() {
 
 #[test]
 fn wide_metadata_is_built_in_pieces() {
-    let columns: Vec<Column> = (0..101)
-        .map(|i| column(&format!("c{i}"), Role::Embedding, None, None))
-        .collect();
+    let columns: Vec<Column> =
+        (0..101).map(|i| column(&format!("c{i}"), Role::Embedding, None, None)).collect();
     let metadata = expressions(&columns, "s").metadata;
     let pieces: Vec<&str> = metadata.split(" || ").collect();
     assert_eq!(pieces.len(), 3);

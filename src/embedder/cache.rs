@@ -61,12 +61,7 @@ pub struct QueryCache {
 impl QueryCache {
     /// A cache of so many bytes; 0 remembers nothing.
     pub fn new(limit: usize) -> QueryCache {
-        QueryCache {
-            entries: LruCache::unbounded(),
-            bytes: 0,
-            limit,
-            generation: 0,
-        }
+        QueryCache { entries: LruCache::unbounded(), bytes: 0, limit, generation: 0 }
     }
 
     /// What is remembered under a key.
@@ -99,27 +94,17 @@ impl QueryCache {
         let mut found = texts.iter().map(|(_, entry)| entry.is_some());
         request.texts.retain(|_| !found.next().unwrap_or(false));
         let dimensions = request.dimensions as usize;
-        Lookup {
-            generation: self.generation,
-            dimensions,
-            texts,
-        }
+        Lookup { generation: self.generation, dimensions, texts }
     }
 
     /// Puts what was known and the vectors of what was not together, and remembers these.
     pub fn complete(&mut self, lookup: Lookup, fresh: &Embeddings) -> Embeddings {
-        let mut all = Embeddings {
-            dimensions: lookup.dimensions,
-            ..Embeddings::default()
-        };
+        let mut all = Embeddings { dimensions: lookup.dimensions, ..Embeddings::default() };
         let mut next = 0;
         for (key, known) in lookup.texts {
             let entry = known.unwrap_or_else(|| {
                 let truncated = fresh.truncated.get(next).copied().unwrap_or(false);
-                let entry = Entry {
-                    vector: fresh.vector(next).into(),
-                    truncated,
-                };
+                let entry = Entry { vector: fresh.vector(next).into(), truncated };
                 next += 1;
                 self.insert(lookup.generation, key, entry.clone());
                 entry
@@ -159,58 +144,27 @@ mod tests {
 
     fn request(provider: &str, model: &str, dimensions: u32, input_type: InputType) -> Request {
         let (provider, model) = (provider.to_string(), model.to_string());
-        Request {
-            id: 1,
-            provider,
-            model,
-            dimensions,
-            input_type,
-            texts: Vec::new(),
-        }
+        Request { id: 1, provider, model, dimensions, input_type, texts: Vec::new() }
     }
 
     fn entry(first: f32) -> Entry {
-        Entry {
-            vector: vec![first; 100].into(),
-            truncated: false,
-        }
+        Entry { vector: vec![first; 100].into(), truncated: false }
     }
 
     #[test]
     fn everything_is_in_the_key_but_the_id() {
         let plain = request("local", "m", 3, InputType::Query);
         let same = key(&plain, "text");
-        assert_eq!(
-            same,
-            key(
-                &Request {
-                    id: 9,
-                    ..plain.clone()
-                },
-                "text"
-            )
-        );
+        assert_eq!(same, key(&Request { id: 9, ..plain.clone() }, "text"));
         assert_ne!(same, key(&plain, "texts"));
-        assert_ne!(
-            same,
-            key(&request("locale", "m", 3, InputType::Query), "text")
-        );
-        assert_ne!(
-            same,
-            key(&request("local", "n", 3, InputType::Query), "text")
-        );
-        assert_ne!(
-            same,
-            key(&request("local", "m", 4, InputType::Query), "text")
-        );
+        assert_ne!(same, key(&request("locale", "m", 3, InputType::Query), "text"));
+        assert_ne!(same, key(&request("local", "n", 3, InputType::Query), "text"));
+        assert_ne!(same, key(&request("local", "m", 4, InputType::Query), "text"));
         assert_ne!(
             key(&request("ab", "c", 3, InputType::Query), "d"),
             key(&request("a", "bc", 3, InputType::Query), "d")
         );
-        assert_ne!(
-            same,
-            key(&request("local", "m", 3, InputType::Document), "text")
-        );
+        assert_ne!(same, key(&request("local", "m", 3, InputType::Document), "text"));
     }
 
     #[test]
@@ -221,22 +175,14 @@ mod tests {
         let lookup = cache.look_up(&mut first);
         assert_eq!(first.texts, ["a", "b"]);
         let (values, truncated) = (vec![1.0, 2.0, 3.0, 4.0], vec![true, false]);
-        let fresh = Embeddings {
-            dimensions: 2,
-            values,
-            truncated,
-        };
+        let fresh = Embeddings { dimensions: 2, values, truncated };
         assert_eq!(cache.complete(lookup, &fresh), fresh);
 
         let mut second = first.clone();
         second.texts = ["b", "c", "a"].map(String::from).to_vec();
         let lookup = cache.look_up(&mut second);
         assert_eq!(second.texts, ["c"]);
-        let fresh = Embeddings {
-            dimensions: 2,
-            values: vec![5.0, 6.0],
-            truncated: vec![false],
-        };
+        let fresh = Embeddings { dimensions: 2, values: vec![5.0, 6.0], truncated: vec![false] };
         let all = cache.complete(lookup, &fresh);
         assert_eq!(all.values, [3.0, 4.0, 5.0, 6.0, 1.0, 2.0]);
         assert_eq!(all.truncated, [false, false, true]);

@@ -47,13 +47,7 @@ impl Client {
         let descriptor = Descriptor::acquire()?;
         let stream = connect_nonblocking(SOCKET_PATH)?;
         let input = FrameBuffer::default();
-        Ok(Client {
-            stream,
-            output: Vec::new(),
-            sent: 0,
-            input,
-            _descriptor: descriptor,
-        })
+        Ok(Client { stream, output: Vec::new(), sent: 0, input, _descriptor: descriptor })
     }
 
     /// Sends a request as far as the socket takes it; the rest goes with the next call of [`Client::receive`].
@@ -143,10 +137,7 @@ pub fn embed_now(
             const { RefCell::new(ManuallyDrop::new(None)) };
         static LAST_ID: Cell<u64> = const { Cell::new(0) };
     }
-    let deadline = Deadline {
-        end: Instant::now().checked_add(timeout),
-        timeout,
-    };
+    let deadline = Deadline { end: Instant::now().checked_add(timeout), timeout };
     let request = Request {
         id: LAST_ID.replace(LAST_ID.get().wrapping_add(1)),
         provider: provider.to_string(),
@@ -169,9 +160,7 @@ pub fn embed_now(
         Some(answered) => answered,
         None => {
             let mut client = connect_patiently(&deadline)?;
-            let reply = client
-                .ask(&frame, request.id, &deadline)?
-                .map_err(|e| broken(&e))?;
+            let reply = client.ask(&frame, request.id, &deadline)?.map_err(|e| broken(&e))?;
             (client, reply)
         }
     };
@@ -183,10 +172,7 @@ pub fn embed_now(
             embeddings.count(),
             embeddings.dimensions
         );
-        return Err(Error::Provider(Failure::new(
-            FailureClass::BadReply,
-            message,
-        )));
+        return Err(Error::Provider(Failure::new(FailureClass::BadReply, message)));
     }
     Ok(embeddings.values)
 }
@@ -229,9 +215,9 @@ impl Deadline {
             return Ok(LONGEST_WAIT);
         };
         match end.saturating_duration_since(Instant::now()) {
-            Duration::ZERO => Err(Error::Embedder {
-                reason: format!("no answer within {:?}", self.timeout),
-            }),
+            Duration::ZERO => {
+                Err(Error::Embedder { reason: format!("no answer within {:?}", self.timeout) })
+            }
             rest => Ok(rest),
         }
     }
@@ -334,11 +320,7 @@ fn connect_nonblocking(path: &str) -> io::Result<UnixStream> {
             size_of::<libc::sockaddr_un>() as libc::socklen_t,
         )
     };
-    if result < 0 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(stream)
-    }
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(stream) }
 }
 
 /// The error for an embedder that cannot be connected to.

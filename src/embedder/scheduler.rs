@@ -45,11 +45,7 @@ impl Scheduler {
             stopping: false,
         };
         let (state, changed) = (Mutex::new(state), Condvar::new());
-        let shared = Arc::new(Shared {
-            state,
-            changed,
-            log,
-        });
+        let shared = Arc::new(Shared { state, changed, log });
         Scheduler { shared }
     }
 
@@ -81,18 +77,11 @@ impl Scheduler {
         }
         if request.texts.is_empty() {
             let dimensions = request.dimensions as usize;
-            return Ok(Embeddings {
-                dimensions,
-                ..Embeddings::default()
-            });
+            return Ok(Embeddings { dimensions, ..Embeddings::default() });
         }
         let (reply, receiver) = oneshot::channel();
         self.shared.submit(Job::new(lane, request, reply))?;
-        let mut waiting = Waiting {
-            shared: &self.shared,
-            receiver,
-            answered: false,
-        };
+        let mut waiting = Waiting { shared: &self.shared, receiver, answered: false };
         let outcome = (&mut waiting.receiver).await;
         waiting.answered = true;
         let message = "the embedder is shutting down";
@@ -313,7 +302,10 @@ impl Shared {
         let failure = match catch_unwind(|| Model::open(path)) {
             Ok(Ok(model)) => {
                 let (path, took) = (path.display(), begin.elapsed().as_millis());
-                let line = format!("loaded the local model from \"{path}\" in {took} ms ({})", model.instructions().name());
+                let line = format!(
+                    "loaded the local model from \"{path}\" in {took} ms ({})",
+                    model.instructions().name()
+                );
                 self.log.send(LogLevel::Log, line);
                 return Slot::Loaded(Arc::new(model));
             }

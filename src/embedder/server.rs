@@ -83,15 +83,10 @@ impl Handle {
 /// Starts a server on a thread of its own.
 pub fn spawn(listener: StdListener, config: Config, log: LogSender) -> io::Result<Handle> {
     listener.set_nonblocking(true)?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (orders, received) = mpsc::unbounded_channel();
     let ended = Arc::new(AtomicBool::new(false));
-    let handle = Handle {
-        orders,
-        ended: ended.clone(),
-    };
+    let handle = Handle { orders, ended: ended.clone() };
     spawn_thread("embedd server", move || {
         let server = Arc::new(Server {
             cache: Mutex::new(QueryCache::new(config.query_cache_bytes)),
@@ -127,9 +122,7 @@ pub(super) fn spawn_thread(name: &str, work: impl FnOnce() + Send + 'static) -> 
         return Err(io::Error::from_raw_os_error(failed));
     }
     // The new thread inherits the mask.
-    let spawned = std::thread::Builder::new()
-        .name(name.to_string())
-        .spawn(work);
+    let spawned = std::thread::Builder::new().name(name.to_string()).spawn(work);
     // SAFETY: as above; the mask is the one this thread had.
     unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &before, std::ptr::null_mut()) };
     spawned.map(drop)
@@ -203,9 +196,7 @@ async fn converse(server: Arc<Server>, stream: UnixStream, lane: u64) {
         _ = write_replies(writer, replies) => Ok(()),
     };
     if let Err(error) = outcome {
-        server
-            .log
-            .send(LogLevel::Warning, format!("closed a connection: {error}"));
+        server.log.send(LogLevel::Warning, format!("closed a connection: {error}"));
     }
 }
 
@@ -249,10 +240,7 @@ async fn write_replies(
     while let Some(Finished { reply, permit }) = replies.recv().await {
         let frame = encode_reply(&reply).or_else(|error| {
             let failure = Failure::new(FailureClass::BadReply, error.to_string());
-            encode_reply(&Reply {
-                id: reply.id,
-                outcome: Err(failure),
-            })
+            encode_reply(&Reply { id: reply.id, outcome: Err(failure) })
         });
         writer.write_all(&frame.map_err(io::Error::other)?).await?;
         drop(permit);
@@ -265,9 +253,7 @@ fn share(bytes: usize, request: &Request) -> u32 {
     let vector = (request.dimensions as usize).saturating_mul(4);
     let reply = request.texts.len().saturating_mul(vector);
     let kibibytes = bytes.saturating_add(reply) / 1024;
-    u32::try_from(kibibytes)
-        .unwrap_or(u32::MAX)
-        .clamp(LEAST_SHARE, IN_FLIGHT)
+    u32::try_from(kibibytes).unwrap_or(u32::MAX).clamp(LEAST_SHARE, IN_FLIGHT)
 }
 
 /// Waits until the budget has room for a request; none when the client has gone meanwhile.
@@ -289,11 +275,7 @@ async fn admit(
 
 /// Whether the other end of a socket is closed, also when there is something left to read.
 fn has_hung_up(fd: RawFd) -> bool {
-    let mut poll = libc::pollfd {
-        fd,
-        events: 0,
-        revents: 0,
-    };
+    let mut poll = libc::pollfd { fd, events: 0, revents: 0 };
     // SAFETY: one valid entry, on this stack; with no timeout the call returns at once.
     let ready = unsafe { libc::poll(&mut poll, 1, 0) };
     ready > 0 && poll.revents & (libc::POLLHUP | libc::POLLERR | libc::POLLNVAL) != 0
@@ -321,27 +303,16 @@ impl Answer {
     ) -> Answer {
         let message = "the embedder failed on this request";
         let outcome = Err(Failure::new(FailureClass::BadReply, message));
-        Answer {
-            id,
-            outcome,
-            permit: Some(permit),
-            outbox,
-        }
+        Answer { id, outcome, permit: Some(permit), outbox }
     }
 }
 
 impl Drop for Answer {
     fn drop(&mut self) {
         let outcome = std::mem::replace(&mut self.outcome, Ok(Embeddings::default()));
-        let reply = Reply {
-            id: self.id,
-            outcome,
-        };
+        let reply = Reply { id: self.id, outcome };
         // When the connection has ended nobody is there to take it.
-        let _ = self.outbox.send(Finished {
-            reply,
-            permit: self.permit.take(),
-        });
+        let _ = self.outbox.send(Finished { reply, permit: self.permit.take() });
     }
 }
 

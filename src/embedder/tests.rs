@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 
 use super::local::{Model, Scratch};
 use super::scheduler::LOCAL_MODEL;
-use super::server::{Config, Handle, Log, LogLevel, LogReceiver, log_channel, spawn};
+use super::log::LogReceiver;
+use super::server::{Config, Handle, Log, LogLevel, log_channel, spawn};
 use super::wire::{
     Embeddings, Failure, FailureClass, FrameBuffer, InputType, Reply, Request, decode_reply,
     encode_request,
@@ -47,13 +48,7 @@ impl Fixture {
         let listener = UnixListener::bind(directory.join("s")).unwrap();
         let (sender, log) = log_channel().unwrap();
         let handle = spawn(listener, config.clone(), sender).unwrap();
-        Fixture {
-            directory,
-            config,
-            handle,
-            log,
-            lines: Vec::new(),
-        }
+        Fixture { directory, config, handle, log, lines: Vec::new() }
     }
 
     fn reconfigure(&self, change: impl FnOnce(&mut Config)) {
@@ -134,26 +129,13 @@ impl Asker {
 
 fn documents<T: ToString>(id: u64, texts: &[T]) -> Request {
     let (provider, model) = ("local".to_string(), LOCAL_MODEL.to_string());
-    let (input_type, texts) = (
-        InputType::Document,
-        texts.iter().map(T::to_string).collect(),
-    );
-    Request {
-        id,
-        provider,
-        model,
-        dimensions: HIDDEN,
-        input_type,
-        texts,
-    }
+    let (input_type, texts) = (InputType::Document, texts.iter().map(T::to_string).collect());
+    Request { id, provider, model, dimensions: HIDDEN, input_type, texts }
 }
 
 fn question(id: u64, texts: &[&str]) -> Request {
     let input_type = InputType::Query;
-    Request {
-        input_type,
-        ..documents(id, texts)
-    }
+    Request { input_type, ..documents(id, texts) }
 }
 
 /// Many texts, all different, each of about so many words.
@@ -176,9 +158,8 @@ fn assert_near(one: &[f32], other: &[f32]) {
 #[test]
 fn every_text_gets_its_vector_in_its_place() {
     let fixture = Fixture::new(|config| config.local_threads = 2);
-    let mut texts: Vec<String> = (0..150)
-        .map(|n| format!("{n} words {}", "and more ".repeat(n * 7 % 40)))
-        .collect();
+    let mut texts: Vec<String> =
+        (0..150).map(|n| format!("{n} words {}", "and more ".repeat(n * 7 % 40))).collect();
     texts.push(texts[3].clone());
     let embeddings = fixture.client().ask(&documents(7, &texts)).unwrap();
     assert_eq!(embeddings.count(), 151);

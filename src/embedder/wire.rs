@@ -66,9 +66,7 @@ impl Embeddings {
     /// The vector of the text with this number; empty when there is no such text.
     pub fn vector(&self, index: usize) -> &[f32] {
         let start = index.saturating_mul(self.dimensions);
-        self.values
-            .get(start..start.saturating_add(self.dimensions))
-            .unwrap_or_default()
+        self.values.get(start..start.saturating_add(self.dimensions)).unwrap_or_default()
     }
 
     /// How many texts there were.
@@ -109,12 +107,7 @@ pub struct Failure {
 impl Failure {
     /// A failure without DETAIL or HINT.
     pub fn new(class: FailureClass, message: impl Into<String>) -> Failure {
-        Failure {
-            class,
-            message: message.into(),
-            detail: None,
-            hint: None,
-        }
+        Failure { class, message: message.into(), detail: None, hint: None }
     }
 
     /// Adds a sentence on what was found.
@@ -170,11 +163,7 @@ pub fn reply_fits(texts: usize, dimensions: usize) -> bool {
 
 /// Bytes of a payload of vectors: the two counts, a mark for each text, the numbers.
 fn payload_bytes(texts: usize, dimensions: usize) -> Option<usize> {
-    dimensions
-        .checked_mul(4)?
-        .checked_add(1)?
-        .checked_mul(texts)?
-        .checked_add(8)
+    dimensions.checked_mul(4)?.checked_add(1)?.checked_mul(texts)?.checked_add(8)
 }
 
 /// A request as a frame, its length in front.
@@ -210,9 +199,8 @@ pub fn encode_reply(reply: &Reply) -> Result<Vec<u8>, WireError> {
 
 /// Reads a reply from a frame's body.
 pub fn decode_reply(body: &[u8]) -> Result<Reply, WireError> {
-    let (header, payload) = body
-        .split_at_checked(REPLY_HEADER)
-        .ok_or_else(|| malformed("a reply without an id"))?;
+    let (header, payload) =
+        body.split_at_checked(REPLY_HEADER).ok_or_else(|| malformed("a reply without an id"))?;
     let mut id = [0; 8];
     id.copy_from_slice(&header[1..]);
     let outcome = match header[0] {
@@ -222,10 +210,7 @@ pub fn decode_reply(body: &[u8]) -> Result<Reply, WireError> {
         }
         tag => return Err(malformed(format!("a reply of unknown kind {tag}"))),
     };
-    Ok(Reply {
-        id: u64::from_le_bytes(id),
-        outcome,
-    })
+    Ok(Reply { id: u64::from_le_bytes(id), outcome })
 }
 
 /// Appends vectors: numbers in a vector, number of vectors, the marks, the numbers.

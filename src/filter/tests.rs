@@ -14,10 +14,7 @@ fn fields() -> Vec<Field> {
         ("active", FilterType::Boolean),
         ("seen", FilterType::Datetime),
     ]
-    .map(|(name, filter_type)| Field {
-        name: name.to_string(),
-        filter_type,
-    })
+    .map(|(name, filter_type)| Field { name: name.to_string(), filter_type })
     .into()
 }
 
@@ -40,48 +37,16 @@ fn one(text: &str) -> Vec<Param> {
 }
 
 fn list(texts: &[&str]) -> Vec<Param> {
-    vec![Param::TextArray(
-        texts.iter().map(|text| text.to_string()).collect(),
-    )]
+    vec![Param::TextArray(texts.iter().map(|text| text.to_string()).collect())]
 }
 
 /// Each field with a value, its text, its expression and its cast.
-fn samples() -> Vec<(
-    &'static str,
-    Value,
-    &'static str,
-    &'static str,
-    &'static str,
-)> {
+fn samples() -> Vec<(&'static str, Value, &'static str, &'static str, &'static str)> {
     vec![
-        (
-            "category",
-            json!("It's"),
-            "It's",
-            "(metadata->>'category')",
-            "",
-        ),
-        (
-            "stock",
-            json!(-5),
-            "-5",
-            "(metadata->>'stock')::numeric",
-            "::numeric",
-        ),
-        (
-            "price",
-            json!(0.1),
-            "0.1",
-            "(metadata->>'price')::numeric",
-            "::numeric",
-        ),
-        (
-            "active",
-            json!(true),
-            "true",
-            "(metadata->>'active')::boolean",
-            "::boolean",
-        ),
+        ("category", json!("It's"), "It's", "(metadata->>'category')", ""),
+        ("stock", json!(-5), "-5", "(metadata->>'stock')::numeric", "::numeric"),
+        ("price", json!(0.1), "0.1", "(metadata->>'price')::numeric", "::numeric"),
+        ("active", json!(true), "true", "(metadata->>'active')::boolean", "::boolean"),
         (
             "seen",
             json!("2024-05-31T12:00:00Z"),
@@ -106,10 +71,7 @@ fn equality_works_on_every_type() {
         assert_eq!(accepted(json!({name: value})), equal);
         assert_eq!(accepted(json!({name: {"eq": value}})), equal);
         assert_eq!(accepted(json!({name: {"$eq": value}})), equal);
-        let unequal = (
-            format!("{column} is distinct from $1::text{cast}"),
-            one(text),
-        );
+        let unequal = (format!("{column} is distinct from $1::text{cast}"), one(text));
         for operator in ["ne", "neq", "$ne", "$neq"] {
             assert_eq!(accepted(json!({name: {operator: value}})), unequal);
         }
@@ -138,10 +100,7 @@ fn order_works_on_every_type_but_boolean() {
                 "category" => "((metadata->>'category') collate pg_catalog.\"C\")",
                 _ => column,
             };
-            assert_eq!(
-                accepted(filter),
-                (format!("{column} {sql} $1::text{cast}"), one(text))
-            );
+            assert_eq!(accepted(filter), (format!("{column} {sql} $1::text{cast}"), one(text)));
         }
     }
 }
@@ -149,17 +108,10 @@ fn order_works_on_every_type_but_boolean() {
 #[test]
 fn lists_work_on_every_type() {
     for (name, value, text, column, cast) in samples() {
-        let array = if cast.is_empty() {
-            String::new()
-        } else {
-            format!("{cast}[]")
-        };
+        let array = if cast.is_empty() { String::new() } else { format!("{cast}[]") };
         assert_eq!(
             accepted(json!({name: {"in": [value, value]}})),
-            (
-                format!("{column} = any($1::text[]{array})"),
-                list(&[text, text])
-            )
+            (format!("{column} = any($1::text[]{array})"), list(&[text, text]))
         );
         assert_eq!(
             accepted(json!({name: {"$nin": [value]}})),
@@ -168,14 +120,8 @@ fn lists_work_on_every_type() {
                 list(&[text])
             )
         );
-        assert_eq!(
-            accepted(json!({name: {"in": []}})),
-            ("false".to_string(), vec![])
-        );
-        assert_eq!(
-            accepted(json!({name: {"nin": []}})),
-            ("true".to_string(), vec![])
-        );
+        assert_eq!(accepted(json!({name: {"in": []}})), ("false".to_string(), vec![]));
+        assert_eq!(accepted(json!({name: {"nin": []}})), ("true".to_string(), vec![]));
     }
 }
 
@@ -192,11 +138,9 @@ fn existence_and_null_work_on_every_type() {
         ] {
             assert_eq!(accepted(filter), there);
         }
-        for filter in [
-            json!({name: {"exists": false}}),
-            json!({name: {"eq": null}}),
-            json!({name: null}),
-        ] {
+        for filter in
+            [json!({name: {"exists": false}}), json!({name: {"eq": null}}), json!({name: null})]
+        {
             assert_eq!(accepted(filter), missing);
         }
     }
@@ -212,10 +156,7 @@ fn fields_and_operators_are_anded_and_numbered() {
          (metadata->>'price')::numeric < $5::text::numeric and \
          (metadata->>'category') = any($6::text[])"
     );
-    assert_eq!(
-        condition.params,
-        [one("10"), one("20.5"), list(&["a"])].concat()
-    );
+    assert_eq!(condition.params, [one("10"), one("20.5"), list(&["a"])].concat());
 }
 
 #[test]
@@ -234,19 +175,10 @@ fn alternatives_nest() {
 #[test]
 fn integers_keep_every_digit_and_floats_their_shortest_form() {
     for number in [i64::MIN, i64::MAX, 0] {
-        assert_eq!(
-            accepted(json!({"stock": number})).1,
-            one(&number.to_string())
-        );
-        assert_eq!(
-            accepted(json!({"price": number})).1,
-            one(&number.to_string())
-        );
+        assert_eq!(accepted(json!({"stock": number})).1, one(&number.to_string()));
+        assert_eq!(accepted(json!({"price": number})).1, one(&number.to_string()));
     }
-    assert_eq!(
-        accepted(json!({"price": u64::MAX})).1,
-        one("18446744073709551615")
-    );
+    assert_eq!(accepted(json!({"price": u64::MAX})).1, one("18446744073709551615"));
     assert_eq!(accepted(json!({"price": 150.0})).1, one("150.0"));
 }
 
@@ -256,10 +188,7 @@ fn values_never_reach_the_sql_and_names_only_as_literals() {
     assert_eq!(sql, "(metadata->>'category') = $1::text");
     assert_eq!(params, one("'; drop table t; --"));
     let name = "x' or \\'1'='1";
-    let odd = [Field {
-        name: name.to_string(),
-        filter_type: FilterType::Keyword,
-    }];
+    let odd = [Field { name: name.to_string(), filter_type: FilterType::Keyword }];
     let condition = condition(&json!({name: {"nin": ["$2"]}}), &odd, 1).unwrap();
     assert_eq!(
         condition.sql,
@@ -273,10 +202,7 @@ fn values_never_reach_the_sql_and_names_only_as_literals() {
 fn long_values_are_shown_in_part() {
     let message = refused(json!({"price": "é".repeat(100)})).0;
     let shown = format!("\"{}...", "é".repeat(59));
-    assert_eq!(
-        message,
-        format!("invalid value for filter field \"price\": {shown}")
-    );
+    assert_eq!(message, format!("invalid value for filter field \"price\": {shown}"));
 }
 
 #[test]

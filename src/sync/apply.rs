@@ -3,10 +3,11 @@
 use pgrx::spi::SpiClient;
 
 use super::load::Document;
-use crate::catalog::{self, Rights, VectorTable};
+use crate::catalog::{self, VectorTable};
 use crate::datum::VectorType;
 use crate::embedder::wire::Embeddings;
 use crate::error::{Error, Result};
+use crate::server::Rights;
 
 /// Columns of documents as arrays of one statement.
 struct Arrays {

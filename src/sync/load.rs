@@ -4,9 +4,10 @@ use std::collections::HashSet;
 
 use pgrx::spi::SpiClient;
 
-use crate::catalog::{Rights, VectorTable};
+use crate::catalog::VectorTable;
 use crate::document::document_sql;
 use crate::error::Result;
+use crate::server::Rights;
 
 /// A source row as it is to be stored.
 #[derive(Clone, Debug)]
@@ -52,7 +53,10 @@ pub fn needs(
         &table.key,
         &table.columns,
         // The second comparison keeps apart keys that are equal but not the same, as 1.0 and 1.00.
-        &format!("s.{0} = k.key and s.{0}::text collate \"default\" = k.pk", crate::name::quote_ident(&table.key)),
+        &format!(
+            "s.{0} = k.key and s.{0}::text collate \"default\" = k.pk",
+            crate::name::quote_ident(&table.key)
+        ),
     );
     let query = format!(
         "select k.ord, k.pk, d.embedded_text, d.metadata::text, d.row_hash, v.pk_value is not null, v.row_hash,

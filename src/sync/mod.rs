@@ -188,8 +188,7 @@ impl Engine {
             input_type: InputType::Document,
             texts: documents.iter().map(|d| beginning(&d.text).to_string()).collect(),
         };
-        let is_paged =
-            keys.iter().all(|k| k.origins.iter().all(|o| *o == backlog::Origin::Page));
+        let is_paged = keys.iter().all(|k| k.origins.iter().all(|o| *o == backlog::Origin::Page));
         let flight = Flight { table_id: id, keys, documents, is_paged };
         self.flights.insert(self.last_request, flight);
         let sent = match &mut self.client {

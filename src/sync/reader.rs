@@ -9,9 +9,9 @@ use super::scan::Scan;
 use super::work::Work;
 use crate::catalog::{self, Status, VectorTable};
 use crate::error::Result;
-use crate::worker::transaction::{self, RolledBack};
-use crate::queue;
 use crate::task::{self, Task};
+use crate::worker::transaction::{self, RolledBack};
+use crate::{queue, server};
 
 /// Keys in memory beyond which no more of a table's queue is read.
 const ENOUGH: usize = 4000;
@@ -87,7 +87,7 @@ impl Reader {
         tables: &mut BTreeMap<i32, Work>,
     ) -> std::result::Result<Seen, RolledBack> {
         transaction::run(|| {
-            let Some(extension) = catalog::extension() else { return Ok(Seen::NoExtension) };
+            let Some(extension) = server::extension() else { return Ok(Seen::NoExtension) };
             if self.extension.is_some_and(|known| known != extension) {
                 return Ok(Seen::AnotherExtension);
             }
@@ -135,8 +135,8 @@ impl Reader {
         }
         for work in tables.values_mut() {
             // Between two readings of the catalog names may change hands; the number of the table never does.
-            work.table.source_name = catalog::qualified_name(work.table.source);
-            work.table.relation_name = catalog::qualified_name(work.table.relation);
+            work.table.source_name = server::qualified_name(work.table.source);
+            work.table.relation_name = server::qualified_name(work.table.relation);
         }
         Ok(())
     }
@@ -158,7 +158,8 @@ impl Reader {
                 known.extend(work.scan.iter().flat_map(|s| s.marks()));
             }
         }
-        let mut read: BTreeMap<i32, (i64, i64)> = after.iter().map(|(id, _)| (*id, (0, 0))).collect();
+        let mut read: BTreeMap<i32, (i64, i64)> =
+            after.iter().map(|(id, _)| (*id, (0, 0))).collect();
         for row in queue::read(client, &after, &known, ROWS_AT_ONCE)? {
             let Some(work) = tables.get_mut(&row.table_id) else { continue };
             if let Some((count, last)) = read.get_mut(&row.table_id) {
@@ -195,7 +196,7 @@ impl Reader {
 ///
 /// Where embedd's own tables are filled by logical replication the other cluster is alive and keeps its work.
 fn adopt(client: &mut SpiClient<'_>, found: &mut BTreeMap<i32, VectorTable>) -> Result<()> {
-    let here = catalog::system_id();
+    let here = server::system_id();
     if found.values().all(|t| t.system_id == here) {
         return Ok(());
     }

@@ -2,10 +2,11 @@
 
 use pgrx::spi::SpiClient;
 
-use crate::catalog::{self, Rights, VectorTable};
+use crate::catalog::{self, VectorTable};
 use crate::error::Result;
 use crate::name::quote_ident;
 use crate::queue;
+use crate::server::Rights;
 use crate::task::{self, Phase, Task};
 
 /// Keys in one page.
@@ -134,9 +135,8 @@ fn source_page(
     let key_type = &table.key_type;
     let condition =
         if after.is_some() { format!("where s.{key} > $1::{key_type}") } else { String::new() };
-    let query = format!(
-        "select s.{key}::text from {source} s {condition} order by s.{key} limit {PAGE}"
-    );
+    let query =
+        format!("select s.{key}::text from {source} s {condition} order by s.{key} limit {PAGE}");
     let _rights = Rights::of_owner(table.owner);
     let arguments: &[pgrx::datum::DatumWithOid<'_>] =
         &after.map(|a| vec![a.into()]).unwrap_or_default();

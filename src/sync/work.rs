@@ -157,9 +157,8 @@ impl Work {
         let due = self.synced_note.is_none_or(|at| at.elapsed() >= SYNCED_NOTE);
         if self.synced_since_note && due {
             let id = self.table.id;
-            let _ = transaction::run(|| {
-                Spi::connect_mut(|client| catalog::set_synced_now(client, id))
-            });
+            let _ =
+                transaction::run(|| Spi::connect_mut(|client| catalog::set_synced_now(client, id)));
             self.synced_note = Some(Instant::now());
             self.synced_since_note = false;
         }

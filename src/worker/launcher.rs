@@ -111,9 +111,7 @@ impl Launcher {
                     continue;
                 }
                 SlotState::NoExtension => Known::NoExtension,
-                SlotState::Left => {
-                    Known::Again { at: now + AFTER_LEAVING, pause: AFTER_FAILURE.0 }
-                }
+                SlotState::Left => Known::Again { at: now + AFTER_LEAVING, pause: AFTER_FAILURE.0 },
                 SlotState::Failed => {
                     let pause = match self.known.get(&database) {
                         Some(Known::Again { pause, .. }) => (*pause * 2).min(AFTER_FAILURE.1),

@@ -62,8 +62,8 @@ CALL pg_temp.change($$UPDATE packages SET description = 'tells when the sourdoug
 \gset
 \echo '   from COMMIT to visible:' :ms 'ms'
 \echo
-\echo '== "help with baking bread at home"'
-SELECT :show FROM embedd.query('packages-search', 'help with baking bread at home', "limit" => 3);
+\echo '== "when is it time to feed my sourdough"'
+SELECT :show FROM embedd.query('packages-search', 'when is it time to feed my sourdough', "limit" => 3);
 
 \echo '== DELETE, and its vector goes'
 SELECT format('SELECT NOT EXISTS (SELECT FROM %s WHERE pk_value = %L)', :'vectors', 'beehive-listener') AS holds

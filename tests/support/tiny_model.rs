@@ -41,18 +41,9 @@ pub fn write_tiny_model(
     )?;
 
     let mut tensors = vec![
-        (
-            "embeddings.word_embeddings.weight".to_string(),
-            vec![vocabulary.len(), hidden],
-        ),
-        (
-            "embeddings.position_embeddings.weight".to_string(),
-            vec![TINY_POSITIONS, hidden],
-        ),
-        (
-            "embeddings.token_type_embeddings.weight".to_string(),
-            vec![2, hidden],
-        ),
+        ("embeddings.word_embeddings.weight".to_string(), vec![vocabulary.len(), hidden]),
+        ("embeddings.position_embeddings.weight".to_string(), vec![TINY_POSITIONS, hidden]),
+        ("embeddings.token_type_embeddings.weight".to_string(), vec![2, hidden]),
         ("embeddings.LayerNorm.weight".to_string(), vec![hidden]),
         ("embeddings.LayerNorm.bias".to_string(), vec![hidden]),
     ];
@@ -66,10 +57,7 @@ pub fn write_tiny_model(
             ("output.dense", hidden, intermediate),
         ];
         for (part, outputs, inputs) in dense {
-            tensors.push((
-                format!("encoder.layer.{layer}.{part}.weight"),
-                vec![outputs, inputs],
-            ));
+            tensors.push((format!("encoder.layer.{layer}.{part}.weight"), vec![outputs, inputs]));
             tensors.push((format!("encoder.layer.{layer}.{part}.bias"), vec![outputs]));
         }
         for part in ["attention.output.LayerNorm", "output.LayerNorm"] {
@@ -106,19 +94,12 @@ pub fn write_tiny_model(
 
 /// The word pieces, in the order of their ids.
 fn tiny_vocabulary() -> Vec<String> {
-    let mut pieces: Vec<String> = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-        .map(String::from)
-        .to_vec();
+    let mut pieces: Vec<String> =
+        ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"].map(String::from).to_vec();
     pieces.extend(
-        (b'!'..=b'~')
-            .filter(|c| !c.is_ascii_uppercase())
-            .map(|c| char::from(c).to_string()),
+        (b'!'..=b'~').filter(|c| !c.is_ascii_uppercase()).map(|c| char::from(c).to_string()),
     );
-    pieces.extend(
-        (b'a'..=b'z')
-            .chain(b'0'..=b'9')
-            .map(|c| format!("##{}", char::from(c))),
-    );
+    pieces.extend((b'a'..=b'z').chain(b'0'..=b'9').map(|c| format!("##{}", char::from(c))));
     pieces
 }
 

@@ -64,10 +64,8 @@ pub(super) fn attend<I: Isa>(
             for (row, share) in head.scores.chunks_exact_mut(key_blocks).zip(&mut shares) {
                 *share = 1.0 / soften::<I>(row, tokens);
             }
-            let mut rows = head
-                .scores
-                .chunks_exact(key_blocks)
-                .map(|row| &row.as_flattened()[..tokens]);
+            let mut rows =
+                head.scores.chunks_exact(key_blocks).map(|row| &row.as_flattened()[..tokens]);
             let rows: [&[f32]; ROWS] = std::array::from_fn(|_| rows.next().unwrap_or_default());
             for (block, values) in head.values.chunks_exact(tokens).enumerate() {
                 let sums = product::<I>(rows, values);
@@ -113,11 +111,7 @@ fn soften<I: Isa>(row: &mut [Lanes], tokens: usize) -> f32 {
     let mut peak = [f32::NEG_INFINITY; LANES];
     for lanes in row.iter() {
         for lane in 0..LANES {
-            peak[lane] = if lanes[lane] > peak[lane] {
-                lanes[lane]
-            } else {
-                peak[lane]
-            };
+            peak[lane] = if lanes[lane] > peak[lane] { lanes[lane] } else { peak[lane] };
         }
     }
     let peak = largest(peak);

@@ -88,9 +88,7 @@ impl Config {
         ];
         for (name, value, most) in ranges {
             if value == 0 || value > most {
-                return Some(format!(
-                    "{name} is {value}, and must be between 1 and {most}"
-                ));
+                return Some(format!("{name} is {value}, and must be between 1 and {most}"));
             }
         }
         if !(3..=1 << 16).contains(&self.positions) {
@@ -100,14 +98,11 @@ impl Config {
                 1 << 16
             ));
         }
-        for (name, value) in [
-            ("hidden_size", self.hidden),
-            ("intermediate_size", self.intermediate),
-        ] {
+        for (name, value) in
+            [("hidden_size", self.hidden), ("intermediate_size", self.intermediate)]
+        {
             if value % LANES != 0 {
-                return Some(format!(
-                    "{name} is {value}, and must be a multiple of {LANES}"
-                ));
+                return Some(format!("{name} is {value}, and must be a multiple of {LANES}"));
             }
         }
         if !self.hidden.is_multiple_of(self.heads) {
@@ -125,11 +120,7 @@ impl Config {
         let words = [
             ("hidden_act", Some(&self.hidden_act), "gelu"),
             ("model_type", self.model_type.as_ref(), "bert"),
-            (
-                "position_embedding_type",
-                self.position_embedding_type.as_ref(),
-                "absolute",
-            ),
+            ("position_embedding_type", self.position_embedding_type.as_ref(), "absolute"),
         ];
         for (name, value, known) in words {
             if let Some(value) = value.filter(|value| *value != known) {
@@ -150,14 +141,9 @@ fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, ModelError> {
 pub(super) fn read_small(path: &Path, most: u64) -> Result<Vec<u8>, ModelError> {
     let file = File::open(path).map_err(|error| ModelError::io(path, error))?;
     let mut bytes = Vec::new();
-    file.take(most + 1)
-        .read_to_end(&mut bytes)
-        .map_err(|error| ModelError::io(path, error))?;
+    file.take(most + 1).read_to_end(&mut bytes).map_err(|error| ModelError::io(path, error))?;
     if bytes.len() as u64 > most {
-        return Err(ModelError::damaged(
-            path,
-            format!("larger than {most} bytes"),
-        ));
+        return Err(ModelError::damaged(path, format!("larger than {most} bytes")));
     }
     Ok(bytes)
 }

@@ -89,10 +89,8 @@ impl Model {
             for group in groups(&sentences) {
                 let first = group[0].start;
                 let last = group[group.len() - 1].end;
-                let sentences: Vec<_> = group
-                    .iter()
-                    .map(|rows| rows.start - first..rows.end - first)
-                    .collect();
+                let sentences: Vec<_> =
+                    group.iter().map(|rows| rows.start - first..rows.end - first).collect();
                 let mut work = Work {
                     state: &mut state[first * hidden..last * hidden],
                     sentences: &sentences,
@@ -123,9 +121,7 @@ fn groups(sentences: &[Range<usize>]) -> impl Iterator<Item = &[Range<usize>]> {
     let mut rest = sentences;
     std::iter::from_fn(move || {
         let start = rest.first()?.start;
-        let full = rest
-            .iter()
-            .position(|rows| rows.end - start >= GROUP_TOKENS);
+        let full = rest.iter().position(|rows| rows.end - start >= GROUP_TOKENS);
         let (group, later) = rest.split_at(full.map_or(rest.len(), |index| index + 1));
         rest = later;
         Some(group)
@@ -136,20 +132,12 @@ fn groups(sentences: &[Range<usize>]) -> impl Iterator<Item = &[Range<usize>]> {
 fn pool(rows: &[f32], hidden: usize) -> Vec<f32> {
     let mut vector = vec![0.0; hidden];
     for row in rows.chunks_exact(hidden) {
-        vector
-            .iter_mut()
-            .zip(row)
-            .for_each(|(sum, value)| *sum += value);
+        vector.iter_mut().zip(row).for_each(|(sum, value)| *sum += value);
     }
-    let length = vector
-        .iter()
-        .map(|value| f64::from(*value) * f64::from(*value))
-        .sum::<f64>()
-        .sqrt();
+    let length =
+        vector.iter().map(|value| f64::from(*value) * f64::from(*value)).sum::<f64>().sqrt();
     if length > 0.0 {
-        vector
-            .iter_mut()
-            .for_each(|value| *value = (f64::from(*value) / length) as f32);
+        vector.iter_mut().for_each(|value| *value = (f64::from(*value) / length) as f32);
     }
     vector
 }
@@ -161,13 +149,7 @@ fn pool(rows: &[f32], hidden: usize) -> Vec<f32> {
 #[inline(always)]
 pub(super) unsafe fn layer_pass<I: Isa>(layer: &Layer, work: &mut Work) {
     let hidden = layer.mix.outputs;
-    let Buffers {
-        integers,
-        units,
-        wide,
-        narrow,
-        head,
-    } = &mut *work.buffers;
+    let Buffers { integers, units, wide, narrow, head } = &mut *work.buffers;
 
     quantise_rows::<I>(work.state, hidden, integers, units);
     // SAFETY: the caller vouches for the instruction set.
@@ -186,11 +168,7 @@ pub(super) unsafe fn layer_pass<I: Isa>(layer: &Layer, work: &mut Work) {
     quantise_rows::<I>(narrow, hidden, integers, units);
     // SAFETY: as above.
     unsafe { dense::<I>(&layer.mix, integers, units, narrow) };
-    for (row, more) in work
-        .state
-        .chunks_exact_mut(hidden)
-        .zip(narrow.chunks_exact(hidden))
-    {
+    for (row, more) in work.state.chunks_exact_mut(hidden).zip(narrow.chunks_exact(hidden)) {
         add_and_normalise::<I>(row, Some(more), &layer.mix_norm);
     }
 
@@ -204,10 +182,7 @@ pub(super) unsafe fn layer_pass<I: Isa>(layer: &Layer, work: &mut Work) {
         quantise_rows::<I>(wide, layer.up.outputs, integers, units);
         // SAFETY: as above.
         unsafe { dense::<I>(&layer.down, integers, units, narrow) };
-        for (row, more) in strip
-            .chunks_exact_mut(hidden)
-            .zip(narrow.chunks_exact(hidden))
-        {
+        for (row, more) in strip.chunks_exact_mut(hidden).zip(narrow.chunks_exact(hidden)) {
             add_and_normalise::<I>(row, Some(more), &layer.down_norm);
         }
     }
@@ -223,10 +198,7 @@ fn quantise_rows<I: Isa>(
 ) {
     integers.resize(rows.len(), 0);
     units.clear();
-    for (row, out) in rows
-        .chunks_exact(width)
-        .zip(integers.chunks_exact_mut(width))
-    {
+    for (row, out) in rows.chunks_exact(width).zip(integers.chunks_exact_mut(width)) {
         units.push(quantise::<I>(row, out));
     }
 }
@@ -242,9 +214,7 @@ unsafe fn dense<I: Isa>(linear: &Linear, integers: &[i16], units: &[f32], out: &
     let tiles = units.len().div_ceil(I::ROWS).max(1);
     let rows = units.len().div_ceil(tiles).max(1);
     for (index, panel) in linear.panels.chunks_exact(linear.inputs).enumerate() {
-        let tiles = integers
-            .chunks(rows * linear.inputs)
-            .zip(units.chunks(rows));
+        let tiles = integers.chunks(rows * linear.inputs).zip(units.chunks(rows));
         for ((integers, units), out) in tiles.zip(out.chunks_mut(rows * linear.outputs)) {
             macro_rules! tile {
                 ($($rows:literal)*) => {
@@ -276,11 +246,7 @@ fn spread<I: Isa>(
     let width = PANEL.min(linear.outputs - column);
     let scale: &[f32] = &linear.unit[column..][..PANEL];
     let bias: &[f32] = &linear.bias[column..][..PANEL];
-    for ((sums, unit), row) in sums
-        .iter()
-        .zip(units)
-        .zip(out.chunks_exact_mut(linear.outputs))
-    {
+    for ((sums, unit), row) in sums.iter().zip(units).zip(out.chunks_exact_mut(linear.outputs)) {
         let mut values = [0.0; PANEL];
         for lane in 0..PANEL {
             values[lane] =

@@ -93,22 +93,13 @@ impl InstructionSet {
                 && is_x86_feature_detected!("avx512vnni")
                 && is_x86_feature_detected!("fma")
             {
-                sets.push(InstructionSet {
-                    name: "avx512-vnni",
-                    layer: x86::layer_avx512,
-                });
+                sets.push(InstructionSet { name: "avx512-vnni", layer: x86::layer_avx512 });
             }
             if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-                sets.push(InstructionSet {
-                    name: "avx2",
-                    layer: x86::layer_avx2,
-                });
+                sets.push(InstructionSet { name: "avx2", layer: x86::layer_avx2 });
             }
         }
-        sets.push(InstructionSet {
-            name: "portable",
-            layer: layer_pass::<Portable>,
-        });
+        sets.push(InstructionSet { name: "portable", layer: layer_pass::<Portable> });
         sets
     }
 
@@ -214,9 +205,7 @@ mod x86 {
                 }
             }
             for (sums, acc) in sums.iter_mut().zip(acc) {
-                let out = sums[half * PANEL / 2..][..PANEL / 2]
-                    .as_mut_ptr()
-                    .cast::<__m256i>();
+                let out = sums[half * PANEL / 2..][..PANEL / 2].as_mut_ptr().cast::<__m256i>();
                 // SAFETY: half a panel of sums is two registers long.
                 unsafe {
                     _mm256_storeu_si256(out, acc[0]);
@@ -236,11 +225,8 @@ mod x86 {
         let mut acc = [[_mm512_setzero_si512(); 2]; R];
         for (index, lines) in panel.as_chunks::<2>().0.iter().enumerate() {
             // SAFETY: a line is one aligned register long.
-            let weights = unsafe {
-                lines
-                    .each_ref()
-                    .map(|line| _mm512_load_si512(line.0.as_ptr().cast()))
-            };
+            let weights =
+                unsafe { lines.each_ref().map(|line| _mm512_load_si512(line.0.as_ptr().cast())) };
             for (row, acc) in acc.iter_mut().enumerate() {
                 // SAFETY: `rows` holds `R * inputs` integers.
                 let input = _mm512_set1_epi32(unsafe { pair(rows, row * inputs + 2 * index) });
@@ -275,13 +261,10 @@ mod tests {
 
     /// Integers of a row that is as long as a row may be.
     fn long_row(inputs: usize, seed: usize) -> Vec<i16> {
-        let row: Vec<f64> = (0..inputs)
-            .map(|n| ((n * 7919 + seed * 104_729) % 2003) as f64 - 1001.0)
-            .collect();
+        let row: Vec<f64> =
+            (0..inputs).map(|n| ((n * 7919 + seed * 104_729) % 2003) as f64 - 1001.0).collect();
         let length = row.iter().map(|value| value * value).sum::<f64>().sqrt();
-        row.iter()
-            .map(|value| (value * f64::from(ROW_LENGTH) / length).round() as i16)
-            .collect()
+        row.iter().map(|value| (value * f64::from(ROW_LENGTH) / length).round() as i16).collect()
     }
 
     /// Compares a tile of `R` rows with sums in 64 bits, with rows as different and as alike as can be.
@@ -290,16 +273,8 @@ mod tests {
             let rows: Vec<i16> = (0..R).flat_map(|row| long_row(inputs, row)).collect();
             let columns: Vec<Vec<i16>> =
                 (0..PANEL).map(|column| long_row(inputs, column)).collect();
-            let weight = columns
-                .iter()
-                .flatten()
-                .map(|value| f32::from(*value))
-                .collect();
-            let linear = Builder {
-                weight,
-                bias: vec![0.0; PANEL],
-            }
-            .pack(inputs);
+            let weight = columns.iter().flatten().map(|value| f32::from(*value)).collect();
+            let linear = Builder { weight, bias: vec![0.0; PANEL] }.pack(inputs);
             let mut sums: Sums<R> = [[-1; PANEL]; R];
             // SAFETY: the callers have checked the instruction set; there are `R * inputs` integers.
             unsafe { I::tile(&rows, &linear.panels, &mut sums) };
@@ -309,9 +284,8 @@ mod tests {
                         let line = &linear.panels[input / 2 * 2 + column / 16];
                         i64::from(line.0[column % 16 * 2 + input % 2])
                     };
-                    let expected: i64 = (0..inputs)
-                        .map(|input| i64::from(row[input]) * packed(input))
-                        .sum();
+                    let expected: i64 =
+                        (0..inputs).map(|input| i64::from(row[input]) * packed(input)).sum();
                     assert_eq!(
                         i64::from(*sum),
                         expected,

@@ -53,22 +53,10 @@ pub(super) fn exp<I: Isa>(x: f32) -> f32 {
     let rest = fma::<I>(whole, -0.693_359_4, x);
     let rest = fma::<I>(whole, 2.121_944_4e-4, rest);
     let mut sum = 1.987_569_1e-4;
-    for factor in [
-        1.398_199_9e-3,
-        8.333_452e-3,
-        4.166_579_6e-2,
-        1.666_666_5e-1,
-        0.5,
-        1.0,
-        1.0,
-    ] {
+    for factor in [1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5, 1.0, 1.0] {
         sum = fma::<I>(sum, rest, factor);
     }
-    let power = rounded
-        .to_bits()
-        .wrapping_sub(ROUNDING.to_bits())
-        .wrapping_add(127)
-        << 23;
+    let power = rounded.to_bits().wrapping_sub(ROUNDING.to_bits()).wrapping_add(127) << 23;
     sum * f32::from_bits(power)
 }
 
@@ -91,12 +79,7 @@ pub(super) fn gelu<I: Isa>(x: f32) -> f32 {
         above = fma::<I>(above, square, factor);
     }
     let mut below = -1.456_607_2e-5;
-    for factor in [
-        -2.133_740_6e-4,
-        -1.682_827e-3,
-        -7.373_329e-3,
-        -1.426_473_9e-2,
-    ] {
+    for factor in [-2.133_740_6e-4, -1.682_827e-3, -7.373_329e-3, -1.426_473_9e-2] {
         below = fma::<I>(below, square, factor);
     }
     let half = 0.5 * x;
@@ -111,21 +94,12 @@ pub(super) fn quantise<I: Isa>(row: &[f32], out: &mut [i16]) -> f32 {
     for lanes in row.as_chunks::<LANES>().0 {
         for lane in 0..LANES {
             let value = lanes[lane];
-            peak[lane] = if value.abs() > peak[lane] {
-                value.abs()
-            } else {
-                peak[lane]
-            };
+            peak[lane] = if value.abs() > peak[lane] { value.abs() } else { peak[lane] };
             squared[lane] = fma::<I>(value, value, squared[lane]);
         }
     }
     let factor = row_factor(largest(peak), total(squared));
-    for (lanes, out) in row
-        .as_chunks::<LANES>()
-        .0
-        .iter()
-        .zip(out.as_chunks_mut::<LANES>().0)
-    {
+    for (lanes, out) in row.as_chunks::<LANES>().0.iter().zip(out.as_chunks_mut::<LANES>().0) {
         for lane in 0..LANES {
             out[lane] = fma::<I>(lanes[lane], factor, ROUNDING).to_bits() as i16;
         }
@@ -137,11 +111,8 @@ pub(super) fn quantise<I: Isa>(row: &[f32], out: &mut [i16]) -> f32 {
 #[inline(always)]
 pub(super) fn add_and_normalise<I: Isa>(row: &mut [f32], more: Option<&[f32]>, norm: &Norm) {
     if let Some(more) = more {
-        for (lanes, more) in row
-            .as_chunks_mut::<LANES>()
-            .0
-            .iter_mut()
-            .zip(more.as_chunks::<LANES>().0)
+        for (lanes, more) in
+            row.as_chunks_mut::<LANES>().0.iter_mut().zip(more.as_chunks::<LANES>().0)
         {
             for lane in 0..LANES {
                 lanes[lane] += more[lane];
@@ -195,10 +166,7 @@ mod tests {
         for step in -5000..=5000 {
             let x = step as f32 / 1000.0;
             let expected = 0.5 * f64::from(x) * (1.0 + erf(f64::from(x) / 2.0_f64.sqrt()));
-            assert!(
-                (f64::from(gelu::<Portable>(x)) - expected).abs() < 2e-6,
-                "{x}"
-            );
+            assert!((f64::from(gelu::<Portable>(x)) - expected).abs() < 2e-6, "{x}");
         }
         assert!((gelu::<Portable>(100.0) - 100.0).abs() < 1e-4);
         assert!(gelu::<Portable>(-100.0).abs() < 1e-4);
@@ -209,10 +177,7 @@ mod tests {
         for step in 0..=8700 {
             let x = -step as f32 / 100.0;
             let expected = f64::from(x).exp();
-            assert!(
-                (f64::from(exp::<Portable>(x)) - expected).abs() < 1e-6 * expected,
-                "{x}"
-            );
+            assert!((f64::from(exp::<Portable>(x)) - expected).abs() < 1e-6 * expected, "{x}");
         }
         assert_eq!(exp::<Portable>(0.0), 1.0);
         assert!((0.0..1e-37).contains(&exp::<Portable>(f32::NEG_INFINITY)));
@@ -220,26 +185,16 @@ mod tests {
 
     #[test]
     fn integer_rows_are_never_too_long() {
-        let even: Vec<f32> = (0..1536)
-            .map(|n| if n % 2 == 0 { 3.0 } else { -3.0 })
-            .collect();
+        let even: Vec<f32> = (0..1536).map(|n| if n % 2 == 0 { 3.0 } else { -3.0 }).collect();
         let mut peaked = vec![1e-4; 1536];
         peaked[7] = -9e9;
-        let mixed: Vec<f32> = (0..1536)
-            .map(|n| ((n * 7919) % 1000) as f32 / 250.0 - 2.0)
-            .collect();
+        let mixed: Vec<f32> = (0..1536).map(|n| ((n * 7919) % 1000) as f32 / 250.0 - 2.0).collect();
         for row in [even, peaked, mixed, vec![1e-38; 1536], vec![0.0; 1536]] {
             let mut out = vec![0; row.len()];
             let unit = quantise::<Portable>(&row, &mut out);
-            let length = out
-                .iter()
-                .map(|value| f64::from(*value).powi(2))
-                .sum::<f64>()
-                .sqrt();
+            let length = out.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>().sqrt();
             assert!(length <= f64::from(ROW_LENGTH) + 20.0, "{length}");
-            let peak = row
-                .iter()
-                .fold(0.0_f32, |peak, value| peak.max(value.abs()));
+            let peak = row.iter().fold(0.0_f32, |peak, value| peak.max(value.abs()));
             for (value, integer) in row.iter().zip(&out) {
                 assert!(
                     (f32::from(*integer) * unit - value).abs() <= 0.51 * unit + peak * 1e-6 + 1e-37

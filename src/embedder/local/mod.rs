@@ -91,10 +91,7 @@ impl ModelError {
     }
 
     fn damaged(path: &Path, reason: String) -> ModelError {
-        ModelError::Damaged {
-            path: path.to_path_buf(),
-            reason,
-        }
+        ModelError::Damaged { path: path.to_path_buf(), reason }
     }
 
     fn io(path: &Path, source: io::Error) -> ModelError {
@@ -116,12 +113,7 @@ impl Model {
         let tokenizer = tokenizer::Tokenizer::read(&dir.join("vocab.txt"), config.vocabulary)?;
         let file = safetensors::TensorFile::open(&dir.join("model.safetensors"))?;
         let weights = weights::Weights::read(&file, &config)?;
-        Ok(Model {
-            config,
-            weights,
-            tokenizer,
-            instructions: InstructionSet::best(),
-        })
+        Ok(Model { config, weights, tokenizer, instructions: InstructionSet::best() })
     }
 
     /// Runs on another instruction set than the fastest, for comparison.

@@ -28,12 +28,8 @@ impl TestDir {
         let header = str::from_utf8(&bytes[8..8 + length]).unwrap();
         assert!(header.contains(from), "{header}");
         let header = header.replacen(from, to, 1);
-        let new = [
-            &(header.len() as u64).to_le_bytes(),
-            header.as_bytes(),
-            &bytes[8 + length..],
-        ]
-        .concat();
+        let new = [&(header.len() as u64).to_le_bytes(), header.as_bytes(), &bytes[8 + length..]]
+            .concat();
         fs::write(path, new).unwrap();
     }
 
@@ -48,10 +44,7 @@ impl TestDir {
 
     /// Opens the model, which must fail, and returns the error's words.
     fn refusal(&self) -> String {
-        Model::open(&self.0)
-            .err()
-            .expect("the model must be refused")
-            .to_string()
+        Model::open(&self.0).err().expect("the model must be refused").to_string()
     }
 }
 
@@ -64,10 +57,7 @@ impl Drop for TestDir {
 #[track_caller]
 fn assert_says(words: &str, expected: &[&str]) {
     for expected in expected {
-        assert!(
-            words.contains(expected),
-            "{words:?} does not say {expected:?}"
-        );
+        assert!(words.contains(expected), "{words:?} does not say {expected:?}");
     }
 }
 
@@ -81,10 +71,7 @@ fn a_missing_file_is_named() {
             other => panic!("{:?}", other.err()),
         }
     }
-    assert!(matches!(
-        Model::open(Path::new("/nowhere/at/all")),
-        Err(ModelError::Missing { .. })
-    ));
+    assert!(matches!(Model::open(Path::new("/nowhere/at/all")), Err(ModelError::Missing { .. })));
 }
 
 #[test]
@@ -93,10 +80,9 @@ fn without_a_sentence_config_texts_have_256_pieces() {
     let file = dir.path("sentence_bert_config.json");
     fs::remove_file(&file).unwrap();
     assert_eq!(Model::open(&dir.0).unwrap().max_tokens(), 256);
-    for (text, expected) in [
-        (r#"{"max_seq_length": 9}"#, 9),
-        (r#"{"max_seq_length": 999}"#, TINY_POSITIONS),
-    ] {
+    for (text, expected) in
+        [(r#"{"max_seq_length": 9}"#, 9), (r#"{"max_seq_length": 999}"#, TINY_POSITIONS)]
+    {
         fs::write(&file, text).unwrap();
         assert_eq!(Model::open(&dir.0).unwrap().max_tokens(), expected);
     }
@@ -111,17 +97,7 @@ fn a_file_cut_anywhere_is_refused() {
     let dir = TestDir::with_model("cut");
     let path = dir.path("model.safetensors");
     let bytes = fs::read(&path).unwrap();
-    for length in [
-        0,
-        1,
-        7,
-        8,
-        9,
-        100,
-        bytes.len() / 2,
-        bytes.len() - 4,
-        bytes.len() - 1,
-    ] {
+    for length in [0, 1, 7, 8, 9, 100, bytes.len() / 2, bytes.len() - 4, bytes.len() - 1] {
         fs::write(&path, &bytes[..length]).unwrap();
         assert_says(&dir.refusal(), &["model.safetensors", "is damaged"]);
     }
@@ -174,31 +150,15 @@ fn a_model_of_another_kind_is_refused() {
         ("hidden_size", serde_json::json!(0), "between 1 and"),
         ("hidden_size", serde_json::json!(50), "multiple of 16"),
         ("hidden_size", serde_json::json!(-1), "is damaged"),
-        (
-            "hidden_size",
-            serde_json::json!(64),
-            "not a multiple of num_attention_heads",
-        ),
+        ("hidden_size", serde_json::json!(64), "not a multiple of num_attention_heads"),
         ("hidden_size", serde_json::json!(96), "has shape"),
-        (
-            "num_hidden_layers",
-            serde_json::json!(3),
-            "no tensor \"encoder.layer.2.",
-        ),
+        ("num_hidden_layers", serde_json::json!(3), "no tensor \"encoder.layer.2."),
         ("vocab_size", serde_json::json!(5), "word pieces"),
-        (
-            "max_position_embeddings",
-            serde_json::json!(1),
-            "between 3 and",
-        ),
+        ("max_position_embeddings", serde_json::json!(1), "between 3 and"),
         ("layer_norm_eps", serde_json::json!(-1.0), "layer_norm_eps"),
         ("hidden_act", serde_json::json!("relu"), "\"relu\""),
         ("model_type", serde_json::json!("mpnet"), "\"mpnet\""),
-        (
-            "position_embedding_type",
-            serde_json::json!("relative_key"),
-            "\"relative_key\"",
-        ),
+        ("position_embedding_type", serde_json::json!("relative_key"), "\"relative_key\""),
     ] {
         let dir = TestDir::with_model("kind");
         dir.edit_config(key, value);
@@ -220,9 +180,8 @@ fn a_model_of_another_kind_is_refused() {
 
 /// Texts of all sorts of lengths, so that groups, strips and tiles end everywhere.
 fn texts(model: &Model) -> Vec<Tokens> {
-    let lengths = [
-        0, 1, 2, 3, 5, 11, 12, 13, 16, 17, 30, 59, 60, 61, 95, 96, 97, 150, 253, 254, 255, 400,
-    ];
+    let lengths =
+        [0, 1, 2, 3, 5, 11, 12, 13, 16, 17, 30, 59, 60, 61, 95, 96, 97, 150, 253, 254, 255, 400];
     let word = |index: usize| char::from(b'a' + (index * 7 % 26) as u8).to_string();
     let mut texts: Vec<_> = lengths
         .iter()
@@ -286,26 +245,18 @@ fn odd_inputs_have_vectors_too() {
     let model = Model::open(&dir.0).unwrap();
     let mut scratch = Scratch::default();
     assert!(model.embed(&[], &mut scratch).is_empty());
-    let tokens = |ids: Vec<u32>| Tokens {
-        ids,
-        truncated: false,
-    };
+    let tokens = |ids: Vec<u32>| Tokens { ids, truncated: false };
     let (none, one) = (tokens(Vec::new()), tokens(vec![7]));
     let (unknown, beyond) = (tokens(vec![1]), tokens(vec![u32::MAX]));
     let long = tokens(vec![7; 5000]);
     let cut = tokens(vec![7; TINY_POSITIONS]);
-    let vectors = model.embed(
-        &[&none, &one, &none, &unknown, &beyond, &long, &cut, &none],
-        &mut scratch,
-    );
+    let vectors =
+        model.embed(&[&none, &one, &none, &unknown, &beyond, &long, &cut, &none], &mut scratch);
     assert_eq!(vectors[0], vec![0.0; 48]);
     assert_eq!(vectors[2], vectors[7]);
     assert_eq!(vectors[3], vectors[4]);
     assert_eq!(vectors[5], vectors[6]);
-    assert_eq!(
-        model.embed(&[&none, &none], &mut scratch),
-        [vec![0.0; 48], vec![0.0; 48]]
-    );
+    assert_eq!(model.embed(&[&none, &none], &mut scratch), [vec![0.0; 48], vec![0.0; 48]]);
     let empty = model.tokenize("");
     assert_eq!(empty, tokens(vec![2, 3]));
     assert_eq!(model.embed(&[&empty], &mut scratch)[0].len(), 48);

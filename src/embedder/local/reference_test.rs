@@ -34,10 +34,7 @@ fn model() -> Model {
 
 fn cosine(a: &[f32], b: &[f32]) -> f64 {
     let dot = |a: &[f32], b: &[f32]| {
-        a.iter()
-            .zip(b)
-            .map(|(a, b)| f64::from(*a) * f64::from(*b))
-            .sum::<f64>()
+        a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>()
     };
     dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
 }
@@ -49,10 +46,7 @@ fn word_pieces_are_the_references() {
     for case in reference() {
         assert_eq!(
             model.tokenize(&case.text),
-            Tokens {
-                ids: case.ids,
-                truncated: case.truncated
-            },
+            Tokens { ids: case.ids, truncated: case.truncated },
             "{:?}",
             case.text
         );
@@ -63,36 +57,21 @@ fn word_pieces_are_the_references() {
 fn vectors_are_the_references() {
     let mut model = model();
     let cases = reference();
-    let tokens: Vec<Tokens> = cases
-        .iter()
-        .map(|case| model.tokenize(&case.text))
-        .collect();
+    let tokens: Vec<Tokens> = cases.iter().map(|case| model.tokenize(&case.text)).collect();
     for instructions in InstructionSet::supported() {
         model = model.with_instructions(instructions);
         let vectors = model.embed(&tokens.iter().collect::<Vec<_>>(), &mut Scratch::default());
         let mut lowest = (1.0, String::new());
         for (case, vector) in cases.iter().zip(&vectors) {
-            let length = vector
-                .iter()
-                .map(|value| f64::from(*value).powi(2))
-                .sum::<f64>()
-                .sqrt();
-            assert!(
-                (length - 1.0).abs() < 1e-6,
-                "length {length} for {:?}",
-                case.text
-            );
+            let length = vector.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>().sqrt();
+            assert!((length - 1.0).abs() < 1e-6, "length {length} for {:?}", case.text);
             let cosine = cosine(vector, &case.vector);
             if cosine < lowest.0 {
                 lowest = (cosine, case.text.chars().take(40).collect());
             }
         }
-        let outcome = format!(
-            "{}: lowest cosine {:.7} for {:?}",
-            instructions.name(),
-            lowest.0,
-            lowest.1
-        );
+        let outcome =
+            format!("{}: lowest cosine {:.7} for {:?}", instructions.name(), lowest.0, lowest.1);
         println!("{outcome}");
         assert!(lowest.0 > 0.9999, "{outcome}");
     }

@@ -37,18 +37,12 @@ impl TensorFile {
     pub fn open(path: &Path) -> Result<TensorFile, ModelError> {
         let damaged = |reason: String| ModelError::damaged(path, reason);
         let file = File::open(path).map_err(|error| ModelError::io(path, error))?;
-        let size = file
-            .metadata()
-            .map_err(|error| ModelError::io(path, error))?
-            .len();
+        let size = file.metadata().map_err(|error| ModelError::io(path, error))?.len();
         let mut length = [0; 8];
         if size < 8 {
-            return Err(damaged(format!(
-                "{size} bytes are too few for a safetensors file"
-            )));
+            return Err(damaged(format!("{size} bytes are too few for a safetensors file")));
         }
-        file.read_exact_at(&mut length, 0)
-            .map_err(|error| ModelError::io(path, error))?;
+        file.read_exact_at(&mut length, 0).map_err(|error| ModelError::io(path, error))?;
         let length = u64::from_le_bytes(length);
         if length > LARGEST_HEADER || length > size - 8 {
             return Err(damaged(format!(
@@ -56,8 +50,7 @@ impl TensorFile {
             )));
         }
         let mut header = vec![0; length as usize];
-        file.read_exact_at(&mut header, 8)
-            .map_err(|error| ModelError::io(path, error))?;
+        file.read_exact_at(&mut header, 8).map_err(|error| ModelError::io(path, error))?;
         let header: HashMap<String, serde_json::Value> = serde_json::from_slice(&header)
             .map_err(|error| damaged(format!("its header is not JSON: {error}")))?;
 
@@ -80,17 +73,9 @@ impl TensorFile {
             tensors.insert(name, tensor);
         }
         if last != data_size {
-            return Err(damaged(format!(
-                "{} bytes behind the last tensor",
-                data_size - last
-            )));
+            return Err(damaged(format!("{} bytes behind the last tensor", data_size - last)));
         }
-        Ok(TensorFile {
-            path: path.to_path_buf(),
-            file,
-            tensors,
-            data_start: 8 + length,
-        })
+        Ok(TensorFile { path: path.to_path_buf(), file, tensors, data_start: 8 + length })
     }
 
     /// Reads a tensor of 32-bit floats of exactly this shape.
@@ -121,22 +106,15 @@ impl TensorFile {
         mut each: impl FnMut(&[f32]),
     ) -> Result<(), ModelError> {
         let damaged = |reason: String| ModelError::damaged(&self.path, reason);
-        let tensor = self
-            .tensors
-            .get(name)
-            .ok_or_else(|| damaged(format!("no tensor {name:?}")))?;
+        let tensor =
+            self.tensors.get(name).ok_or_else(|| damaged(format!("no tensor {name:?}")))?;
         if tensor.dtype != "F32" {
             return Err(damaged(format!(
                 "{name:?} has type {:?}, and must have \"F32\"",
                 tensor.dtype
             )));
         }
-        if !tensor
-            .shape
-            .iter()
-            .copied()
-            .eq(shape.iter().map(|n| *n as u64))
-        {
+        if !tensor.shape.iter().copied().eq(shape.iter().map(|n| *n as u64)) {
             return Err(damaged(format!(
                 "{name:?} has shape {:?}, and config.json asks for {shape:?}",
                 tensor.shape
@@ -159,13 +137,7 @@ impl TensorFile {
                 .read_exact_at(bytes, self.data_start + begin + start as u64)
                 .map_err(|error| ModelError::io(&self.path, error))?;
             values.clear();
-            values.extend(
-                bytes
-                    .as_chunks()
-                    .0
-                    .iter()
-                    .map(|bytes| f32::from_le_bytes(*bytes)),
-            );
+            values.extend(bytes.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)));
             if values.iter().any(|value| !value.is_finite()) {
                 return Err(damaged(format!("{name:?} has a number that is not finite")));
             }

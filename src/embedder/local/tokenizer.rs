@@ -55,25 +55,12 @@ impl Tokenizer {
         }
         heads.remove("");
         let id = |piece: &str| {
-            heads
-                .get(piece)
-                .copied()
-                .ok_or_else(|| damaged(format!("no piece {piece:?}")))
+            heads.get(piece).copied().ok_or_else(|| damaged(format!("no piece {piece:?}")))
         };
         let (unknown, start, end) = (id("[UNK]")?, id("[CLS]")?, id("[SEP]")?);
-        let special = SPECIAL
-            .iter()
-            .filter_map(|piece| Some((*piece, *heads.get(*piece)?)))
-            .collect();
-        Ok(Tokenizer {
-            special,
-            longest,
-            unknown,
-            start,
-            end,
-            heads,
-            tails,
-        })
+        let special =
+            SPECIAL.iter().filter_map(|piece| Some((*piece, *heads.get(*piece)?))).collect();
+        Ok(Tokenizer { special, longest, unknown, start, end, heads, tails })
     }
 
     /// The id that stands for whatever the vocabulary does not have.
@@ -92,10 +79,7 @@ impl Tokenizer {
         };
         let mut from = 0;
         for (at, _) in text.match_indices('[') {
-            let found = self
-                .special
-                .iter()
-                .find(|(piece, _)| text[at..].starts_with(piece));
+            let found = self.special.iter().find(|(piece, _)| text[at..].starts_with(piece));
             if let Some((piece, id)) = found {
                 pieces.read(&text[from..at]);
                 pieces.ids.push(*id);
@@ -132,14 +116,9 @@ impl Pieces<'_> {
 
     /// Cleans a stretch of text and cuts it into pieces.
     fn read(&mut self, text: &str) {
-        let plain = text
-            .chars()
-            .filter(|c| !is_dropped(*c))
-            .flat_map(set_apart)
-            .nfd();
-        for c in plain
-            .filter(|c| c.is_ascii() || !c.is_mark_nonspacing())
-            .flat_map(char::to_lowercase)
+        let plain = text.chars().filter(|c| !is_dropped(*c)).flat_map(set_apart).nfd();
+        for c in
+            plain.filter(|c| c.is_ascii() || !c.is_mark_nonspacing()).flat_map(char::to_lowercase)
         {
             if self.full() {
                 return;
@@ -171,11 +150,7 @@ impl Pieces<'_> {
             return;
         }
         let before = self.ids.len();
-        let mut rest = if self.length > LONGEST_WORD {
-            None
-        } else {
-            Some(self.word.as_str())
-        };
+        let mut rest = if self.length > LONGEST_WORD { None } else { Some(self.word.as_str()) };
         let mut table = &self.tokenizer.heads;
         while let Some(word) = rest.filter(|word| !word.is_empty()) {
             let mut end = word.floor_char_boundary(self.tokenizer.longest);
@@ -227,11 +202,7 @@ fn is_chinese(c: char) -> bool {
 
 /// Whether a character is a word by itself.
 fn is_punctuation(c: char) -> bool {
-    if c.is_ascii() {
-        c.is_ascii_punctuation()
-    } else {
-        c.is_punctuation()
-    }
+    if c.is_ascii() { c.is_ascii_punctuation() } else { c.is_punctuation() }
 }
 
 #[cfg(test)]
@@ -318,11 +289,7 @@ mod tests {
             ("a a a \u{200b}\u{301} !", true),
         ] {
             let tokens = tokenizer.tokenize(text, 5);
-            assert_eq!(
-                (tokens.ids.len(), tokens.truncated),
-                (5, truncated),
-                "{text:?}"
-            );
+            assert_eq!((tokens.ids.len(), tokens.truncated), (5, truncated), "{text:?}");
             assert_eq!((tokens.ids[0], tokens.ids[4]), (2, 3));
         }
     }
@@ -347,10 +314,6 @@ mod tests {
         ] {
             tokenizer.tokenize(&unit.repeat(size / unit.len()), 256);
         }
-        assert!(
-            begin.elapsed() < Duration::from_secs(20),
-            "{:?}",
-            begin.elapsed()
-        );
+        assert!(begin.elapsed() < Duration::from_secs(20), "{:?}", begin.elapsed());
     }
 }

@@ -72,10 +72,7 @@ impl Weights {
         let layers = (0..config.layers)
             .map(|index| Layer::read(file, config, index))
             .collect::<Result<_, _>>()?;
-        Ok(Weights {
-            embeddings: Embeddings::read(file, config)?,
-            layers,
-        })
+        Ok(Weights { embeddings: Embeddings::read(file, config)?, layers })
     }
 }
 
@@ -84,34 +81,18 @@ impl Embeddings {
         let hidden = config.hidden;
         let mut words = Vec::with_capacity(config.vocabulary * hidden);
         let mut word_units = Vec::with_capacity(config.vocabulary);
-        file.read_rows(
-            "embeddings.word_embeddings.weight",
-            [config.vocabulary, hidden],
-            |row| {
-                word_units.push(pack_row(row, |value| words.push(value)));
-            },
-        )?;
-        let mut positions = file.read(
-            "embeddings.position_embeddings.weight",
-            &[config.positions, hidden],
-        )?;
-        let types = file.read(
-            "embeddings.token_type_embeddings.weight",
-            &[config.types, hidden],
-        )?;
+        file.read_rows("embeddings.word_embeddings.weight", [config.vocabulary, hidden], |row| {
+            word_units.push(pack_row(row, |value| words.push(value)));
+        })?;
+        let mut positions =
+            file.read("embeddings.position_embeddings.weight", &[config.positions, hidden])?;
+        let types =
+            file.read("embeddings.token_type_embeddings.weight", &[config.types, hidden])?;
         for row in positions.chunks_exact_mut(hidden) {
-            row.iter_mut()
-                .zip(&types)
-                .for_each(|(value, add)| *value += add);
+            row.iter_mut().zip(&types).for_each(|(value, add)| *value += add);
         }
         let norm = Norm::read(file, config, "embeddings.LayerNorm")?;
-        Ok(Embeddings {
-            words,
-            word_units,
-            positions,
-            hidden,
-            norm,
-        })
+        Ok(Embeddings { words, word_units, positions, hidden, norm })
     }
 
     /// Writes the sum of a word piece's row and a position's row.
@@ -128,11 +109,7 @@ impl Embeddings {
 
 impl Layer {
     fn read(file: &TensorFile, config: &Config, index: usize) -> Result<Layer, ModelError> {
-        let Config {
-            hidden,
-            intermediate,
-            ..
-        } = *config;
+        let Config { hidden, intermediate, .. } = *config;
         let name = |part: &str| format!("encoder.layer.{index}.{part}");
         let linear = |part: &str, inputs, outputs| {
             let mut builder = Builder::default();
@@ -142,13 +119,7 @@ impl Layer {
         let mut qkv = Builder::default();
         let share = 1.0 / (config.head_size() as f32).sqrt();
         for (part, factor) in [("query", share), ("key", 1.0), ("value", 1.0)] {
-            qkv.add(
-                file,
-                &name(&format!("attention.self.{part}")),
-                hidden,
-                hidden,
-                factor,
-            )?;
+            qkv.add(file, &name(&format!("attention.self.{part}")), hidden, hidden, factor)?;
         }
         Ok(Layer {
             qkv: qkv.pack(hidden),
@@ -164,11 +135,7 @@ impl Layer {
 impl Norm {
     fn read(file: &TensorFile, config: &Config, name: &str) -> Result<Norm, ModelError> {
         let read = |part| file.read(&format!("{name}.{part}"), &[config.hidden]);
-        Ok(Norm {
-            weight: read("weight")?,
-            bias: read("bias")?,
-            epsilon: config.epsilon,
-        })
+        Ok(Norm { weight: read("weight")?, bias: read("bias")?, epsilon: config.epsilon })
     }
 }
 
@@ -191,8 +158,7 @@ impl Builder {
     ) -> Result<(), ModelError> {
         let weight = file.read(&format!("{name}.weight"), &[outputs, inputs])?;
         let bias = file.read(&format!("{name}.bias"), &[outputs])?;
-        self.weight
-            .extend(weight.iter().map(|value| value * factor));
+        self.weight.extend(weight.iter().map(|value| value * factor));
         self.bias.extend(bias.iter().map(|value| value * factor));
         Ok(())
     }
@@ -226,15 +192,9 @@ impl Builder {
 
 /// Hands out a row as integers and returns what one unit of them is worth.
 fn pack_row(row: &[f32], mut each: impl FnMut(i16)) -> f32 {
-    let peak = row
-        .iter()
-        .fold(0.0_f32, |peak, value| peak.max(value.abs()));
-    let squared = row
-        .iter()
-        .map(|value| f64::from(*value) * f64::from(*value))
-        .sum::<f64>();
+    let peak = row.iter().fold(0.0_f32, |peak, value| peak.max(value.abs()));
+    let squared = row.iter().map(|value| f64::from(*value) * f64::from(*value)).sum::<f64>();
     let factor = row_factor(peak, squared as f32);
-    row.iter()
-        .for_each(|value| each((value * factor).round() as i16));
+    row.iter().for_each(|value| each((value * factor).round() as i16));
     if factor == 0.0 { 0.0 } else { 1.0 / factor }
 }

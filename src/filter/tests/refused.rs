@@ -15,22 +15,10 @@ fn values_of_the_wrong_type_are_refused() {
         ("stock", "integer", json!("5"), integer, "a string"),
         ("stock", "integer", json!(1.5), integer, "a number"),
         ("stock", "integer", json!(5.0), integer, "a number"),
-        (
-            "stock",
-            "integer",
-            json!(9223372036854775808_u64),
-            integer,
-            "a number",
-        ),
+        ("stock", "integer", json!(9223372036854775808_u64), integer, "a number"),
         ("price", "float", json!("cheap"), "a number", "a string"),
         ("price", "float", json!(false), "a number", "a boolean"),
-        (
-            "active",
-            "boolean",
-            json!("true"),
-            "true or false",
-            "a string",
-        ),
+        ("active", "boolean", json!("true"), "true or false", "a string"),
         ("active", "boolean", json!(1), "true or false", "a number"),
         ("seen", "datetime", json!("yesterday"), datetime, "a string"),
         ("seen", "datetime", json!(1717156800), datetime, "a number"),
@@ -44,10 +32,7 @@ fn values_of_the_wrong_type_are_refused() {
             )
         };
         for filter in [json!({name: value}), json!({name: {"eq": value}})] {
-            assert_eq!(
-                refused(filter),
-                (message.clone(), detail("the value of eq"), None)
-            );
+            assert_eq!(refused(filter), (message.clone(), detail("the value of eq"), None));
         }
         assert_eq!(
             refused(json!({name: {"ne": value}})),
@@ -175,10 +160,7 @@ fn refusals_read_word_for_word() {
         let expected = (message.to_string(), detail, hint.map(str::to_string));
         assert_eq!(refused(filter), expected);
     }
-    assert_eq!(
-        refused(json!({"$and": []})).0,
-        "unknown filter field \"$and\""
-    );
+    assert_eq!(refused(json!({"$and": []})).0, "unknown filter field \"$and\"");
     let error = condition(&json!({"a": 1}), &[], 1).unwrap_err();
     assert_eq!(error.detail.unwrap(), "There is no field to filter on.");
 }

@@ -1,0 +1,96 @@
+//! What embedd asks the running server: where its own relations are, which cluster this is, and whose rights are in force.
+
+use pgrx::prelude::*;
+
+use crate::error::{Error, Result};
+use crate::queue;
+
+/// The quoted and qualified name of a relation; None when it is gone.
+pub fn qualified_name(relation: pg_sys::Oid) -> Option<String> {
+    // SAFETY: syscache look-ups in a transaction; the names are copied before their memory is reset with it.
+    unsafe {
+        let name = pg_sys::get_rel_name(relation);
+        let schema = pg_sys::get_namespace_name(pg_sys::get_rel_namespace(relation));
+        if name.is_null() || schema.is_null() {
+            return None;
+        }
+        let qualified = pg_sys::quote_qualified_identifier(schema, name);
+        Some(std::ffi::CStr::from_ptr(qualified).to_string_lossy().into_owned())
+    }
+}
+
+/// Oids of the queue and of its sequence; None when the extension is gone.
+pub fn queue_relations() -> Option<(pg_sys::Oid, pg_sys::Oid)> {
+    // SAFETY: syscache look-ups in a transaction, with terminated constant names.
+    unsafe {
+        let schema = pg_sys::get_namespace_oid(c"embedd".as_ptr(), true);
+        if schema == pg_sys::InvalidOid {
+            return None;
+        }
+        let relation = pg_sys::get_relname_relid(queue::RELATION.as_ptr(), schema);
+        let sequence = pg_sys::get_relname_relid(queue::SEQUENCE.as_ptr(), schema);
+        (relation != pg_sys::InvalidOid && sequence != pg_sys::InvalidOid)
+            .then_some((relation, sequence))
+    }
+}
+
+/// The oid of the extension, which tells it from one that was dropped and created again; None when it is not there.
+pub fn extension() -> Option<pg_sys::Oid> {
+    // SAFETY: a catalog look-up in a transaction.
+    let oid = unsafe { pg_sys::get_extension_oid(c"embedd".as_ptr(), true) };
+    (oid != pg_sys::InvalidOid).then_some(oid)
+}
+
+/// The system identifier of this cluster.
+pub fn system_id() -> i64 {
+    // SAFETY: reads the control data in shared memory.
+    unsafe { pg_sys::GetSystemIdentifier() as i64 }
+}
+
+/// Another role's rights for as long as the value lives; an error on the way gives them back too.
+pub struct Rights {
+    user: pg_sys::Oid,
+    context: i32,
+}
+
+impl Rights {
+    /// The rights of embedd's own owner, to reach embedd's own tables on behalf of a caller.
+    pub fn of_extension() -> Result<Self> {
+        let (relation, _) =
+            queue_relations().ok_or(Error::Damaged { what: "no queue".to_string() })?;
+        // SAFETY: the relation is opened and closed here and read in between.
+        let owner = unsafe {
+            let relation =
+                pg_sys::relation_open(relation, pg_sys::AccessShareLock as pg_sys::LOCKMODE);
+            let owner = (*(*relation).rd_rel).relowner;
+            pg_sys::relation_close(relation, pg_sys::AccessShareLock as pg_sys::LOCKMODE);
+            owner
+        };
+        Ok(Self::switch(owner, pg_sys::SECURITY_LOCAL_USERID_CHANGE))
+    }
+
+    /// The rights of a vector table's owner, for everything that may run a user's code.
+    pub fn of_owner(owner: pg_sys::Oid) -> Self {
+        Self::switch(
+            owner,
+            pg_sys::SECURITY_LOCAL_USERID_CHANGE | pg_sys::SECURITY_RESTRICTED_OPERATION,
+        )
+    }
+
+    fn switch(role: pg_sys::Oid, restriction: u32) -> Self {
+        let (mut user, mut context) = (pg_sys::InvalidOid, 0);
+        // SAFETY: plain reads and writes of the process's own state.
+        unsafe {
+            pg_sys::GetUserIdAndSecContext(&mut user, &mut context);
+            pg_sys::SetUserIdAndSecContext(role, context | restriction as i32);
+        }
+        Self { user, context }
+    }
+}
+
+impl Drop for Rights {
+    fn drop(&mut self) {
+        // SAFETY: puts back what was there before.
+        unsafe { pg_sys::SetUserIdAndSecContext(self.user, self.context) }
+    }
+}
