@@ -84,7 +84,7 @@ test-backend:
 	status=0; \
 	CARGO_PGRX="$(TOOLS)/bin/cargo-pgrx" CARGO_PGRX_TEST_RUNAS=postgres CARGO_PGRX_TEST_PGDATA=/tmp/embedd-backend \
 	PGRX_BUILD_PROFILE=release PGRX_FEATURES="pg_test pg$(PG_MAJOR)" PGRX_NO_DEFAULT_FEATURES=true \
-	$(CARGO_TEST) --features pg_test --lib -- $(TEST) || status=$$?; \
+	$(CARGO_TEST) --features pg_test --lib -- $(or $(TEST),pg_test::) || status=$$?; \
 	$(AGAIN) install || status=$$?; \
 	exit $$status
 

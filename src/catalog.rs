@@ -1,5 +1,7 @@
 //! The only reader and writer of embedd's own tables, but the queue.
 
+use std::cell::OnceCell;
+
 use pgrx::prelude::*;
 use pgrx::spi::{SpiClient, SpiTupleTable};
 use pgrx::{JsonB, spi};
@@ -7,7 +9,7 @@ use pgrx::{JsonB, spi};
 use crate::document::Column;
 use crate::error::{Error, Result};
 use crate::queue;
-use crate::server::system_id;
+use crate::server::{qualified_name, system_id};
 
 /// The provider that is always there.
 pub const LOCAL_PROVIDER: &str = "local";
@@ -103,16 +105,15 @@ impl VectorTable {
 }
 
 const SELECT: &str = "
-    select v.id, v.name, v.source_table::oid, pg_catalog.quote_ident(sn.nspname) || '.' || pg_catalog.quote_ident(s.relname),
-           v.primary_key_column, pg_catalog.format_type(v.key_type, null), v.vector_table::oid,
-           pg_catalog.quote_ident(tn.nspname) || '.' || pg_catalog.quote_ident(t.relname),
-           v.embedding_provider, v.embedding_model, v.embedding_dimensions, v.columns, v.owner::oid, v.sync_status,
-           v.system_id
-      from embedd.vector_tables v
-      left join pg_catalog.pg_class s on s.oid = v.source_table
-      left join pg_catalog.pg_namespace sn on sn.oid = s.relnamespace
-      left join pg_catalog.pg_class t on t.oid = v.vector_table
-      left join pg_catalog.pg_namespace tn on tn.oid = t.relnamespace";
+    select v.id, v.name, v.source_table::oid, v.primary_key_column, pg_catalog.format_type(v.key_type, null),
+           v.vector_table::oid, v.embedding_provider, v.embedding_model, v.embedding_dimensions, v.columns,
+           v.owner::oid, v.sync_status, v.system_id
+      from embedd.vector_tables v";
+
+thread_local! {
+    /// The plan of [`find`], which every query of a session needs.
+    static FIND: OnceCell<spi::OwnedPreparedStatement> = const { OnceCell::new() };
+}
 
 fn missing() -> Error {
     Error::Damaged { what: "null where there can be none".to_string() }
@@ -122,24 +123,25 @@ fn missing() -> Error {
 fn vector_table(row: &spi::SpiHeapTupleData<'_>) -> Result<VectorTable> {
     let text = |n: usize| -> Result<String> { row.get::<String>(n)?.ok_or_else(missing) };
     let oid = |n: usize| -> Result<pg_sys::Oid> { row.get::<pg_sys::Oid>(n)?.ok_or_else(missing) };
-    let columns: JsonB = row.get(12)?.ok_or_else(missing)?;
+    let (source, relation) = (oid(3)?, oid(6)?);
+    let columns: JsonB = row.get(10)?.ok_or_else(missing)?;
     Ok(VectorTable {
         id: row.get(1)?.ok_or_else(missing)?,
         name: text(2)?,
-        source: oid(3)?,
-        source_name: row.get(4)?,
-        key: text(5)?,
-        key_type: text(6)?,
-        relation: oid(7)?,
-        relation_name: row.get(8)?,
-        provider: text(9)?,
-        model: text(10)?,
-        dimensions: row.get(11)?.ok_or_else(missing)?,
+        source,
+        source_name: qualified_name(source),
+        key: text(4)?,
+        key_type: text(5)?,
+        relation,
+        relation_name: qualified_name(relation),
+        provider: text(7)?,
+        model: text(8)?,
+        dimensions: row.get(9)?.ok_or_else(missing)?,
         columns: serde_json::from_value(columns.0)
             .map_err(|e| Error::Damaged { what: format!("columns: {e}") })?,
-        owner: oid(13)?,
-        status: Status::parse(&text(14)?)?,
-        system_id: row.get(15)?.ok_or_else(missing)?,
+        owner: oid(11)?,
+        status: Status::parse(&text(12)?)?,
+        system_id: row.get(13)?.ok_or_else(missing)?,
     })
 }
 
@@ -149,8 +151,19 @@ fn vector_tables(rows: SpiTupleTable<'_>) -> Result<Vec<VectorTable>> {
 
 /// The vector table of this name.
 pub fn find(client: &SpiClient<'_>, name: &str) -> Result<VectorTable> {
-    let rows = client.select(&format!("{SELECT} where v.name = $1"), None, &[name.into()])?;
-    vector_tables(rows)?.pop().ok_or_else(|| Error::UnknownVectorTable { name: name.to_string() })
+    FIND.with(|plan| {
+        if plan.get().is_none() {
+            let query = format!("{SELECT} where v.name = $1");
+            let text = [PgBuiltInOids::TEXTOID.oid()];
+            // Another one can only have been set by this same session: then that one is as good.
+            let _ = plan.set(client.prepare(query.as_str(), &text)?.keep());
+        }
+        let plan = plan.get().ok_or_else(missing)?;
+        let rows = client.select(plan, None, &[name.into()])?;
+        vector_tables(rows)?
+            .pop()
+            .ok_or_else(|| Error::UnknownVectorTable { name: name.to_string() })
+    })
 }
 
 /// The same, locked against every other function call that would change it.

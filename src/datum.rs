@@ -1,5 +1,7 @@
 //! Values that go between Rust and PostgreSQL as they stand, without a text form in between: vectors and jsonb.
 
+use std::cell::Cell;
+
 use pgrx::callconv::{BoxRet, FcInfo};
 use pgrx::datum::DatumWithOid;
 use pgrx::pgrx_sql_entity_graph::metadata::{
@@ -22,11 +24,31 @@ pub struct VectorType {
 impl VectorType {
     /// Looks the type up through its extension, so that no search_path can put another in its place.
     pub fn find(client: &SpiClient<'_>) -> Result<Self> {
+        thread_local! {
+            /// Extension, type and array type as they were last found in this session.
+            static KNOWN: Cell<Option<[pg_sys::Oid; 3]>> = const { Cell::new(None) };
+        }
+        // SAFETY: a catalog look-up in a transaction.
+        let extension = unsafe { pg_sys::get_extension_oid(c"vector".as_ptr(), true) };
+        let known = KNOWN.get().filter(|known| known[0] == extension);
+        let [_, oid, array_oid] = match known {
+            Some(known) => known,
+            None => {
+                let (oid, array_oid) = Self::find_oids(client)?;
+                KNOWN.set(Some([extension, oid, array_oid]));
+                [extension, oid, array_oid]
+            }
+        };
+        let schema = crate::server::schema_of_type(oid)
+            .ok_or(Error::Damaged { what: "no type \"vector\"".to_string() })?;
+        Ok(Self { oid, array_oid, schema })
+    }
+
+    fn find_oids(client: &SpiClient<'_>) -> Result<(pg_sys::Oid, pg_sys::Oid)> {
         let rows = client.select(
-            "select t.oid, t.typarray, pg_catalog.quote_ident(n.nspname)
+            "select t.oid, t.typarray
                from pg_catalog.pg_extension e
-               join pg_catalog.pg_namespace n on n.oid = e.extnamespace
-               join pg_catalog.pg_type t on t.typnamespace = n.oid and t.typname = 'vector'
+               join pg_catalog.pg_type t on t.typnamespace = e.extnamespace and t.typname = 'vector'
               where e.extname = 'vector'",
             None,
             &[],
@@ -34,10 +56,8 @@ impl VectorType {
         if rows.is_empty() {
             return Err(Error::Damaged { what: "no extension \"vector\"".to_string() });
         }
-        let (oid, array_oid, schema) =
-            rows.first().get_three::<pg_sys::Oid, pg_sys::Oid, String>()?;
-        match (oid, array_oid, schema) {
-            (Some(oid), Some(array_oid), Some(schema)) => Ok(Self { oid, array_oid, schema }),
+        match rows.first().get_two::<pg_sys::Oid, pg_sys::Oid>()? {
+            (Some(oid), Some(array_oid)) => Ok((oid, array_oid)),
             _ => Err(Error::Damaged { what: "type \"vector\"".to_string() }),
         }
     }

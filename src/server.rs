@@ -19,6 +19,28 @@ pub fn qualified_name(relation: pg_sys::Oid) -> Option<String> {
     }
 }
 
+/// The quoted name of the schema of a type; None when the type is gone.
+pub fn schema_of_type(oid: pg_sys::Oid) -> Option<String> {
+    // SAFETY: syscache look-ups in a transaction; the tuple is read before it is released, the name copied.
+    unsafe {
+        let tuple = pg_sys::SearchSysCache1(
+            pg_sys::SysCacheIdentifier::TYPEOID as i32,
+            pg_sys::Datum::from(oid),
+        );
+        if tuple.is_null() {
+            return None;
+        }
+        let schema = (*pg_sys::GETSTRUCT(tuple).cast::<pg_sys::FormData_pg_type>()).typnamespace;
+        pg_sys::ReleaseSysCache(tuple);
+        let name = pg_sys::get_namespace_name(schema);
+        if name.is_null() {
+            return None;
+        }
+        let quoted = pg_sys::quote_identifier(name);
+        Some(std::ffi::CStr::from_ptr(quoted).to_string_lossy().into_owned())
+    }
+}
+
 /// Oids of the queue and of its sequence; None when the extension is gone.
 pub fn queue_relations() -> Option<(pg_sys::Oid, pg_sys::Oid)> {
     // SAFETY: syscache look-ups in a transaction, with terminated constant names.

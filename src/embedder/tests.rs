@@ -11,8 +11,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::local::{Model, Scratch};
-use super::scheduler::LOCAL_MODEL;
 use super::log::LogReceiver;
+use super::scheduler::LOCAL_MODEL;
 use super::server::{Config, Handle, Log, LogLevel, log_channel, spawn};
 use super::wire::{
     Embeddings, Failure, FailureClass, FrameBuffer, InputType, Reply, Request, decode_reply,

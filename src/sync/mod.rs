@@ -64,13 +64,16 @@ impl Engine {
     /// Takes replies in, reads what has changed, and gives out work.
     pub fn round(&mut self) -> Round {
         self.receive();
-        match self.reader.read(&mut self.tables) {
+        let unread = match self.reader.read(&mut self.tables) {
             Ok(Seen::NoExtension) => return Round::NoExtension,
             Ok(Seen::AnotherExtension) => {
                 *self = Self::default();
                 return Round::Wait(Duration::ZERO);
             }
-            Ok(Seen::Read) => self.read_trouble = None,
+            Ok(Seen::Read { more }) => {
+                self.read_trouble = None;
+                more
+            }
             Err(failure) => {
                 if self.read_trouble.as_ref() != Some(&failure.message) {
                     log!("could not read the queue: {}", failure.message);
@@ -78,12 +81,12 @@ impl Engine {
                 }
                 return Round::Wait(TROUBLE);
             }
-        }
+        };
         for work in self.tables.values_mut() {
             work.note_if_due();
         }
         let more = self.give_out();
-        Round::Wait(if more { Duration::ZERO } else { self.pause() })
+        Round::Wait(if more || unread { Duration::ZERO } else { self.pause() })
     }
 
     /// The connection to the embedder, to be waited for: its socket, and whether there is more to be sent.

@@ -14,9 +14,9 @@ use crate::worker::transaction::{self, RolledBack};
 use crate::{queue, server};
 
 /// Keys in memory beyond which no more of a table's queue is read.
-const ENOUGH: usize = 4000;
+const ENOUGH: usize = 2000;
 /// Queue rows of one table read at once.
-const ROWS_AT_ONCE: i64 = 8;
+const ROWS_AT_ONCE: i64 = 64;
 
 /// What a reading has found.
 pub enum Seen {
@@ -24,8 +24,8 @@ pub enum Seen {
     NoExtension,
     /// It was dropped and created again: nothing in memory is true any more.
     AnotherExtension,
-    /// The tables are up to date.
-    Read,
+    /// The tables are up to date; `more` when a queue holds rows beyond those read.
+    Read { more: bool },
 }
 
 /// Up to which id the queue can hold no row that is not visible yet.
@@ -95,9 +95,9 @@ impl Reader {
             Spi::connect_mut(|client| {
                 self.settled.advance();
                 self.read_tables(client, tables)?;
-                self.read_queue(client, tables)?;
+                let more = self.read_queue(client, tables)?;
                 self.settled.propose(client)?;
-                Ok(Seen::Read)
+                Ok(Seen::Read { more })
             })
         })
     }
@@ -141,12 +141,12 @@ impl Reader {
         Ok(())
     }
 
-    /// Reads more of the queue of every table that has room for it.
+    /// Reads more of the queue of every table that has room for it; true when there is still more.
     fn read_queue(
         &mut self,
         client: &mut SpiClient<'_>,
         tables: &mut BTreeMap<i32, Work>,
-    ) -> Result<()> {
+    ) -> Result<bool> {
         let mut after = Vec::new();
         let mut known = Vec::new();
         for (id, work) in tables.iter() {
@@ -175,7 +175,9 @@ impl Reader {
                 None => work.marks.push(row.id),
             }
         }
+        let mut more = false;
         for (id, (count, last)) in read {
+            more |= count >= ROWS_AT_ONCE;
             let Some(work) = tables.get_mut(&id) else { continue };
             let all_read = if count < ROWS_AT_ONCE { i64::MAX } else { last };
             let open = work
@@ -188,7 +190,7 @@ impl Reader {
                 .map_or(i64::MAX, |id| id - 1);
             work.mark = work.mark.max(self.settled.id.min(all_read).min(open));
         }
-        Ok(())
+        Ok(more)
     }
 }
 

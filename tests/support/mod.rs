@@ -7,18 +7,25 @@
 //!     cluster.wait_for("postgres", LONG, "the queue to be empty", "SELECT NOT EXISTS (SELECT FROM embedd.queue)");
 //!
 //! PG_CONFIG chooses the PostgreSQL, as in the Makefile; the extension has to be installed there.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on says why")]
-
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that cannot go on says why"
+)]
 // Every file in tests/ is a program of its own and uses a part of this.
 #![allow(dead_code)]
 
 pub mod binaries;
 pub mod cluster;
 pub mod processes;
+pub mod source;
 pub mod tiny_model;
 pub mod wait;
 
 #[allow(unused_imports)]
 pub use cluster::{Builder, Cluster, Shutdown};
+#[allow(unused_imports)]
+pub use processes::Frozen;
 #[allow(unused_imports)]
 pub use wait::{LONG, SHORT};

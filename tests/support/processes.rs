@@ -28,6 +28,23 @@ pub fn thaw(pid: i32) {
     send(pid, libc::SIGCONT);
 }
 
+/// A process that stands still until this value is dropped, also when the test fails in between.
+pub struct Frozen(i32);
+
+impl Frozen {
+    /// Freezes a process.
+    pub fn new(pid: i32) -> Self {
+        freeze(pid);
+        Self(pid)
+    }
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        thaw(self.0);
+    }
+}
+
 /// Is there a process of this id that has not ended? One that nobody has waited for yet counts as ended.
 pub fn is_alive(pid: i32) -> bool {
     stat(pid).is_some_and(|(state, _)| state != 'Z')

@@ -66,14 +66,14 @@ create schema golden;
 grant usage on schema golden to public;
 
 -- What a statement is refused with, as a row; a statement that is not refused says so.
-create function golden.refusal(statement text, out sqlstate text, out message text, out detail text, out hint text)
+create function golden.refusal(statement text, out code text, out message text, out detail text, out hint text)
     language plpgsql as $$
 begin
     begin
         execute statement;
         message := 'it was not refused';
     exception when others then
-        get stacked diagnostics sqlstate = returned_sqlstate, message = message_text,
+        get stacked diagnostics code = returned_sqlstate, message = message_text,
                                 detail = pg_exception_detail, hint = pg_exception_hint;
     end;
 end

@@ -76,11 +76,10 @@ create table keys (
     an_oid oid not null unique, a_numeric numeric not null unique, a_uuid uuid not null unique,
     a_text text not null unique, a_varchar varchar(20) not null unique, a_char char(8) not null unique,
     a_mood mood not null unique, a_domain small_isbn not null unique, t text);
-select v.id, s.source_table, v.primary_key_column, v.key_type
+select s.id, key, s.sync_status
   from unnest(array['a_smallint', 'an_integer', 'a_bigint', 'an_oid', 'a_numeric', 'a_uuid', 'a_text', 'a_varchar', 'a_char',
                     'a_mood', 'a_domain']) with ordinality k(key, n)
  cross join lateral embedd.create_vector_table('by ' || key, 'keys', '[{"name": "t", "role": "embedding"}]', primary_key_column => key) s
-  join embedd.vector_tables v on v.id = s.id
  order by n;
 select v.id, v.primary_key_column, v.key_type from embedd.vector_tables v where v.source_table = 'keys'::regclass order by v.id;
 -- A unique index will do, and INCLUDE columns are no part of the key.
@@ -135,24 +134,22 @@ select * from golden.traces() \gset before_
 \x on
 -- The source.
 select * from golden.refusal($$ select embedd.create_vector_table('x', 'no_such_table', '[{"name": "name", "role": "embedding"}]') $$);
-select * from golden.refusal($$ select embedd.create_vector_table('x', 4294967295::oid::regclass, '[{"name": "name", "role": "embedding"}]') $$);
+select code from golden.refusal($$ select embedd.create_vector_table('x', 4294967295::oid::regclass, '[{"name": "name", "role": "embedding"}]') $$);
 select * from golden.refusal($$ select embedd.create_vector_table('x', 'a_view', '[{"name": "name", "role": "embedding"}]') $$);
 select * from golden.refusal($$ select embedd.create_vector_table('x', 'a_matview', '[{"name": "name", "role": "embedding"}]') $$);
 select * from golden.refusal($$ select embedd.create_vector_table('x', 'a_foreign_table', '[{"name": "name", "role": "embedding"}]') $$);
 select * from golden.refusal($$ select embedd.create_vector_table('x', 'a_sequence', '[{"name": "last_value", "role": "embedding"}]') $$);
-select * from golden.refusal($$ select regexp_replace('', '', ''), embedd.create_vector_table('x', 'products_pkey', '[{"name": "id", "role": "embedding"}]') $$);
+select * from golden.refusal($$ select embedd.create_vector_table('x', 'products_pkey', '[{"name": "id", "role": "embedding"}]') $$);
 select * from golden.refusal($$ select embedd.create_vector_table('x', 'a_composite', '[{"name": "name", "role": "embedding"}]') $$);
-select sqlstate, regexp_replace(message, 'pg_temp_\d+', 'pg_temp_N') as message, detail, hint
+select code, regexp_replace(message, 'pg_temp_\d+', 'pg_temp_N') as message, detail, hint
   from golden.refusal($$ select embedd.create_vector_table('x', 'a_temp_table', '[{"name": "name", "role": "embedding"}]') $$);
 select * from golden.refusal($$ select embedd.create_vector_table('x', 'pg_catalog.pg_class', '[{"name": "relname", "role": "embedding"}]') $$);
-select * from golden.refusal($$ select embedd.create_vector_table('x', null, '[{"name": "name", "role": "embedding"}]') $$);
 
 -- The name.
 select * from golden.refusal($$ select embedd.create_vector_table('', 'products', '[{"name": "name", "role": "embedding"}]') $$);
 select * from golden.refusal($$ select embedd.create_vector_table(repeat('é', 101), 'products', '[{"name": "name", "role": "embedding"}]') $$);
 select * from golden.refusal($$ select embedd.create_vector_table(E'two\nlines', 'products', '[{"name": "name", "role": "embedding"}]') $$);
 select * from golden.refusal($$ select embedd.create_vector_table('products-search', 'products', '[{"name": "name", "role": "embedding"}]') $$);
-select * from golden.refusal($$ select embedd.create_vector_table(null, 'products', '[{"name": "name", "role": "embedding"}]') $$);
 
 -- The columns.
 select * from golden.refusal($$ select embedd.create_vector_table('x', 'products', '[{"name": "nam", "role": "embedding"}]') $$);
@@ -179,7 +176,6 @@ select * from golden.refusal($$ select embedd.create_vector_table('x', 'products
 select * from golden.refusal($$ select embedd.create_vector_table('x', 'products', '{"name": "name", "role": "embedding"}') $$);
 select * from golden.refusal($$ select embedd.create_vector_table('x', 'products', '["name"]') $$);
 select * from golden.refusal($$ select embedd.create_vector_table('x', 'products', 'null') $$);
-select * from golden.refusal($$ select embedd.create_vector_table('x', 'products', null) $$);
 select * from golden.refusal($$ select embedd.create_vector_table('x', 'products', (
     select jsonb_agg(jsonb_build_object('name', 'c' || n, 'role', 'embedding')) from generate_series(1, 1001) n)) $$);
 -- A filter type that the column's type cannot be compared as.
@@ -203,20 +199,27 @@ select k.key, r.* from unnest(array['t', 'd', 'f', 'f4', 'b', 'boo', 'r', 'iv'])
 
 -- Provider, model, dimensions, mode.
 select * from golden.refusal($$ select embedd.create_vector_table('x', 'products', '[{"name": "name", "role": "embedding"}]', embedding_provider => 'openai') $$);
-select * from golden.refusal($$ select embedd.create_vector_table('x', 'products', '[{"name": "name", "role": "embedding"}]', embedding_provider => null) $$);
 select * from golden.refusal($$ select embedd.create_vector_table('x', 'products', '[{"name": "name", "role": "embedding"}]', embedding_model => 'no-such-model') $$);
 select * from golden.refusal($$ select embedd.create_vector_table('x', 'products', '[{"name": "name", "role": "embedding"}]', embedding_dimensions => 1536) $$);
 select * from golden.refusal($$ select embedd.create_vector_table('x', 'products', '[{"name": "name", "role": "embedding"}]', embedding_dimensions => 0) $$);
 select * from golden.refusal($$ select embedd.create_vector_table('x', 'products', '[{"name": "name", "role": "embedding"}]', sync_mode => 'batch') $$);
 select * from golden.refusal($$ select embedd.create_vector_table('x', 'products', '[{"name": "name", "role": "embedding"}]', sync_mode => 'cdc') $$);
-select * from golden.refusal($$ select embedd.create_vector_table('x', 'products', '[{"name": "name", "role": "embedding"}]', sync_mode => null) $$);
--- The other arguments have no value that is null.
-select * from golden.refusal($$ select embedd.create_vector_table('x', 'products', '[{"name": "name", "role": "embedding"}]', start_backfill => null) $$);
+-- Only primary_key_column, embedding_model and embedding_dimensions may be null.
+\x off
+select statement, code from unnest(array[
+    $$ (null, 'products', '[{"name": "name", "role": "embedding"}]') $$,
+    $$ ('x', null, '[{"name": "name", "role": "embedding"}]') $$,
+    $$ ('x', 'products', null) $$,
+    $$ ('x', 'products', '[{"name": "name", "role": "embedding"}]', embedding_provider => null) $$,
+    $$ ('x', 'products', '[{"name": "name", "role": "embedding"}]', sync_mode => null) $$,
+    $$ ('x', 'products', '[{"name": "name", "role": "embedding"}]', start_backfill => null) $$]) with ordinality s(statement, n),
+    golden.refusal('select embedd.create_vector_table' || statement) order by n;
+\x on
 -- A table of that name is there already.
 select nextval('embedd.vector_tables_id_seq') + 1 as next_id \gset
 select format('embedd_vt_%s_taken', lpad(to_hex(:next_id), 8, '0')) as taken \gset
 create table :taken (a integer);
-select sqlstate, regexp_replace(message, '_vt_[0-9a-f]{8}_', '_vt_XXXXXXXX_') as message, detail, hint
+select code, regexp_replace(message, '_vt_[0-9a-f]{8}_', '_vt_XXXXXXXX_') as message, detail, hint
   from golden.refusal($$ select embedd.create_vector_table('taken', 'products', '[{"name": "name", "role": "embedding"}]') $$);
 drop table :taken;
 -- In a read-only transaction.

@@ -1,0 +1,162 @@
+//! Sources with vector tables for tests, and the question every test ends with: does the one equal the other?
+
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use postgres::Client;
+
+use super::Cluster;
+use super::wait::LONG;
+
+/// Holds when nothing waits and nothing is worked on: no row in the queue and no backfill that is not ended.
+const IS_DONE: &str = "SELECT NOT EXISTS (SELECT FROM embedd.queue)
+    AND NOT EXISTS (SELECT FROM embedd.tasks WHERE status IN ('pending', 'running'))";
+
+/// Columns of the sources made here: two texts, one with a prefix, and a number as metadata.
+pub const COLUMNS: &str = r#"[
+    {"name": "title", "role": "embedding", "ordinal": 1, "name_prefix": "Title: "},
+    {"name": "body", "role": "embedding", "ordinal": 2},
+    {"name": "price", "role": "metadata", "filter_type": "integer"}]"#;
+
+impl Cluster {
+    /// The cluster that the tests of one program share while any of them runs. A test makes a database of its own in it.
+    pub fn shared() -> Arc<Self> {
+        static SHARED: Mutex<Weak<Cluster>> = Mutex::new(Weak::new());
+        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+        shared.upgrade().unwrap_or_else(|| {
+            let cluster = Arc::new(Self::start());
+            *shared = Arc::downgrade(&cluster);
+            cluster
+        })
+    }
+
+    /// A new database with the extension, and a session in it.
+    pub fn database(&self, db: &str) -> Client {
+        self.create_database(db);
+        self.create_extension(db);
+        self.connect(db)
+    }
+
+    /// Waits until nothing is left to be done in a database.
+    pub fn wait_done(&self, db: &str) {
+        self.wait_for(db, LONG, &format!("the work in \"{db}\" to be done"), IS_DONE);
+    }
+
+    /// Waits until nothing is left to be done in a database; then its vector table has to equal its source.
+    pub fn assert_synced(&self, db: &str, name: &str) {
+        self.wait_done(db);
+        assert_equal(&mut self.connect(db), name);
+    }
+}
+
+/// Makes a table with this many rows and a vector table of the same name for it, not backfilled.
+pub fn create_source(client: &mut Client, name: &str, rows: i64) {
+    let sql = format!(
+        "CREATE TABLE {name} (id bigint PRIMARY KEY, title text, body text, price integer);
+         INSERT INTO {name} SELECT i, 'title ' || i, 'body of ' || i, i FROM generate_series(1, {rows}) i"
+    );
+    client.batch_execute(&sql).expect("the source can be made");
+    create_vector_table(client, name);
+}
+
+/// Makes a vector table of the same name for a table that has the columns of [`create_source`], not backfilled.
+pub fn create_vector_table(client: &mut Client, name: &str) {
+    let sql = format!("SELECT embedd.create_vector_table('{name}', '{name}', '{COLUMNS}')");
+    client.batch_execute(&sql).expect("the vector table can be made");
+}
+
+/// Asks for a backfill.
+pub fn backfill(client: &mut Client, name: &str) {
+    client.execute("SELECT embedd.backfill($1)", &[&name]).expect("the backfill can be asked for");
+}
+
+/// A source of this many rows and its vector table, backfilled and equal.
+pub fn synced_source(cluster: &Cluster, db: &str, client: &mut Client, name: &str, rows: i64) {
+    create_source(client, name, rows);
+    backfill(client, name);
+    cluster.assert_synced(db, name);
+}
+
+/// The quoted and qualified name of the table that holds the vectors.
+pub fn relation(client: &mut Client, name: &str) -> String {
+    let sql = "SELECT format('%I.%I', n.nspname, c.relname)
+                 FROM embedd.vector_tables v JOIN pg_class c ON c.oid = v.vector_table
+                 JOIN pg_namespace n ON n.oid = c.relnamespace WHERE v.name = $1";
+    client.query_one(sql, &[&name]).expect("the vector table is there").get(0)
+}
+
+/// Drops the index of the vectors, whose upkeep costs more than all the rest where a test brings in many rows.
+pub fn drop_vector_index(client: &mut Client, name: &str) {
+    let sql = "SELECT i.indexrelid::regclass::text FROM pg_index i
+                 JOIN embedd.vector_tables v ON v.vector_table = i.indrelid
+                WHERE v.name = $1 AND NOT i.indisprimary";
+    let index: String = client.query_one(sql, &[&name]).expect("the index is there").get(0);
+    client.batch_execute(&format!("DROP INDEX {index}")).expect("the index can be dropped");
+}
+
+/// The text that is stored for a key, if there is a row.
+pub fn stored_text(client: &mut Client, name: &str, key: &str) -> Option<String> {
+    let sql = format!("SELECT embedded_text FROM {} WHERE pk_value = $1", relation(client, name));
+    client.query_opt(&sql, &[&key]).expect("the vectors can be read").map(|row| row.get(0))
+}
+
+/// The vector table holds exactly the source's keys; each row has the text, the metadata and the vector that follow
+/// from the source row as it is now; and no row failed. What they have to be is computed here and not by embedd.
+pub fn assert_equal(client: &mut Client, name: &str) {
+    let sql = "
+        WITH configured AS (
+            SELECT v.*, c.name AS column_name, c.role, c.ordinal, c.name_prefix, c.place
+              FROM embedd.vector_tables v
+             CROSS JOIN ROWS FROM (jsonb_to_recordset(v.columns)
+                        AS (name text, role text, ordinal integer, name_prefix text))
+                        WITH ORDINALITY c(name, role, ordinal, name_prefix, place)
+             WHERE v.name = $1)
+        SELECT primary_key_column,
+               'concat_ws(E''\\n'', ' || string_agg(format('%L || nullif(s.%I::text, %L)', coalesce(name_prefix, ''),
+                    column_name, ''), ', ' ORDER BY ordinal NULLS LAST, place) FILTER (WHERE role = 'embedding') || ')',
+               'jsonb_build_object(' || string_agg(format('%L, s.%I', column_name, column_name), ', ') || ')',
+               source_table::text
+          FROM configured GROUP BY primary_key_column, source_table";
+    let row = client.query_one(sql, &[&name]).expect("the vector table is configured");
+    let (key, text, metadata, source): (String, String, String, String) =
+        (row.get(0), row.get(1), row.get(2), row.get(3));
+    let relation = relation(client, name);
+    let sql = format!(
+        "SELECT coalesce(e.key, v.pk_value) || ': ' || CASE
+                    WHEN v.pk_value IS NULL THEN 'missing' WHEN e.key IS NULL THEN 'orphaned'
+                    WHEN v.embedded_text IS DISTINCT FROM e.text
+                        THEN format('text %L, not %L', left(v.embedded_text, 80), left(e.text, 80))
+                    WHEN v.metadata IS DISTINCT FROM e.metadata
+                        THEN format('metadata %s, not %s', v.metadata, e.metadata)
+                    WHEN (v.embedding IS NULL) <> (e.text = '') THEN 'no vector, or one without a text'
+                    ELSE 'no hash' END
+           FROM (SELECT s.\"{key}\"::text AS key, {text} AS text, {metadata} AS metadata FROM {source} s) e
+           FULL JOIN {relation} v ON v.pk_value = e.key
+          WHERE v.pk_value IS NULL OR e.key IS NULL OR v.embedded_text IS DISTINCT FROM e.text
+             OR v.metadata IS DISTINCT FROM e.metadata OR (v.embedding IS NULL) <> (e.text = '')
+             OR v.row_hash IS NULL
+          ORDER BY 1"
+    );
+    let rows = client.query(&sql, &[]).expect("source and vectors can be compared");
+    let differences: Vec<String> = rows.iter().take(10).map(|row| row.get(0)).collect();
+    assert!(
+        rows.is_empty(),
+        "\"{name}\" differs from its source in {} rows, first {differences:#?}",
+        rows.len()
+    );
+    assert_vectors(client, name, &relation);
+    let sql = "SELECT pk_value || ': ' || reason FROM embedd.failed_rows f
+                 JOIN embedd.vector_tables v ON v.id = f.table_id WHERE v.name = $1";
+    let failed = client.query(sql, &[&name]).expect("failed_rows can be read");
+    assert!(failed.is_empty(), "rows failed, first {}", failed[0].get::<_, String>(0));
+}
+
+/// A few of the vectors are those of the text they stand beside.
+fn assert_vectors(client: &mut Client, name: &str, relation: &str) {
+    let sql = format!(
+        "SELECT pk_value FROM (SELECT pk_value, embedding, embedded_text FROM {relation}
+                                WHERE embedding IS NOT NULL ORDER BY md5(pk_value) LIMIT 5) v
+          WHERE v.embedding <=> embedd.embed($1, v.embedded_text) > 0.0001"
+    );
+    let wrong = client.query(&sql, &[&name]).expect("vectors can be computed");
+    assert!(wrong.is_empty(), "the vector of {} is of another text", wrong[0].get::<_, String>(0));
+}
