@@ -67,6 +67,8 @@ create table embedd.queue (
     primary key (table_id, id)
 ) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000,
         autovacuum_vacuum_insert_scale_factor = 0, autovacuum_vacuum_insert_threshold = 100000);
+-- Compression would cost the writer more than the few pages it saves for a moment.
+alter table embedd.queue alter column keys set storage external;
 comment on table embedd.queue is 'Keys of changed source rows that the sync worker has not finished yet, packed many to a row.';
 comment on column embedd.queue.table_id is 'the vector table (embedd.vector_tables.id)';
 comment on column embedd.queue.id is 'order of noting; a later change of a key has a higher id';

@@ -5,6 +5,7 @@ use pgrx::spi::SpiClient;
 
 use crate::document::{Column, FilterType};
 use crate::error::{Error, Result};
+use crate::name::quote_ident;
 
 /// A column of the source as PostgreSQL knows it.
 pub struct SourceColumn {
@@ -151,6 +152,43 @@ pub fn key_column(
         None => "It has no primary key.".to_string(),
     };
     Err(Error::NoKey { table: source.to_string(), detail })
+}
+
+/// The condition that an UPDATE has changed one of these columns as PostgreSQL stores it, in terms of old and new.
+///
+/// A type whose equal values are always the same value is compared by its own operator, which is the fastest. The others
+/// (json has no equality, 1.0 and -0.0 of other types have equals that read differently) are compared as records, by
+/// their bytes.
+pub fn changed(columns: &[&SourceColumn]) -> String {
+    let mut conditions = Vec::new();
+    let mut by_bytes = Vec::new();
+    for column in columns {
+        let name = quote_ident(&column.name);
+        match column.base_type.as_str() {
+            "smallint" | "integer" | "bigint" | "boolean" | "uuid" | "oid" | "date"
+            | "timestamp without time zone" | "timestamp with time zone" => {
+                conditions.push(format!("old.{name} is distinct from new.{name}"));
+            }
+            // Under "C" texts are equal when their bytes are, whatever the column's own collation calls equal.
+            "text" | "character varying" => conditions.push(format!(
+                "old.{name} collate \"C\" is distinct from new.{name} collate \"C\""
+            )),
+            // 1.0 equals 1.00, and they differ in their scale.
+            "numeric" => conditions.push(format!(
+                "old.{name} is distinct from new.{name} or scale(old.{name}) is distinct from scale(new.{name})"
+            )),
+            _ => by_bytes.push(name),
+        }
+    }
+    if !by_bytes.is_empty() {
+        let record = |version: &str| {
+            let fields: Vec<String> = by_bytes.iter().map(|c| format!("{version}.{c}")).collect();
+            // The cast keeps this one comparison of two records instead of one for each of their fields.
+            format!("row({})::record", fields.join(", "))
+        };
+        conditions.push(format!("{} *<> {}", record("old"), record("new")));
+    }
+    conditions.join(" or ")
 }
 
 /// The type of the key, if its text form is the same under all settings.

@@ -9,7 +9,8 @@ use crate::document::{self, Column};
 use crate::error::{Error, Result};
 use crate::name::{self, quote_ident, quote_literal};
 use crate::server::Rights;
-use crate::{server, shared, source, task};
+use crate::source::{self, SourceColumn};
+use crate::{server, shared, task};
 
 /// What create_vector_table() was asked for.
 pub struct Wanted {
@@ -54,7 +55,7 @@ pub fn create(client: &mut SpiClient<'_>, wanted: Wanted) -> Result<VectorTable>
     drop(rights);
 
     let relation_name = create_relation(client, &wanted, id, &source, dimensions)?;
-    create_triggers(client, id, &source, &key, &columns)?;
+    create_triggers(client, id, &source, &key, &columns, &available)?;
     let relation = client
         .update("select pg_catalog.to_regclass($1)::oid", None, &[relation_name.as_str().into()])?
         .first()
@@ -166,14 +167,13 @@ fn create_triggers(
     source: &str,
     key: &str,
     columns: &[Column],
+    available: &[SourceColumn],
 ) -> Result<()> {
-    let mut watched = vec![quote_ident(key)];
-    watched.extend(columns.iter().filter(|c| c.name != key).map(|c| quote_ident(&c.name)));
-    let row = |version: &str| {
-        let fields: Vec<String> = watched.iter().map(|c| format!("{version}.{c}")).collect();
-        // The cast keeps this one comparison of two records, by their bytes, which every type has.
-        format!("row({})::record", fields.join(", "))
-    };
+    let watched: Vec<&SourceColumn> = available
+        .iter()
+        .filter(|a| a.name == key || columns.iter().any(|c| c.name == a.name))
+        .collect();
+    let changed = source::changed(&watched);
     let arguments = format!("'{id}', {}", quote_literal(key));
     for statement in [
         format!(
@@ -182,11 +182,9 @@ fn create_triggers(
             trigger_name(id, "row")
         ),
         format!(
-            "create trigger {} after update on {source} for each row when ({} *<> {})
+            "create trigger {} after update on {source} for each row when ({changed})
                 execute function embedd.note_change({arguments})",
-            trigger_name(id, "update"),
-            row("old"),
-            row("new")
+            trigger_name(id, "update")
         ),
         format!(
             "create trigger {} after truncate on {source} for each statement

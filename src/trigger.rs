@@ -12,6 +12,23 @@ use crate::shared;
 /// Bytes of keys one vector table may gather at one level of savepoints before they are written early.
 const MEMORY_BOUND: usize = 1024 * 1024;
 
+/// PostgreSQL's own functions that raise nothing, without the guard of pg_sys: they are called for every row.
+mod raw {
+    use pgrx::pg_sys;
+
+    unsafe extern "C-unwind" {
+        pub fn GetCurrentSubTransactionId() -> pg_sys::SubTransactionId;
+        pub fn GetCurrentTransactionNestLevel() -> i32;
+        pub fn SPI_gettypeid(descriptor: pg_sys::TupleDesc, attribute: i32) -> pg_sys::Oid;
+        pub fn SPI_getbinval(
+            row: pg_sys::HeapTuple,
+            descriptor: pg_sys::TupleDesc,
+            attribute: i32,
+            is_null: *mut bool,
+        ) -> pg_sys::Datum;
+    }
+}
+
 /// What the running transaction has noted.
 #[derive(Default)]
 struct Transaction {
@@ -39,9 +56,8 @@ impl Transaction {
     /// The keys of one vector table, with this subtransaction's beginning marked.
     fn noted(&mut self, table_id: i32) -> (usize, &mut Noted) {
         // SAFETY: main thread, inside a transaction.
-        let (subtransaction, level) = unsafe {
-            (pg_sys::GetCurrentSubTransactionId(), pg_sys::GetCurrentTransactionNestLevel())
-        };
+        let (subtransaction, level) =
+            unsafe { (raw::GetCurrentSubTransactionId(), raw::GetCurrentTransactionNestLevel()) };
         if level > 1 && self.marks.last().is_none_or(|m| m.subtransaction != subtransaction) {
             let lengths = self.tables.iter().map(|(_, n)| (n.len(), n.whole_table)).collect();
             self.marks.push(Mark { subtransaction, lengths });
@@ -201,7 +217,7 @@ unsafe fn current_reader<'a>(
         let valid = slot.as_ref().is_some_and(|r| {
             r.trigger == oid
                 && r.attribute > 0
-                && pg_sys::SPI_gettypeid(descriptor, r.attribute) == r.key_type
+                && raw::SPI_gettypeid(descriptor, r.attribute) == r.key_type
         });
         if !valid {
             *slot = None;
@@ -242,7 +258,7 @@ unsafe fn push_key(
     unsafe {
         let mut is_null = false;
         let descriptor = (*trigger.tg_relation).rd_att;
-        let value = pg_sys::SPI_getbinval(tuple, descriptor, reader.attribute, &mut is_null);
+        let value = raw::SPI_getbinval(tuple, descriptor, reader.attribute, &mut is_null);
         if is_null {
             noted.whole_table = true;
             return;

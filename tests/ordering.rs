@@ -85,6 +85,25 @@ fn many_writers_that_overlap() {
 }
 
 #[test]
+fn a_burst_of_small_transactions_on_few_rows_is_worked_off_at_once() {
+    let (cluster, mut client) = synced("burst");
+    {
+        let _worker = Frozen::new(cluster.sync_worker("burst"));
+        for i in 0..100 {
+            let id = 1 + i % 2;
+            client
+                .batch_execute(&format!("UPDATE t SET title = 'round {i}' WHERE id = {id}"))
+                .unwrap();
+        }
+        for i in 0..30 {
+            client.batch_execute(&format!("INSERT INTO t VALUES ({i} + 100, '', '', 0)")).unwrap();
+            client.batch_execute(&format!("DELETE FROM t WHERE id = {i} + 100")).unwrap();
+        }
+    }
+    cluster.assert_synced("burst", "t");
+}
+
+#[test]
 fn writers_on_the_same_keys() {
     let (cluster, _client) = synced("race");
     let writers: Vec<_> = (0..3_i64)
@@ -137,7 +156,7 @@ fn an_old_snapshot_changes_nothing() {
 
 #[test]
 fn the_newer_text_wins_over_one_under_way() {
-    let cluster = Cluster::start();
+    let cluster = Cluster::builder().never_polling().start();
     let mut client = cluster.database("newer");
     synced_source(&cluster, "newer", &mut client, "t", 20);
     let frozen = Frozen::new(cluster.pid(EMBEDDER));

@@ -137,7 +137,7 @@ fn deferred_triggers_and_cascades_are_noted() {
 
 #[test]
 fn prepared_transactions_arrive_when_they_are_committed() {
-    let cluster = Cluster::start();
+    let cluster = Cluster::builder().never_polling().start();
     let mut client = cluster.database("prepared");
     synced_source(&cluster, "prepared", &mut client, "t", 10);
     client

@@ -50,6 +50,11 @@ impl Builder {
         self.set("shared_preload_libraries", "")
     }
 
+    /// Makes the sync worker's safety net so wide that a wake-up which was forgotten is seen.
+    pub fn never_polling(self) -> Self {
+        self.set("embedd.poll_interval", "1h")
+    }
+
     /// Writes to disk as a real server does, for figures that mean something.
     pub fn durable(self) -> Self {
         self.set("fsync", "on")

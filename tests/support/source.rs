@@ -23,7 +23,7 @@ impl Cluster {
         static SHARED: Mutex<Weak<Cluster>> = Mutex::new(Weak::new());
         let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
         shared.upgrade().unwrap_or_else(|| {
-            let cluster = Arc::new(Self::start());
+            let cluster = Arc::new(Self::builder().never_polling().start());
             *shared = Arc::downgrade(&cluster);
             cluster
         })

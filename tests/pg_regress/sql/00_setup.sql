@@ -89,7 +89,8 @@ begin
     loop
         select * into status from embedd.sync_status(name);
         commit;
-        exit when status.sync_status = goal and status.rows_pending = 0;
+        -- By their full names: a test puts other operators in front.
+        exit when status.sync_status operator(pg_catalog.=) goal and status.rows_pending operator(pg_catalog.=) 0;
         if clock_timestamp() > begun + patience then
             raise exception 'waited % for vector table "%": %', patience, name, to_jsonb(status);
         end if;
@@ -99,10 +100,9 @@ end
 $$;
 
 -- Waits until a query that returns one boolean returns true.
-create procedure golden.wait_for(what text, query text) language plpgsql as $$
+create procedure golden.wait_for(what text, query text, patience interval default '60 s') language plpgsql as $$
 declare
     done boolean;
-    patience constant interval := '60 s';
     begun constant timestamptz := clock_timestamp();
 begin
     loop

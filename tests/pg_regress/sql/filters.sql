@@ -5,7 +5,7 @@ set search_path = filtering, public;
 alter sequence embedd.vector_tables_id_seq restart with 536870913;
 create table things (
     id integer primary key, t text,
-    word text, code char(4), number integer, big bigint, real_number float8, exact numeric, flag boolean, day date, moment timestamptz,
+    word text, code varchar(4), number integer, big bigint, real_number float8, exact numeric, flag boolean, day date, moment timestamptz,
     "odd ""field"".$a" text, json jsonb, unset text);
 insert into things values
     (1, 'one',   'apple',  'a',    1,    -9223372036854775808, 0.1,  0.1,                   true,  '2024-01-01', '2024-01-01 00:00+00', 'x', '{"a": 1}', null),
@@ -45,7 +45,7 @@ select * from each_finds(array[
     '{"word": {"lte": "apple"}}', '{"word": {"gt": "A", "lt": "B"}}', '{"word": {"in": ["apple", "banana", "no such"]}}', '{"word": {"in": []}}',
     '{"word": {"nin": ["apple", "banana"]}}', '{"word": {"nin": []}}', '{"word": {"exists": true}}', '{"word": {"exists": false}}',
     '{"word": null}', '{"word": {"eq": null}}', '{"word": {"ne": null}}',
-    '{"unset": {"exists": true}}', '{"unset": {"exists": false}}', '{"code": "ab"}', '{"code": "ab  "}']);
+    '{"unset": {"exists": true}}', '{"unset": {"exists": false}}']);
 -- A $ before an operator is put up with.
 select * from each_finds(array['{"word": {"$eq": "apple"}}', '{"word": {"$nin": ["apple"]}}', '{"number": {"$gte": 2, "$lte": 10}}']);
 

@@ -84,14 +84,12 @@ call golden.wait_synced('notes');
 select embedded_text from :notes_vectors where pk_value = '3000';
 
 -- A row that cannot be read stands aside, with its reason, and comes back when it can.
-create function risky(integer) returns text language plpgsql immutable as
-    $$ begin if $1 = 13 then raise exception 'thirteen is refused'; end if; return 'n' || $1; end $$;
 create type pair as (a integer, b integer);
 create function pair_text(pair) returns text language plpgsql immutable as
     $$ begin if ($1).a = 13 then raise exception 'thirteen is refused' using errcode = 'P0001'; end if; return ($1).b::text; end $$;
 create cast (pair as text) with function pair_text(pair);
 create table pairs (id integer primary key, p pair);
-insert into pairs select n, row(n, n) from generate_series(1, 40) n;
+insert into pairs select n, row(n, n)::pair from generate_series(1, 40) n;
 select platform_vector_ref as pairs_vectors from embedd.create_vector_table('pairs', 'pairs', '[{"name": "p", "role": "embedding"}]', start_backfill => true) \gset
 call golden.wait_synced('pairs');
 select sync_status, synced_rows, total_rows, rows_pending, failed_rows, last_error from embedd.sync_status('pairs');
@@ -114,7 +112,6 @@ select sync_status, last_error, last_error_at, synced_rows, total_rows from embe
 
 -- A source that is gone.
 drop table pairs;
-call golden.wait_for('the error', $$ select sync_status in ('error', 'synced') from embedd.sync_status('pairs') $$);
 select synced_rows, total_rows from embedd.sync_status('pairs');
 select embedd.drop_vector_table('pairs');
 
