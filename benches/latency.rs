@@ -4,6 +4,8 @@
 //! visible vector <= 5 ms over the time of the two statements; query() of a known text <= 0.3 ms over the same SELECT
 //! with a ready vector.
 
+#![allow(clippy::unwrap_used, reason = "a measurement that cannot go on says why")]
+
 #[path = "../tests/support/mod.rs"]
 mod support;
 

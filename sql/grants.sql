@@ -4,10 +4,17 @@
 grant usage on schema embedd to public;
 grant execute on function embedd.note_change() to public;
 
+create function embedd.may_change(owner oid, vector_table oid) returns boolean
+    language sql stable parallel safe
+    set search_path = pg_catalog, pg_temp
+    return coalesce(pg_catalog.pg_has_role(coalesce(
+            (select c.relowner from pg_catalog.pg_class c where c.oid = vector_table), owner), 'USAGE'), false);
+comment on function embedd.may_change(oid, oid) is 'Whether the current role has the rights of a vector table''s owner';
+
 create function embedd.may_see(owner oid, vector_table oid) returns boolean
     language sql stable parallel safe
     set search_path = pg_catalog, pg_temp
-    return coalesce(pg_catalog.pg_has_role(owner, 'USAGE'), false)
+    return embedd.may_change(owner, vector_table)
         or coalesce(pg_catalog.has_table_privilege(vector_table, 'SELECT'), false);
 comment on function embedd.may_see(oid, oid) is 'Whether the current role may know of a vector table: it has the owner''s rights, or may read the vectors';
 
@@ -22,8 +29,8 @@ create policy visible on embedd.tasks for select
     using (target_id in (select v.id from embedd.vector_tables v));
 -- The key of a row that failed is a piece of the source row: only for those who have the owner's rights.
 create policy visible on embedd.failed_rows for select
-    using (table_id in (select v.id from embedd.vector_tables v where pg_catalog.pg_has_role(v.owner::oid, 'USAGE')));
+    using (table_id in (select v.id from embedd.vector_tables v where embedd.may_change(v.owner::oid, v.vector_table::oid)));
 create policy visible on embedd.truncated_rows for select
-    using (table_id in (select v.id from embedd.vector_tables v where pg_catalog.pg_has_role(v.owner::oid, 'USAGE')));
+    using (table_id in (select v.id from embedd.vector_tables v where embedd.may_change(v.owner::oid, v.vector_table::oid)));
 
 grant select on embedd.models, embedd.vector_tables, embedd.tasks, embedd.failed_rows, embedd.truncated_rows to public;

@@ -50,7 +50,7 @@ comment on column embedd.vector_tables.embedding_model is 'the model that comput
 comment on column embedd.vector_tables.embedding_dimensions is 'numbers in one vector';
 comment on column embedd.vector_tables.sync_mode is 'how changes are noticed: trigger';
 comment on column embedd.vector_tables.columns is 'the configured columns, in the form create_vector_table takes them';
-comment on column embedd.vector_tables.owner is 'the role whose rights the sync worker uses to read the source and write the vectors';
+comment on column embedd.vector_tables.owner is 'the role that made it; the worker has the rights of the vector table''s owner, which is this role unless it was changed';
 comment on column embedd.vector_tables.sync_status is 'pending, backfilling, synced, paused, error or pending_rebackfill';
 comment on column embedd.vector_tables.last_synced_at is 'when the worker last brought changes into the vector table (written at most every few seconds)';
 comment on column embedd.vector_tables.last_error is 'why the last attempt failed; null once an attempt has succeeded';

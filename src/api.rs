@@ -1,29 +1,35 @@
 //! Every SQL function that needs Rust: its arguments, its result and where it is done.
 
+use pgrx::JsonB;
 use pgrx::iter::TableIterator;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
-use pgrx::{JsonB, PgRelation};
 
-use crate::datum::{RawJsonb, Vector};
+use crate::datum::{RawJsonb, RegClass, Vector};
+use crate::error::Error;
 use crate::search::{self, Question};
 use crate::status;
 use crate::table::{self, Wanted};
 use crate::{server, shared};
 
+/// A function with arguments that may be NULL is called with NULL for the others too.
+fn given<T>(value: Option<T>, argument: &'static str) -> crate::error::Result<T> {
+    value.ok_or(Error::NullArgument { argument })
+}
+
 #[pg_extern(volatile, parallel_unsafe)]
 #[search_path(pg_catalog, pg_temp)]
 #[allow(clippy::too_many_arguments, clippy::type_complexity)]
 fn create_vector_table(
-    name: &str,
-    source_table: PgRelation,
-    columns: JsonB,
+    name: Option<&str>,
+    source_table: Option<RegClass>,
+    columns: Option<RawJsonb>,
     primary_key_column: default!(Option<String>, "NULL"),
-    embedding_provider: default!(String, "'local'"),
+    embedding_provider: default!(Option<String>, "'local'"),
     embedding_model: default!(Option<String>, "NULL"),
     embedding_dimensions: default!(Option<i32>, "NULL"),
-    sync_mode: default!(String, "'trigger'"),
-    start_backfill: default!(bool, "false"),
+    sync_mode: default!(Option<String>, "'trigger'"),
+    start_backfill: default!(Option<bool>, "false"),
 ) -> Result<
     TableIterator<
         'static,
@@ -44,21 +50,19 @@ fn create_vector_table(
     ErrorReport,
 > {
     let wanted = Wanted {
-        name: name.to_string(),
-        source: source_table.oid(),
-        columns: columns.0,
+        name: given(name, "name")?.to_string(),
+        source: given(source_table, "source_table")?.0,
+        columns: given(columns, "columns")?.parse("columns")?,
         key: primary_key_column,
-        provider: embedding_provider,
+        provider: given(embedding_provider, "embedding_provider")?,
         model: embedding_model,
         dimensions: embedding_dimensions,
-        sync_mode,
-        start_backfill,
+        sync_mode: given(sync_mode, "sync_mode")?,
+        start_backfill: given(start_backfill, "start_backfill")?,
     };
-    // The source is open for as long as the value lives, and a trigger cannot be made on an open table.
-    drop(source_table);
     let table = Spi::connect_mut(|client| table::create(client, wanted))?;
-    let columns = serde_json::to_value(&table.columns)
-        .map_err(|e| crate::error::Error::Damaged { what: e.to_string() })?;
+    let columns =
+        serde_json::to_value(&table.columns).map_err(|e| Error::Damaged { what: e.to_string() })?;
     Ok(TableIterator::once((
         table.id,
         table.name,
@@ -161,10 +165,10 @@ fn sync_status(
 #[search_path(pg_catalog, pg_temp)]
 #[allow(clippy::type_complexity)]
 fn query(
-    vector_table: &str,
-    query: &str,
-    limit: default!(i32, "10"),
-    filters: default!(Option<JsonB>, "NULL"),
+    vector_table: Option<&str>,
+    query: Option<&str>,
+    limit: default!(Option<i32>, "10"),
+    filters: default!(Option<RawJsonb>, "NULL"),
     min_similarity_score: default!(Option<f64>, "NULL"),
     ef_search: default!(Option<i32>, "NULL"),
 ) -> Result<
@@ -180,10 +184,10 @@ fn query(
     ErrorReport,
 > {
     let answers = search::query(&Question {
-        vector_table,
-        text: query,
-        limit,
-        filters: filters.map(|filters| filters.0),
+        vector_table: given(vector_table, "vector_table")?,
+        text: given(query, "query")?,
+        limit: given(limit, "limit")?,
+        filters: filters.map(|filters| filters.parse("filters")).transpose()?,
         min_score: min_similarity_score,
         ef_search,
     })?;

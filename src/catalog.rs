@@ -9,7 +9,7 @@ use pgrx::{JsonB, spi};
 use crate::document::Column;
 use crate::error::{Error, Result};
 use crate::queue;
-use crate::server::{qualified_name, system_id};
+use crate::server::{owner_of, qualified_name, system_id};
 
 /// The provider that is always there.
 pub const LOCAL_PROVIDER: &str = "local";
@@ -85,22 +85,16 @@ pub struct VectorTable {
 impl VectorTable {
     /// The name of the source, or the error that says it is gone.
     pub fn source_name(&self) -> Result<&str> {
-        self.source_name.as_deref().ok_or_else(|| {
-            Error::bad_argument(format!(
-                "the source of vector table \"{}\" does not exist",
-                self.name
-            ))
-        })
+        self.source_name
+            .as_deref()
+            .ok_or_else(|| Error::RelationGone { what: "source", name: self.name.clone() })
     }
 
     /// The name of the table with the vectors, or the error that says it is gone.
     pub fn relation_name(&self) -> Result<&str> {
-        self.relation_name.as_deref().ok_or_else(|| {
-            Error::bad_argument(format!(
-                "the table of vector table \"{}\" does not exist",
-                self.name
-            ))
-        })
+        self.relation_name
+            .as_deref()
+            .ok_or_else(|| Error::RelationGone { what: "table", name: self.name.clone() })
     }
 }
 
@@ -131,7 +125,8 @@ fn vector_table(row: &spi::SpiHeapTupleData<'_>) -> Result<VectorTable> {
         source,
         source_name: qualified_name(source),
         key: text(4)?,
-        key_type: text(5)?,
+        // Without a length "character" is one character long, and bpchar as many as there are.
+        key_type: text(5).map(|t| if t == "character" { "bpchar".to_string() } else { t })?,
         relation,
         relation_name: qualified_name(relation),
         provider: text(7)?,
@@ -139,7 +134,7 @@ fn vector_table(row: &spi::SpiHeapTupleData<'_>) -> Result<VectorTable> {
         dimensions: row.get(9)?.ok_or_else(missing)?,
         columns: serde_json::from_value(columns.0)
             .map_err(|e| Error::Damaged { what: format!("columns: {e}") })?,
-        owner: oid(11)?,
+        owner: owner_of(relation).map_or_else(|| oid(11), Ok)?,
         status: Status::parse(&text(12)?)?,
         system_id: row.get(13)?.ok_or_else(missing)?,
     })

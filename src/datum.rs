@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 
-use pgrx::callconv::{BoxRet, FcInfo};
+use pgrx::callconv::{Arg, ArgAbi, BoxRet, FcInfo};
 use pgrx::datum::DatumWithOid;
 use pgrx::pgrx_sql_entity_graph::metadata::{
     ArgumentError, ReturnsError, ReturnsRef, SqlMappingRef, SqlTranslatable, TypeOrigin,
@@ -149,6 +149,37 @@ unsafe impl SqlTranslatable for Vector {
 /// A jsonb value that is passed on unread.
 pub struct RawJsonb(Vec<u8>);
 
+impl RawJsonb {
+    /// The value, read as what embedd takes: PostgreSQL's numbers and nesting go further than most readers of JSON.
+    pub fn parse(&self, argument: &'static str) -> Result<serde_json::Value> {
+        // SAFETY: the bytes are those of a jsonb; its text is copied before its memory goes.
+        let text = unsafe {
+            let datum = pg_sys::Datum::from(self.0.as_ptr());
+            let text = pgrx::direct_function_call_as_datum(pg_sys::jsonb_out, &[Some(datum)])
+                .ok_or(Error::NullArgument { argument })?;
+            std::ffi::CStr::from_ptr(text.cast_mut_ptr()).to_string_lossy().into_owned()
+        };
+        serde_json::from_str(&text).map_err(|error| Error::BadArgument {
+            message: format!("{argument} cannot be read"),
+            detail: Some(format!("The reader of JSON says: {error}.")),
+            hint: None,
+        })
+    }
+}
+
+// SAFETY: goes through FromDatum, as pgrx's own types of varlena do.
+unsafe impl<'fcx> ArgAbi<'fcx> for RawJsonb {
+    unsafe fn unbox_arg_unchecked(arg: Arg<'_, 'fcx>) -> Self {
+        // SAFETY: the declared type is jsonb. A NULL comes as an empty value, which nothing reads.
+        unsafe { arg.unbox_arg_using_from_datum().unwrap_or(Self(Vec::new())) }
+    }
+
+    unsafe fn unbox_nullable_arg(arg: Arg<'_, 'fcx>) -> pgrx::nullable::Nullable<Self> {
+        // SAFETY: the declared type is jsonb.
+        unsafe { arg.unbox_arg_using_from_datum().into() }
+    }
+}
+
 impl FromDatum for RawJsonb {
     unsafe fn from_polymorphic_datum(
         datum: pg_sys::Datum,
@@ -203,4 +234,40 @@ unsafe impl SqlTranslatable for RawJsonb {
         Ok(SqlMappingRef::literal("jsonb"));
     const RETURN_SQL: std::result::Result<ReturnsRef, ReturnsError> =
         Ok(ReturnsRef::One(SqlMappingRef::literal("jsonb")));
+}
+
+/// A relation given as regclass, not opened: it may be one that does not exist.
+pub struct RegClass(pub pg_sys::Oid);
+
+impl FromDatum for RegClass {
+    unsafe fn from_polymorphic_datum(
+        datum: pg_sys::Datum,
+        is_null: bool,
+        _type_oid: pg_sys::Oid,
+    ) -> Option<Self> {
+        (!is_null).then(|| Self(pg_sys::Oid::from(datum.value() as u32)))
+    }
+}
+
+// SAFETY: goes through FromDatum, as pgrx's own types do.
+unsafe impl<'fcx> ArgAbi<'fcx> for RegClass {
+    unsafe fn unbox_arg_unchecked(arg: Arg<'_, 'fcx>) -> Self {
+        // SAFETY: the declared type is regclass, which is an oid.
+        unsafe { arg.unbox_arg_using_from_datum().unwrap_or(Self(pg_sys::InvalidOid)) }
+    }
+
+    unsafe fn unbox_nullable_arg(arg: Arg<'_, 'fcx>) -> pgrx::nullable::Nullable<Self> {
+        // SAFETY: the declared type is regclass, which is an oid.
+        unsafe { arg.unbox_arg_using_from_datum().into() }
+    }
+}
+
+// SAFETY: the SQL name is that of the type whose value is taken.
+unsafe impl SqlTranslatable for RegClass {
+    const TYPE_IDENT: &'static str = pgrx::pgrx_resolved_type!(RegClass);
+    const TYPE_ORIGIN: TypeOrigin = TypeOrigin::External;
+    const ARGUMENT_SQL: std::result::Result<SqlMappingRef, ArgumentError> =
+        Ok(SqlMappingRef::literal("regclass"));
+    const RETURN_SQL: std::result::Result<ReturnsRef, ReturnsError> =
+        Ok(ReturnsRef::One(SqlMappingRef::literal("regclass")));
 }

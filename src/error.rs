@@ -29,6 +29,9 @@ pub enum Error {
     /// A configured column that the source does not have.
     #[error("column \"{column}\" of table {table} does not exist")]
     UnknownColumn { column: String, table: String, available: String },
+    /// No relation has this oid.
+    #[error("relation with OID {oid} does not exist")]
+    UnknownSource { oid: u32 },
     /// A source that is not an ordinary or partitioned table.
     #[error("{table} is not a table")]
     NotATable { table: String, kind: String },
@@ -53,6 +56,12 @@ pub enum Error {
     /// The caller may not do this.
     #[error("permission denied for {object}")]
     NotAllowed { object: String, hint: String },
+    /// A NULL where a value is needed.
+    #[error("{argument} must not be null")]
+    NullArgument { argument: &'static str },
+    /// The source of a vector table, or the table with its vectors, was dropped.
+    #[error("the {what} of vector table \"{name}\" does not exist")]
+    RelationGone { what: &'static str, name: String },
     /// Not backfilled yet (vector_table_not_ready).
     #[error("vector table \"{name}\" is not ready")]
     NotReady { name: String },
@@ -100,6 +109,8 @@ impl Error {
             }
             Error::Name(NameError::TooLong { .. }) => ERRCODE_NAME_TOO_LONG,
             Error::Name(_) => ERRCODE_INVALID_PARAMETER_VALUE,
+            Error::NullArgument { .. } => ERRCODE_NULL_VALUE_NOT_ALLOWED,
+            Error::RelationGone { .. } | Error::UnknownSource { .. } => ERRCODE_UNDEFINED_TABLE,
             Error::UnknownColumn { .. } => ERRCODE_UNDEFINED_COLUMN,
             Error::NotATable { .. } => ERRCODE_WRONG_OBJECT_TYPE,
             Error::NoKey { .. } => ERRCODE_INVALID_TABLE_DEFINITION,
@@ -147,6 +158,9 @@ impl Error {
             ),
             Error::Provider(failure) => failure.detail.clone(),
             Error::UnknownProvider { .. }
+            | Error::NullArgument { .. }
+            | Error::RelationGone { .. }
+            | Error::UnknownSource { .. }
             | Error::UnknownVectorTable { .. }
             | Error::NameTaken { .. }
             | Error::NotAllowed { .. }
@@ -165,7 +179,11 @@ impl Error {
             Error::BadArgument { hint, .. } => hint.clone(),
             Error::Filter(e) => e.hint.clone(),
             Error::Columns(e) => e.hint.clone(),
-            Error::Name(_) | Error::UnknownColumn { .. } | Error::Spi(_) | Error::Damaged { .. } => None,
+            Error::RelationGone { name, .. } => Some(format!(
+                "Drop the vector table: SELECT embedd.drop_vector_table({}).",
+                quoted(name)
+            )),
+            Error::NullArgument { .. } | Error::UnknownSource { .. } | Error::Name(_) | Error::UnknownColumn { .. } | Error::Spi(_) | Error::Damaged { .. } => None,
             Error::NotATable { .. } => {
                 Some("Name an ordinary or a partitioned table as source_table.".to_string())
             }

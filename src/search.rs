@@ -132,6 +132,7 @@ fn find(client: &SpiClient<'_>, name: &str) -> Result<VectorTable> {
 
 /// Whoever may not read the vectors gets no vector of that model and no answer.
 fn check_may_select(table: &VectorTable) -> Result<()> {
+    let relation = table.relation_name()?;
     // SAFETY: a catalog look-up in a transaction.
     let allowed = unsafe {
         pg_sys::pg_class_aclcheck(
@@ -143,7 +144,6 @@ fn check_may_select(table: &VectorTable) -> Result<()> {
     if allowed {
         return Ok(());
     }
-    let relation = table.relation_name()?;
     Err(Error::NotAllowed {
         object: format!("vector table \"{}\"", table.name),
         hint: format!("Ask its owner for: GRANT SELECT ON {relation} TO your role."),

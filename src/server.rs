@@ -19,6 +19,23 @@ pub fn qualified_name(relation: pg_sys::Oid) -> Option<String> {
     }
 }
 
+/// The owner of a relation; None when it is gone.
+pub fn owner_of(relation: pg_sys::Oid) -> Option<pg_sys::Oid> {
+    // SAFETY: a syscache look-up in a transaction; the tuple is read before it is released.
+    unsafe {
+        let tuple = pg_sys::SearchSysCache1(
+            pg_sys::SysCacheIdentifier::RELOID as i32,
+            pg_sys::Datum::from(relation),
+        );
+        if tuple.is_null() {
+            return None;
+        }
+        let owner = (*pg_sys::GETSTRUCT(tuple).cast::<pg_sys::FormData_pg_class>()).relowner;
+        pg_sys::ReleaseSysCache(tuple);
+        Some(owner)
+    }
+}
+
 /// The quoted name of the schema of a type; None when the type is gone.
 pub fn schema_of_type(oid: pg_sys::Oid) -> Option<String> {
     // SAFETY: syscache look-ups in a transaction; the tuple is read before it is released, the name copied.
@@ -80,14 +97,7 @@ impl Rights {
     pub fn of_extension() -> Result<Self> {
         let (relation, _) =
             queue_relations().ok_or(Error::Damaged { what: "no queue".to_string() })?;
-        // SAFETY: the relation is opened and closed here and read in between.
-        let owner = unsafe {
-            let relation =
-                pg_sys::relation_open(relation, pg_sys::AccessShareLock as pg_sys::LOCKMODE);
-            let owner = (*(*relation).rd_rel).relowner;
-            pg_sys::relation_close(relation, pg_sys::AccessShareLock as pg_sys::LOCKMODE);
-            owner
-        };
+        let owner = owner_of(relation).ok_or(Error::Damaged { what: "no queue".to_string() })?;
         Ok(Self::switch(owner, pg_sys::SECURITY_LOCAL_USERID_CHANGE))
     }
 

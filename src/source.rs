@@ -25,7 +25,7 @@ pub fn check(client: &SpiClient<'_>, source: pg_sys::Oid) -> Result<String> {
         &[source.into()],
     )?;
     if rows.is_empty() {
-        return Err(Error::bad_argument("source table does not exist"));
+        return Err(Error::UnknownSource { oid: source.to_u32() });
     }
     let (name, kind, persistence) = rows.first().get_three::<String, String, String>()?;
     let table = name.unwrap_or_default();

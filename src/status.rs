@@ -87,14 +87,24 @@ fn count_rows(client: &SpiClient<'_>, table: &VectorTable) -> Result<(Option<i64
     let _rights = Rights::of_owner(table.owner);
     let count = |relation: &Option<String>| -> Result<Option<i64>> {
         match relation {
-            Some(relation) => {
+            Some(relation) if may_count(client, relation)? => {
                 let query = format!("select count(*) from {relation}");
                 Ok(client.select(&query, None, &[])?.first().get_one()?)
             }
-            None => Ok(None),
+            _ => Ok(None),
         }
     };
     Ok((count(&table.relation_name)?, count(&table.source_name)?))
+}
+
+/// Whether the role in force may read anything of a relation.
+fn may_count(client: &SpiClient<'_>, relation: &str) -> Result<bool> {
+    let rows = client.select(
+        "select pg_catalog.has_any_column_privilege($1, 'SELECT')",
+        None,
+        &[relation.into()],
+    )?;
+    Ok(rows.first().get_one::<bool>()? == Some(true))
 }
 
 /// Finds a vector table to be changed by the caller, with its row locked.

@@ -4,6 +4,8 @@
 //!     make test-golden TEST="query filters"         only these files
 //!     make test-golden EMBEDD_GOLDEN_ACCEPT=1       takes what was printed over as what is expected
 
+#![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot go on says why")]
+
 mod support;
 
 use std::ffi::OsStr;

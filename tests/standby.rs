@@ -33,10 +33,6 @@ fn a_standby_answers_and_takes_over() {
     assert_eq!(row.get::<_, String>(0), "synced");
     assert_eq!((row.get::<_, i64>(1), row.get::<_, i64>(2), row.get::<_, i64>(3)), (50, 50, 0));
     assert_equal(&mut reader, "t");
-    for refused in ["SELECT embedd.backfill('t')", "SELECT embedd.pause_sync('t')"] {
-        let error = reader.query(refused, &[]).unwrap_err();
-        assert_eq!(error.code().unwrap().code(), "25006", "{refused}: {error:?}");
-    }
     standby.pid(EMBEDDER);
     assert!(standby.pids(LAUNCHER).is_empty() && standby.pids(SYNC_WORKER).is_empty());
 
@@ -56,6 +52,26 @@ fn a_standby_answers_and_takes_over() {
     standby.sync_worker("shop");
     standby.assert_synced("shop", "t");
     assert_eq!(stored_text(&mut client, "t", "1").unwrap(), "Title: left behind\nbody of 1");
+}
+
+#[test]
+fn a_standby_refuses_what_would_write() {
+    let primary = Cluster::start();
+    let mut client = primary.database("shop");
+    synced_source(&primary, "shop", &mut client, "t", 5);
+    let standby = primary.standby();
+    let caught_up = format!("SELECT pg_last_wal_replay_lsn() >= '{}'::pg_lsn", lsn(&mut client));
+    standby.wait_for("shop", LONG, "the standby to catch up", &caught_up);
+    let mut reader = standby.connect("shop");
+    for refused in [
+        "SELECT embedd.backfill('t')",
+        "SELECT embedd.pause_sync('t')",
+        "SELECT embedd.resume_sync('t')",
+        "SELECT embedd.drop_vector_table('t')",
+    ] {
+        let error = reader.query(refused, &[]).unwrap_err();
+        assert_eq!(error.code().unwrap().code(), "25006", "{refused}: {error:?}");
+    }
 }
 
 /// How far the primary has written.

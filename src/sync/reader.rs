@@ -137,6 +137,7 @@ impl Reader {
             // Between two readings of the catalog names may change hands; the number of the table never does.
             work.table.source_name = server::qualified_name(work.table.source);
             work.table.relation_name = server::qualified_name(work.table.relation);
+            work.table.owner = server::owner_of(work.table.relation).unwrap_or(work.table.owner);
         }
         Ok(())
     }

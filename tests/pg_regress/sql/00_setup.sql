@@ -80,10 +80,9 @@ end
 $$;
 
 -- Waits until the worker has brought everything in. Looks again and again, each time in a transaction of its own.
-create procedure golden.wait_synced(name text, goal text default 'synced') language plpgsql as $$
+create procedure golden.wait_synced(name text, goal text default 'synced', patience interval default '60 s') language plpgsql as $$
 declare
     status record;
-    patience constant interval := '60 s';
     begun constant timestamptz := clock_timestamp();
 begin
     loop

@@ -1,0 +1,129 @@
+//! One bad row, one locked table, one owner without rights or one ended process never stops the others.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod support;
+
+use postgres::Client;
+use support::processes::{EMBEDDER, LAUNCHER, SYNC_WORKER};
+use support::source::{assert_equal, backfill, create_source, relation, synced_source};
+use support::{Cluster, LONG, SHORT};
+
+/// Waits until a vector table has as many rows as its source.
+fn wait_for_rows(cluster: &Cluster, db: &str, client: &mut Client, name: &str) {
+    let vectors = relation(client, name);
+    let sql = format!("SELECT (SELECT count(*) FROM {name}) = (SELECT count(*) FROM {vectors})");
+    cluster.wait_for(db, LONG, &format!("the rows of \"{name}\""), &sql);
+}
+
+#[test]
+fn a_row_that_cannot_be_read_stands_aside() {
+    let cluster = Cluster::shared();
+    let mut client = cluster.database("badrow");
+    client
+        .batch_execute(
+            "CREATE TYPE odd AS (value text);
+             CREATE FUNCTION odd_text(odd) RETURNS text LANGUAGE plpgsql AS $$ BEGIN
+                 IF $1.value LIKE 'bad%' THEN RAISE EXCEPTION 'cannot be read: %', $1.value; END IF;
+                 RETURN $1.value;
+             END $$;
+             CREATE CAST (odd AS text) WITH FUNCTION odd_text(odd);
+             CREATE TABLE t (id bigint PRIMARY KEY, title odd, body text, price integer);
+             INSERT INTO t SELECT i, row(CASE WHEN i % 100 = 7 THEN 'bad ' || i ELSE 'fine ' || i END)::odd, '', i
+               FROM generate_series(1, 300) i;
+             SELECT embedd.create_vector_table('t', 't', '[{\"name\": \"title\", \"role\": \"embedding\"}]')",
+        )
+        .unwrap();
+    backfill(&mut client, "t");
+    cluster.wait_done("badrow");
+    let sql = "SELECT string_agg(pk_value || ' ' || reason, ', ' ORDER BY pk_value::bigint) FROM embedd.failed_rows";
+    let failed: String = client.query_one(sql, &[]).unwrap().get(0);
+    assert_eq!(
+        failed,
+        "7 cannot be read: bad 7, 107 cannot be read: bad 107, 207 cannot be read: bad 207"
+    );
+    let sql = "SELECT sync_status, failed_rows, synced_rows FROM embedd.sync_status('t')";
+    let row = client.query_one(sql, &[]).unwrap();
+    assert_eq!((row.get::<_, i64>(1), row.get::<_, i64>(2)), (3, 297));
+    assert_eq!(row.get::<_, String>(0), "synced");
+    client
+        .batch_execute(
+            "UPDATE t SET title = row('mended')::odd WHERE id IN (7, 107); DELETE FROM t WHERE id = 207;
+             UPDATE t SET title = row('new')::odd WHERE id = 1",
+        )
+        .unwrap();
+    cluster.assert_synced("badrow", "t");
+}
+
+#[test]
+fn a_locked_table_holds_up_only_itself() {
+    let cluster = Cluster::shared();
+    let mut client = cluster.database("locked");
+    for table in ["a", "b"] {
+        synced_source(&cluster, "locked", &mut client, table, 10);
+    }
+    let mut holder = cluster.connect("locked");
+    let vectors = relation(&mut client, "a");
+    for locked in ["a".to_string(), vectors] {
+        client.batch_execute("UPDATE a SET title = 'behind a lock'").unwrap();
+        holder.batch_execute(&format!("BEGIN; LOCK {locked} IN ACCESS EXCLUSIVE MODE")).unwrap();
+        client
+            .batch_execute("INSERT INTO b SELECT max(id) + 1, 'not held up', '', 0 FROM b")
+            .unwrap();
+        wait_for_rows(&cluster, "locked", &mut client, "b");
+        holder.batch_execute("UPDATE a SET body = 'by the holder'; COMMIT").unwrap();
+        cluster.assert_synced("locked", "a");
+        assert_equal(&mut client, "b");
+    }
+}
+
+#[test]
+fn an_owner_without_rights_holds_up_only_his_table() {
+    let cluster = Cluster::shared();
+    let mut client = cluster.database("rights");
+    client
+        .batch_execute(
+            "CREATE ROLE owner LOGIN; GRANT CREATE ON SCHEMA public TO owner;
+             CREATE TABLE a (id bigint PRIMARY KEY, title text, body text, price integer);
+             INSERT INTO a SELECT i, 'title ' || i, '', i FROM generate_series(1, 10) i;
+             GRANT SELECT, TRIGGER ON a TO owner",
+        )
+        .unwrap();
+    let mut owner = cluster.connect_as("rights", "owner");
+    support::source::create_vector_table(&mut owner, "a");
+    backfill(&mut owner, "a");
+    synced_source(&cluster, "rights", &mut client, "b", 10);
+    client
+        .batch_execute("REVOKE SELECT ON a FROM owner; UPDATE a SET title = 'not for his eyes'")
+        .unwrap();
+    let denied =
+        "SELECT sync_status = 'error' AND last_error LIKE '%permission denied for table a%'
+                    FROM embedd.vector_tables WHERE name = 'a'";
+    cluster.wait_for("rights", SHORT, "the table to be in error", denied);
+    client.batch_execute("INSERT INTO b VALUES (11, 'not held up', '', 0)").unwrap();
+    wait_for_rows(&cluster, "rights", &mut client, "b");
+    client.batch_execute("GRANT SELECT ON a TO owner").unwrap();
+    cluster.assert_synced("rights", "a");
+    let well = "SELECT sync_status = 'synced' AND last_error IS NULL FROM embedd.vector_tables WHERE name = 'a'";
+    cluster.wait_for("rights", SHORT, "the error to be over", well);
+}
+
+#[test]
+fn processes_that_are_told_to_end_come_back() {
+    let cluster = Cluster::builder().never_polling().start();
+    let mut client = cluster.database("ended");
+    create_source(&mut client, "t", 1000);
+    backfill(&mut client, "t");
+    for kind in [SYNC_WORKER, EMBEDDER, LAUNCHER, SYNC_WORKER] {
+        let pid =
+            if kind == SYNC_WORKER { cluster.sync_worker("ended") } else { cluster.pid(kind) };
+        // SAFETY: kill has no memory to harm; the id is that of one process of the cluster.
+        unsafe { libc::kill(pid, libc::SIGTERM) };
+        client
+            .batch_execute(&format!("UPDATE t SET title = 'without {kind}' WHERE id % 50 = 1"))
+            .unwrap();
+        cluster.successor(kind, pid);
+        // The session outlives it: this is no crash.
+        client.query("SELECT * FROM embedd.query('t', 'a question', 1)", &[]).unwrap();
+    }
+    cluster.assert_synced("ended", "t");
+}
