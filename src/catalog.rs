@@ -83,6 +83,12 @@ pub struct VectorTable {
 }
 
 impl VectorTable {
+    /// A noted key as users see it: the blanks that fill char(n) up are no part of it.
+    pub fn shown(&self, key: &str) -> String {
+        let key = if self.key_type == "bpchar" { key.trim_end_matches(' ') } else { key };
+        key.to_string()
+    }
+
     /// The name of the source, or the error that says it is gone.
     pub fn source_name(&self) -> Result<&str> {
         self.source_name
@@ -273,9 +279,9 @@ pub fn set_working_status(client: &mut SpiClient<'_>, id: i32) -> Result<()> {
     Ok(())
 }
 
-/// Notes why a table cannot be kept in sync just now; a paused table stays paused.
-pub fn set_error(client: &mut SpiClient<'_>, id: i32, reason: &str, stuck: bool) -> Result<()> {
-    client.update(
+/// Notes why a table cannot be kept in sync just now; a paused table stays paused. False when it was dropped.
+pub fn set_error(client: &mut SpiClient<'_>, id: i32, reason: &str, stuck: bool) -> Result<bool> {
+    let rows = client.update(
         "update embedd.vector_tables
             set last_error = $2, last_error_at = pg_catalog.clock_timestamp(),
                 sync_status = case when $3 and sync_status <> 'paused' then 'error' else sync_status end
@@ -283,7 +289,7 @@ pub fn set_error(client: &mut SpiClient<'_>, id: i32, reason: &str, stuck: bool)
         None,
         &[id.into(), reason.into(), stuck.into()],
     )?;
-    Ok(())
+    Ok(!rows.is_empty())
 }
 
 /// Notes that changes have arrived in the vector table.

@@ -183,7 +183,7 @@ impl Error {
                 "Drop the vector table: SELECT embedd.drop_vector_table({}).",
                 quoted(name)
             )),
-            Error::NullArgument { .. } | Error::UnknownSource { .. } | Error::Name(_) | Error::UnknownColumn { .. } | Error::Spi(_) | Error::Damaged { .. } => None,
+            Error::NotPaused { .. } | Error::NullArgument { .. } | Error::UnknownSource { .. } | Error::Name(_) | Error::UnknownColumn { .. } | Error::Spi(_) | Error::Damaged { .. } => None,
             Error::NotATable { .. } => {
                 Some("Name an ordinary or a partitioned table as source_table.".to_string())
             }
@@ -210,7 +210,6 @@ impl Error {
             Error::NotAllowed { hint, .. } => Some(hint.clone()),
             Error::NotReady { name } => Some(format!("SELECT embedd.backfill({}).", quoted(name))),
             Error::AlreadyPaused { name } => Some(format!("SELECT embedd.resume_sync({}).", quoted(name))),
-            Error::NotPaused { name, .. } => Some(format!("SELECT embedd.pause_sync({}).", quoted(name))),
             Error::BackfillInProgress { name } => Some(format!(
                 "SELECT * FROM embedd.sync_status({}) shows how far it is.",
                 quoted(name)

@@ -19,6 +19,67 @@ pub fn qualified_name(relation: pg_sys::Oid) -> Option<String> {
     }
 }
 
+/// Whether a relation is the source of a vector table, or a partition of it at any depth.
+///
+/// Read from the heap itself: a writer needs no grant on embedd's tables.
+pub fn is_source(table_id: i32, relation: pg_sys::Oid) -> bool {
+    // SAFETY: a scan inside a transaction; columns 1 and 3 of embedd.vector_tables are id and source_table.
+    unsafe {
+        let schema = pg_sys::get_namespace_oid(c"embedd".as_ptr(), true);
+        let tables = pg_sys::get_relname_relid(c"vector_tables".as_ptr(), schema);
+        if tables == pg_sys::InvalidOid {
+            return false;
+        }
+        let heap = pg_sys::table_open(tables, pg_sys::AccessShareLock as pg_sys::LOCKMODE);
+        let mut key = pg_sys::ScanKeyData::default();
+        pg_sys::ScanKeyInit(
+            &mut key,
+            1,
+            pg_sys::BTEqualStrategyNumber as pg_sys::StrategyNumber,
+            pg_sys::Oid::from(pg_sys::F_INT4EQ),
+            table_id.into(),
+        );
+        let scan = pg_sys::systable_beginscan(
+            heap,
+            pg_sys::InvalidOid,
+            false,
+            std::ptr::null_mut(),
+            1,
+            &mut key,
+        );
+        let tuple = pg_sys::systable_getnext(scan);
+        let mut source = pg_sys::InvalidOid;
+        if !tuple.is_null() {
+            let mut is_null = false;
+            let value = pg_sys::SPI_getbinval(tuple, (*heap).rd_att, 3, &mut is_null);
+            source = pg_sys::Oid::from(value.value() as u32);
+        }
+        pg_sys::systable_endscan(scan);
+        pg_sys::table_close(heap, pg_sys::AccessShareLock as pg_sys::LOCKMODE);
+        source != pg_sys::InvalidOid
+            && (source == relation
+                || (pg_sys::get_rel_relispartition(relation)
+                    && pg_sys::list_member_oid(
+                        pg_sys::ffi::pg_guard_ffi_boundary(|| get_partition_ancestors(relation)),
+                        source,
+                    )))
+    }
+}
+
+unsafe extern "C-unwind" {
+    /// The tables a partition hangs under, nearest first (catalog/partition.h).
+    fn get_partition_ancestors(relation: pg_sys::Oid) -> *mut pg_sys::List;
+}
+
+/// An error where the server is read-only, before anything asks for a transaction id.
+pub fn check_writable(action: &'static str) -> Result<()> {
+    // SAFETY: reads shared memory.
+    if unsafe { pg_sys::RecoveryInProgress() } {
+        return Err(Error::InRecovery { action });
+    }
+    Ok(())
+}
+
 /// The owner of a relation; None when it is gone.
 pub fn owner_of(relation: pg_sys::Oid) -> Option<pg_sys::Oid> {
     // SAFETY: a syscache look-up in a transaction; the tuple is read before it is released.

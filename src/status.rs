@@ -5,8 +5,7 @@ use pgrx::spi::SpiClient;
 
 use crate::catalog::{self, Status, VectorTable};
 use crate::error::{Error, Result};
-use crate::server;
-use crate::server::Rights;
+use crate::server::{self, Rights};
 use crate::table::{check_may_change, wake_at_commit};
 use crate::task::{self, Asked};
 
@@ -109,6 +108,7 @@ fn may_count(client: &SpiClient<'_>, relation: &str) -> Result<bool> {
 
 /// Finds a vector table to be changed by the caller, with its row locked.
 fn find_to_change(client: &mut SpiClient<'_>, name: &str) -> Result<VectorTable> {
+    server::check_writable("change the sync of a vector table")?;
     let rights = Rights::of_extension()?;
     let table = catalog::find_for_update(client, name)?;
     drop(rights);

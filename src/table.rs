@@ -30,6 +30,7 @@ const HNSW_VECTOR_DIMENSIONS: i32 = 2000;
 
 /// Creates the vector table, its index, the triggers of the source and the bookkeeping.
 pub fn create(client: &mut SpiClient<'_>, wanted: Wanted) -> Result<VectorTable> {
+    server::check_writable("create a vector table")?;
     name::check(&wanted.name)?;
     if wanted.sync_mode != "trigger" {
         return Err(Error::BadArgument {
@@ -51,10 +52,15 @@ pub fn create(client: &mut SpiClient<'_>, wanted: Wanted) -> Result<VectorTable>
     if catalog::exists(client, &wanted.name)? {
         return Err(Error::NameTaken { name: wanted.name });
     }
-    let id = catalog::next_id(client)?;
+    let schema = schema_of(client, wanted.source)?;
+    let mut id = catalog::next_id(client)?;
+    // A table that was kept when its vector table or the extension was dropped may have the name.
+    while is_taken(client, &schema, &name::vector_table(&wanted.name, id as u32))? {
+        id = catalog::next_id(client)?;
+    }
     drop(rights);
 
-    let relation_name = create_relation(client, &wanted, id, &source, dimensions)?;
+    let relation_name = create_relation(client, &wanted.name, &schema, id, &source, dimensions)?;
     create_triggers(client, id, &source, &key, &columns, &available)?;
     let relation = client
         .update("select pg_catalog.to_regclass($1)::oid", None, &[relation_name.as_str().into()])?
@@ -106,34 +112,46 @@ fn check_model(client: &SpiClient<'_>, wanted: &Wanted) -> Result<(String, i32)>
     }
 }
 
+/// The name of the schema of a relation.
+fn schema_of(client: &SpiClient<'_>, relation: pg_sys::Oid) -> Result<String> {
+    let rows = client.select(
+        "select n.nspname::text from pg_catalog.pg_class c
+           join pg_catalog.pg_namespace n on n.oid = c.relnamespace where c.oid = $1",
+        None,
+        &[relation.into()],
+    )?;
+    Ok(rows.first().get_one::<String>()?.unwrap_or_default())
+}
+
+/// Whether a schema has a relation of this name.
+fn is_taken(client: &SpiClient<'_>, schema: &str, name: &str) -> Result<bool> {
+    let rows = client.select(
+        "select 1 from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+          where n.nspname = $1 and c.relname = $2",
+        None,
+        &[schema.into(), name.into()],
+    )?;
+    Ok(!rows.is_empty())
+}
+
 /// Creates the table and its index in the schema of the source, as the caller; returns its quoted and qualified name.
 fn create_relation(
     client: &mut SpiClient<'_>,
-    wanted: &Wanted,
+    name: &str,
+    schema: &str,
     id: i32,
     source: &str,
     dimensions: i32,
 ) -> Result<String> {
     let vector = VectorType::find(client)?.schema;
-    let schema = client
-        .select(
-            "select n.nspname::text from pg_catalog.pg_class c
-               join pg_catalog.pg_namespace n on n.oid = c.relnamespace where c.oid = $1",
-            None,
-            &[wanted.source.into()],
-        )?
-        .first()
-        .get_one::<String>()?
-        .unwrap_or_default();
-    let bare = name::vector_table(&wanted.name, id as u32);
-    let qualified = format!("{}.{}", quote_ident(&schema), quote_ident(&bare));
+    let bare = name::vector_table(name, id as u32);
+    let qualified = format!("{}.{}", quote_ident(schema), quote_ident(&bare));
     let indexed = if dimensions > HNSW_VECTOR_DIMENSIONS {
         format!("(embedding::{vector}.halfvec({dimensions})) {vector}.halfvec_cosine_ops")
     } else {
         format!("embedding {vector}.vector_cosine_ops")
     };
-    let comment =
-        quote_literal(&format!("Vectors of {source}, kept by embedd as {:?}", wanted.name));
+    let comment = quote_literal(&format!("Vectors of {source}, kept by embedd as \"{name}\""));
     for statement in [
         format!(
             "create table {qualified} (
@@ -203,6 +221,7 @@ fn trigger_name(id: i32, what: &str) -> String {
 
 /// Forgets a vector table, and drops its table too unless it shall be kept.
 pub fn remove(client: &mut SpiClient<'_>, name: &str, keep_table: bool) -> Result<()> {
+    server::check_writable("drop a vector table")?;
     let rights = Rights::of_extension()?;
     let table = catalog::find_for_update(client, name)?;
     drop(rights);

@@ -7,7 +7,7 @@ use std::io::Write;
 use pgrx::prelude::*;
 
 use crate::queue::{self, Noted};
-use crate::shared;
+use crate::{server, shared};
 
 /// Bytes of keys one vector table may gather at one level of savepoints before they are written early.
 const MEMORY_BOUND: usize = 1024 * 1024;
@@ -134,7 +134,8 @@ impl Transaction {
 /// How to read the key out of a row of the relation a trigger fired on last.
 struct KeyReader {
     trigger: pg_sys::Oid,
-    table_id: i32,
+    /// None for a trigger that is not on the source of the vector table it names.
+    table_id: Option<i32>,
     /// Zero when the column is no longer there under the name the trigger knows.
     attribute: i32,
     key_type: pg_sys::Oid,
@@ -186,8 +187,9 @@ unsafe fn note(trigger: &pg_sys::TriggerData) {
     unsafe {
         READER.with_borrow_mut(|slot| {
             let reader = current_reader(slot, trigger);
+            let Some(table_id) = reader.table_id else { return };
             TRANSACTION.with_borrow_mut(|transaction| {
-                let (index, noted) = transaction.noted(reader.table_id);
+                let (index, noted) = transaction.noted(table_id);
                 let operation = trigger.tg_event & pg_sys::TRIGGER_EVENT_OPMASK;
                 if operation == pg_sys::TRIGGER_EVENT_TRUNCATE || reader.attribute <= 0 {
                     noted.whole_table = true;
@@ -216,8 +218,7 @@ unsafe fn current_reader<'a>(
         let descriptor = (*trigger.tg_relation).rd_att;
         let valid = slot.as_ref().is_some_and(|r| {
             r.trigger == oid
-                && r.attribute > 0
-                && raw::SPI_gettypeid(descriptor, r.attribute) == r.key_type
+                && (r.attribute <= 0 || raw::SPI_gettypeid(descriptor, r.attribute) == r.key_type)
         });
         if !valid {
             *slot = None;
@@ -225,11 +226,10 @@ unsafe fn current_reader<'a>(
         slot.get_or_insert_with(|| {
             let argument = |n: usize| CStr::from_ptr(*(*trigger.tg_trigger).tgargs.add(n));
             let arguments = (*trigger.tg_trigger).tgnargs;
-            let table_id = if arguments > 0 {
-                argument(0).to_str().ok().and_then(|id| id.parse().ok()).unwrap_or(0)
-            } else {
-                0
-            };
+            let named = (arguments > 0).then(|| argument(0).to_str().ok()?.parse().ok()).flatten();
+            // Anybody may make a trigger with this function on a table of their own; it notes nothing for another's.
+            let relation = (*trigger.tg_relation).rd_id;
+            let table_id = named.filter(|id| server::is_source(*id, relation));
             let attribute = if arguments > 1 {
                 pg_sys::SPI_fnumber(descriptor, argument(1).as_ptr())
             } else {
@@ -309,6 +309,10 @@ unsafe extern "C-unwind" fn on_transaction(
             let mut transaction = TRANSACTION.take();
             transaction.write();
             TRANSACTION.set(transaction);
+            READER.with_borrow_mut(|reader| {
+                // What could not be read may be readable in the next transaction.
+                reader.take_if(|r| r.attribute <= 0 || r.table_id.is_none())
+            });
         }
         XACT_EVENT_COMMIT if TRANSACTION.take().written => {
             // SAFETY: a plain global of the process.
@@ -316,6 +320,7 @@ unsafe extern "C-unwind" fn on_transaction(
         }
         XACT_EVENT_ABORT | XACT_EVENT_PREPARE => {
             TRANSACTION.take();
+            READER.take();
         }
         _ => {}
     }

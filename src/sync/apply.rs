@@ -60,8 +60,7 @@ pub fn store(
             cut.push(document.pk_value.clone());
         }
     }
-    catalog::set_truncated(client, table.id, &keys, &cut)?;
-    catalog::forget_failed(client, table.id, &keys)
+    catalog::set_truncated(client, table.id, &keys, &cut)
 }
 
 /// Stores documents whose text is as it was, and those without text, which have no vector.
@@ -95,8 +94,7 @@ pub fn rewrite(
         let keys: Vec<String> = empty.iter().map(|d| d.pk_value.clone()).collect();
         catalog::set_truncated(client, table.id, &keys, &[])?;
     }
-    let keys: Vec<String> = documents.iter().map(|d| d.pk_value.clone()).collect();
-    catalog::forget_failed(client, table.id, &keys)
+    Ok(())
 }
 
 fn upsert(
@@ -147,6 +145,5 @@ pub fn remove(client: &mut SpiClient<'_>, table: &VectorTable, keys: &[String]) 
             &[keys.to_vec().into()],
         )?;
     }
-    catalog::set_truncated(client, table.id, keys, &[])?;
-    catalog::forget_failed(client, table.id, keys)
+    catalog::set_truncated(client, table.id, keys, &[])
 }

@@ -332,6 +332,7 @@ fn load_and_do(work: &mut Work, keys: &[Taken]) -> Result<Loaded, RolledBack> {
             if !loaded.done.is_empty() {
                 apply::remove(client, &work.table, &gone)?;
                 apply::rewrite(client, &work.table, &rewritten)?;
+                forget_failed(client, work, &loaded.done)?;
                 finish(client, work, &loaded.done)?;
             }
             Ok(loaded)
@@ -344,9 +345,20 @@ fn store(work: &mut Work, flight: &Flight, embeddings: &Embeddings) -> Result<()
     transaction::run(|| {
         Spi::connect_mut(|client| {
             apply::store(client, &work.table, &flight.documents, embeddings)?;
+            forget_failed(client, work, &flight.keys)?;
             finish(client, work, &flight.keys)
         })
     })
+}
+
+/// Forgets that these keys once failed.
+fn forget_failed(
+    client: &mut pgrx::spi::SpiClient<'_>,
+    work: &Work,
+    keys: &[Taken],
+) -> crate::error::Result<()> {
+    let keys: Vec<String> = keys.iter().map(|k| work.table.shown(&k.key)).collect();
+    catalog::forget_failed(client, work.table.id, &keys)
 }
 
 /// Removes the rows of the queue that are done with these keys, in the transaction that did them.
@@ -364,7 +376,8 @@ fn set_aside(work: &mut Work, keys: Vec<Taken>, failure: &RolledBack) {
     let noted = transaction::run(|| {
         Spi::connect_mut(|client| {
             for taken in &keys {
-                catalog::set_failed(client, work.table.id, &taken.key, &failure.message)?;
+                let key = work.table.shown(&taken.key);
+                catalog::set_failed(client, work.table.id, &key, &failure.message)?;
             }
             finish(client, work, &keys)
         })

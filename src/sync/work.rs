@@ -8,8 +8,8 @@ use super::backlog::Backlog;
 use super::scan::Scan;
 use crate::catalog::{self, Status, VectorTable};
 use crate::error::Result;
-use crate::task;
 use crate::worker::transaction::{self, RolledBack};
+use crate::{server, task};
 
 /// First and longest pause of a table after a failure.
 const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(60));
@@ -94,6 +94,25 @@ impl Work {
         let rest = RETRY.0.saturating_mul(1 << self.failures.min(7)).min(RETRY.1);
         self.failures += 1;
         self.retry_at = Some(Instant::now() + rest);
+        let id = self.table.id;
+        let noted = transaction::run(|| {
+            if server::extension().is_none() {
+                return Ok(false);
+            }
+            Spi::connect_mut(|client| {
+                task::set_error(client, id, reason)?;
+                catalog::set_error(client, id, reason, stuck)
+            })
+        });
+        match noted {
+            // Dropped in the middle of the work: that is no failure.
+            Ok(false) => return,
+            Ok(true) => {}
+            Err(failure) => {
+                log!("could not note an error of vector table {id}: {}", failure.message);
+            }
+        }
+        self.has_error = true;
         if self.last_logged.as_deref() != Some(reason) {
             ereport!(
                 PgLogLevel::LOG,
@@ -101,17 +120,6 @@ impl Work {
                 format!("sync of vector table \"{}\" failed: {reason}", self.table.name)
             );
             self.last_logged = Some(reason.to_string());
-        }
-        self.has_error = true;
-        let id = self.table.id;
-        let noted = transaction::run(|| {
-            Spi::connect_mut(|client| {
-                catalog::set_error(client, id, reason, stuck)?;
-                task::set_error(client, id, reason)
-            })
-        });
-        if let Err(failure) = noted {
-            log!("could not note an error of vector table {id}: {}", failure.message);
         }
     }
 

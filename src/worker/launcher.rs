@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use pgrx::bgworkers::{BackgroundWorker, BackgroundWorkerBuilder};
+use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use pgrx::{check_for_interrupts, pg_sys};
 
@@ -147,12 +148,14 @@ impl Launcher {
         if !started {
             shared::free_slot(database);
             if !self.without_place {
-                ereport!(
-                    PgLogLevel::LOG,
+                ErrorReport::new(
                     PgSqlErrorCode::ERRCODE_CONFIGURATION_LIMIT_EXCEEDED,
                     format!("no place for the embedd sync worker of database \"{name}\""),
-                    "Changes wait in embedd.queue until there is one; max_worker_processes is too small."
-                );
+                    pgrx::function_name!(),
+                )
+                .set_detail("Changes wait in embedd.queue until there is one.")
+                .set_hint("Increase max_worker_processes.")
+                .report(PgLogLevel::LOG);
             }
             let again = Known::Again { at: Instant::now() + WITHOUT_PLACE, pause: WITHOUT_PLACE };
             self.known.insert(database, again);
