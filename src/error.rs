@@ -183,7 +183,13 @@ impl Error {
                 "Drop the vector table: SELECT embedd.drop_vector_table({}).",
                 quoted(name)
             )),
-            Error::NotPaused { .. } | Error::NullArgument { .. } | Error::UnknownSource { .. } | Error::Name(_) | Error::UnknownColumn { .. } | Error::Spi(_) | Error::Damaged { .. } => None,
+            Error::NotPaused { .. }
+            | Error::NullArgument { .. }
+            | Error::UnknownSource { .. }
+            | Error::Name(_)
+            | Error::UnknownColumn { .. }
+            | Error::Spi(_)
+            | Error::Damaged { .. } => None,
             Error::NotATable { .. } => {
                 Some("Name an ordinary or a partitioned table as source_table.".to_string())
             }
