@@ -23,8 +23,10 @@ alter table embedd.tasks enable row level security;
 alter table embedd.failed_rows enable row level security;
 alter table embedd.truncated_rows enable row level security;
 
+-- An error can quote a value and a task a key of the source: for those who have the owner's rights. Others who may read
+-- the vectors have sync_status().
 create policy visible on embedd.vector_tables for select
-    using (embedd.may_see(owner::oid, vector_table::oid));
+    using (embedd.may_change(owner::oid, vector_table::oid));
 create policy visible on embedd.tasks for select
     using (target_id in (select v.id from embedd.vector_tables v));
 -- The key of a row that failed is a piece of the source row: only for those who have the owner's rights.

@@ -272,7 +272,7 @@ pub fn set_working_status(client: &mut SpiClient<'_>, id: i32) -> Result<()> {
                 when exists (select from embedd.tasks t where t.target_id = v.id and t.status = 'completed')
                     then 'synced'
                 else 'pending' end
-          where v.id = $1",
+          where v.id = $1 and v.sync_status <> 'paused'",
         None,
         &[id.into()],
     )?;

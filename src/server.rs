@@ -151,6 +151,8 @@ pub fn system_id() -> i64 {
 pub struct Rights {
     user: pg_sys::Oid,
     context: i32,
+    /// Settings changed since are undone with the rights: what a user's code sets must not outlive it.
+    settings: Option<i32>,
 }
 
 impl Rights {
@@ -164,10 +166,13 @@ impl Rights {
 
     /// The rights of a vector table's owner, for everything that may run a user's code.
     pub fn of_owner(owner: pg_sys::Oid) -> Self {
-        Self::switch(
+        let mut rights = Self::switch(
             owner,
             pg_sys::SECURITY_LOCAL_USERID_CHANGE | pg_sys::SECURITY_RESTRICTED_OPERATION,
-        )
+        );
+        // SAFETY: opens a level of settings, which the end of the value or of the transaction closes.
+        rights.settings = Some(unsafe { pg_sys::NewGUCNestLevel() });
+        rights
     }
 
     fn switch(role: pg_sys::Oid, restriction: u32) -> Self {
@@ -177,13 +182,20 @@ impl Rights {
             pg_sys::GetUserIdAndSecContext(&mut user, &mut context);
             pg_sys::SetUserIdAndSecContext(role, context | restriction as i32);
         }
-        Self { user, context }
+        Self { user, context, settings: None }
     }
 }
 
 impl Drop for Rights {
     fn drop(&mut self) {
-        // SAFETY: puts back what was there before.
-        unsafe { pg_sys::SetUserIdAndSecContext(self.user, self.context) }
+        // SAFETY: puts back what was there before; in an unwinding error the abort undoes the settings.
+        unsafe {
+            if let Some(level) = self.settings
+                && !std::thread::panicking()
+            {
+                pg_sys::AtEOXact_GUC(false, level);
+            }
+            pg_sys::SetUserIdAndSecContext(self.user, self.context);
+        }
     }
 }

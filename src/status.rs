@@ -31,6 +31,7 @@ pub fn sync_status(name: &str) -> Result<SyncStatus> {
         let rights = Rights::of_extension()?;
         let table = catalog::find(client, name)?;
         drop(rights);
+        let shows_errors = check_may_change(&table).is_ok();
         let visible = client.select(
             "select embedd.may_see($1, $2)",
             None,
@@ -71,7 +72,8 @@ pub fn sync_status(name: &str) -> Result<SyncStatus> {
             last_synced_at: row.get(1)?,
             rows_pending: row.get::<i64>(2)?.map(|keys| keys + left),
             staleness_secs: row.get(3)?,
-            last_error: row.get(4)?,
+            // It can quote a value of the source.
+            last_error: row.get::<String>(4)?.filter(|_| shows_errors),
             last_error_at: row.get(5)?,
             failed_rows: row.get(6)?,
             truncated_rows: row.get(7)?,
@@ -139,6 +141,7 @@ pub fn resume(name: &str) -> Result<()> {
             return Err(Error::NotPaused { name: table.name, status });
         }
         let _rights = Rights::of_extension()?;
+        catalog::set_status(client, table.id, Status::Pending)?;
         catalog::set_working_status(client, table.id)?;
         wake_at_commit();
         Ok(())

@@ -144,7 +144,8 @@ struct KeyReader {
 
 thread_local! {
     static TRANSACTION: RefCell<Transaction> = RefCell::default();
-    static READER: RefCell<Option<KeyReader>> = const { RefCell::new(None) };
+    /// One for each trigger that fired: partitions and several vector tables of one source take turns.
+    static READERS: RefCell<Vec<KeyReader>> = const { RefCell::new(Vec::new()) };
     static REGISTERED: RefCell<bool> = const { RefCell::new(false) };
 }
 
@@ -185,13 +186,15 @@ unsafe fn note(trigger: &pg_sys::TriggerData) {
     register_callbacks();
     // SAFETY: the trigger data and what it points to live for the duration of the call.
     unsafe {
-        READER.with_borrow_mut(|slot| {
-            let reader = current_reader(slot, trigger);
+        READERS.with_borrow_mut(|readers| {
+            let reader = current_reader(readers, trigger);
             let Some(table_id) = reader.table_id else { return };
             TRANSACTION.with_borrow_mut(|transaction| {
                 let (index, noted) = transaction.noted(table_id);
                 let operation = trigger.tg_event & pg_sys::TRIGGER_EVENT_OPMASK;
-                if operation == pg_sys::TRIGGER_EVENT_TRUNCATE || reader.attribute <= 0 {
+                // A trigger for statements, which anybody may make on a source of theirs, has no rows.
+                let has_row = trigger.tg_event & pg_sys::TRIGGER_EVENT_ROW != 0;
+                if !has_row || reader.attribute <= 0 {
                     noted.whole_table = true;
                     return;
                 }
@@ -209,21 +212,50 @@ unsafe fn note(trigger: &pg_sys::TriggerData) {
 
 /// The reader for this trigger, made anew when another trigger fired or the key's type is no longer the same.
 unsafe fn current_reader<'a>(
-    slot: &'a mut Option<KeyReader>,
+    readers: &'a mut Vec<KeyReader>,
     trigger: &pg_sys::TriggerData,
 ) -> &'a KeyReader {
     // SAFETY: as in note(); tgargs holds tgnargs terminated strings.
     unsafe {
         let oid = (*trigger.tg_trigger).tgoid;
         let descriptor = (*trigger.tg_relation).rd_att;
-        let valid = slot.as_ref().is_some_and(|r| {
-            r.trigger == oid
-                && (r.attribute <= 0 || raw::SPI_gettypeid(descriptor, r.attribute) == r.key_type)
-        });
-        if !valid {
-            *slot = None;
-        }
-        slot.get_or_insert_with(|| {
+        let found = readers.iter().position(|r| r.trigger == oid);
+        let index = match found {
+            Some(index)
+                if readers[index].attribute <= 0
+                    || raw::SPI_gettypeid(descriptor, readers[index].attribute)
+                        == readers[index].key_type =>
+            {
+                index
+            }
+            found => {
+                let reader = new_reader(oid, descriptor, trigger);
+                if readers.len() >= MOST_READERS {
+                    readers.clear();
+                }
+                match found.filter(|index| *index < readers.len()) {
+                    Some(index) => readers[index] = reader,
+                    None => readers.push(reader),
+                }
+                found.filter(|index| *index < readers.len()).unwrap_or(readers.len() - 1)
+            }
+        };
+        &readers[index]
+    }
+}
+
+/// Triggers whose readers a session remembers.
+const MOST_READERS: usize = 64;
+
+/// Looks up how to read the keys of a trigger.
+unsafe fn new_reader(
+    oid: pg_sys::Oid,
+    descriptor: pg_sys::TupleDesc,
+    trigger: &pg_sys::TriggerData,
+) -> KeyReader {
+    // SAFETY: as in note(); tgargs holds tgnargs terminated strings.
+    unsafe {
+        {
             let argument = |n: usize| CStr::from_ptr(*(*trigger.tg_trigger).tgargs.add(n));
             let arguments = (*trigger.tg_trigger).tgnargs;
             let named = (arguments > 0).then(|| argument(0).to_str().ok()?.parse().ok()).flatten();
@@ -243,7 +275,7 @@ unsafe fn current_reader<'a>(
                 pg_sys::getTypeOutputInfo(key_type, &mut output, &mut is_varlena);
             }
             KeyReader { trigger: oid, table_id, attribute, key_type, output }
-        })
+        }
     }
 }
 
@@ -309,9 +341,9 @@ unsafe extern "C-unwind" fn on_transaction(
             let mut transaction = TRANSACTION.take();
             transaction.write();
             TRANSACTION.set(transaction);
-            READER.with_borrow_mut(|reader| {
+            READERS.with_borrow_mut(|readers| {
                 // What could not be read may be readable in the next transaction.
-                reader.take_if(|r| r.attribute <= 0 || r.table_id.is_none())
+                readers.retain(|r| r.attribute > 0 && r.table_id.is_some());
             });
         }
         XACT_EVENT_COMMIT if TRANSACTION.take().written => {
@@ -320,7 +352,7 @@ unsafe extern "C-unwind" fn on_transaction(
         }
         XACT_EVENT_ABORT | XACT_EVENT_PREPARE => {
             TRANSACTION.take();
-            READER.take();
+            READERS.take();
         }
         _ => {}
     }

@@ -147,6 +147,11 @@ impl Backlog {
         }
     }
 
+    /// Keys in work.
+    pub fn in_work(&self) -> Vec<String> {
+        self.in_work.iter().cloned().collect()
+    }
+
     /// Keys waiting to be taken.
     pub fn len(&self) -> usize {
         self.waiting.len()

@@ -157,7 +157,9 @@ impl Engine {
         let Some(work) = self.tables.get_mut(&id) else { return };
         match load_and_do(work, &keys) {
             Ok(Loaded { done, unread, to_embed, documents }) => {
-                work.batch = work.batch.saturating_mul(2);
+                if to_embed.is_empty() {
+                    work.batch = work.batch.saturating_mul(2);
+                }
                 work.backlog.finish(&done);
                 work.backlog.give_back(unread);
                 if !done.is_empty() {
@@ -236,16 +238,24 @@ impl Engine {
         match reply.outcome {
             Ok(embeddings) => match store(work, &flight, &embeddings) {
                 Ok(()) => {
+                    work.batch = work.batch.saturating_mul(2);
                     work.backlog.finish(&flight.keys);
                     work.succeeded();
                 }
+                Err(failure) if failure.is_of_a_row() && flight.keys.len() > 1 => {
+                    work.batch = flight.keys.len() / 2;
+                    work.backlog.give_back(flight.keys);
+                }
+                Err(failure) if failure.is_of_a_row() => set_aside(work, flight.keys, &failure),
                 Err(failure) => {
                     work.backlog.give_back(flight.keys);
+                    work.embedding_failed = true;
                     work.rolled_back(&failure);
                 }
             },
             Err(failure) => {
                 work.backlog.give_back(flight.keys);
+                work.embedding_failed = true;
                 let stuck = failure.class != FailureClass::Unavailable;
                 work.failed(&in_full(&failure), stuck);
             }
@@ -274,6 +284,8 @@ fn beginning(text: &str) -> &str {
 fn advance_scan(work: &mut Work) -> bool {
     if work.scan.is_none() && !work.marks.is_empty() {
         work.scan = Some(Scan::of_marks(std::mem::take(&mut work.marks)));
+        // What was loaded before the TRUNCATE may be stored after the scan has passed: it is looked at again.
+        work.backlog.add_page(work.backlog.in_work());
     }
     let Some(scan) = &work.scan else { return false };
     if !work.backlog.is_page_done() {
@@ -342,6 +354,7 @@ fn load_and_do(work: &mut Work, keys: &[Taken]) -> Result<Loaded, RolledBack> {
 
 /// Stores the vectors of a flight.
 fn store(work: &mut Work, flight: &Flight, embeddings: &Embeddings) -> Result<(), RolledBack> {
+    work.embedding_failed = false;
     transaction::run(|| {
         Spi::connect_mut(|client| {
             apply::store(client, &work.table, &flight.documents, embeddings)?;

@@ -172,7 +172,10 @@ impl Reader {
                 _ if work.table.status == Status::Pending => {
                     queue::remove(client, row.table_id, &[row.id])?;
                 }
-                Some(keys) => work.backlog.add_row(row.id, keys),
+                Some(keys) => {
+                    let keys = keys.iter().map(|key| work.table.shown(key)).collect();
+                    work.backlog.add_row(row.id, keys);
+                }
                 None => work.marks.push(row.id),
             }
         }

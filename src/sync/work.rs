@@ -27,6 +27,8 @@ pub struct Work {
     pub mark: i64,
     /// Keys loaded at once at most; halved to find a row that breaks its batch.
     pub batch: usize,
+    /// The last answer of the embedder was a failure: work that needs no embedding is no sign that it is over.
+    pub embedding_failed: bool,
     failures: u32,
     retry_at: Option<Instant>,
     last_logged: Option<String>,
@@ -46,6 +48,7 @@ impl Work {
             marks: Vec::new(),
             mark: 0,
             batch: usize::MAX,
+            embedding_failed: false,
             failures: 0,
             retry_at: None,
             last_logged: None,
@@ -130,7 +133,7 @@ impl Work {
 
     /// Part of a transaction that brings changes in: an error is over, and now and then the time is noted.
     pub fn note_success(&mut self, client: &mut pgrx::spi::SpiClient<'_>) -> Result<()> {
-        if self.has_error && self.table.status != Status::Paused {
+        if self.has_error && !self.embedding_failed && self.table.status != Status::Paused {
             catalog::set_working_status(client, self.table.id)?;
         }
         if self.synced_note.is_none_or(|at| at.elapsed() >= SYNCED_NOTE) {
@@ -141,6 +144,10 @@ impl Work {
 
     /// The same, after that transaction has committed.
     pub fn succeeded(&mut self) {
+        if self.embedding_failed {
+            self.synced_since_note = true;
+            return;
+        }
         if self.has_error {
             ereport!(
                 PgLogLevel::LOG,

@@ -10,7 +10,7 @@ use crate::shared::{self, SlotState};
 use crate::sync::{Engine, Round};
 
 /// Settings that the text form of a value or the safety of a query depends on, the same in every sync worker.
-pub const SETTINGS: [(&CStr, &CStr); 11] = [
+pub const SETTINGS: &[(&CStr, &CStr)] = &[
     (c"search_path", c"pg_catalog, pg_temp"),
     (c"datestyle", c"ISO, YMD"),
     (c"intervalstyle", c"postgres"),
@@ -25,6 +25,12 @@ pub const SETTINGS: [(&CStr, &CStr); 11] = [
     // What a crash of the server takes away is taken away with the removal from the queue, so it is done again.
     (c"synchronous_commit", c"off"),
     (c"default_transaction_isolation", c"read committed"),
+    (c"default_transaction_read_only", c"off"),
+    (c"idle_in_transaction_session_timeout", c"0"),
+    #[cfg(any(feature = "pg17", feature = "pg18"))]
+    (c"transaction_timeout", c"0"),
+    (c"row_security", c"on"),
+    (c"session_replication_role", c"origin"),
 ];
 
 /// What the postmaster runs as a sync worker; the argument is the oid of the database.

@@ -1,0 +1,45 @@
+-- Code of a vector table's owner runs in the worker with that owner's rights, and what it sets does not outlive it.
+create schema rights;
+set search_path = rights, public;
+create table notes (id integer primary key, t text);
+select platform_vector_ref as vectors from embedd.create_vector_table('rights', 'notes', '[{"name": "t", "role": "embedding"}]', start_backfill => true) \gset
+call golden.wait_synced('rights');
+create table seen (n integer generated always as identity, search_path text, read_only text);
+create function spoil() returns trigger language plpgsql as $$
+begin
+    insert into rights.seen (search_path, read_only)
+    values (current_setting('search_path'), current_setting('default_transaction_read_only'));
+    perform set_config('search_path', 'rights', false), set_config('default_transaction_read_only', 'on', false);
+    return null;
+end $$;
+create trigger spoil after insert on :vectors for each row execute function rights.spoil();
+insert into notes values (1, 'one');
+call golden.wait_synced('rights');
+insert into notes values (2, 'two');
+call golden.wait_synced('rights');
+select search_path, read_only from seen order by n;
+
+-- A statement trigger of one's own on a source has no row to read the key from.
+create trigger by_statement after insert on notes for each statement execute function embedd.note_change('0', 'id');
+insert into notes values (3, 'three');
+drop trigger by_statement on notes;
+select format('create trigger by_statement after insert on notes for each statement execute function embedd.note_change(%L, %L)', id, 'id') as by_statement from embedd.vector_tables where name = 'rights' \gset
+:by_statement;
+insert into notes values (4, 'four');
+call golden.wait_synced('rights');
+select pk_value from :vectors order by pk_value;
+
+-- A row that the vector table itself refuses stands aside; the others go on.
+alter table :vectors add check (embedded_text <> 'refused');
+insert into notes values (5, 'five'), (6, 'refused'), (7, 'seven');
+call golden.wait_for('the refused row', $$ select exists (select from embedd.failed_rows where pk_value = '6') $$);
+call golden.wait_synced('rights');
+select pk_value from :vectors order by pk_value;
+update notes set t = 'accepted' where id = 6;
+call golden.wait_synced('rights');
+select pk_value from :vectors order by pk_value;
+select count(*) as failed from embedd.failed_rows;
+
+select embedd.drop_vector_table('rights');
+set client_min_messages = warning;
+drop schema rights cascade;
