@@ -255,27 +255,22 @@ unsafe fn new_reader(
 ) -> KeyReader {
     // SAFETY: as in note(); tgargs holds tgnargs terminated strings.
     unsafe {
-        {
-            let argument = |n: usize| CStr::from_ptr(*(*trigger.tg_trigger).tgargs.add(n));
-            let arguments = (*trigger.tg_trigger).tgnargs;
-            let named = (arguments > 0).then(|| argument(0).to_str().ok()?.parse().ok()).flatten();
-            // Anybody may make a trigger with this function on a table of their own; it notes nothing for another's.
-            let relation = (*trigger.tg_relation).rd_id;
-            let table_id = named.filter(|id| server::is_source(*id, relation));
-            let attribute = if arguments > 1 {
-                pg_sys::SPI_fnumber(descriptor, argument(1).as_ptr())
-            } else {
-                0
-            };
-            let mut output = pg_sys::InvalidOid;
-            let mut key_type = pg_sys::InvalidOid;
-            if attribute > 0 {
-                let mut is_varlena = false;
-                key_type = pg_sys::SPI_gettypeid(descriptor, attribute);
-                pg_sys::getTypeOutputInfo(key_type, &mut output, &mut is_varlena);
-            }
-            KeyReader { trigger: oid, table_id, attribute, key_type, output }
+        let argument = |n: usize| CStr::from_ptr(*(*trigger.tg_trigger).tgargs.add(n));
+        let arguments = (*trigger.tg_trigger).tgnargs;
+        let named = (arguments > 0).then(|| argument(0).to_str().ok()?.parse().ok()).flatten();
+        // Anybody may make a trigger with this function on a table of their own; it notes nothing for another's.
+        let relation = (*trigger.tg_relation).rd_id;
+        let table_id = named.filter(|id| server::is_source(*id, relation));
+        let attribute =
+            if arguments > 1 { pg_sys::SPI_fnumber(descriptor, argument(1).as_ptr()) } else { 0 };
+        let mut output = pg_sys::InvalidOid;
+        let mut key_type = pg_sys::InvalidOid;
+        if attribute > 0 {
+            let mut is_varlena = false;
+            key_type = pg_sys::SPI_gettypeid(descriptor, attribute);
+            pg_sys::getTypeOutputInfo(key_type, &mut output, &mut is_varlena);
         }
+        KeyReader { trigger: oid, table_id, attribute, key_type, output }
     }
 }
 

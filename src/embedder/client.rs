@@ -244,28 +244,9 @@ fn connect_patiently(deadline: &Deadline) -> Result<Client> {
 
 /// Waits for the client's socket, the latch or the end of the time, whichever comes first, and takes interrupts.
 fn wait(client: Option<&Client>, rest: Duration) {
-    let mut events = pg_sys::WL_LATCH_SET | pg_sys::WL_TIMEOUT | pg_sys::WL_EXIT_ON_PM_DEATH;
-    let mut socket = pg_sys::PGINVALID_SOCKET;
-    if let Some(client) = client {
-        socket = client.fd();
-        events |= pg_sys::WL_SOCKET_READABLE;
-        if client.wants_write() {
-            events |= pg_sys::WL_SOCKET_WRITEABLE;
-        }
-    }
+    let socket = client.map(|client| (client.fd(), client.wants_write()));
     // One more, because less than a millisecond left must not become a loop without any wait.
-    let milliseconds = rest.min(LONGEST_WAIT).as_millis() as core::ffi::c_long + 1;
-    // SAFETY: this is a process with a latch, on its main thread, and the socket is open as long as the client.
-    unsafe {
-        pg_sys::WaitLatchOrSocket(
-            pg_sys::MyLatch,
-            events as i32,
-            socket,
-            milliseconds,
-            pg_sys::PG_WAIT_EXTENSION,
-        );
-        pg_sys::ResetLatch(pg_sys::MyLatch);
-    }
+    crate::server::wait(rest.min(LONGEST_WAIT) + Duration::from_millis(1), socket);
     check_for_interrupts!();
 }
 

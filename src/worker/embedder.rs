@@ -2,9 +2,9 @@
 
 use std::fs::Permissions;
 use std::io::{self, ErrorKind};
-use std::os::fd::RawFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
+use std::time::Duration;
 
 use pgrx::prelude::*;
 use pgrx::{check_for_interrupts, pg_sys};
@@ -50,23 +50,8 @@ fn run() -> io::Result<()> {
         if signals::reload_if_asked() {
             server.reconfigure(crate::guc::embedder_config());
         }
-        wait(lines.fd());
-    }
-}
-
-/// Waits for a signal or for a line to be logged.
-fn wait(socket: RawFd) {
-    let events = pg_sys::WL_LATCH_SET | pg_sys::WL_SOCKET_READABLE | pg_sys::WL_EXIT_ON_PM_DEATH;
-    // SAFETY: this is the main thread of a process with a latch, and the socket is open.
-    unsafe {
-        pg_sys::WaitLatchOrSocket(
-            pg_sys::MyLatch,
-            events as i32,
-            socket,
-            -1,
-            pg_sys::PG_WAIT_EXTENSION,
-        );
-        pg_sys::ResetLatch(pg_sys::MyLatch);
+        // For a signal, or for a line to be logged.
+        crate::server::wait(Duration::MAX, Some((lines.fd(), false)));
     }
 }
 

@@ -10,6 +10,7 @@ use pgrx::{check_for_interrupts, pg_sys};
 
 use super::signals::{self, Terminate};
 use super::{SYNC_WORKER, transaction};
+use crate::server;
 use crate::shared::{self, SlotState};
 
 /// How often the list of databases is read when nobody asks: a copy of a database with embedd needs a worker too.
@@ -47,7 +48,7 @@ pub extern "C-unwind" fn embedd_launcher_main(_arg: pg_sys::Datum) {
         check_for_interrupts!();
         signals::reload_if_asked();
         launcher.round();
-        super::wait(launcher.pause(), None);
+        server::wait(launcher.pause(), None);
     }
 }
 

@@ -3,8 +3,6 @@
 use std::time::Duration;
 
 use pgrx::bgworkers::{BackgroundWorkerBuilder, BgWorkerStartTime};
-use pgrx::prelude::*;
-
 pub mod embedder;
 pub mod launcher;
 pub mod signals;
@@ -39,28 +37,4 @@ pub fn register() {
         .enable_spi_access()
         .set_restart_time(Some(RESTART))
         .load();
-}
-
-/// Waits until this process is woken, something arrives on `socket`, or the time is over.
-pub fn wait(timeout: Duration, socket: Option<(i32, bool)>) {
-    let mut events = pg_sys::WL_LATCH_SET | pg_sys::WL_TIMEOUT | pg_sys::WL_EXIT_ON_PM_DEATH;
-    let mut descriptor = pg_sys::PGINVALID_SOCKET;
-    if let Some((fd, wants_write)) = socket {
-        descriptor = fd;
-        events |= pg_sys::WL_SOCKET_READABLE;
-        if wants_write {
-            events |= pg_sys::WL_SOCKET_WRITEABLE;
-        }
-    }
-    // SAFETY: MyLatch is this process's own; the socket is open for the duration of the call.
-    unsafe {
-        pg_sys::WaitLatchOrSocket(
-            pg_sys::MyLatch,
-            events as i32,
-            descriptor,
-            timeout.as_millis().min(i32::MAX as u128) as std::ffi::c_long,
-            pg_sys::PG_WAIT_EXTENSION,
-        );
-        pg_sys::ResetLatch(pg_sys::MyLatch);
-    }
 }

@@ -6,6 +6,7 @@ use pgrx::prelude::*;
 use pgrx::{check_for_interrupts, pg_sys};
 
 use super::signals::{self, Terminate};
+use crate::server;
 use crate::shared::{self, SlotState};
 use crate::sync::{Engine, Round};
 
@@ -66,7 +67,7 @@ pub extern "C-unwind" fn embedd_sync_worker_main(arg: pg_sys::Datum) {
                 shared::worker_ended(database, SlotState::NoExtension);
                 return;
             }
-            Round::Wait(timeout) => super::wait(timeout, engine.socket()),
+            Round::Wait(timeout) => server::wait(timeout, engine.socket()),
         }
     }
 }
