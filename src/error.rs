@@ -129,6 +129,8 @@ impl Error {
             Error::Embedder { .. } => ERRCODE_CONNECTION_FAILURE,
             Error::Provider(failure) => match failure.class {
                 FailureClass::Unavailable => ERRCODE_CONNECTION_FAILURE,
+                FailureClass::RateLimited => ERRCODE_INSUFFICIENT_RESOURCES,
+                FailureClass::KeyRejected => ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION,
                 FailureClass::Refused => ERRCODE_EXTERNAL_ROUTINE_EXCEPTION,
                 FailureClass::BadReply => ERRCODE_DATA_EXCEPTION,
                 FailureClass::BadSetting => ERRCODE_CONFIG_FILE_ERROR,
@@ -236,7 +238,7 @@ impl Error {
     pub fn is_transient(&self) -> bool {
         match self {
             Error::Embedder { .. } => true,
-            Error::Provider(failure) => failure.class == FailureClass::Unavailable,
+            Error::Provider(failure) => failure.is_transient(),
             _ => false,
         }
     }

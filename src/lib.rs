@@ -11,6 +11,7 @@ mod error;
 mod filter;
 mod guc;
 mod name;
+mod provider;
 mod queue;
 mod search;
 mod server;

@@ -10,6 +10,7 @@ use crate::embedder::client;
 use crate::embedder::wire::InputType;
 use crate::error::{Error, Result};
 use crate::filter::{self, Field, Param};
+use crate::provider::{Model, Provider};
 use crate::server::Rights;
 use crate::{guc, shared};
 
@@ -158,9 +159,8 @@ fn embed_for(table: &VectorTable, text: &str, input_type: InputType) -> Result<V
         return Err(Error::bad_argument("the text to embed is empty"));
     }
     client::embed_now(
-        &table.provider,
-        &table.model,
-        table.dimensions as u32,
+        &Provider::local(),
+        &Model::of_unknown_limits(&table.model, table.dimensions as u32),
         input_type,
         text,
         guc::embedder_timeout(),

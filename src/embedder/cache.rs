@@ -3,6 +3,7 @@
 use lru::LruCache;
 use sha2::{Digest, Sha256};
 
+use super::account::account;
 use super::wire::{Embeddings, InputType, Request};
 
 /// Bytes an entry takes besides its vector: its key, its links and its place in the table, rounded up.
@@ -19,9 +20,10 @@ pub fn key(request: &Request, text: &str) -> Key {
     };
     let mut hash = Sha256::new();
     hash.update([kind]);
-    hash.update(request.dimensions.to_le_bytes());
+    hash.update(request.model.dimensions.to_le_bytes());
+    hash.update(account(&request.provider));
     // Lengths keep two different lists of words from running together into one.
-    for word in [request.provider.as_str(), request.model.as_str(), text] {
+    for word in [request.model.name.as_str(), text] {
         hash.update((word.len() as u64).to_le_bytes());
         hash.update(word);
     }
@@ -93,7 +95,7 @@ impl QueryCache {
         let texts: Vec<_> = keys.map(|key| (key, self.get(&key).cloned())).collect();
         let mut found = texts.iter().map(|(_, entry)| entry.is_some());
         request.texts.retain(|_| !found.next().unwrap_or(false));
-        let dimensions = request.dimensions as usize;
+        let dimensions = request.model.dimensions as usize;
         Lookup { generation: self.generation, dimensions, texts }
     }
 
@@ -101,12 +103,15 @@ impl QueryCache {
     pub fn complete(&mut self, lookup: Lookup, fresh: &Embeddings) -> Embeddings {
         let mut all = Embeddings { dimensions: lookup.dimensions, ..Embeddings::default() };
         let mut next = 0;
-        for (key, known) in lookup.texts {
+        for (position, (key, known)) in (0..).zip(lookup.texts) {
             let entry = known.unwrap_or_else(|| {
                 let truncated = fresh.truncated.get(next).copied().unwrap_or(false);
                 let entry = Entry { vector: fresh.vector(next).into(), truncated };
+                match fresh.refused.iter().find(|(number, _)| *number as usize == next) {
+                    Some((_, reason)) => all.refused.push((position, reason.clone())),
+                    None => self.insert(lookup.generation, key, entry.clone()),
+                }
                 next += 1;
-                self.insert(lookup.generation, key, entry.clone());
                 entry
             });
             all.values.extend_from_slice(&entry.vector);
@@ -140,11 +145,22 @@ impl QueryCache {
 
 #[cfg(test)]
 mod tests {
+    use super::super::wire::Priority;
     use super::*;
+    use crate::provider::{Model, Provider};
 
     fn request(provider: &str, model: &str, dimensions: u32, input_type: InputType) -> Request {
-        let (provider, model) = (provider.to_string(), model.to_string());
-        Request { id: 1, provider, model, dimensions, input_type, texts: Vec::new() }
+        let base_url = Some(provider.to_string());
+        Request {
+            id: 1,
+            provider: Provider { base_url, ..Provider::local() },
+            model: Model::of_unknown_limits(model, dimensions),
+            input_type,
+            priority: Priority::Question,
+            more: false,
+            patience_ms: 0,
+            texts: Vec::new(),
+        }
     }
 
     fn entry(first: f32) -> Entry {
@@ -175,14 +191,19 @@ mod tests {
         let lookup = cache.look_up(&mut first);
         assert_eq!(first.texts, ["a", "b"]);
         let (values, truncated) = (vec![1.0, 2.0, 3.0, 4.0], vec![true, false]);
-        let fresh = Embeddings { dimensions: 2, values, truncated };
+        let fresh = Embeddings { dimensions: 2, values, truncated, refused: Vec::new() };
         assert_eq!(cache.complete(lookup, &fresh), fresh);
 
         let mut second = first.clone();
         second.texts = ["b", "c", "a"].map(String::from).to_vec();
         let lookup = cache.look_up(&mut second);
         assert_eq!(second.texts, ["c"]);
-        let fresh = Embeddings { dimensions: 2, values: vec![5.0, 6.0], truncated: vec![false] };
+        let fresh = Embeddings {
+            dimensions: 2,
+            values: vec![5.0, 6.0],
+            truncated: vec![false],
+            refused: Vec::new(),
+        };
         let all = cache.complete(lookup, &fresh);
         assert_eq!(all.values, [3.0, 4.0, 5.0, 6.0, 1.0, 2.0]);
         assert_eq!(all.truncated, [false, false, true]);

@@ -10,10 +10,11 @@ use std::time::{Duration, Instant};
 use pgrx::{check_for_interrupts, pg_sys};
 
 use super::wire::{
-    Failure, FailureClass, FrameBuffer, InputType, MAX_FRAME, Reply, Request, SOCKET_PATH,
-    WireError, decode_reply, encode_request,
+    Failure, FailureClass, FrameBuffer, InputType, MAX_FRAME, Priority, Reply, Request,
+    SOCKET_PATH, WireError, decode_reply, encode_request,
 };
 use crate::error::{Error, Result};
+use crate::provider::{Model, Provider};
 
 /// How long an embedder that is not there is waited for: it may be starting again.
 const START_PATIENCE: Duration = Duration::from_secs(2);
@@ -123,10 +124,11 @@ impl Client {
 }
 
 /// Embeds one text and waits for the vector; the wait ends with the timeout, or with any interrupt.
+///
+/// A model of 0 dimensions gives as many as it has.
 pub fn embed_now(
-    provider: &str,
-    model: &str,
-    dimensions: u32,
+    provider: &Provider,
+    model: &Model,
     input_type: InputType,
     text: &str,
     timeout: Duration,
@@ -140,10 +142,12 @@ pub fn embed_now(
     let deadline = Deadline { end: Instant::now().checked_add(timeout), timeout };
     let request = Request {
         id: LAST_ID.replace(LAST_ID.get().wrapping_add(1)),
-        provider: provider.to_string(),
-        model: model.to_string(),
-        dimensions,
+        provider: provider.clone(),
+        model: model.clone(),
         input_type,
+        priority: Priority::Question,
+        more: false,
+        patience_ms: u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX),
         texts: vec![text.to_string()],
     };
     let frame = encode_request(&request).map_err(too_large)?;
@@ -166,9 +170,16 @@ pub fn embed_now(
     };
     CACHED.with_borrow_mut(|cached| **cached = Some(client));
     let embeddings = reply.outcome?;
-    if embeddings.count() != 1 || embeddings.dimensions != dimensions as usize {
+    if let Some((_, reason)) = embeddings.refused.first() {
+        let message = format!("provider \"{}\" refuses the text", provider.name);
+        let failure = Failure::new(FailureClass::Refused, message);
+        return Err(Error::Provider(failure.with_detail(format!("It says: {reason}."))));
+    }
+    let wanted = model.dimensions as usize;
+    if embeddings.count() != 1 || (wanted != 0 && embeddings.dimensions != wanted) {
         let message = format!(
-            "provider returned {} vectors of {} dimensions, not 1 of {dimensions}",
+            "provider \"{}\" returned {} vectors of {} dimensions, not 1 of {wanted}",
+            provider.name,
             embeddings.count(),
             embeddings.dimensions
         );

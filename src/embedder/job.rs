@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::oneshot;
 
 use super::local::{Model, Tokens};
-use super::wire::{Embeddings, Failure, FailureClass, InputType, Request};
+use super::wire::{Embeddings, Failure, FailureClass, Priority, Request};
 
 /// Texts that are embedded together, at most.
 const BATCH_TEXTS: usize = 32;
@@ -27,8 +27,8 @@ pub type Batch = Vec<(usize, Tokens)>;
 pub struct Job {
     /// Whom it came from.
     pub lane: u64,
-    /// Whether somebody waits for the answer to a question.
-    pub urgent: bool,
+    /// How urgent it is.
+    pub priority: Priority,
     /// Numbers a vector shall have.
     pub dimensions: usize,
     /// How far it has come.
@@ -90,8 +90,8 @@ impl Job {
         };
         Job {
             lane,
-            urgent: request.input_type == InputType::Query,
-            dimensions: request.dimensions as usize,
+            priority: request.priority,
+            dimensions: request.model.dimensions as usize,
             progress: Mutex::new(progress),
         }
     }
@@ -174,7 +174,7 @@ impl Progress {
             let mut values = Vec::with_capacity(self.slots.len() * dimensions);
             self.slots.iter().for_each(|slot| values.extend_from_slice(&self.vectors[*slot]));
             let truncated = self.slots.iter().map(|slot| self.truncated[*slot]).collect();
-            self.answer(Ok(Embeddings { dimensions, values, truncated }));
+            self.answer(Ok(Embeddings { dimensions, values, truncated, refused: Vec::new() }));
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The embedder: the process that turns texts into vectors, the door to it, and the local model inside it.
 
+pub mod account;
 pub mod cache;
 pub mod client;
 mod job;

@@ -1,4 +1,4 @@
-//! Runs the local model on threads of its own: questions first, documents in small batches, each connection in turn.
+//! Runs the local model on threads of its own: questions first, then changes, then backfills, each connection in turn.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -37,8 +37,7 @@ impl Scheduler {
             wanted: thread_count(config.local_threads),
             threads: 0,
             idle_unload: config.local_idle_unload,
-            queries: Lanes::default(),
-            documents: Lanes::default(),
+            lanes: Default::default(),
             model: Slot::Empty,
             busy: 0,
             last_used: Instant::now(),
@@ -70,13 +69,13 @@ impl Scheduler {
     ///
     /// The lane is whom the request came from: lanes take turns, and one's requests are served in their order.
     pub async fn embed(&self, lane: u64, request: Request) -> Outcome {
-        if request.model != LOCAL_MODEL {
-            let message = format!("unknown local model \"{}\"", request.model);
+        if request.model.name != LOCAL_MODEL {
+            let message = format!("unknown local model \"{}\"", request.model.name);
             return Err(Failure::new(FailureClass::Refused, message)
                 .with_detail(format!("The local model is \"{LOCAL_MODEL}\".")));
         }
         if request.texts.is_empty() {
-            let dimensions = request.dimensions as usize;
+            let dimensions = request.model.dimensions as usize;
             return Ok(Embeddings { dimensions, ..Embeddings::default() });
         }
         let (reply, receiver) = oneshot::channel();
@@ -93,7 +92,7 @@ impl Drop for Scheduler {
     fn drop(&mut self) {
         let mut state = lock(&self.shared.state);
         state.stopping = true;
-        (state.queries, state.documents) = Default::default();
+        state.lanes = Default::default();
         self.shared.changed.notify_all();
     }
 }
@@ -110,8 +109,7 @@ impl Drop for Waiting<'_> {
         if !self.answered {
             self.receiver.close();
             let mut state = lock(&self.shared.state);
-            state.queries.purge();
-            state.documents.purge();
+            state.lanes.iter_mut().for_each(Lanes::purge);
         }
     }
 }
@@ -131,8 +129,8 @@ struct State {
     wanted: usize,
     threads: usize,
     idle_unload: Option<Duration>,
-    queries: Lanes,
-    documents: Lanes,
+    /// What waits, by priority.
+    lanes: [Lanes; 3],
     model: Slot,
     /// Threads at work.
     busy: usize,
@@ -157,7 +155,7 @@ impl Shared {
             Failure::new(FailureClass::Unavailable, message)
                 .with_detail(format!("The operating system says: {error}."))
         })?;
-        state.lanes(job.urgent).push(Arc::new(job));
+        state.lanes[job.priority as usize].push(Arc::new(job));
         self.changed.notify_one();
         Ok(())
     }
@@ -194,7 +192,7 @@ impl Shared {
                 state.threads -= 1;
                 return None;
             }
-            if let Some(job) = state.queries.take().or_else(|| state.documents.take()) {
+            if let Some(job) = state.lanes.iter_mut().find_map(Lanes::take) {
                 state.busy += 1;
                 return Some(job);
             }
@@ -264,7 +262,7 @@ impl Shared {
 
     /// Puts a job with more to do in front of its lane's others.
     fn put_back(&self, job: &Arc<Job>) {
-        lock(&self.state).lanes(job.urgent).put_back(job.clone());
+        lock(&self.state).lanes[job.priority as usize].put_back(job.clone());
         self.changed.notify_one();
     }
 
@@ -317,15 +315,6 @@ impl Shared {
         let line = format!("{failure}: {detail}");
         self.log.send(LogLevel::Warning, line);
         Slot::Failed(Instant::now(), failure)
-    }
-}
-
-impl State {
-    fn lanes(&mut self, urgent: bool) -> &mut Lanes {
-        match urgent {
-            true => &mut self.queries,
-            false => &mut self.documents,
-        }
     }
 }
 

@@ -26,6 +26,8 @@ use super::wire::{
     encode_reply, reply_fits,
 };
 
+use crate::provider::Kind;
+
 /// Kibibytes that the requests and replies of one connection may take, unless there is only one.
 const IN_FLIGHT: u32 = 64 << 10;
 
@@ -250,7 +252,7 @@ async fn write_replies(
 
 /// The part of a connection's budget that a request and its reply take.
 fn share(bytes: usize, request: &Request) -> u32 {
-    let vector = (request.dimensions as usize).saturating_mul(4);
+    let vector = (request.model.dimensions as usize).saturating_mul(4);
     let reply = request.texts.len().saturating_mul(vector);
     let kibibytes = bytes.saturating_add(reply) / 1024;
     u32::try_from(kibibytes).unwrap_or(u32::MAX).clamp(LEAST_SHARE, IN_FLIGHT)
@@ -331,7 +333,7 @@ impl Server {
 
     /// Answers a request, questions from the cache where it knows them.
     async fn answer(&self, lane: u64, mut request: Request) -> Result<Embeddings, Failure> {
-        if !reply_fits(request.texts.len(), request.dimensions as usize) {
+        if !reply_fits(request.texts.len(), request.model.dimensions as usize) {
             let message = "too many texts in one request";
             return Err(Failure::new(FailureClass::Refused, message));
         }
@@ -348,14 +350,10 @@ impl Server {
 
     /// Has a request answered by its provider, and checks that the answer is one.
     async fn ask(&self, lane: u64, request: Request) -> Result<Embeddings, Failure> {
-        let (count, dimensions) = (request.texts.len(), request.dimensions as usize);
-        let embeddings = match request.provider.as_str() {
-            "local" => self.local.embed(lane, request).await?,
-            unknown => {
-                let message = format!("unknown provider \"{unknown}\"");
-                return Err(Failure::new(FailureClass::Refused, message)
-                    .with_hint("The provider that is always there is \"local\"."));
-            }
+        let (count, dimensions) = (request.texts.len(), request.model.dimensions as usize);
+        let embeddings = match request.provider.kind {
+            Kind::Local => self.local.embed(lane, request).await?,
+            _ => return Err(Failure::new(FailureClass::Refused, "not there yet")),
         };
         let values = count * dimensions;
         if embeddings.count() != count || embeddings.values.len() != values {

@@ -10,14 +10,15 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use super::local::{Model, Scratch};
+use super::local::{Model as LocalModel, Scratch};
 use super::log::LogReceiver;
 use super::scheduler::LOCAL_MODEL;
 use super::server::{Config, Handle, Log, LogLevel, log_channel, spawn};
 use super::wire::{
-    Embeddings, Failure, FailureClass, FrameBuffer, InputType, Reply, Request, decode_reply,
-    encode_request,
+    Embeddings, Failure, FailureClass, FrameBuffer, InputType, Priority, Reply, Request,
+    decode_reply, encode_request,
 };
+use crate::provider::{Model, Provider};
 use tiny_model::write_tiny_model;
 
 const HIDDEN: u32 = 32;
@@ -128,14 +129,21 @@ impl Asker {
 }
 
 fn documents<T: ToString>(id: u64, texts: &[T]) -> Request {
-    let (provider, model) = ("local".to_string(), LOCAL_MODEL.to_string());
-    let (input_type, texts) = (InputType::Document, texts.iter().map(T::to_string).collect());
-    Request { id, provider, model, dimensions: HIDDEN, input_type, texts }
+    Request {
+        id,
+        provider: Provider::local(),
+        model: Model::of_unknown_limits(LOCAL_MODEL, HIDDEN),
+        input_type: InputType::Document,
+        priority: Priority::Change,
+        more: false,
+        patience_ms: 0,
+        texts: texts.iter().map(T::to_string).collect(),
+    }
 }
 
 fn question(id: u64, texts: &[&str]) -> Request {
-    let input_type = InputType::Query;
-    Request { input_type, ..documents(id, texts) }
+    let (input_type, priority) = (InputType::Query, Priority::Question);
+    Request { input_type, priority, ..documents(id, texts) }
 }
 
 /// Many texts, all different, each of about so many words.
@@ -145,7 +153,7 @@ fn many(count: usize, id: u64, words: usize) -> Vec<String> {
 }
 
 fn embed_alone(model: &Path, text: &str) -> Vec<f32> {
-    let model = Model::open(model).unwrap();
+    let model = LocalModel::open(model).unwrap();
     let tokens = model.tokenize(text);
     model.embed(&[&tokens], &mut Scratch::default()).remove(0)
 }
@@ -244,13 +252,11 @@ fn refusals_say_why() {
         assert_eq!(failure.class, FailureClass::Refused);
         failure.message
     };
-    let message = refusal(|request| request.provider = "elsewhere".to_string());
-    assert_eq!(message, "unknown provider \"elsewhere\"");
-    let message = refusal(|request| request.model = "other".to_string());
+    let message = refusal(|request| request.model.name = "other".to_string());
     assert_eq!(message, "unknown local model \"other\"");
-    let message = refusal(|request| request.dimensions = 1536);
+    let message = refusal(|request| request.model.dimensions = 1536);
     assert!(message.ends_with("vectors of 32 dimensions, not 1536"));
-    let message = refusal(|request| request.dimensions = u32::MAX);
+    let message = refusal(|request| request.model.dimensions = u32::MAX);
     assert_eq!(message, "too many texts in one request");
     let nothing: [&str; 0] = [];
     assert_eq!(client.ask(&documents(1, &nothing)).unwrap().count(), 0);

@@ -1,6 +1,11 @@
 //! What travels between the embedder and those who ask it: requests, replies, and their form as bytes.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
+
+pub use crate::provider::InputType;
+use crate::provider::{Model, Provider};
 
 /// Where the embedder listens, relative to the data directory.
 pub const SOCKET_PATH: &str = "pg_stat_tmp/embedd.sock";
@@ -23,14 +28,16 @@ const TAG_FAILURE: u8 = 2;
 /// A buffer that has been larger than this gives its memory back once it is empty.
 const KEPT_BUFFER: usize = 1 << 20;
 
-/// What a text is: some models embed a question otherwise than the text that answers it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+/// Who goes first where there is not room for everybody.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum InputType {
-    /// A question.
-    Query,
-    /// A text to be found.
-    Document,
+pub enum Priority {
+    /// Somebody waits for the answer.
+    Question,
+    /// A row has changed.
+    Change,
+    /// One of the many rows of a backfill.
+    Backfill,
 }
 
 /// Texts to be embedded, all by one model.
@@ -39,14 +46,18 @@ pub enum InputType {
 pub struct Request {
     /// Chosen by the asker, and repeated in the reply.
     pub id: u64,
-    /// Who embeds: "local" is the model inside the server.
-    pub provider: String,
-    /// The model, by the name the provider knows it under.
-    pub model: String,
-    /// Numbers a vector shall have.
-    pub dimensions: u32,
+    /// Who embeds.
+    pub provider: Provider,
+    /// The model.
+    pub model: Model,
     /// What the texts are.
     pub input_type: InputType,
+    /// How urgent it is.
+    pub priority: Priority,
+    /// Whether another request follows at once, so that it is worth to wait for it and send both together.
+    pub more: bool,
+    /// How long the asker is going to wait, in milliseconds.
+    pub patience_ms: u64,
     /// The texts.
     pub texts: Vec<String>,
 }
@@ -60,6 +71,8 @@ pub struct Embeddings {
     pub values: Vec<f32>,
     /// For each text, whether the model did not take all of it.
     pub truncated: Vec<bool>,
+    /// Texts that the provider refuses, by number, with its reason; their numbers are all zero.
+    pub refused: Vec<(u32, String)>,
 }
 
 impl Embeddings {
@@ -81,6 +94,10 @@ impl Embeddings {
 pub enum FailureClass {
     /// It may work later.
     Unavailable,
+    /// The provider takes no more for a while.
+    RateLimited,
+    /// The provider does not take the key.
+    KeyRejected,
     /// The provider says no, and will say no again.
     Refused,
     /// The provider answered with something that cannot be used.
@@ -102,12 +119,25 @@ pub struct Failure {
     pub detail: Option<String>,
     /// A sentence on what to do.
     pub hint: Option<String>,
+    /// When it is worth to ask again, in milliseconds from now.
+    pub retry_after_ms: Option<u64>,
 }
 
 impl Failure {
     /// A failure without DETAIL or HINT.
     pub fn new(class: FailureClass, message: impl Into<String>) -> Failure {
-        Failure { class, message: message.into(), detail: None, hint: None }
+        Failure { class, message: message.into(), detail: None, hint: None, retry_after_ms: None }
+    }
+
+    /// Whether the same request may succeed later without anybody changing anything.
+    pub fn is_transient(&self) -> bool {
+        matches!(self.class, FailureClass::Unavailable | FailureClass::RateLimited)
+    }
+
+    /// Adds when it is worth to ask again.
+    pub fn with_retry_after(mut self, wait: Duration) -> Failure {
+        self.retry_after_ms = Some(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
+        self
     }
 
     /// Adds a sentence on what was found.
@@ -213,7 +243,7 @@ pub fn decode_reply(body: &[u8]) -> Result<Reply, WireError> {
     Ok(Reply { id: u64::from_le_bytes(id), outcome })
 }
 
-/// Appends vectors: numbers in a vector, number of vectors, the marks, the numbers.
+/// Appends vectors: numbers in a vector, number of vectors, the marks, the numbers, and the refused texts as JSON.
 fn encode_embeddings(embeddings: &Embeddings, frame: &mut Vec<u8>) -> Result<(), WireError> {
     let (count, dimensions) = (embeddings.count(), embeddings.dimensions);
     if count.checked_mul(dimensions) != Some(embeddings.values.len()) {
@@ -230,6 +260,10 @@ fn encode_embeddings(embeddings: &Embeddings, frame: &mut Vec<u8>) -> Result<(),
     let (marks, values) = (&embeddings.truncated, &embeddings.values);
     frame.extend(marks.iter().map(|mark| u8::from(*mark)));
     frame.extend(values.iter().flat_map(|value| value.to_le_bytes()));
+    if !embeddings.refused.is_empty() {
+        serde_json::to_writer(&mut *frame, &embeddings.refused)
+            .map_err(|error| malformed(error.to_string()))?;
+    }
     Ok(())
 }
 
@@ -240,20 +274,27 @@ fn decode_embeddings(payload: &[u8]) -> Result<Embeddings, WireError> {
     let (height, rest) = rest.split_first_chunk::<4>().ok_or_else(short)?;
     let dimensions = u32::from_le_bytes(*width) as usize;
     let count = u32::from_le_bytes(*height) as usize;
-    if payload_bytes(count, dimensions) != Some(payload.len()) {
+    let whole = payload_bytes(count, dimensions).and_then(|bytes| payload.split_at_checked(bytes));
+    let Some((_, reasons)) = whole else {
         let bytes = payload.len();
         let what = format!("{count} vectors of {dimensions} dimensions in {bytes} bytes");
         return Err(malformed(what));
-    }
-    let (marks, numbers) = rest.split_at_checked(count).ok_or_else(short)?;
+    };
+    let (marks, rest) = rest.split_at_checked(count).ok_or_else(short)?;
     if marks.iter().any(|mark| *mark > 1) {
         return Err(malformed("a mark that is neither 0 nor 1"));
     }
+    let refused = match reasons {
+        [] => Vec::new(),
+        json => serde_json::from_slice(json).map_err(|error| malformed(error.to_string()))?,
+    };
+    let numbers = rest.strip_suffix(reasons).unwrap_or(rest);
     let values = numbers.as_chunks::<4>().0.iter();
     Ok(Embeddings {
         dimensions,
         values: values.map(|bytes| f32::from_le_bytes(*bytes)).collect(),
         truncated: marks.iter().map(|mark| *mark == 1).collect(),
+        refused,
     })
 }
 
@@ -313,6 +354,7 @@ impl FrameBuffer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::provider::Secret;
 
     /// A good body, and whatever is one byte more or any bytes less.
     fn spoilt(frame: &[u8]) -> (&[u8], Vec<Vec<u8>>) {
@@ -325,25 +367,38 @@ mod tests {
 
     #[test]
     fn only_whole_requests_and_replies_come_back() {
-        let json = br#"{"id": 18446744073709551615, "provider": "local", "model": "m",
-            "dimensions": 2, "input_type": "query", "texts": ["a \"b\" \ud83d\udc18\n", ""]}"#;
-        let request = decode_request(json).unwrap();
+        let request = Request {
+            id: u64::MAX,
+            provider: Provider {
+                api_key: Some(Secret::new("sk")),
+                headers: vec![("a".to_string(), Secret::new("b"))],
+                ..Provider::local()
+            },
+            model: Model::of_unknown_limits("m", 2),
+            input_type: InputType::Query,
+            priority: Priority::Change,
+            more: true,
+            patience_ms: 7,
+            texts: vec!["a \"b\" \u{1f418}\n".to_string(), String::new()],
+        };
         let frame = encode_request(&request).unwrap();
         let (body, bad) = spoilt(&frame);
-        assert_eq!(decode_request(body), Ok(request));
+        assert_eq!(decode_request(body), Ok(request.clone()));
         assert!(bad.iter().all(|body| decode_request(body).is_err()));
-        let more = String::from_utf8_lossy(json).replace("\"id\"", "\"more\": 1, \"id\"");
+        let more = String::from_utf8_lossy(body).replace("\"id\"", "\"more_of\": 1, \"id\"");
         assert!(decode_request(more.as_bytes()).is_err());
 
         let embeddings = Embeddings {
             dimensions: 2,
             values: vec![1.5, -0.0, f32::MIN_POSITIVE, 3.0],
             truncated: vec![false, true],
+            refused: Vec::new(),
         };
+        let partly = Embeddings { refused: vec![(1, "no".to_string())], ..embeddings.clone() };
         assert_eq!(embeddings.vector(1), [f32::MIN_POSITIVE, 3.0]);
         assert!(embeddings.vector(usize::MAX).is_empty());
         let failure = Failure::new(FailureClass::Refused, "no").with_hint("Ask otherwise.");
-        for (id, outcome) in [(7, Ok(embeddings)), (u64::MAX, Err(failure))] {
+        for (id, outcome) in [(7, Ok(embeddings)), (8, Ok(partly)), (u64::MAX, Err(failure))] {
             let reply = Reply { id, outcome };
             let frame = encode_reply(&reply).unwrap();
             let (body, mut bad) = spoilt(&frame);

@@ -18,7 +18,10 @@ use self::reader::{Reader, Seen};
 use self::scan::{Scan, Step};
 use self::work::Work;
 use crate::embedder::client::Client;
-use crate::embedder::wire::{Embeddings, Failure, FailureClass, InputType, Reply, Request};
+use crate::embedder::wire::{
+    Embeddings, Failure, FailureClass, InputType, Priority, Reply, Request,
+};
+use crate::provider::{Model, Provider};
 use crate::worker::transaction::{self, RolledBack};
 use crate::{catalog, guc, queue};
 
@@ -187,10 +190,12 @@ impl Engine {
         self.last_request += 1;
         let request = Request {
             id: self.last_request,
-            provider: work.table.provider.clone(),
-            model: work.table.model.clone(),
-            dimensions: work.table.dimensions as u32,
+            provider: Provider::local(),
+            model: Model::of_unknown_limits(&work.table.model, work.table.dimensions as u32),
             input_type: InputType::Document,
+            priority: Priority::Change,
+            more: false,
+            patience_ms: 0,
             texts: documents.iter().map(|d| beginning(&d.text).to_string()).collect(),
         };
         let is_paged = keys.iter().all(|k| k.origins.iter().all(|o| *o == backlog::Origin::Page));
