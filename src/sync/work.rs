@@ -5,9 +5,11 @@ use std::time::{Duration, Instant};
 use pgrx::prelude::*;
 
 use super::backlog::Backlog;
+use super::outstanding::Share;
 use super::scan::Scan;
 use crate::catalog::{self, Status, VectorTable};
 use crate::error::Result;
+use crate::provider::Model;
 use crate::worker::transaction::{self, RolledBack};
 use crate::{server, task};
 
@@ -29,6 +31,8 @@ pub struct Work {
     pub batch: usize,
     /// The last answer of the embedder was a failure: work that needs no embedding is no sign that it is over.
     pub embedding_failed: bool,
+    /// Whose account its texts were sent to the last time.
+    pub share: Option<Share>,
     failures: u32,
     retry_at: Option<Instant>,
     last_logged: Option<String>,
@@ -49,6 +53,7 @@ impl Work {
             mark: 0,
             batch: usize::MAX,
             embedding_failed: false,
+            share: None,
             failures: 0,
             retry_at: None,
             last_logged: None,
@@ -92,11 +97,25 @@ impl Work {
         }
     }
 
+    /// The model its texts are embedded by.
+    pub fn model(&self) -> Model {
+        Model::of_unknown_limits(&self.table.model, self.table.dimensions as u32)
+    }
+
     /// A failure: the table rests, and its status tells why; `stuck` when somebody has to act.
-    pub fn failed(&mut self, reason: &str, stuck: bool) {
-        let rest = RETRY.0.saturating_mul(1 << self.failures.min(7)).min(RETRY.1);
-        self.failures += 1;
-        self.retry_at = Some(Instant::now() + rest);
+    ///
+    /// `wait` is how long the provider wants to be left alone.
+    pub fn failed(&mut self, reason: &str, stuck: bool, wait: Option<Duration>) {
+        let now = Instant::now();
+        // What was in flight together fails together, which is one failure.
+        if self.is_resting(now) && self.last_logged.as_deref() == Some(reason) {
+            return;
+        }
+        if !self.is_resting(now) {
+            let rest = RETRY.0.saturating_mul(1 << self.failures.min(7)).min(RETRY.1);
+            self.failures += 1;
+            self.retry_at = Some(now + wait.unwrap_or(rest));
+        }
         let id = self.table.id;
         let noted = transaction::run(|| {
             if server::extension().is_none() {
@@ -128,7 +147,7 @@ impl Work {
 
     /// A transaction of the table's own that was rolled back.
     pub fn rolled_back(&mut self, failure: &RolledBack) {
-        self.failed(&failure.message, !failure.is_transient());
+        self.failed(&failure.message, !failure.is_transient(), None);
     }
 
     /// Part of a transaction that brings changes in: an error is over, and now and then the time is noted.
