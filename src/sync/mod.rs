@@ -24,9 +24,9 @@ use self::work::Work;
 use crate::embedder::account::account;
 use crate::embedder::client::Client;
 use crate::embedder::wire::{Failure, InputType, Priority, Reply, Request};
-use crate::guc;
 use crate::provider::{Kind, Provider};
 use crate::worker::transaction::{self, RolledBack};
+use crate::{guc, index};
 
 /// Pause after the embedder could not be reached or the catalog could not be read.
 const TROUBLE: Duration = Duration::from_secs(1);
@@ -145,6 +145,10 @@ impl Engine {
             return false;
         }
         let mut served = advance_scan(work);
+        if work.builds_indexes() {
+            // Its rows are locked against writing, so its changes wait for the end.
+            return served;
+        }
         let count = guc::batch_texts().min(work.batch);
         for priority in [Priority::Change, Priority::Backfill] {
             let Some(work) = self.tables.get_mut(&id) else { return served };
@@ -335,7 +339,18 @@ fn advance_scan(work: &mut Work) -> bool {
         scan.wait_for(work.backlog.add_page(work.backlog.in_work()));
         work.scan = Some(scan);
     }
-    let Some(scan) = &work.scan else { return false };
+    let Some(scan) = &mut work.scan else { return false };
+    if scan.shall_look_at_indexes() {
+        let table = &work.table;
+        // Where a long transaction holds the table, the load goes on with its indexes.
+        if let Err(failure) = transaction::run(|| Spi::connect_mut(|c| index::hold(c, table))) {
+            debug1!("vector table \"{}\" keeps its indexes: {}", table.name, failure.message);
+        }
+    }
+    if scan.waits_for_indexes() {
+        work.look_after_builder();
+        return false;
+    }
     if !scan.can_step(&work.backlog) {
         return false;
     }

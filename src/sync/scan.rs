@@ -7,6 +7,7 @@ use pgrx::spi::SpiClient;
 use super::backlog::Backlog;
 use crate::catalog::{self, VectorTable};
 use crate::error::Result;
+use crate::index;
 use crate::name::quote_ident;
 use crate::queue;
 use crate::server::Rights;
@@ -47,13 +48,15 @@ pub struct Scan {
     pages: VecDeque<Page>,
     /// Whether all of this phase is read.
     is_read: bool,
+    /// Whether it is known if the load is great enough to do without the indexes meanwhile.
+    has_looked_at_indexes: bool,
 }
 
 /// What a step of a scan has brought.
 pub enum Step {
     /// The keys of another page, and how its number is to be noted: [`Scan::add_page`].
     Page { keys: Vec<String>, last: String, rows: i64 },
-    /// Nothing to read before pages are done.
+    /// Nothing to read before pages are done, or before the indexes are built.
     Wait,
     /// The scan is over.
     Done,
@@ -67,6 +70,7 @@ impl Scan {
             done_key: task.last_key.clone(),
             read_key: task.last_key.clone(),
             phase: task.phase,
+            has_looked_at_indexes: task.last_key.is_some() || task.phase != Phase::Source,
             ..Self::new(Reason::Task(task.id))
         })
     }
@@ -84,7 +88,18 @@ impl Scan {
             read_key: None,
             pages: VecDeque::new(),
             is_read: false,
+            has_looked_at_indexes: true,
         }
+    }
+
+    /// Whether it is only now decided if the indexes are in the way; asked once.
+    pub fn shall_look_at_indexes(&mut self) -> bool {
+        !std::mem::replace(&mut self.has_looked_at_indexes, true)
+    }
+
+    /// Whether all rows are done, and the indexes are to be built.
+    pub fn waits_for_indexes(&self) -> bool {
+        self.phase == Phase::Index
     }
 
     /// Rows of the queue that the scan is for.
@@ -109,6 +124,7 @@ impl Scan {
     /// Whether a step would bring the scan on: its first page is done, or there is room for another one.
     pub fn can_step(&self, backlog: &Backlog) -> bool {
         match self.pages.front() {
+            _ if self.waits_for_indexes() => false,
             None => true,
             Some(page) if backlog.is_page_done(page.number) => true,
             Some(_) => !self.is_read && backlog.paged_len() < PAGE as usize / 2,
@@ -165,6 +181,7 @@ impl Scan {
                 let (keys, last, rows) = match self.phase {
                     Phase::Source => source_page(client, table, after)?,
                     Phase::Orphans => orphan_page(client, table, after)?,
+                    Phase::Index => return Ok(Step::Wait),
                 };
                 if let Some(last) = last {
                     return Ok(Step::Page { keys, last, rows });
@@ -179,7 +196,12 @@ impl Scan {
                     let reason = self.reason.clone();
                     *self = Self { phase: Phase::Orphans, ..Self::new(reason) };
                 }
-                Phase::Orphans => return Ok(Step::Done),
+                Phase::Orphans if matches!(self.reason, Reason::Task(_)) && index::is_held(client, table.id)? => {
+                    let reason = self.reason.clone();
+                    *self = Self { phase: Phase::Index, ..Self::new(reason) };
+                    return Ok(Step::Wait);
+                }
+                Phase::Orphans | Phase::Index => return Ok(Step::Done),
             }
         }
     }

@@ -10,8 +10,9 @@ use super::scan::Scan;
 use crate::catalog::{self, Status, VectorTable};
 use crate::error::Result;
 use crate::provider::Model;
+use crate::worker::index_builder::Builder;
 use crate::worker::transaction::{self, RolledBack};
-use crate::{server, task};
+use crate::{index, server, task};
 
 /// First and longest pause of a table after a failure.
 const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(60));
@@ -31,6 +32,8 @@ pub struct Work {
     pub batch: usize,
     /// The last answer of the embedder was a failure: work that needs no embedding is no sign that it is over.
     pub embedding_failed: bool,
+    /// The process that builds the indexes.
+    builder: Option<Builder>,
     /// Whose account its texts were sent to the last time.
     pub share: Option<Share>,
     failures: u32,
@@ -53,6 +56,7 @@ impl Work {
             mark: 0,
             batch: usize::MAX,
             embedding_failed: false,
+            builder: None,
             share: None,
             failures: 0,
             retry_at: None,
@@ -97,6 +101,48 @@ impl Work {
         }
     }
 
+    /// Whether the indexes are to be built before anything else is done.
+    pub fn builds_indexes(&self) -> bool {
+        self.scan.as_ref().is_some_and(Scan::waits_for_indexes)
+    }
+
+    /// Sees to it that a process builds the indexes; when it has ended, looks what came of it.
+    pub fn look_after_builder(&mut self) {
+        match &self.builder {
+            Some(builder) if !builder.has_ended() => {}
+            Some(_) => {
+                self.builder = None;
+                let id = self.table.id;
+                match transaction::run(|| Spi::connect(|client| index::is_held(client, id))) {
+                    Ok(false) => {
+                        self.scan = None;
+                        self.succeeded();
+                    }
+                    // It has said why.
+                    Ok(true) => {
+                        self.has_error = true;
+                        self.rest(None);
+                    }
+                    Err(failure) => self.rolled_back(&failure),
+                }
+            }
+            None => {
+                self.builder = Builder::start(self.table.id, &self.table.name);
+                if self.builder.is_none() {
+                    let reason = "no place for a process that builds its index: increase max_worker_processes";
+                    self.failed(reason, true, None);
+                }
+            }
+        }
+    }
+
+    /// Leaves the table alone for a while: as long as the provider wants it, or longer each time.
+    fn rest(&mut self, wait: Option<Duration>) {
+        let rest = RETRY.0.saturating_mul(1 << self.failures.min(7)).min(RETRY.1);
+        self.failures += 1;
+        self.retry_at = Some(Instant::now() + wait.unwrap_or(rest));
+    }
+
     /// The model its texts are embedded by.
     pub fn model(&self) -> Model {
         Model::of_unknown_limits(&self.table.model, self.table.dimensions as u32)
@@ -112,9 +158,7 @@ impl Work {
             return;
         }
         if !self.is_resting(now) {
-            let rest = RETRY.0.saturating_mul(1 << self.failures.min(7)).min(RETRY.1);
-            self.failures += 1;
-            self.retry_at = Some(now + wait.unwrap_or(rest));
+            self.rest(wait);
         }
         let id = self.table.id;
         let noted = transaction::run(|| {
