@@ -16,6 +16,16 @@ comment on function embedd.query(text, text, integer, jsonb, double precision, i
     'The rows nearest to a text: id (the key as text), score (cosine similarity, highest first), metadata and embedded_text';
 comment on function embedd.embed(text, text) is
     'The vector that the model of a vector table gives a text';
+comment on function embedd.create_provider(text, text, text, text, text, jsonb) is
+    'Makes an embedding provider: a foreign server of the wrapper embedd, with its API key in a user mapping for everybody who has USAGE on it. The key may be literal, or for superusers env:NAME or file:PATH; it is never shown again';
+comment on function embedd.update_provider(text, text, text, text, jsonb) is
+    'Changes an embedding provider: what is null stays as it is; a null in options removes that option';
+comment on function embedd.drop_provider(text) is
+    'Drops an embedding provider that no vector table uses, with every key for it';
+comment on function embedd.test_provider(text, text) is
+    'Makes one real call with the caller''s key: status, latency_ms, model and dimensions, or an error that says what to do';
+comment on function embedd.check_provider_options(text[], oid) is
+    'Checks the options of providers and of their user mappings; CREATE SERVER and its like call it';
 comment on function embedd.is_preloaded() is
     'Whether the server was started with embedd in shared_preload_libraries';
 comment on function embedd.start_sync() is

@@ -5,17 +5,46 @@ create table embedd.models (
     model text not null,
     dimensions integer not null check (dimensions between 1 and 16000),
     is_default boolean not null default false,
-    primary key (provider, model)
+    native_dimensions integer constraint models_native_dimensions_check check (native_dimensions between 1 and 16000),
+    can_shorten boolean not null default false,
+    tokens_per_text integer constraint models_tokens_per_text_check check (tokens_per_text > 0),
+    texts_per_request integer constraint models_texts_per_request_check check (texts_per_request > 0),
+    tokens_per_request integer constraint models_tokens_per_request_check check (tokens_per_request > 0),
+    built_in boolean not null default false,
+    primary key (provider, model),
+    -- The name of a provider in place of its kind would never be found.
+    constraint models_provider_check
+        check (provider in ('local', 'openai', 'gemini', 'voyage', 'ollama', 'openai_compatible')),
+    -- A dump carries the rows of users only, and they must not meet another default where they are restored.
+    constraint models_is_default_check check (built_in or not is_default)
 );
 create unique index models_default_idx on embedd.models (provider) where is_default;
-comment on table embedd.models is 'The model catalog: which embedding models there are and how long their vectors are. More rows are welcome.';
-comment on column embedd.models.provider is 'kind of provider: local';
+comment on table embedd.models is 'The model catalog: which embedding models there are, how long their vectors are and what they take. More rows are welcome.';
+comment on column embedd.models.provider is 'kind of provider: local, openai, gemini, voyage, ollama or openai_compatible';
 comment on column embedd.models.model is 'the provider''s own name of the model';
-comment on column embedd.models.dimensions is 'numbers in one vector';
-comment on column embedd.models.is_default is 'whether the model is taken when none is named';
+comment on column embedd.models.dimensions is 'numbers in one vector, unless embedding_dimensions says otherwise';
+comment on column embedd.models.is_default is 'whether the model is taken when none is named, neither in the call nor as the provider''s default_model';
+comment on column embedd.models.native_dimensions is 'numbers in one vector when the provider is not asked for a number; null is the same as dimensions';
+comment on column embedd.models.can_shorten is 'whether the provider can be asked for fewer than native_dimensions';
+comment on column embedd.models.tokens_per_text is 'tokens of one text that the model reads; null is unknown';
+comment on column embedd.models.texts_per_request is 'texts that the provider takes in one request; null is unknown';
+comment on column embedd.models.tokens_per_request is 'tokens that the provider takes in one request; null is unknown';
+comment on column embedd.models.built_in is 'whether the row came with embedd, and is not part of a dump';
 
-insert into embedd.models (provider, model, dimensions, is_default) values
-    ('local', 'all-MiniLM-L6-v2', 384, true);
+insert into embedd.models (provider, model, dimensions, is_default, native_dimensions, can_shorten,
+        tokens_per_text, texts_per_request, tokens_per_request, built_in) values
+    ('local', 'all-MiniLM-L6-v2', 384, true, 384, false, 256, null, null, true),
+    ('openai', 'text-embedding-3-small', 1536, true, 1536, true, 8191, 2048, 300000, true),
+    ('openai', 'text-embedding-3-large', 3072, false, 3072, true, 8191, 2048, 300000, true),
+    ('openai', 'text-embedding-ada-002', 1536, false, 1536, false, 8191, 2048, 300000, true),
+    ('gemini', 'gemini-embedding-001', 3072, true, 3072, true, 2048, 100, null, true),
+    ('gemini', 'text-embedding-005', 768, false, 768, false, 2048, 100, null, true),
+    ('gemini', 'text-embedding-004', 768, false, 768, false, 2048, 100, null, true),
+    ('voyage', 'voyage-3.5', 1024, true, 1024, true, 32000, 1000, 320000, true),
+    ('voyage', 'voyage-3.5-lite', 512, false, 1024, true, 32000, 1000, 1000000, true),
+    ('voyage', 'voyage-code-3', 1024, false, 1024, true, 32000, 1000, 120000, true),
+    ('voyage', 'voyage-3-large', 1024, false, 1024, true, 32000, 1000, 120000, true),
+    ('voyage', 'voyage-3-lite', 512, false, 512, false, 32000, 1000, 1000000, true);
 
 create table embedd.vector_tables (
     id integer generated always as identity primary key,
@@ -132,7 +161,7 @@ comment on column embedd.truncated_rows.table_id is 'the vector table (embedd.ve
 comment on column embedd.truncated_rows.pk_value is 'key of the row as text';
 
 -- What a dump has to carry. The queue is left out: a restored cluster reconciles every vector table instead.
-select pg_catalog.pg_extension_config_dump('embedd.models', $$where provider <> 'local'$$);
+select pg_catalog.pg_extension_config_dump('embedd.models', 'where not built_in');
 select pg_catalog.pg_extension_config_dump('embedd.vector_tables', '');
 select pg_catalog.pg_extension_config_dump('embedd.vector_tables_id_seq', '');
 select pg_catalog.pg_extension_config_dump('embedd.tasks', '');

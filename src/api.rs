@@ -7,6 +7,7 @@ use pgrx::prelude::*;
 
 use crate::datum::{RawJsonb, RegClass, Vector};
 use crate::error::Error;
+use crate::foreign::{self, create, hide, probe};
 use crate::search::{self, Question};
 use crate::status;
 use crate::table::{self, Wanted};
@@ -200,6 +201,139 @@ fn query(
 #[search_path(pg_catalog, pg_temp)]
 fn embed(vector_table: &str, input: &str) -> Result<Vector, ErrorReport> {
     Ok(Vector(search::embed(vector_table, input)?))
+}
+
+#[pg_extern(volatile, parallel_unsafe)]
+#[search_path(pg_catalog, pg_temp)]
+#[allow(clippy::type_complexity)]
+fn create_provider(
+    name: Option<&str>,
+    provider: Option<&str>,
+    api_key: default!(Option<&str>, "NULL"),
+    default_model: default!(Option<&str>, "NULL"),
+    base_url: default!(Option<&str>, "NULL"),
+    options: default!(Option<RawJsonb>, "NULL"),
+) -> Result<
+    TableIterator<
+        'static,
+        (
+            name!(id, pg_sys::Oid),
+            name!(name, String),
+            name!(provider, &'static str),
+            name!(default_model, Option<String>),
+            name!(base_url, Option<String>),
+            name!(created_at, Option<TimestampWithTimeZone>),
+        ),
+    >,
+    ErrorReport,
+> {
+    let made = hide::during(|| {
+        create::create(&create::Wanted {
+            name: given(name, "name")?.to_string(),
+            kind: Some(given(provider, "provider")?.to_string()),
+            ..create::Wanted::of_arguments(api_key, default_model, base_url, options)?
+        })
+    })?;
+    Ok(provider_row(made))
+}
+
+#[pg_extern(volatile, parallel_unsafe)]
+#[search_path(pg_catalog, pg_temp)]
+#[allow(clippy::type_complexity)]
+fn update_provider(
+    name: Option<&str>,
+    api_key: default!(Option<&str>, "NULL"),
+    default_model: default!(Option<&str>, "NULL"),
+    base_url: default!(Option<&str>, "NULL"),
+    options: default!(Option<RawJsonb>, "NULL"),
+) -> Result<
+    TableIterator<
+        'static,
+        (
+            name!(id, pg_sys::Oid),
+            name!(name, String),
+            name!(provider, &'static str),
+            name!(default_model, Option<String>),
+            name!(base_url, Option<String>),
+            name!(created_at, Option<TimestampWithTimeZone>),
+        ),
+    >,
+    ErrorReport,
+> {
+    let made = hide::during(|| {
+        create::update(&create::Wanted {
+            name: given(name, "name")?.to_string(),
+            ..create::Wanted::of_arguments(api_key, default_model, base_url, options)?
+        })
+    })?;
+    Ok(provider_row(made))
+}
+
+/// A provider as create_provider() and update_provider() return it.
+#[allow(clippy::type_complexity)]
+fn provider_row(
+    made: create::Made,
+) -> TableIterator<
+    'static,
+    (
+        pg_sys::Oid,
+        String,
+        &'static str,
+        Option<String>,
+        Option<String>,
+        Option<TimestampWithTimeZone>,
+    ),
+> {
+    TableIterator::once((
+        made.oid,
+        made.name,
+        made.kind,
+        made.default_model,
+        made.base_url,
+        made.created_at,
+    ))
+}
+
+#[pg_extern(volatile, parallel_unsafe)]
+#[search_path(pg_catalog, pg_temp)]
+fn drop_provider(name: &str) -> Result<(), ErrorReport> {
+    Ok(Spi::connect_mut(|client| create::remove(client, name))?)
+}
+
+#[pg_extern(volatile, parallel_unsafe)]
+#[search_path(pg_catalog, pg_temp)]
+#[allow(clippy::type_complexity)]
+fn test_provider(
+    name: Option<&str>,
+    model: default!(Option<&str>, "NULL"),
+) -> Result<
+    TableIterator<
+        'static,
+        (
+            name!(status, &'static str),
+            name!(latency_ms, f64),
+            name!(model, String),
+            name!(dimensions, i32),
+        ),
+    >,
+    ErrorReport,
+> {
+    let answer = probe::test(given(name, "name")?, model)?;
+    Ok(TableIterator::once((
+        "ok",
+        answer.latency.as_secs_f64() * 1000.0,
+        answer.model,
+        answer.dimensions as i32,
+    )))
+}
+
+#[pg_extern(volatile, parallel_unsafe)]
+#[search_path(pg_catalog, pg_temp)]
+fn check_provider_options(
+    options: Vec<Option<String>>,
+    catalog: pg_sys::Oid,
+) -> Result<(), ErrorReport> {
+    Ok(foreign::check_options(options, catalog)?)
 }
 
 #[pg_extern(stable, parallel_safe)]

@@ -1,6 +1,10 @@
 //! The only reader and writer of embedd's own tables, but the queue.
 
+mod rows;
+
 use std::cell::OnceCell;
+use std::collections::BTreeMap;
+use std::thread::LocalKey;
 
 use pgrx::prelude::*;
 use pgrx::spi::{SpiClient, SpiTupleTable};
@@ -8,8 +12,11 @@ use pgrx::{JsonB, spi};
 
 use crate::document::Column;
 use crate::error::{Error, Result};
+use crate::models::{self, Entry};
 use crate::queue;
 use crate::server::{owner_of, qualified_name, system_id};
+
+pub use rows::{forget_failed, set_failed, set_truncated};
 
 /// The provider that is always there.
 pub const LOCAL_PROVIDER: &str = "local";
@@ -75,6 +82,8 @@ pub struct VectorTable {
     pub model: String,
     /// Numbers in one vector.
     pub dimensions: i32,
+    /// What the model catalog knows of a model of this name, by kind of provider.
+    pub known_models: BTreeMap<String, Entry>,
     pub columns: Vec<Column>,
     pub owner: pg_sys::Oid,
     pub status: Status,
@@ -107,7 +116,9 @@ impl VectorTable {
 const SELECT: &str = "
     select v.id, v.name, v.source_table::oid, v.primary_key_column, pg_catalog.format_type(v.key_type, null),
            v.vector_table::oid, v.embedding_provider, v.embedding_model, v.embedding_dimensions, v.columns,
-           v.owner::oid, v.sync_status, v.system_id
+           v.owner::oid, v.sync_status, v.system_id,
+           (select pg_catalog.jsonb_object_agg(m.provider, pg_catalog.to_jsonb(m))
+              from embedd.models m where m.model = v.embedding_model)
       from embedd.vector_tables v";
 
 thread_local! {
@@ -138,6 +149,7 @@ fn vector_table(row: &spi::SpiHeapTupleData<'_>) -> Result<VectorTable> {
         provider: text(7)?,
         model: text(8)?,
         dimensions: row.get(9)?.ok_or_else(missing)?,
+        known_models: models::parse_by_kind(row.get(14)?)?,
         columns: serde_json::from_value(columns.0)
             .map_err(|e| Error::Damaged { what: format!("columns: {e}") })?,
         owner: owner_of(relation).map_or_else(|| oid(11), Ok)?,
@@ -152,18 +164,26 @@ fn vector_tables(rows: SpiTupleTable<'_>) -> Result<Vec<VectorTable>> {
 
 /// The vector table of this name.
 pub fn find(client: &SpiClient<'_>, name: &str) -> Result<VectorTable> {
-    FIND.with(|plan| {
+    let query = format!("{SELECT} where v.name = $1");
+    let rows = kept(&FIND, client, &query, &[PgBuiltInOids::TEXTOID.oid()], &[name.into()])?;
+    vector_tables(rows)?.pop().ok_or_else(|| Error::UnknownVectorTable { name: name.to_string() })
+}
+
+/// Runs a query with the plan that this process keeps for it.
+fn kept<'c>(
+    place: &'static LocalKey<OnceCell<spi::OwnedPreparedStatement>>,
+    client: &SpiClient<'c>,
+    query: &str,
+    types: &[pgrx::PgOid],
+    arguments: &[pgrx::datum::DatumWithOid<'_>],
+) -> Result<SpiTupleTable<'c>> {
+    place.with(|plan| {
         if plan.get().is_none() {
-            let query = format!("{SELECT} where v.name = $1");
-            let text = [PgBuiltInOids::TEXTOID.oid()];
-            // Another one can only have been set by this same session: then that one is as good.
-            let _ = plan.set(client.prepare(query.as_str(), &text)?.keep());
+            // Another one can only have been set by this same process: then that one is as good.
+            let _ = plan.set(client.prepare(query, types)?.keep());
         }
         let plan = plan.get().ok_or_else(missing)?;
-        let rows = client.select(plan, None, &[name.into()])?;
-        vector_tables(rows)?
-            .pop()
-            .ok_or_else(|| Error::UnknownVectorTable { name: name.to_string() })
+        Ok(client.select(plan, None, arguments)?)
     })
 }
 
@@ -183,16 +203,32 @@ pub fn all(client: &SpiClient<'_>) -> Result<Vec<VectorTable>> {
     vector_tables(client.select(&format!("{SELECT} order by v.id"), None, &[])?)
 }
 
-/// A number that changes when a vector table or the set of open tasks does.
+/// Everything a worker keeps in memory, as one number; a row that was written anew has another xmin or another place.
+const FINGERPRINT: &str = "
+    select coalesce(pg_catalog.sum(r.hash::numeric), 0)
+      from (select pg_catalog.hashtextextended(v.id || ' ' || v.xmin || ' ' || v.ctid, 0)
+              from embedd.vector_tables v
+             union all
+            select pg_catalog.hashint8extended(t.task_id, 1)
+              from embedd.tasks t where t.status in ('pending', 'running')
+             union all
+            select pg_catalog.hashtextextended(m.xmin || ' ' || m.ctid, 2) from embedd.models m
+             union all
+            select pg_catalog.hashtextextended(s.oid || ' ' || s.xmin || ' ' || s.ctid, 3)
+              from pg_catalog.pg_foreign_server s
+              join pg_catalog.pg_foreign_data_wrapper w on w.oid = s.srvfdw where w.fdwname = 'embedd'
+             union all
+            select pg_catalog.hashtextextended(u.oid || ' ' || u.xmin || ' ' || u.ctid, 4)
+              from pg_catalog.pg_user_mapping u
+              join pg_catalog.pg_foreign_server s on s.oid = u.umserver
+              join pg_catalog.pg_foreign_data_wrapper w on w.oid = s.srvfdw where w.fdwname = 'embedd') r(hash)";
+
+/// A number that changes when a vector table, the set of open tasks, the model catalog or a provider does.
 pub fn fingerprint(client: &SpiClient<'_>) -> Result<i64> {
-    let rows = client.select(
-        "select coalesce((select pg_catalog.sum(pg_catalog.hashtextextended(v.id || ' ' || v.xmin || ' ' || v.ctid, 0)::numeric)
-                            from embedd.vector_tables v), 0)
-              + coalesce((select pg_catalog.sum(pg_catalog.hashint8extended(t.task_id, 1)::numeric)
-                            from embedd.tasks t where t.status in ('pending', 'running')), 0) ",
-        None,
-        &[],
-    )?;
+    thread_local! {
+        static PLAN: OnceCell<spi::OwnedPreparedStatement> = const { OnceCell::new() };
+    }
+    let rows = kept(&PLAN, client, FINGERPRINT, &[], &[])?;
     let sum = rows.first().get_one::<pgrx::AnyNumeric>()?.ok_or_else(missing)?;
     i64::try_from(sum % pgrx::AnyNumeric::from(i64::MAX))
         .map_err(|e| Error::Damaged { what: e.to_string() })
@@ -302,6 +338,37 @@ pub fn set_synced_now(client: &mut SpiClient<'_>, id: i32) -> Result<()> {
     Ok(())
 }
 
+/// Names of the vector tables that use a provider: those that depend on it, and those that name it and depend on none yet.
+pub fn users_of_provider(
+    client: &SpiClient<'_>,
+    server: pg_sys::Oid,
+    name: &str,
+) -> Result<Vec<String>> {
+    let rows = client.select(
+        "select v.name
+           from embedd.vector_tables v
+           join pg_catalog.pg_class c on c.oid = v.vector_table
+           left join pg_catalog.pg_depend d
+             on d.classid = 'pg_catalog.pg_class'::regclass and d.objid = c.oid
+            and d.refclassid = 'pg_catalog.pg_foreign_server'::regclass
+          where coalesce(d.refobjid = $1, v.embedding_provider = $2)
+          order by v.name limit 100",
+        None,
+        &[server.into(), name.into()],
+    )?;
+    rows.into_iter().map(|row| row.get::<String>(1)?.ok_or_else(missing)).collect()
+}
+
+/// Notes the name that the provider of a vector table has now.
+pub fn set_provider(client: &mut SpiClient<'_>, id: i32, name: &str) -> Result<()> {
+    client.update(
+        "update embedd.vector_tables set embedding_provider = $2 where id = $1",
+        None,
+        &[id.into(), name.into()],
+    )?;
+    Ok(())
+}
+
 /// Makes this cluster the one that keeps the table in sync (after a restore or an upgrade).
 pub fn adopt(client: &mut SpiClient<'_>, id: i32) -> Result<()> {
     client.update(
@@ -320,72 +387,4 @@ pub fn is_subscribed(client: &SpiClient<'_>) -> Result<bool> {
         &[],
     )?;
     Ok(!rows.is_empty())
-}
-
-/// The model of a provider: the named one, or its default; with its number of dimensions.
-pub fn model(client: &SpiClient<'_>, provider: &str, model: Option<&str>) -> Result<(String, i32)> {
-    let rows = client.select(
-        "select model, dimensions, is_default from embedd.models where provider = $1 order by model",
-        None,
-        &[provider.into()],
-    )?;
-    let mut known = Vec::new();
-    for row in rows {
-        let name: String = row.get(1)?.ok_or_else(missing)?;
-        let dimensions: i32 = row.get(2)?.ok_or_else(missing)?;
-        let is_default: bool = row.get(3)?.ok_or_else(missing)?;
-        if model.map_or(is_default, |wanted| wanted == name) {
-            return Ok((name, dimensions));
-        }
-        known.push(name);
-    }
-    Err(Error::UnknownModel {
-        provider: provider.to_string(),
-        model: model.unwrap_or_default().to_string(),
-        available: known.join(", "),
-    })
-}
-
-/// Keeps count of the rows of one table whose text was cut: `cut` were, the rest of `keys` were not.
-pub fn set_truncated(
-    client: &mut SpiClient<'_>,
-    id: i32,
-    keys: &[String],
-    cut: &[String],
-) -> Result<()> {
-    client.update(
-        "delete from embedd.truncated_rows where table_id = $1 and pk_value = any($2)",
-        None,
-        &[id.into(), keys.to_vec().into()],
-    )?;
-    if !cut.is_empty() {
-        client.update(
-            "insert into embedd.truncated_rows (table_id, pk_value)
-             select $1, k from unnest($2) k on conflict do nothing",
-            None,
-            &[id.into(), cut.to_vec().into()],
-        )?;
-    }
-    Ok(())
-}
-
-/// Notes that a row cannot be embedded, and why.
-pub fn set_failed(client: &mut SpiClient<'_>, id: i32, key: &str, reason: &str) -> Result<()> {
-    client.update(
-        "insert into embedd.failed_rows as f (table_id, pk_value, reason) values ($1, $2, $3)
-         on conflict (table_id, pk_value) do update set reason = excluded.reason, failed_at = pg_catalog.now()",
-        None,
-        &[id.into(), key.into(), reason.into()],
-    )?;
-    Ok(())
-}
-
-/// Forgets that rows once failed.
-pub fn forget_failed(client: &mut SpiClient<'_>, id: i32, keys: &[String]) -> Result<()> {
-    client.update(
-        "delete from embedd.failed_rows where table_id = $1 and pk_value = any($2)",
-        None,
-        &[id.into(), keys.to_vec().into()],
-    )?;
-    Ok(())
 }

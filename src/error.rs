@@ -6,7 +6,8 @@ use pgrx::{PgSqlErrorCode, function_name};
 use crate::document::ColumnsError;
 use crate::embedder::wire::{Failure, FailureClass};
 use crate::filter::FilterError;
-use crate::name::NameError;
+use crate::foreign::options::OptionError;
+use crate::name::{NameError, quote_literal};
 
 /// Result of everything in embedd that can be refused or can fail.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -44,9 +45,42 @@ pub enum Error {
     /// No such provider (embedding_provider_not_found).
     #[error("embedding provider \"{name}\" does not exist")]
     UnknownProvider { name: String },
+    /// A foreign server of another wrapper.
+    #[error("foreign server \"{name}\" is not an embedding provider")]
+    NotAProvider { name: String, wrapper: String },
+    /// The name of a provider is in use.
+    #[error("embedding provider \"{name}\" already exists")]
+    ProviderTaken { name: String, detail: Option<String> },
+    /// A provider's name is that of a foreign server, which PostgreSQL would cut.
+    #[error("provider name is too long")]
+    ProviderNameTooLong { length: usize },
+    /// Vector tables use the provider that was to be dropped.
+    #[error("cannot drop provider \"{name}\" because vector tables use it")]
+    ProviderInUse { name: String, tables: Vec<String> },
+    /// An option of a provider that cannot be used.
+    #[error(transparent)]
+    Option(#[from] OptionError),
+    /// The owner of a vector table may not use its provider (any more).
+    #[error("permission denied for provider \"{provider}\"")]
+    NoUsage { provider: String, role: String, table: String, hint: String },
+    /// There is no key for a service that needs one.
+    #[error("no API key for provider \"{provider}\"")]
+    NoApiKey { provider: String, role: String, hint: String },
+    /// A key read from the environment or a file, for a provider whose owner may not have that.
+    #[error("provider \"{provider}\" may not read its API key from the environment or from a file")]
+    KeyReference { provider: String },
     /// No such model of a provider.
     #[error("embedding model \"{model}\" of provider \"{provider}\" does not exist")]
     UnknownModel { provider: String, model: String, available: String },
+    /// A model of which nobody has said how long its vectors are.
+    #[error("embedding model \"{model}\" of provider \"{provider}\" is not in the model catalog")]
+    ModelNotInCatalog { provider: String, kind: &'static str, model: String, available: String },
+    /// Nobody has said which model.
+    #[error("provider \"{provider}\" has no default model")]
+    NoModel { provider: String, hint: String },
+    /// Vectors that no index takes.
+    #[error("vectors of {dimensions} dimensions cannot be indexed")]
+    TooManyDimensions { dimensions: i32, most: i32 },
     /// No such vector table (vector_table_not_found).
     #[error("vector table \"{name}\" does not exist")]
     UnknownVectorTable { name: String },
@@ -107,7 +141,17 @@ impl Error {
             Error::BadArgument { .. } | Error::Filter(_) | Error::Columns(_) => {
                 ERRCODE_INVALID_PARAMETER_VALUE
             }
-            Error::Name(NameError::TooLong { .. }) => ERRCODE_NAME_TOO_LONG,
+            Error::Name(NameError::TooLong { .. }) | Error::ProviderNameTooLong { .. } => {
+                ERRCODE_NAME_TOO_LONG
+            }
+            Error::Option(OptionError::Unknown { .. }) => ERRCODE_FDW_INVALID_OPTION_NAME,
+            Error::Option(OptionError::Missing { .. }) => ERRCODE_FDW_OPTION_NAME_NOT_FOUND,
+            Error::Option(OptionError::Reference) => ERRCODE_INSUFFICIENT_PRIVILEGE,
+            Error::Option(OptionError::Invalid { .. }) => ERRCODE_INVALID_PARAMETER_VALUE,
+            Error::NotAProvider { .. } => ERRCODE_WRONG_OBJECT_TYPE,
+            Error::ProviderInUse { .. } => ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST,
+            Error::NoApiKey { .. } => ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION,
+            Error::TooManyDimensions { .. } => ERRCODE_PROGRAM_LIMIT_EXCEEDED,
             Error::Name(_) => ERRCODE_INVALID_PARAMETER_VALUE,
             Error::NullArgument { .. } => ERRCODE_NULL_VALUE_NOT_ALLOWED,
             Error::RelationGone { .. } | Error::UnknownSource { .. } => ERRCODE_UNDEFINED_TABLE,
@@ -117,9 +161,13 @@ impl Error {
             Error::KeyType { .. } => ERRCODE_FEATURE_NOT_SUPPORTED,
             Error::UnknownProvider { .. }
             | Error::UnknownModel { .. }
+            | Error::ModelNotInCatalog { .. }
+            | Error::NoModel { .. }
             | Error::UnknownVectorTable { .. } => ERRCODE_UNDEFINED_OBJECT,
-            Error::NameTaken { .. } => ERRCODE_DUPLICATE_OBJECT,
-            Error::NotAllowed { .. } => ERRCODE_INSUFFICIENT_PRIVILEGE,
+            Error::NameTaken { .. } | Error::ProviderTaken { .. } => ERRCODE_DUPLICATE_OBJECT,
+            Error::NotAllowed { .. } | Error::NoUsage { .. } | Error::KeyReference { .. } => {
+                ERRCODE_INSUFFICIENT_PRIVILEGE
+            }
             Error::NotReady { .. }
             | Error::AlreadyPaused { .. }
             | Error::NotPaused { .. }
@@ -153,6 +201,41 @@ impl Error {
                 "The text form of this type depends on settings such as DateStyle or extra_float_digits.".to_string(),
             ),
             Error::UnknownModel { available, .. } => Some(format!("Its models are: {available}.")),
+            Error::ModelNotInCatalog { kind, available, .. } if available.is_empty() => {
+                Some(format!("The catalog has no model of {kind}."))
+            }
+            Error::ModelNotInCatalog { kind, available, .. } => {
+                Some(format!("Those of {kind} there are: {available}."))
+            }
+            Error::TooManyDimensions { most, .. } => {
+                Some(format!("An hnsw index of pgvector takes {most} at most."))
+            }
+            Error::NotAProvider { wrapper, .. } => {
+                Some(format!("It belongs to foreign-data wrapper \"{wrapper}\"."))
+            }
+            Error::ProviderTaken { detail, .. } => detail.clone(),
+            Error::ProviderNameTooLong { length } => {
+                Some(format!("The name has {length} bytes; at most 63 are allowed."))
+            }
+            Error::ProviderInUse { tables, .. } => {
+                let tables: Vec<String> = tables.iter().map(|t| format!("\"{t}\"")).collect();
+                Some(format!("These are: {}.", tables.join(", ")))
+            }
+            Error::Option(OptionError::Missing { detail, .. } | OptionError::Invalid { detail, .. }) => {
+                Some(detail.clone())
+            }
+            Error::Option(OptionError::Reference) => {
+                Some("It is read with the rights of the server's operating system user.".to_string())
+            }
+            Error::NoUsage { role, table, .. } => Some(format!(
+                "Role \"{role}\", which owns vector table \"{table}\" and pays for it, has no USAGE on the foreign server."
+            )),
+            Error::NoApiKey { role, .. } => Some(format!(
+                "Neither role \"{role}\" has a user mapping with an api_key, nor everybody."
+            )),
+            Error::KeyReference { .. } => {
+                Some("Only a foreign server that a superuser owns may.".to_string())
+            }
             Error::NotReady { .. } => Some("Its status is pending: no row has been embedded yet.".to_string()),
             Error::NotPaused { status, .. } => Some(format!("Its status is {status}.")),
             Error::NotPreloaded => Some(
@@ -160,6 +243,8 @@ impl Error {
             ),
             Error::Provider(failure) => failure.detail.clone(),
             Error::UnknownProvider { .. }
+            | Error::NoModel { .. }
+            | Error::Option(OptionError::Unknown { .. })
             | Error::NullArgument { .. }
             | Error::RelationGone { .. }
             | Error::UnknownSource { .. }
@@ -183,9 +268,43 @@ impl Error {
             Error::Columns(e) => e.hint.clone(),
             Error::RelationGone { name, .. } => Some(format!(
                 "Drop the vector table: SELECT embedd.drop_vector_table({}).",
-                quoted(name)
+                quote_literal(name)
             )),
+            Error::NoUsage { hint, .. }
+            | Error::NoApiKey { hint, .. }
+            | Error::NoModel { hint, .. } => Some(hint.clone()),
+            Error::KeyReference { provider } => Some(format!(
+                "Give it the key itself: SELECT embedd.update_provider({}, api_key => '...').",
+                quote_literal(provider)
+            )),
+            Error::Option(OptionError::Unknown { valid, .. }) if valid.is_empty() => {
+                Some("There are no valid options in this context.".to_string())
+            }
+            Error::Option(OptionError::Unknown { valid, .. }) => {
+                Some(format!("Valid options in this context are: {valid}."))
+            }
+            Error::Option(OptionError::Reference) => {
+                Some("Give the key itself, or ask a superuser to set it.".to_string())
+            }
+            Error::NotAProvider { .. } => {
+                Some("SELECT name FROM embedd.providers shows the providers you may use.".to_string())
+            }
+            Error::ProviderTaken { .. } => Some("Choose another name.".to_string()),
+            Error::ProviderInUse { tables, .. } => Some(format!(
+                "Drop them first: SELECT embedd.drop_vector_table({}).",
+                quote_literal(tables.first().map_or("...", String::as_str))
+            )),
+            Error::ModelNotInCatalog { kind, model, .. } => Some(format!(
+                "Give embedding_dimensions, or add the model: INSERT INTO embedd.models (provider, model, dimensions) VALUES ({}, {}, ...).",
+                quote_literal(kind),
+                quote_literal(model)
+            )),
+            Error::TooManyDimensions { .. } => Some(
+                "Take another model, or fewer embedding_dimensions where the model can shorten its vectors.".to_string(),
+            ),
             Error::NotPaused { .. }
+            | Error::ProviderNameTooLong { .. }
+            | Error::Option(OptionError::Missing { .. } | OptionError::Invalid { .. })
             | Error::NullArgument { .. }
             | Error::UnknownSource { .. }
             | Error::Name(_)
@@ -203,7 +322,7 @@ impl Error {
                 "Name a key of an integer, numeric, uuid, text or enum type with primary_key_column.".to_string(),
             ),
             Error::UnknownProvider { .. } => {
-                Some("The provider that is always there is \"local\".".to_string())
+                Some("SELECT name FROM embedd.providers shows the providers you may use.".to_string())
             }
             Error::UnknownModel { .. } => {
                 Some("SELECT * FROM embedd.models shows the model catalog.".to_string())
@@ -213,14 +332,14 @@ impl Error {
             }
             Error::NameTaken { name } => Some(format!(
                 "Choose another name, or drop it first: SELECT embedd.drop_vector_table({}).",
-                quoted(name)
+                quote_literal(name)
             )),
             Error::NotAllowed { hint, .. } => Some(hint.clone()),
-            Error::NotReady { name } => Some(format!("SELECT embedd.backfill({}).", quoted(name))),
-            Error::AlreadyPaused { name } => Some(format!("SELECT embedd.resume_sync({}).", quoted(name))),
+            Error::NotReady { name } => Some(format!("SELECT embedd.backfill({}).", quote_literal(name))),
+            Error::AlreadyPaused { name } => Some(format!("SELECT embedd.resume_sync({}).", quote_literal(name))),
             Error::BackfillInProgress { name } => Some(format!(
                 "SELECT * FROM embedd.sync_status({}) shows how far it is.",
-                quoted(name)
+                quote_literal(name)
             )),
             Error::NotPreloaded => Some(
                 "Add shared_preload_libraries = 'embedd' to postgresql.conf (after what is there already) and restart the server."
@@ -242,11 +361,6 @@ impl Error {
             _ => false,
         }
     }
-}
-
-/// A value as a SQL literal, for hints that can be typed as they stand.
-fn quoted(value: &str) -> String {
-    format!("'{}'", value.replace('\'', "''"))
 }
 
 impl From<Error> for ErrorReport {

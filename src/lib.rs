@@ -9,7 +9,9 @@ mod document;
 mod embedder;
 mod error;
 mod filter;
+mod foreign;
 mod guc;
+mod models;
 mod name;
 mod provider;
 mod queue;
@@ -34,8 +36,19 @@ pg_module_magic!(name, version);
 
 extension_sql_file!("../sql/tables.sql", name = "tables", bootstrap);
 extension_sql_file!("../sql/triggers.sql", name = "triggers", requires = ["tables"]);
-extension_sql_file!("../sql/grants.sql", name = "grants", requires = ["triggers"]);
-extension_sql_file!("../sql/functions.sql", name = "functions", requires = ["grants"], finalize);
+extension_sql_file!("../sql/views.sql", name = "views", requires = ["triggers"]);
+extension_sql_file!("../sql/grants.sql", name = "grants", requires = ["views"]);
+extension_sql_file!(
+    "../sql/wrapper.sql",
+    name = "wrapper",
+    requires = ["grants", api::check_provider_options]
+);
+extension_sql_file!(
+    "../sql/functions.sql",
+    name = "functions",
+    requires = ["grants", "wrapper"],
+    finalize
+);
 
 /// Called by PostgreSQL when the library is loaded: by the postmaster when it is preloaded, else by a session.
 #[pg_guard]

@@ -10,9 +10,8 @@ use crate::embedder::client;
 use crate::embedder::wire::InputType;
 use crate::error::{Error, Result};
 use crate::filter::{self, Field, Param};
-use crate::provider::{Model, Provider};
 use crate::server::Rights;
-use crate::{guc, shared};
+use crate::{foreign, guc, shared};
 
 /// Rows a query may return at most.
 const LIMIT: i32 = 1000;
@@ -158,13 +157,8 @@ fn embed_for(table: &VectorTable, text: &str, input_type: InputType) -> Result<V
     if text.trim().is_empty() {
         return Err(Error::bad_argument("the text to embed is empty"));
     }
-    client::embed_now(
-        &Provider::local(),
-        &Model::of_unknown_limits(&table.model, table.dimensions as u32),
-        input_type,
-        text,
-        guc::embedder_timeout(),
-    )
+    let (provider, model) = foreign::resolve(table)?;
+    client::embed_now(&provider, &model, input_type, text, guc::embedder_timeout())
 }
 
 fn check_range(what: &str, value: i32, range: std::ops::RangeInclusive<i32>) -> Result<()> {

@@ -99,6 +99,18 @@ pub fn owner_of(relation: pg_sys::Oid) -> Option<pg_sys::Oid> {
     }
 }
 
+/// The name of a role, or its number when it is gone.
+pub fn role_name(role: pg_sys::Oid) -> String {
+    // SAFETY: a syscache look-up in a transaction; the name is copied.
+    unsafe {
+        let name = pg_sys::GetUserNameFromId(role, true);
+        match name.is_null() {
+            true => role.to_string(),
+            false => std::ffi::CStr::from_ptr(name).to_string_lossy().into_owned(),
+        }
+    }
+}
+
 /// The quoted name of the schema of a type; None when the type is gone.
 pub fn schema_of_type(oid: pg_sys::Oid) -> Option<String> {
     // SAFETY: syscache look-ups in a transaction; the tuple is read before it is released, the name copied.

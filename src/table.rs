@@ -7,7 +7,10 @@ use crate::catalog::{self, LOCAL_PROVIDER, Status, VectorTable};
 use crate::datum::VectorType;
 use crate::document::{self, Column};
 use crate::error::{Error, Result};
+use crate::foreign::{Server, depend};
+use crate::models::Choice;
 use crate::name::{self, quote_ident, quote_literal};
+use crate::provider::Kind;
 use crate::server::Rights;
 use crate::source::{self, SourceColumn};
 use crate::{server, shared, task};
@@ -46,7 +49,8 @@ pub fn create(client: &mut SpiClient<'_>, wanted: Wanted) -> Result<VectorTable>
     let key = source::key_column(client, wanted.source, wanted.key.as_deref(), &source)?;
     let key_type = source::check_key_type(&available, &key)?;
     source::check_may_read(client, wanted.source, &source, &columns, &key)?;
-    let (model, dimensions) = check_model(client, &wanted)?;
+    let server = find_provider(&wanted.provider)?;
+    let (model, dimensions) = choose_model(client, &wanted, server.as_ref())?;
 
     let rights = Rights::of_extension()?;
     if catalog::exists(client, &wanted.name)? {
@@ -67,6 +71,7 @@ pub fn create(client: &mut SpiClient<'_>, wanted: Wanted) -> Result<VectorTable>
         .first()
         .get_one::<pg_sys::Oid>()?
         .ok_or(Error::Damaged { what: "no table after create table".to_string() })?;
+    depend::depend_on(relation, server.as_ref())?;
     let mut table = VectorTable {
         id,
         name: wanted.name,
@@ -79,6 +84,7 @@ pub fn create(client: &mut SpiClient<'_>, wanted: Wanted) -> Result<VectorTable>
         provider: wanted.provider,
         model,
         dimensions,
+        known_models: Default::default(),
         columns,
         // SAFETY: a plain read of the process's own state.
         owner: unsafe { pg_sys::GetUserId() },
@@ -96,20 +102,31 @@ pub fn create(client: &mut SpiClient<'_>, wanted: Wanted) -> Result<VectorTable>
     Ok(table)
 }
 
+/// The provider of this name, which the caller has to be allowed to use; none for the local one.
+fn find_provider(name: &str) -> Result<Option<Server>> {
+    if name == LOCAL_PROVIDER {
+        return Ok(None);
+    }
+    let server = Server::find(name)?;
+    server.check_usage()?;
+    Ok(Some(server))
+}
+
 /// The model that is meant and the number of its dimensions.
-fn check_model(client: &SpiClient<'_>, wanted: &Wanted) -> Result<(String, i32)> {
-    if wanted.provider != LOCAL_PROVIDER {
-        return Err(Error::UnknownProvider { name: wanted.provider.clone() });
-    }
-    let (model, dimensions) = catalog::model(client, &wanted.provider, wanted.model.as_deref())?;
-    match wanted.dimensions {
-        Some(given) if given != dimensions => Err(Error::BadArgument {
-            message: format!("model \"{model}\" has {dimensions} dimensions, not {given}"),
-            detail: None,
-            hint: Some("Leave embedding_dimensions out.".to_string()),
-        }),
-        _ => Ok((model, dimensions)),
-    }
+fn choose_model(
+    client: &SpiClient<'_>,
+    wanted: &Wanted,
+    server: Option<&Server>,
+) -> Result<(String, i32)> {
+    let options = server.map(|server| &server.options);
+    let choice = Choice {
+        kind: options.map_or(Kind::Local, |options| options.kind),
+        provider: &wanted.provider,
+        default_model: options.and_then(|options| options.default_model.as_deref()),
+        model: wanted.model.as_deref(),
+        dimensions: wanted.dimensions,
+    };
+    choice.decide(client)
 }
 
 /// The name of the schema of a relation.

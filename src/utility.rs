@@ -1,10 +1,14 @@
-//! What a session's own statements mean for the sync workers: one leaves a database that is to be dropped, and looks for work after COMMIT PREPARED.
+//! What a session's own statements mean for embedd: a worker leaves a database that is to be dropped, looks for work after
+//! COMMIT PREPARED and hears of changed providers, and a key in the text of a statement is hidden.
 
 use std::ffi::CStr;
 
+use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
-use crate::shared;
+use crate::foreign::hide;
+use crate::foreign::statement::{self, Meaning};
+use crate::{shared, table};
 
 static mut PREVIOUS: pg_sys::ProcessUtility_hook_type = None;
 
@@ -34,7 +38,12 @@ unsafe extern "C-unwind" fn process_utility(
     unsafe {
         let node = (*statement).utilityStmt;
         let commits_prepared = is_commit_prepared(node);
-        before(node);
+        let meaning = before(node);
+        let error_context = pg_sys::error_context_stack;
+        if meaning.holds_a_key {
+            // What stands around the statement would quote it in its CONTEXT; after an error all is put back anyway.
+            pg_sys::error_context_stack = std::ptr::null_mut();
+        }
         let next = match PREVIOUS {
             Some(next) => next,
             None => standard_ProcessUtility,
@@ -49,8 +58,14 @@ unsafe extern "C-unwind" fn process_utility(
             destination,
             completion,
         );
+        if meaning.holds_a_key {
+            pg_sys::error_context_stack = error_context;
+        }
         if commits_prepared {
             wake();
+        }
+        if meaning.changes_a_provider {
+            wake_later();
         }
     }
 }
@@ -70,11 +85,34 @@ unsafe extern "C-unwind" {
 }
 
 #[pg_guard]
-unsafe extern "C-unwind" fn before(node: *mut pg_sys::Node) {
+unsafe extern "C-unwind" fn before(node: *mut pg_sys::Node) -> Meaning {
+    // SAFETY: outside a transaction (after an error in one) there is nothing that could be done, nor looked up.
+    if !unsafe { pg_sys::IsTransactionState() } {
+        return Meaning::default();
+    }
     // SAFETY: the node is that of a valid statement.
     if let Some(database) = unsafe { database_to_leave(node) } {
         shared::ask_to_leave(database);
     }
+    // SAFETY: the same.
+    match unsafe { statement::meaning(node) } {
+        Ok(meaning) => {
+            if meaning.holds_a_key {
+                hide::statement();
+            }
+            meaning
+        }
+        Err(error) => {
+            ErrorReport::from(error).report(PgLogLevel::ERROR);
+            Meaning::default()
+        }
+    }
+}
+
+/// After a change of a provider, once it is committed.
+#[pg_guard]
+unsafe extern "C-unwind" fn wake_later() {
+    table::wake_at_commit();
 }
 
 /// After COMMIT PREPARED: the keys were noted by another session, perhaps long ago.
@@ -107,8 +145,7 @@ unsafe fn database_to_leave(node: *mut pg_sys::Node) -> Option<pg_sys::Oid> {
             }
             _ => return None,
         };
-        // Outside a transaction (after an error in one) there is nothing that could be done.
-        if name.is_null() || !pg_sys::IsTransactionState() {
+        if name.is_null() {
             return None;
         }
         let database = pg_sys::get_database_oid(name, true);

@@ -9,6 +9,7 @@ use super::scan::Scan;
 use super::work::Work;
 use crate::catalog::{self, Status, VectorTable};
 use crate::error::Result;
+use crate::foreign::depend;
 use crate::task::{self, Task};
 use crate::worker::transaction::{self, RolledBack};
 use crate::{queue, server};
@@ -113,6 +114,9 @@ impl Reader {
             let mut found: BTreeMap<i32, VectorTable> =
                 catalog::all(client)?.into_iter().map(|t| (t.id, t)).collect();
             adopt(client, &mut found)?;
+            for table in found.values_mut() {
+                depend::follow(client, table)?;
+            }
             tables.retain(|id, _| found.contains_key(id));
             for (id, table) in found {
                 match tables.get_mut(&id) {

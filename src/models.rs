@@ -1,0 +1,239 @@
+//! The model catalog: which model is meant, how long its vectors are, and what it takes.
+
+use std::collections::BTreeMap;
+
+use pgrx::JsonB;
+use pgrx::spi::SpiClient;
+use serde::Deserialize;
+
+use crate::error::{Error, Result};
+use crate::name::quote_literal;
+use crate::provider::{Kind, Model};
+
+/// Longest vector that pgvector's hnsw takes at all, as half floats.
+const MOST_DIMENSIONS: i32 = 4000;
+
+/// A row of embedd.models, without its key.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+pub struct Entry {
+    /// What a vector has unless something else is asked for.
+    pub dimensions: i32,
+    #[serde(default)]
+    pub is_default: bool,
+    /// What the service gives when it is not asked for a number; none is the same as `dimensions`.
+    #[serde(default)]
+    pub native_dimensions: Option<i32>,
+    #[serde(default)]
+    pub can_shorten: bool,
+    #[serde(default)]
+    pub tokens_per_text: Option<u32>,
+    #[serde(default)]
+    pub texts_per_request: Option<u32>,
+    #[serde(default)]
+    pub tokens_per_request: Option<u32>,
+}
+
+impl Entry {
+    fn native(&self) -> i32 {
+        self.native_dimensions.unwrap_or(self.dimensions)
+    }
+
+    /// Refuses a number of dimensions that the model does not have.
+    fn check(&self, model: &str, given: i32) -> Result<()> {
+        let most = self.native().max(self.dimensions);
+        let (message, hint) = match self.can_shorten {
+            true if (1..=most).contains(&given) => return Ok(()),
+            true => (
+                format!("model \"{model}\" has 1 to {most} dimensions, not {given}"),
+                format!("Leave embedding_dimensions out for {}.", self.dimensions),
+            ),
+            false if given == self.dimensions => return Ok(()),
+            false => (
+                format!("model \"{model}\" has {} dimensions, not {given}", self.dimensions),
+                "Leave embedding_dimensions out.".to_string(),
+            ),
+        };
+        Err(Error::BadArgument { message, detail: None, hint: Some(hint) })
+    }
+}
+
+/// The models of a kind of provider by name, as they are in the catalog.
+fn of_kind(client: &SpiClient<'_>, kind: Kind) -> Result<BTreeMap<String, Entry>> {
+    let rows = client.select(
+        "select m.model, pg_catalog.to_jsonb(m) from embedd.models m where m.provider = $1",
+        None,
+        &[kind.as_str().into()],
+    )?;
+    let mut models = BTreeMap::new();
+    for row in rows {
+        if let (Some(model), Some(JsonB(entry))) = (row.get::<String>(1)?, row.get::<JsonB>(2)?) {
+            models.insert(model, parse(entry)?);
+        }
+    }
+    Ok(models)
+}
+
+/// Rows of the catalog in the form of one jsonb: entries by kind of provider.
+pub fn parse_by_kind(rows: Option<JsonB>) -> Result<BTreeMap<String, Entry>> {
+    rows.map_or_else(|| Ok(BTreeMap::new()), |JsonB(rows)| parse(rows))
+}
+
+fn parse<T: serde::de::DeserializeOwned>(value: serde_json::Value) -> Result<T> {
+    serde_json::from_value(value)
+        .map_err(|e| Error::Damaged { what: format!("embedd.models: {e}") })
+}
+
+/// What a vector table is to be made with.
+pub struct Choice<'a> {
+    pub kind: Kind,
+    /// The name of the provider, for messages.
+    pub provider: &'a str,
+    /// The provider's own default.
+    pub default_model: Option<&'a str>,
+    pub model: Option<&'a str>,
+    pub dimensions: Option<i32>,
+}
+
+impl Choice<'_> {
+    /// The model that is meant, and the number of its dimensions.
+    pub fn decide(&self, client: &SpiClient<'_>) -> Result<(String, i32)> {
+        let known = of_kind(client, self.kind)?;
+        let model = self.name(&known)?;
+        let dimensions = match (known.get(&model), self.dimensions) {
+            (Some(entry), Some(given)) => {
+                entry.check(&model, given)?;
+                given
+            }
+            (Some(entry), None) => entry.dimensions,
+            // There is no other than those that are there.
+            (None, _) if self.kind == Kind::Local => {
+                return Err(Error::UnknownModel {
+                    provider: self.provider.to_string(),
+                    model,
+                    available: list(&known),
+                });
+            }
+            (None, Some(given)) if given < 1 => {
+                return Err(Error::bad_argument(format!(
+                    "embedding_dimensions {given} is outside the range 1 to {MOST_DIMENSIONS}"
+                )));
+            }
+            (None, Some(given)) => given,
+            (None, None) => {
+                return Err(Error::ModelNotInCatalog {
+                    provider: self.provider.to_string(),
+                    kind: self.kind.as_str(),
+                    model,
+                    available: list(&known),
+                });
+            }
+        };
+        match dimensions > MOST_DIMENSIONS {
+            true => Err(Error::TooManyDimensions { dimensions, most: MOST_DIMENSIONS }),
+            false => Ok((model, dimensions)),
+        }
+    }
+
+    fn name(&self, known: &BTreeMap<String, Entry>) -> Result<String> {
+        let default =
+            known.iter().find(|(_, entry)| entry.is_default).map(|(model, _)| model.as_str());
+        let model = self.model.or(self.default_model).or(default).ok_or_else(|| Error::NoModel {
+            provider: self.provider.to_string(),
+            hint: format!(
+                "Name one as embedding_model, or give the provider one: SELECT embedd.update_provider({}, default_model => '...').",
+                quote_literal(self.provider)
+            ),
+        })?;
+        if model.trim().is_empty() || model.len() > 200 || model.chars().any(char::is_control) {
+            return Err(Error::bad_argument(
+                "the name of an embedding model has 1 to 200 bytes and no control characters",
+            ));
+        }
+        Ok(model.to_string())
+    }
+}
+
+/// The model that a test of a provider asks for; its vectors may have any length when the catalog does not know it.
+pub fn for_test(
+    client: &SpiClient<'_>,
+    kind: Kind,
+    provider: &str,
+    model: Option<&str>,
+) -> Result<Model> {
+    let known = of_kind(client, kind)?;
+    let choice = Choice { kind, provider, default_model: None, model, dimensions: None };
+    let name = choice.name(&known)?;
+    let entry = known.get(&name);
+    Ok(match entry {
+        Some(entry) => self::model(kind, &name, entry.dimensions as u32, Some(entry)),
+        None => Model::of_unknown_limits(&name, 0),
+    })
+}
+
+/// A model as the embedder is told of it.
+pub fn model(kind: Kind, name: &str, dimensions: u32, entry: Option<&Entry>) -> Model {
+    let Some(entry) = entry else {
+        // Somebody has given a number for a model that is not in the catalog.
+        let ask_dimensions = matches!(kind, Kind::Openai | Kind::Gemini | Kind::Voyage);
+        return Model { ask_dimensions, ..Model::of_unknown_limits(name, dimensions) };
+    };
+    Model {
+        name: name.to_string(),
+        dimensions,
+        ask_dimensions: entry.can_shorten && i64::from(dimensions) != i64::from(entry.native()),
+        tokens_per_text: entry.tokens_per_text,
+        texts_per_request: entry.texts_per_request,
+        tokens_per_request: entry.tokens_per_request,
+    }
+}
+
+fn list(known: &BTreeMap<String, Entry>) -> String {
+    known.keys().cloned().collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(dimensions: i32, native: Option<i32>, can_shorten: bool) -> Entry {
+        Entry { dimensions, native_dimensions: native, can_shorten, ..Entry::default() }
+    }
+
+    #[test]
+    fn only_what_a_model_does_not_give_by_itself_is_asked_for() {
+        let asked = |entry: &Entry, n| model(Kind::Voyage, "m", n, Some(entry)).ask_dimensions;
+        let lite = entry(512, Some(1024), true);
+        assert!(asked(&lite, 512) && asked(&lite, 256) && !asked(&lite, 1024));
+        assert!(!asked(&entry(512, None, false), 512));
+        assert!(!asked(&entry(1536, None, true), 1536));
+        for (kind, asks) in [
+            (Kind::Openai, true),
+            (Kind::Gemini, true),
+            (Kind::Voyage, true),
+            (Kind::Ollama, false),
+            (Kind::OpenaiCompatible, false),
+            (Kind::Local, false),
+        ] {
+            assert_eq!(model(kind, "m", 8, None).ask_dimensions, asks, "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn a_model_gives_its_own_dimensions_or_fewer_when_it_can_shorten() {
+        let large = entry(1024, Some(2048), true);
+        assert!([1, 1024, 2048].iter().all(|n| large.check("m", *n).is_ok()));
+        assert!([-1, 0, 2049].iter().all(|n| large.check("m", *n).is_err()));
+        let fixed = entry(768, None, false);
+        assert!(fixed.check("m", 768).is_ok() && fixed.check("m", 512).is_err());
+    }
+
+    #[test]
+    fn entries_are_read_from_rows_of_any_version() {
+        let old = serde_json::json!({"provider": "local", "model": "m", "dimensions": 3, "is_default": true});
+        let read: Entry = parse(old).unwrap();
+        assert_eq!(read, Entry { dimensions: 3, is_default: true, ..Entry::default() });
+        let new = serde_json::json!({"dimensions": 3, "native_dimensions": null, "can_shorten": true, "tokens_per_text": 512});
+        let read: Entry = parse(new).unwrap();
+        assert!(read.can_shorten && read.tokens_per_text == Some(512));
+    }
+}
