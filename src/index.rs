@@ -106,7 +106,10 @@ pub fn build(client: &mut SpiClient<'_>, table: &VectorTable) -> Result<()> {
     }
     for definition in definitions {
         // Only the first %s is ours: a definition may have others in it.
-        let statement = format!("create index {}", definition.replacen(" ON %s", &format!(" ON {relation}"), 1));
+        let statement = format!(
+            "create index {}",
+            definition.replacen(" ON %s", &format!(" ON {relation}"), 1)
+        );
         client.update(&statement, None, &[])?;
     }
     drop(rights);

@@ -213,8 +213,8 @@ async fn keep_usage(ledger: Arc<Mutex<Ledger>>) {
 
 /// Writes the counts if they have changed.
 fn save_usage(ledger: &Mutex<Ledger>) {
-    let to_write = lock(ledger).to_write();
-    if let Some((path, json)) = to_write {
+    let changes = lock(ledger).take_changes();
+    if let Some((path, json)) = changes {
         // A disk that is full costs the counts of a moment, and the next change tries again.
         let _ = usage::write(&path, &json);
     }

@@ -83,7 +83,7 @@ impl Ledger {
     }
 
     /// What to write, if there is something new to be written.
-    pub fn to_write(&mut self) -> Option<(PathBuf, Vec<u8>)> {
+    pub fn take_changes(&mut self) -> Option<(PathBuf, Vec<u8>)> {
         let path = self.path.clone().filter(|_| self.changed)?;
         let rows: Vec<&Usage> = self.rows.values().collect();
         let json = serde_json::to_vec(&rows).ok()?;
@@ -139,12 +139,12 @@ mod tests {
         let path = std::env::temp_dir().join(format!("embedd-usage-{}.json", std::process::id()));
         let _ = std::fs::remove_file(&path);
         let mut ledger = Ledger::open(Some(&path));
-        assert!(ledger.to_write().is_none());
+        assert!(ledger.take_changes().is_none());
         ledger.today((1, 2)).add_request(Duration::from_millis(5));
         ledger.today((1, 2)).add_mishap(Mishap::RateLimited);
         ledger.today((1, 3)).texts += 7;
-        let (to, json) = ledger.to_write().unwrap();
-        assert!(ledger.to_write().is_none());
+        let (to, json) = ledger.take_changes().unwrap();
+        assert!(ledger.take_changes().is_none());
         write(&to, &json).unwrap();
         let mut again = Ledger::open(Some(&path));
         again.today((1, 2)).add_request(Duration::from_millis(7));

@@ -21,7 +21,7 @@ pub use blank::without;
 pub use pace::{Pace, pace};
 pub use refusal::{Refusal, RefusalKind, refusal};
 pub use secret::Secret;
-pub use tokens::{Tokens, measure};
+pub use tokens::measure;
 
 /// Which service's language a provider speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]

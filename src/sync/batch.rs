@@ -11,7 +11,7 @@ use crate::embedder::wire::Embeddings;
 use crate::error::Result as Outcome;
 use crate::provider::Provider;
 use crate::worker::transaction::{self, RolledBack};
-use crate::{catalog, queue};
+use crate::{catalog, foreign, queue};
 
 /// A batch after its documents were read.
 pub struct Loaded {
@@ -62,7 +62,7 @@ pub fn load(work: &mut Work, keys: &[Taken]) -> Result<Loaded, RolledBack> {
                 finish(client, work, &loaded.done)?;
             }
             if !loaded.to_embed.is_empty() {
-                loaded.provider = Some(provider_of(client, work)?);
+                loaded.provider = Some(foreign::provider(&work.table)?);
             }
             Ok(loaded)
         })
@@ -114,9 +114,4 @@ fn forget_failed(client: &mut SpiClient<'_>, work: &Work, keys: &[Taken]) -> Out
 fn finish(client: &mut SpiClient<'_>, work: &mut Work, keys: &[Taken]) -> Outcome<()> {
     queue::remove(client, work.table.id, &work.backlog.rows_done_with(keys))?;
     work.note_success(client)
-}
-
-/// Who embeds for a table, as it is now.
-fn provider_of(_client: &SpiClient<'_>, _work: &Work) -> Outcome<Provider> {
-    Ok(Provider::local())
 }

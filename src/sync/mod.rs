@@ -26,7 +26,7 @@ use crate::embedder::client::Client;
 use crate::embedder::wire::{Failure, InputType, Priority, Reply, Request};
 use crate::provider::{Kind, Provider};
 use crate::worker::transaction::{self, RolledBack};
-use crate::{guc, index};
+use crate::{foreign, guc, index};
 
 /// Pause after the embedder could not be reached or the catalog could not be read.
 const TROUBLE: Duration = Duration::from_secs(1);
@@ -227,7 +227,7 @@ impl Engine {
         let is_local = provider.kind == Kind::Local;
         let share = Share { account: account(&provider), priority, is_local };
         let texts: Vec<String> = documents.iter().map(|d| beginning(&d.text).to_string()).collect();
-        let model = work.model();
+        let model = foreign::model(&work.table, provider.kind);
         let vectors = texts.len() * model.dimensions as usize * size_of::<f32>();
         let bytes = vectors + texts.iter().map(String::len).sum::<usize>();
         work.share = Some(share);

@@ -196,7 +196,10 @@ impl Scan {
                     let reason = self.reason.clone();
                     *self = Self { phase: Phase::Orphans, ..Self::new(reason) };
                 }
-                Phase::Orphans if matches!(self.reason, Reason::Task(_)) && index::is_held(client, table.id)? => {
+                Phase::Orphans
+                    if matches!(self.reason, Reason::Task(_))
+                        && index::is_held(client, table.id)? =>
+                {
                     let reason = self.reason.clone();
                     *self = Self { phase: Phase::Index, ..Self::new(reason) };
                     return Ok(Step::Wait);

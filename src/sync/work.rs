@@ -9,10 +9,10 @@ use super::outstanding::Share;
 use super::scan::Scan;
 use crate::catalog::{self, Status, VectorTable};
 use crate::error::Result;
-use crate::provider::Model;
+use crate::provider::Provider;
 use crate::worker::index_builder::Builder;
 use crate::worker::transaction::{self, RolledBack};
-use crate::{index, server, task};
+use crate::{foreign, index, server, task};
 
 /// First and longest pause of a table after a failure.
 const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(60));
@@ -34,6 +34,8 @@ pub struct Work {
     pub embedding_failed: bool,
     /// The process that builds the indexes.
     builder: Option<Builder>,
+    /// Who embeds, as it was when the table was read; none when nobody may.
+    provider: Option<Provider>,
     /// Whose account its texts were sent to the last time.
     pub share: Option<Share>,
     failures: u32,
@@ -49,6 +51,7 @@ impl Work {
     pub fn new(table: VectorTable) -> Self {
         let has_error = table.status == Status::Error;
         Self {
+            provider: foreign::provider(&table).ok(),
             table,
             backlog: Backlog::default(),
             scan: None,
@@ -74,6 +77,13 @@ impl Work {
             self.retry_at = None;
         }
         self.table = table;
+        // Another key, another address or a right that is there again: whoever changed it wants to see it work.
+        let provider = foreign::provider(&self.table).ok();
+        if self.provider != provider {
+            self.retry_at = None;
+            self.failures = 0;
+            self.provider = provider;
+        }
     }
 
     /// Whether its changes are read and worked on now.
@@ -141,11 +151,6 @@ impl Work {
         let rest = RETRY.0.saturating_mul(1 << self.failures.min(7)).min(RETRY.1);
         self.failures += 1;
         self.retry_at = Some(Instant::now() + wait.unwrap_or(rest));
-    }
-
-    /// The model its texts are embedded by.
-    pub fn model(&self) -> Model {
-        Model::of_unknown_limits(&self.table.model, self.table.dimensions as u32)
     }
 
     /// A failure: the table rests, and its status tells why; `stuck` when somebody has to act.

@@ -17,12 +17,14 @@ fn https_goes_through_the_proxy_of_the_environment_and_is_verified_by_our_author
     let cluster = Cluster::builder()
         .environment("HTTPS_PROXY", &proxy.url())
         .environment("EMBEDD_TEST_KEY", KEY)
-        .file("ca.pem", authority.pem(), "embedd.ca_file")
+        .file("ca.pem", &authority.pem(), "embedd.ca_file")
         .start();
     let mut client = cluster.database("proxied");
     create_provider(&mut client, "fake", Dialect::OpenAi, &fake.base_url(), "{}");
     // The key of the environment the server was started with.
-    client.execute("SELECT embedd.update_provider('fake', api_key => 'env:EMBEDD_TEST_KEY')", &[]).unwrap();
+    client
+        .execute("SELECT embedd.update_provider('fake', api_key => 'env:EMBEDD_TEST_KEY')", &[])
+        .unwrap();
     create_source(&mut client, "t", "fake", 10);
     cluster.assert_synced("proxied", "t");
     assert!(!proxy.hosts().is_empty());

@@ -32,7 +32,7 @@ fn a_key_is_shown_nowhere() {
         .iter()
         .map(|row| row.get(0))
         .collect();
-    assert!(shown.iter().any(|query| query.contains("create_provider")), "{shown:?}");
+    assert!(shown.iter().any(|query| query.contains("hidden by embedd")), "{shown:?}");
     assert!(!shown.iter().any(|query| query.contains(KEY)), "{shown:?}");
     // The same again fails, and the statement is logged with the error.
     client.simple_query(&statement(&fake.base_url())).unwrap_err();
@@ -50,7 +50,9 @@ fn a_key_is_shown_nowhere() {
     assert!(!format!("{error:?}").contains(KEY), "{error:?}");
     assert!(!cluster.log().contains(KEY), "the log has the key");
 
-    client.batch_execute("CREATE ROLE reader LOGIN; GRANT USAGE ON FOREIGN SERVER fake TO reader").unwrap();
+    client
+        .batch_execute("CREATE ROLE reader LOGIN; GRANT USAGE ON FOREIGN SERVER fake TO reader")
+        .unwrap();
     let everything = "SELECT string_agg(x::text, ' ') FROM (
             SELECT p::text AS x FROM embedd.providers p UNION ALL SELECT m::text FROM pg_user_mappings m
             UNION ALL SELECT s::text FROM pg_foreign_server s UNION ALL SELECT v::text FROM embedd.vector_tables v
@@ -66,7 +68,13 @@ fn a_dump_carries_providers_and_a_key_only_for_those_who_may_read_it() {
     let cluster = Cluster::shared();
     let mut client = cluster.database("dumped");
     let fake = fake(Dialect::OpenAi);
-    create_provider(&mut client, "fake", Dialect::OpenAi, &fake.base_url(), r#"{"max_in_flight": 3}"#);
+    create_provider(
+        &mut client,
+        "fake",
+        Dialect::OpenAi,
+        &fake.base_url(),
+        r#"{"max_in_flight": 3}"#,
+    );
     create_source(&mut client, "t", "fake", 30);
     cluster.wait_done("dumped");
     let dump = |role: &str| -> Command {

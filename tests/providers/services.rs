@@ -16,7 +16,10 @@ fn every_service_embeds_rows_and_questions() {
         let fake = fake(dialect);
         create_provider(&mut client, name, dialect, &fake.base_url(), "{}");
         let row = client
-            .query_one("SELECT status, latency_ms, model, dimensions FROM embedd.test_provider($1)", &[&name])
+            .query_one(
+                "SELECT status, latency_ms, model, dimensions FROM embedd.test_provider($1)",
+                &[&name],
+            )
             .unwrap();
         let (said, latency): (String, f64) = (row.get(0), row.get(1));
         assert_eq!((said.as_str(), row.get(2), row.get(3)), ("ok", MODEL, 8));
@@ -67,7 +70,13 @@ fn a_large_first_load_is_indexed_once_after_it_and_a_crash_loses_no_index() {
     let cluster = Cluster::builder().never_polling().start();
     let mut client = cluster.database("large");
     let fake = fake(Dialect::OpenAi);
-    create_provider(&mut client, "fake", Dialect::OpenAi, &fake.base_url(), r#"{"texts_per_request": 100}"#);
+    create_provider(
+        &mut client,
+        "fake",
+        Dialect::OpenAi,
+        &fake.base_url(),
+        r#"{"texts_per_request": 100}"#,
+    );
     let gate = fake.hold();
     create_source(&mut client, "t", "fake", 6000);
     let before = index(&mut client);
@@ -98,7 +107,8 @@ fn provider_usage_counts_and_survives_a_restart() {
     fake.script(Rule::always().once().respond(Respond::rate_limited().retry_after_ms(50)));
     create_source(&mut client, "t", "fake", 50);
     cluster.wait_done("usage");
-    const COUNTED: &str = "SELECT count(*) = 1 AND sum(texts) = 50 AND sum(requests) >= 2 AND sum(rate_limited) = 1
+    const COUNTED: &str =
+        "SELECT count(*) = 1 AND sum(texts) = 50 AND sum(requests) >= 2 AND sum(rate_limited) = 1
             AND sum(tokens) > 50 AND sum(errors) = 1 AND min(avg_latency_ms) > 0
             AND min(day) >= current_date - 1
        FROM embedd.provider_usage WHERE provider = 'fake'";
@@ -126,7 +136,10 @@ fn questions_are_answered_on_a_standby_through_a_service() {
     let standby = cluster.standby();
     let id: String = standby
         .connect("standby")
-        .query_one("SELECT id FROM embedd.query('t', 'Title: title 3\nbody of 3', \"limit\" => 1)", &[])
+        .query_one(
+            "SELECT id FROM embedd.query('t', 'Title: title 3\nbody of 3', \"limit\" => 1)",
+            &[],
+        )
         .unwrap()
         .get(0);
     assert_eq!(id, "3");
@@ -136,7 +149,10 @@ fn questions_are_answered_on_a_standby_through_a_service() {
 fn more_than_2000_dimensions_are_searched_as_half_floats() {
     let cluster = Cluster::shared();
     let mut client = cluster.database("wide");
-    let fake = crate::fake_provider::FakeProvider::builder(Dialect::OpenAi).key(KEY).dimensions(3072).start();
+    let fake = crate::fake_provider::FakeProvider::builder(Dialect::OpenAi)
+        .key(KEY)
+        .dimensions(3072)
+        .start();
     let url = fake.base_url();
     client
         .execute(
@@ -158,16 +174,15 @@ fn more_than_2000_dimensions_are_searched_as_half_floats() {
         .unwrap()
         .get(0);
     assert_eq!(id, "33");
-    let dimensions: i32 = client
-        .query_one(&format!("SELECT vector_dims(embedding) FROM {} LIMIT 1", relation(&mut client, "t")), &[])
-        .unwrap()
-        .get(0);
+    let sql = format!("SELECT vector_dims(embedding) FROM {} LIMIT 1", relation(&mut client, "t"));
+    let dimensions: i32 = client.query_one(&sql, &[]).unwrap().get(0);
     assert_eq!(dimensions, 3072);
 }
 
 /// The definition of the vector table's index.
 fn index(client: &mut Client) -> Option<String> {
-    let sql = "SELECT indexdef FROM pg_indexes WHERE tablename ~ '^embedd_vt_' AND indexdef ~ 'hnsw'";
+    let sql =
+        "SELECT indexdef FROM pg_indexes WHERE tablename ~ '^embedd_vt_' AND indexdef ~ 'hnsw'";
     client.query_opt(sql, &[]).unwrap().map(|row| row.get(0))
 }
 

@@ -10,13 +10,20 @@ fn an_outage_and_rate_limits_are_waited_out_without_blaming_a_row() {
     let cluster = Cluster::shared();
     let mut client = cluster.database("outage");
     let fake = fake(Dialect::OpenAi);
-    create_provider(&mut client, "fake", Dialect::OpenAi, &fake.base_url(), r#"{"texts_per_request": 20}"#);
+    create_provider(
+        &mut client,
+        "fake",
+        Dialect::OpenAi,
+        &fake.base_url(),
+        r#"{"texts_per_request": 20}"#,
+    );
     create_source(&mut client, "t", "fake", 50);
     cluster.wait_done("outage");
     fake.down();
     client.batch_execute("UPDATE t SET title = title || ' changed'").unwrap();
     cluster.wait_until(SHORT, "the outage to be told", || {
-        status(&mut client, "t", "last_error").is_some_and(|error| error.contains("does not answer"))
+        status(&mut client, "t", "last_error")
+            .is_some_and(|error| error.contains("does not answer"))
     });
     // It will pass, so nobody has to act.
     assert_eq!(status(&mut client, "t", "sync_status").as_deref(), Some("synced"));
@@ -65,8 +72,8 @@ fn a_refused_text_stands_aside_with_the_reason_of_the_service() {
 fn a_refused_key_is_an_error_of_the_table_until_update_provider() {
     let cluster = Cluster::shared();
     let mut client = cluster.database("key");
-    let fake = fake(Dialect::Gemini);
-    create_provider(&mut client, "fake", Dialect::Gemini, &fake.base_url(), "{}");
+    let fake = fake(Dialect::OpenAi);
+    create_provider(&mut client, "fake", Dialect::OpenAi, &fake.base_url(), "{}");
     fake.set_key("another-key-0123456789");
     create_source(&mut client, "t", "fake", 30);
     cluster.wait_until(SHORT, "the refusal to be told", || {
@@ -80,9 +87,17 @@ fn a_refused_key_is_an_error_of_the_table_until_update_provider() {
     let error = client.query("SELECT * FROM embedd.test_provider('fake')", &[]).unwrap_err();
     assert_eq!(error.code().unwrap().code(), "28000");
     client
-        .execute("SELECT embedd.update_provider('fake', api_key => $1)", &[&"another-key-0123456789"])
+        .execute(
+            "SELECT embedd.update_provider('fake', api_key => $1)",
+            &[&"another-key-0123456789"],
+        )
         .unwrap();
-    cluster.wait_for("key", SHORT, "the sync to go on at once", "SELECT sync_status = 'synced' FROM embedd.sync_status('t')");
+    cluster.wait_for(
+        "key",
+        SHORT,
+        "the sync to go on at once",
+        "SELECT sync_status = 'synced' FROM embedd.sync_status('t')",
+    );
     cluster.wait_done("key");
     assert_equal(&mut client, "t");
 }
@@ -93,9 +108,17 @@ fn an_unknown_model_and_vectors_of_another_size_are_errors_of_the_table() {
     let mut client = cluster.database("model");
     let fake = fake(Dialect::Ollama);
     create_provider(&mut client, "fake", Dialect::Ollama, &fake.base_url(), "{}");
-    client.batch_execute("CREATE TABLE t (id integer PRIMARY KEY, body text); INSERT INTO t VALUES (1, 'a')").unwrap();
+    client
+        .batch_execute(
+            "CREATE TABLE t (id integer PRIMARY KEY, body text); INSERT INTO t VALUES (1, 'a')",
+        )
+        .unwrap();
     for (name, arguments, said) in [
-        ("unknown", "embedding_model => 'other', embedding_dimensions => 8", "has no model \"other\""),
+        (
+            "unknown",
+            "embedding_model => 'other', embedding_dimensions => 8",
+            "has no model \"other\"",
+        ),
         ("size", "embedding_dimensions => 16", "of 8 dimensions, not 16"),
     ] {
         fake.script(Rule::when_model("fake-model").respond(Respond::dimensions(8)));
@@ -132,13 +155,16 @@ fn without_the_right_to_use_the_provider_nothing_is_sent() {
     let before = fake.request_count();
     tenant.batch_execute("UPDATE t SET title = 'changed' WHERE id = 1").unwrap();
     cluster.wait_until(SHORT, "the refusal to be told", || {
-        status(&mut client, "t", "last_error").is_some_and(|error| error.contains("permission denied"))
+        status(&mut client, "t", "last_error")
+            .is_some_and(|error| error.contains("permission denied"))
     });
     let error = tenant.query("SELECT * FROM embedd.query('t', 'anything')", &[]).unwrap_err();
     assert_eq!(error.code().unwrap().code(), "42501");
     assert_eq!(fake.request_count(), before);
     client.batch_execute("GRANT USAGE ON FOREIGN SERVER fake TO tenant").unwrap();
-    client.execute("SELECT embedd.update_provider('fake', default_model => 'fake-model')", &[]).unwrap();
+    client
+        .execute("SELECT embedd.update_provider('fake', default_model => 'fake-model')", &[])
+        .unwrap();
     cluster.wait_done("usage_right");
     assert_equal(&mut client, "t");
     client.batch_execute("DROP OWNED BY tenant CASCADE").unwrap();

@@ -31,7 +31,13 @@ const PROBE: &str = "embedd";
 /// What a desk is told.
 pub enum Message {
     /// A request.
-    Submit { id: u64, submitted: Submitted, provider: Provider, key: GroupKey, more: bool },
+    Submit {
+        id: u64,
+        submitted: Box<Submitted>,
+        provider: Box<Provider>,
+        key: GroupKey,
+        more: bool,
+    },
     /// Nobody waits for a ticket any more.
     Gone(u64),
 }
@@ -130,8 +136,8 @@ impl Desk {
                 if self.provider.limits != provider.limits {
                     self.pacer.limit(&provider.limits, now);
                 }
-                self.provider = provider;
-                let Submitted { ticket, items } = submitted;
+                self.provider = *provider;
+                let Submitted { ticket, items } = *submitted;
                 if !self.groups.contains_key(&key) {
                     self.turns.push_back(key.clone());
                 }

@@ -98,8 +98,9 @@ impl Remote {
                 })?
             }
         };
+        let submitted = Box::new(submitted);
         let desk = self.desk(&request);
-        let (provider, model) = (request.provider, request.model);
+        let (provider, model) = (Box::new(request.provider), request.model);
         let key = (model, request.input_type);
         let message = Message::Submit { id, submitted, provider, key, more: request.more };
         let mut waiting = Waiting { desk: desk.clone(), id, receiver, answered: false };

@@ -271,13 +271,17 @@ mod tests {
         assert_eq!(room(&mut pacer, now), 16);
         let later = now + SECOND;
         // All of these were in flight together.
-        (0..5).for_each(|_| drop(pacer.limited(now, later, Some(SECOND))));
+        for _ in 0..5 {
+            pacer.limited(now, later, Some(SECOND));
+        }
         assert_eq!(pacer.window(), 8);
         assert_eq!(room(&mut pacer, later), 0);
         assert_eq!(room(&mut pacer, later + 2 * SECOND), 8);
         pacer.succeeded();
         assert_eq!(pacer.window(), 8);
-        (0..10).for_each(|_| drop(pacer.succeeded()));
+        for _ in 0..10 {
+            pacer.succeeded();
+        }
         assert_eq!(pacer.window(), 9);
     }
 
