@@ -17,7 +17,7 @@ update embedd.models
  where provider = 'local' and model = 'all-MiniLM-L6-v2';
 -- Rows that users have added stay theirs, but for those that are built in from now on.
 update embedd.models set is_default = false where not built_in;
-insert into embedd.models as m (provider, model, dimensions, is_default, native_dimensions, can_shorten,
+insert into embedd.models (provider, model, dimensions, is_default, native_dimensions, can_shorten,
         tokens_per_text, texts_per_request, tokens_per_request, built_in) values
     ('openai', 'text-embedding-3-small', 1536, true, 1536, true, 8191, 2048, 300000, true),
     ('openai', 'text-embedding-3-large', 3072, false, 3072, true, 8191, 2048, 300000, true),

@@ -65,7 +65,7 @@ pub enum Error {
     NoUsage { provider: String, role: String, table: String, hint: String },
     /// There is no key for a service that needs one.
     #[error("no API key for provider \"{provider}\"")]
-    NoApiKey { provider: String, role: String, hint: String },
+    NoApiKey { provider: String, role: String, has_mapping: bool, hint: String },
     /// A key read from the environment or a file, for a provider whose owner may not have that.
     #[error("provider \"{provider}\" may not read its API key from the environment or from a file")]
     KeyReference { provider: String },
@@ -145,9 +145,8 @@ impl Error {
                 ERRCODE_NAME_TOO_LONG
             }
             Error::Option(OptionError::Unknown { .. }) => ERRCODE_FDW_INVALID_OPTION_NAME,
-            Error::Option(OptionError::Missing { .. }) => ERRCODE_FDW_OPTION_NAME_NOT_FOUND,
             Error::Option(OptionError::Reference) => ERRCODE_INSUFFICIENT_PRIVILEGE,
-            Error::Option(OptionError::Invalid { .. }) => ERRCODE_INVALID_PARAMETER_VALUE,
+            Error::Option(_) => ERRCODE_INVALID_PARAMETER_VALUE,
             Error::NotAProvider { .. } => ERRCODE_WRONG_OBJECT_TYPE,
             Error::ProviderInUse { .. } => ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST,
             Error::NoApiKey { .. } => ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION,
@@ -221,17 +220,22 @@ impl Error {
                 let tables: Vec<String> = tables.iter().map(|t| format!("\"{t}\"")).collect();
                 Some(format!("These are: {}.", tables.join(", ")))
             }
-            Error::Option(OptionError::Missing { detail, .. } | OptionError::Invalid { detail, .. }) => {
-                Some(detail.clone())
-            }
+            Error::Option(
+                OptionError::Missing { detail, .. }
+                | OptionError::Invalid { detail, .. }
+                | OptionError::UnknownKey { detail, .. },
+            ) => Some(detail.clone()),
             Error::Option(OptionError::Reference) => {
                 Some("It is read with the rights of the server's operating system user.".to_string())
             }
             Error::NoUsage { role, table, .. } => Some(format!(
                 "Role \"{role}\", which owns vector table \"{table}\" and pays for it, has no USAGE on the foreign server."
             )),
+            Error::NoApiKey { role, has_mapping: true, .. } => {
+                Some(format!("The user mapping of role \"{role}\" has no api_key."))
+            }
             Error::NoApiKey { role, .. } => Some(format!(
-                "Neither role \"{role}\" has a user mapping with an api_key, nor everybody."
+                "There is no user mapping with an api_key, neither for role \"{role}\" nor for everybody."
             )),
             Error::KeyReference { .. } => {
                 Some("Only a foreign server that a superuser owns may.".to_string())
@@ -304,7 +308,11 @@ impl Error {
             ),
             Error::NotPaused { .. }
             | Error::ProviderNameTooLong { .. }
-            | Error::Option(OptionError::Missing { .. } | OptionError::Invalid { .. })
+            | Error::Option(
+                OptionError::Missing { .. }
+                | OptionError::Invalid { .. }
+                | OptionError::UnknownKey { .. },
+            )
             | Error::NullArgument { .. }
             | Error::UnknownSource { .. }
             | Error::Name(_)

@@ -120,7 +120,13 @@ pub fn create(wanted: &Wanted) -> Result<Made> {
 pub fn update(wanted: &Wanted) -> Result<Made> {
     check_may_write("change a provider", c"update_provider()")?;
     let server = find_to_change(&wanted.name)?;
-    server.check_owner()?;
+    server.check_owner(|| match wanted.api_key {
+        Some(_) => format!(
+            "A key of your own: CREATE USER MAPPING FOR CURRENT_USER SERVER {} OPTIONS (api_key '...').",
+            quote_ident(&wanted.name)
+        ),
+        None => "Only its owner and members of that role may change it.".to_string(),
+    })?;
     let changes = wanted.changes()?;
     let old = mapping_pairs(server.oid, pg_sys::InvalidOid);
     let mapping = apply(old.as_deref().unwrap_or_default(), &changes.mapping);
@@ -144,7 +150,7 @@ pub fn update(wanted: &Wanted) -> Result<Made> {
 pub fn remove(client: &mut SpiClient<'_>, name: &str) -> Result<()> {
     check_may_write("drop a provider", c"drop_provider()")?;
     let server = find_to_change(name)?;
-    server.check_owner()?;
+    server.check_owner(|| "Only its owner and members of that role may drop it.".to_string())?;
     let rights = Rights::of_extension()?;
     let tables = catalog::users_of_provider(client, server.oid, &server.name)?;
     if !tables.is_empty() {

@@ -111,17 +111,13 @@ impl Server {
         })
     }
 
-    /// An error unless the role in force has the rights of the provider's owner.
-    pub fn check_owner(&self) -> Result<()> {
+    /// An error with this hint unless the role in force has the rights of the provider's owner.
+    pub fn check_owner(&self, hint: impl FnOnce() -> String) -> Result<()> {
         // SAFETY: a look-up of roles in a transaction.
         if unsafe { pg_sys::has_privs_of_role(pg_sys::GetUserId(), self.owner) } {
             return Ok(());
         }
-        Err(Error::NotAllowed {
-            object: format!("provider \"{}\"", self.name),
-            hint: "Only its owner and members of that role may change it; a key of your own goes into CREATE USER MAPPING."
-                .to_string(),
-        })
+        Err(Error::NotAllowed { object: format!("provider \"{}\"", self.name), hint: hint() })
     }
 
     /// The statement that lets a role use the provider.
@@ -139,6 +135,7 @@ impl Server {
             return Err(Error::NoApiKey {
                 provider: self.name.clone(),
                 role: role_name(role),
+                has_mapping: is_own,
                 hint: self.key_hint(is_own, role),
             });
         }

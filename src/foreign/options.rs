@@ -53,6 +53,14 @@ pub enum OptionError {
         /// The options that there are, for the HINT.
         valid: String,
     },
+    /// There is no such key in the argument `options`.
+    #[error("unknown key \"{name}\" in options")]
+    UnknownKey {
+        /// What was given.
+        name: String,
+        /// The keys that there are, as a sentence.
+        detail: String,
+    },
     /// An option that has to be there is not.
     #[error("option \"{name}\" is required")]
     Missing {
@@ -196,9 +204,9 @@ pub fn wishes(options: &Value, is_update: bool) -> Result<Wishes, OptionError> {
                     shown: None,
                     detail: format!("It is not a part of options, but the argument {name}."),
                 },
-                false => OptionError::Unknown {
+                false => OptionError::UnknownKey {
                     name: name.to_string(),
-                    valid: format!("{}, headers", IN_JSON.join(", ")),
+                    detail: format!("The keys are {} and headers.", IN_JSON.join(", ")),
                 },
             });
         }

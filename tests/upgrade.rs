@@ -1,0 +1,188 @@
+//! An extension that was updated from 0.1.0 is the same as a fresh one, object by object, and its vector tables go on.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod support;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use postgres::Client;
+use support::source::{assert_equal, backfill, create_source};
+use support::{Cluster, binaries};
+
+/// What tells two installations of the extension apart, as queries for one text a row; none names an oid.
+const DESCRIPTIONS: [(&str, &str); 13] = [
+    (
+        "version",
+        "SELECT extversion || ' ' || extrelocatable || ' ' || extnamespace::regnamespace FROM pg_extension WHERE extname = 'embedd'",
+    ),
+    (
+        "dumped",
+        "SELECT e.extconfig[i]::regclass || ': ' || e.extcondition[i] FROM pg_extension e, generate_subscripts(e.extconfig, 1) i WHERE extname = 'embedd'",
+    ),
+    (
+        "members",
+        "SELECT o.type || ' ' || o.identity FROM members m, pg_identify_object(m.classid, m.objid, 0) o",
+    ),
+    (
+        "functions",
+        "SELECT pg_get_functiondef(p.oid) || coalesce(p.proacl::text, '') || p.proowner::regrole || p.procost || ' ' || p.prorows FROM pg_proc p, members m WHERE m.classid = 'pg_proc'::regclass AND m.objid = p.oid",
+    ),
+    (
+        "relations",
+        "SELECT format('%s %s %s %s %s %s %s %s', r.relname, r.relkind, r.relpersistence, r.relrowsecurity, r.relforcerowsecurity, r.reloptions, r.relacl, r.relowner::regrole) FROM relations r",
+    ),
+    (
+        "columns",
+        "SELECT format('%s.%s %s %s %s %s %s %s %s', r.relname, a.attname, a.attnum, format_type(a.atttypid, a.atttypmod), a.attnotnull, a.attidentity, a.attstorage, a.attacl, pg_get_expr(d.adbin, d.adrelid)) FROM relations r JOIN pg_attribute a ON a.attrelid = r.oid AND a.attnum > 0 LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum",
+    ),
+    (
+        "constraints",
+        "SELECT format('%s %s %s %s', r.relname, c.conname, pg_get_constraintdef(c.oid), c.convalidated) FROM relations r JOIN pg_constraint c ON c.conrelid = r.oid",
+    ),
+    (
+        "indexes",
+        "SELECT pg_get_indexdef(i.indexrelid) || i.indisvalid FROM relations r JOIN pg_index i ON i.indrelid = r.oid",
+    ),
+    (
+        "views, sequences, triggers, policies",
+        "SELECT pg_get_viewdef(r.oid) FROM relations r WHERE r.relkind = 'v' UNION ALL SELECT format('%s %s %s %s %s %s', r.relname, s.seqtypid::regtype, s.seqstart, s.seqincrement, s.seqmax, s.seqcycle) FROM relations r JOIN pg_sequence s ON s.seqrelid = r.oid UNION ALL SELECT pg_get_triggerdef(t.oid) FROM relations r JOIN pg_trigger t ON t.tgrelid = r.oid WHERE NOT t.tgisinternal UNION ALL SELECT p::text FROM pg_policies p WHERE p.schemaname = 'embedd'",
+    ),
+    (
+        "wrappers",
+        "SELECT format('%s %s %s %s %s', w.fdwname, w.fdwhandler::regproc, w.fdwvalidator::regproc, w.fdwacl, w.fdwoptions) FROM pg_foreign_data_wrapper w, members m WHERE m.classid = 'pg_foreign_data_wrapper'::regclass AND m.objid = w.oid",
+    ),
+    (
+        "comments",
+        "SELECT o.identity || ': ' || d.description FROM members m JOIN pg_description d ON d.classoid = m.classid AND d.objoid = m.objid, pg_identify_object(d.classoid, d.objoid, d.objsubid) o",
+    ),
+    (
+        "first rights",
+        "SELECT o.identity || ': ' || i.initprivs::text FROM members m JOIN pg_init_privs i ON i.classoid = m.classid AND i.objoid = m.objid, pg_identify_object(i.classoid, i.objoid, i.objsubid) o",
+    ),
+    ("models", "SELECT m::text FROM embedd.models m WHERE m.built_in"),
+];
+
+/// Objects of the extension, and those among them that have columns.
+const OBJECTS: &str = "WITH members AS (
+        SELECT d.classid, d.objid FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid
+         WHERE d.refclassid = 'pg_extension'::regclass AND d.deptype = 'e' AND e.extname = 'embedd'),
+    relations AS (SELECT c.* FROM pg_class c, members m WHERE m.classid = 'pg_class'::regclass AND m.objid = c.oid)";
+
+/// Everything that DESCRIPTIONS find, as sorted lines.
+fn describe(client: &mut Client) -> Vec<String> {
+    let mut lines = Vec::new();
+    for (what, query) in DESCRIPTIONS {
+        let rows = client
+            .query(&format!("{OBJECTS} {query}"), &[])
+            .unwrap_or_else(|error| panic!("{what}: {error:?}"));
+        assert!(!rows.is_empty(), "there is nothing to compare: {what}");
+        lines.extend(rows.iter().map(|row| {
+            let line = row.get::<_, Option<String>>(0);
+            format!("{what}: {}", line.expect("a description is not null"))
+        }));
+    }
+    lines.sort();
+    lines
+}
+
+/// A script of an older version among those of the server, taken away again at the end.
+struct OldScript {
+    path: PathBuf,
+    before: Option<Vec<u8>>,
+}
+
+impl OldScript {
+    fn install(name: &str) -> Self {
+        let path = binaries::pg_config_says("--sharedir").join("extension").join(name);
+        let before = fs::read(&path).ok();
+        let old = Self { path, before };
+        put(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(name), &old.path);
+        old
+    }
+}
+
+impl Drop for OldScript {
+    fn drop(&mut self) {
+        match &self.before {
+            Some(bytes) => {
+                let copy = std::env::temp_dir().join(format!("embedd-old-{}", std::process::id()));
+                fs::write(&copy, bytes).expect("the old script can be kept for a moment");
+                put(&copy, &self.path);
+                let _ = fs::remove_file(copy);
+            }
+            None => {
+                if fs::remove_file(&self.path).is_err() {
+                    run(Command::new("sudo").args(["-n", "rm"]).arg(&self.path));
+                }
+            }
+        }
+    }
+}
+
+/// Copies a file, with the rights that `make install` takes too.
+fn put(from: &Path, to: &Path) {
+    if fs::copy(from, to).is_err() {
+        run(Command::new("sudo").args(["-n", "install", "-m", "644"]).args([from, to]));
+    }
+}
+
+fn run(command: &mut Command) {
+    let status = command.status();
+    assert!(status.is_ok_and(|status| status.success()), "{command:?} failed");
+}
+
+#[test]
+fn an_updated_extension_is_the_same_as_a_fresh_one() {
+    let _script = OldScript::install("embedd--0.1.0.sql");
+    let cluster = Cluster::start();
+    let mut fresh = cluster.database("fresh");
+    cluster.create_database("old");
+    cluster.psql(
+        "old",
+        "SET client_min_messages = warning; CREATE EXTENSION embedd VERSION '0.1.0' CASCADE",
+    );
+    let mut old = cluster.connect("old");
+
+    // The new library serves the old version too, until somebody updates it.
+    create_source(&mut old, "t", 20);
+    backfill(&mut old, "t");
+    cluster.assert_synced("old", "t");
+    old.batch_execute(
+        "INSERT INTO embedd.models VALUES ('openai', 'mine', 7, true), ('openai', 'text-embedding-3-large', 9, false)",
+    )
+    .unwrap();
+
+    cluster.psql("old", "ALTER EXTENSION embedd UPDATE");
+    // Functions and plans of the session are those of the old version.
+    let mut old = cluster.connect("old");
+    let (is, shall) = (describe(&mut old), describe(&mut fresh));
+    let missing: Vec<&String> = shall.iter().filter(|line| !is.contains(line)).collect();
+    let more: Vec<&String> = is.iter().filter(|line| !shall.contains(line)).collect();
+    assert!(
+        missing.is_empty() && more.is_empty(),
+        "a fresh one has, and the updated one has not: {missing:#?}\nthe other way round: {more:#?}"
+    );
+    assert_eq!(is.len(), shall.len());
+
+    // What was there is there.
+    let mine = old
+        .query_one("SELECT dimensions, is_default FROM embedd.models WHERE NOT built_in", &[])
+        .unwrap();
+    assert_eq!((mine.get::<_, i32>(0), mine.get::<_, bool>(1)), (7, false));
+    old.batch_execute(
+        "UPDATE t SET title = 'after the update' WHERE id = 1; DELETE FROM t WHERE id = 2",
+    )
+    .unwrap();
+    cluster.assert_synced("old", "t");
+    assert_equal(&mut old, "t");
+    old.batch_execute(
+        "SELECT embedd.create_provider('o', 'ollama', base_url => 'http://127.0.0.1:1');
+         SELECT embedd.create_vector_table('o', 't', '[{\"name\": \"title\", \"role\": \"embedding\"}]',
+            embedding_provider => 'o', embedding_model => 'any', embedding_dimensions => 5);
+         SELECT embedd.drop_vector_table('o');
+         SELECT embedd.drop_provider('o');",
+    )
+    .unwrap();
+}
