@@ -1,4 +1,11 @@
--- From 0.1.0 to 0.2.0: embedding providers, and a model catalog that knows their models.
+-- From 0.1.0 to 0.2.0: embedding providers, a model catalog that knows their models, and an index that is built after the load.
+
+alter table embedd.vector_tables add column held_indexes text[];
+comment on column embedd.vector_tables.held_indexes is 'vector indexes that are built after the first load; null when all are in place';
+alter table embedd.tasks
+    drop constraint tasks_phase_check,
+    add constraint tasks_phase_check check (phase in ('source', 'orphans', 'index'));
+comment on column embedd.tasks.phase is 'source: rows are embedded page by page; orphans: rows whose source row is gone are removed; index: the vector index is built';
 
 alter table embedd.models
     add column native_dimensions integer
@@ -111,6 +118,49 @@ comment on column embedd.providers.owner is 'the role that may change it';
 comment on column embedd.providers.created_at is 'when create_provider() made it; null for one of CREATE SERVER';
 
 grant select on embedd.providers to public;
+
+create function embedd.usage_counts()
+    returns table (
+        server oid, day date, requests bigint, texts bigint, tokens bigint, rate_limited bigint, unavailable bigint,
+        key_rejected bigint, refused bigint, bad_reply bigint, latency_ms double precision, slowest_ms double precision)
+    language c strict
+    set search_path = pg_catalog, pg_temp
+    as 'MODULE_PATHNAME', 'usage_counts_wrapper';
+comment on function embedd.usage_counts() is
+    'What the embedder has counted for the providers of this database that the role may use; embedd.provider_usage shows it';
+
+create view embedd.provider_usage with (security_barrier) as
+    select s.srvname::text as provider,
+           u.day,
+           u.requests,
+           u.texts,
+           u.tokens,
+           u.rate_limited + u.unavailable + u.key_rejected + u.refused + u.bad_reply as errors,
+           u.rate_limited,
+           u.unavailable,
+           u.key_rejected,
+           u.refused,
+           u.bad_reply,
+           u.latency_ms / nullif(u.requests, 0) as avg_latency_ms,
+           u.slowest_ms as max_latency_ms
+      from embedd.usage_counts() u
+      join pg_catalog.pg_foreign_server s on s.oid = u.server;
+comment on view embedd.provider_usage is 'What each provider was asked for, day by day, by sessions and workers of this database. A role sees those it may use.';
+comment on column embedd.provider_usage.provider is 'the provider (embedd.providers.name)';
+comment on column embedd.provider_usage.day is 'the day, by UTC';
+comment on column embedd.provider_usage.requests is 'requests sent, whatever became of them';
+comment on column embedd.provider_usage.texts is 'texts embedded';
+comment on column embedd.provider_usage.tokens is 'tokens embedded: as the provider counts them, or an estimate where it does not say';
+comment on column embedd.provider_usage.errors is 'requests that brought no vectors: the sum of the five that follow';
+comment on column embedd.provider_usage.rate_limited is 'requests refused because of a rate limit or a quota';
+comment on column embedd.provider_usage.unavailable is 'requests to which no whole answer came';
+comment on column embedd.provider_usage.key_rejected is 'requests refused because of the API key';
+comment on column embedd.provider_usage.refused is 'requests refused for another reason, such as a text or a model';
+comment on column embedd.provider_usage.bad_reply is 'requests whose answer could not be used';
+comment on column embedd.provider_usage.avg_latency_ms is 'milliseconds from request to answer, on average';
+comment on column embedd.provider_usage.max_latency_ms is 'milliseconds from request to answer, at most';
+
+grant select on embedd.provider_usage to public;
 
 create function embedd.check_provider_options(options text[], catalog oid) returns void
     language c strict
