@@ -26,6 +26,8 @@ comment on function embedd.test_provider(text, text) is
     'Makes one real call with the caller''s key: status, latency_ms, model and dimensions, or an error that says what to do';
 comment on function embedd.check_provider_options(text[], oid) is
     'Checks the options of providers and of their user mappings; CREATE SERVER and its like call it';
+comment on function embedd.usage_counts() is
+    'What the embedder has counted for the providers of this database that the role may use; embedd.provider_usage shows it';
 comment on function embedd.is_preloaded() is
     'Whether the server was started with embedd in shared_preload_libraries';
 comment on function embedd.start_sync() is

@@ -65,7 +65,8 @@ create table embedd.vector_tables (
     last_error text,
     last_error_at timestamptz,
     system_id bigint not null,
-    created_at timestamptz not null default pg_catalog.now()
+    created_at timestamptz not null default pg_catalog.now(),
+    held_indexes text[]
 );
 comment on table embedd.vector_tables is 'Every vector table: its source, its model and the state of its sync. A role sees those it owns or may read.';
 comment on column embedd.vector_tables.id is 'embedd''s own number of the vector table, carried by the triggers of its source';
@@ -86,6 +87,7 @@ comment on column embedd.vector_tables.last_error is 'why the last attempt faile
 comment on column embedd.vector_tables.last_error_at is 'when it failed';
 comment on column embedd.vector_tables.system_id is 'system identifier of the cluster that keeps this table in sync';
 comment on column embedd.vector_tables.created_at is 'when it was made';
+comment on column embedd.vector_tables.held_indexes is 'vector indexes that are built after the first load; null when all are in place';
 
 create table embedd.queue (
     table_id integer not null,
@@ -113,7 +115,7 @@ create table embedd.tasks (
     priority integer not null default 3,
     attempts integer not null default 0,
     max_attempts integer not null default 3,
-    phase text not null default 'source' check (phase in ('source', 'orphans')),
+    phase text not null default 'source' check (phase in ('source', 'orphans', 'index')),
     last_processed_pk text,
     processed_rows bigint not null default 0,
     last_error text,
@@ -130,7 +132,7 @@ comment on column embedd.tasks.status is 'pending, running, completed or failed'
 comment on column embedd.tasks.priority is 'lower goes first';
 comment on column embedd.tasks.attempts is 'how often it was begun or taken up again';
 comment on column embedd.tasks.max_attempts is 'attempts that may fail for a reason of the table''s own';
-comment on column embedd.tasks.phase is 'source: rows are embedded page by page; orphans: rows whose source row is gone are removed';
+comment on column embedd.tasks.phase is 'source: rows are embedded page by page; orphans: rows whose source row is gone are removed; index: the vector index is built';
 comment on column embedd.tasks.last_processed_pk is 'every key up to this one is done in this phase; a restart goes on behind it';
 comment on column embedd.tasks.processed_rows is 'source rows looked at so far';
 comment on column embedd.tasks.last_error is 'why the last attempt failed';

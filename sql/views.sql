@@ -53,3 +53,34 @@ comment on column embedd.providers.options is 'its other options, none of them s
 comment on column embedd.providers.has_key is 'whether there is an API key for the current role: in its own user mapping, else in the one for everybody';
 comment on column embedd.providers.owner is 'the role that may change it';
 comment on column embedd.providers.created_at is 'when create_provider() made it; null for one of CREATE SERVER';
+
+create view embedd.provider_usage with (security_barrier) as
+    select s.srvname::text as provider,
+           u.day,
+           u.requests,
+           u.texts,
+           u.tokens,
+           u.rate_limited + u.unavailable + u.key_rejected + u.refused + u.bad_reply as errors,
+           u.rate_limited,
+           u.unavailable,
+           u.key_rejected,
+           u.refused,
+           u.bad_reply,
+           u.latency_ms / nullif(u.requests, 0) as avg_latency_ms,
+           u.slowest_ms as max_latency_ms
+      from embedd.usage_counts() u
+      join pg_catalog.pg_foreign_server s on s.oid = u.server;
+comment on view embedd.provider_usage is 'What each provider was asked for, day by day, by sessions and workers of this database. A role sees those it may use.';
+comment on column embedd.provider_usage.provider is 'the provider (embedd.providers.name)';
+comment on column embedd.provider_usage.day is 'the day, by UTC';
+comment on column embedd.provider_usage.requests is 'requests sent, whatever became of them';
+comment on column embedd.provider_usage.texts is 'texts embedded';
+comment on column embedd.provider_usage.tokens is 'tokens embedded: as the provider counts them, or an estimate where it does not say';
+comment on column embedd.provider_usage.errors is 'requests that brought no vectors: the sum of the five that follow';
+comment on column embedd.provider_usage.rate_limited is 'requests refused because of a rate limit or a quota';
+comment on column embedd.provider_usage.unavailable is 'requests to which no whole answer came';
+comment on column embedd.provider_usage.key_rejected is 'requests refused because of the API key';
+comment on column embedd.provider_usage.refused is 'requests refused for another reason, such as a text or a model';
+comment on column embedd.provider_usage.bad_reply is 'requests whose answer could not be used';
+comment on column embedd.provider_usage.avg_latency_ms is 'milliseconds from request to answer, on average';
+comment on column embedd.provider_usage.max_latency_ms is 'milliseconds from request to answer, at most';

@@ -1,6 +1,7 @@
 //! Every SQL function that needs Rust: its arguments, its result and where it is done.
 
 use pgrx::JsonB;
+use pgrx::datum::Date;
 use pgrx::iter::TableIterator;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
@@ -335,6 +336,58 @@ fn check_provider_options(
 ) -> Result<(), ErrorReport> {
     Ok(foreign::check_options(options, catalog)?)
 }
+
+// Volatile, because another process writes the file.
+#[pg_extern(volatile, parallel_unsafe)]
+#[search_path(pg_catalog, pg_temp)]
+#[allow(clippy::type_complexity)]
+fn usage_counts() -> Result<
+    TableIterator<
+        'static,
+        (
+            name!(server, pg_sys::Oid),
+            name!(day, Date),
+            name!(requests, i64),
+            name!(texts, i64),
+            name!(tokens, i64),
+            name!(rate_limited, i64),
+            name!(unavailable, i64),
+            name!(key_rejected, i64),
+            name!(refused, i64),
+            name!(bad_reply, i64),
+            name!(latency_ms, f64),
+            name!(slowest_ms, f64),
+        ),
+    >,
+    ErrorReport,
+> {
+    let rows = foreign::usage()?.into_iter().map(|u| {
+        // SAFETY: days from 1970 to 9999 lie within PostgreSQL's dates.
+        let day =
+            unsafe { Date::from_pg_epoch_days(u.day.min(MOST_DAYS) as i32 - DAYS_TO_PG_EPOCH) };
+        (
+            pg_sys::Oid::from(u.server),
+            day,
+            u.requests as i64,
+            u.texts as i64,
+            u.tokens as i64,
+            u.rate_limited as i64,
+            u.unavailable as i64,
+            u.key_rejected as i64,
+            u.refused as i64,
+            u.bad_reply as i64,
+            u.latency_ms,
+            u.slowest_ms,
+        )
+    });
+    Ok(TableIterator::new(rows))
+}
+
+/// A day in a file that was not written by us is none beyond the year 9999.
+const MOST_DAYS: u32 = 2_932_896;
+
+/// Days from 1970-01-01 to 2000-01-01, where PostgreSQL begins to count.
+const DAYS_TO_PG_EPOCH: i32 = 10_957;
 
 #[pg_extern(stable, parallel_safe)]
 fn is_preloaded() -> bool {

@@ -198,6 +198,12 @@ pub fn find_for_update(client: &mut SpiClient<'_>, name: &str) -> Result<VectorT
     vector_tables(rows)?.pop().ok_or_else(|| Error::UnknownVectorTable { name: name.to_string() })
 }
 
+/// The vector table of this number; none when it was dropped.
+pub fn by_id(client: &SpiClient<'_>, id: i32) -> Result<Option<VectorTable>> {
+    let rows = client.select(&format!("{SELECT} where v.id = $1"), None, &[id.into()])?;
+    Ok(vector_tables(rows)?.pop())
+}
+
 /// Every vector table of the database.
 pub fn all(client: &SpiClient<'_>) -> Result<Vec<VectorTable>> {
     vector_tables(client.select(&format!("{SELECT} order by v.id"), None, &[])?)

@@ -7,15 +7,17 @@ use std::time::Duration;
 use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, pg_sys};
 
 use crate::embedder::server;
+use crate::embedder::usage::USAGE_PATH;
 
 static LOCAL_MODEL_PATH: GucSetting<Option<CString>> =
     GucSetting::<Option<CString>>::new(Some(c""));
 static LOCAL_THREADS: GucSetting<i32> = GucSetting::<i32>::new(0);
 static LOCAL_IDLE_UNLOAD: GucSetting<i32> = GucSetting::<i32>::new(600);
+static CA_FILE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
 static QUERY_CACHE_SIZE: GucSetting<i32> = GucSetting::<i32>::new(16 * 1024);
 static EMBEDDER_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(60_000);
 static BATCH_TEXTS: GucSetting<i32> = GucSetting::<i32>::new(64);
-static BATCHES_IN_FLIGHT: GucSetting<i32> = GucSetting::<i32>::new(4);
+static TEXTS_IN_FLIGHT: GucSetting<i32> = GucSetting::<i32>::new(4096);
 static POLL_INTERVAL: GucSetting<i32> = GucSetting::<i32>::new(10_000);
 
 /// Defines every setting and reserves the prefix `embedd`. Called once, from `_PG_init`.
@@ -60,6 +62,14 @@ pub fn define() {
         GucContext::Sighup,
         GucFlags::UNIT_KB,
     );
+    GucRegistry::define_string_guc(
+        c"embedd.ca_file",
+        c"File of certificates, in PEM form, of authorities that providers may have theirs from.",
+        c"They are trusted besides those of the operating system; empty means none.",
+        &CA_FILE,
+        GucContext::Sighup,
+        GucFlags::SUPERUSER_ONLY,
+    );
     GucRegistry::define_int_guc(
         c"embedd.embedder_timeout",
         c"How long a session waits for the embedding of a question.",
@@ -72,8 +82,8 @@ pub fn define() {
     );
     GucRegistry::define_int_guc(
         c"embedd.batch_texts",
-        c"Texts a sync worker sends to the embedder in one request.",
-        c"",
+        c"Rows a sync worker reads, and stores with their vectors, in one transaction.",
+        c"How many texts go into one request to a provider is another matter: the embedder puts them together.",
         &BATCH_TEXTS,
         1,
         2048,
@@ -81,12 +91,12 @@ pub fn define() {
         GucFlags::default(),
     );
     GucRegistry::define_int_guc(
-        c"embedd.batches_in_flight",
-        c"Requests of a sync worker that the embedder works on at the same time.",
-        c"",
-        &BATCHES_IN_FLIGHT,
+        c"embedd.texts_in_flight",
+        c"Texts that a sync worker gives the embedder at the same time, for each account with a provider.",
+        c"Changes and backfills have that many each; the local model gets 256 at most.",
+        &TEXTS_IN_FLIGHT,
         1,
-        64,
+        65_536,
         GucContext::Sighup,
         GucFlags::default(),
     );
@@ -123,14 +133,20 @@ pub fn embedder_config() -> server::Config {
         local_threads: LOCAL_THREADS.get() as usize,
         local_idle_unload: (seconds > 0).then(|| Duration::from_secs(seconds as u64)),
         query_cache_bytes: QUERY_CACHE_SIZE.get() as usize * 1024,
+        ca_file: CA_FILE.get().filter(|path| !path.is_empty()).map(path_of),
+        usage_path: Some(PathBuf::from(USAGE_PATH)),
     }
 }
 
 fn local_model_path() -> PathBuf {
     match LOCAL_MODEL_PATH.get() {
-        Some(path) if !path.is_empty() => PathBuf::from(path.to_string_lossy().into_owned()),
+        Some(path) if !path.is_empty() => path_of(path),
         _ => share_directory().join("embedd").join(crate::catalog::LOCAL_MODEL),
     }
+}
+
+fn path_of(path: CString) -> PathBuf {
+    PathBuf::from(path.to_string_lossy().into_owned())
 }
 
 /// The share directory of the PostgreSQL that runs.
@@ -155,9 +171,9 @@ pub fn batch_texts() -> usize {
     BATCH_TEXTS.get() as usize
 }
 
-/// Requests of one sync worker in flight.
-pub fn batches_in_flight() -> usize {
-    BATCHES_IN_FLIGHT.get() as usize
+/// Texts that one sync worker gives the embedder at the same time, for each account.
+pub fn texts_in_flight() -> usize {
+    TEXTS_IN_FLIGHT.get() as usize
 }
 
 /// Time after which a sync worker looks for work by itself.

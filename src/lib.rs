@@ -11,6 +11,7 @@ mod error;
 mod filter;
 mod foreign;
 mod guc;
+mod index;
 mod models;
 mod name;
 mod provider;
@@ -36,7 +37,7 @@ pg_module_magic!(name, version);
 
 extension_sql_file!("../sql/tables.sql", name = "tables", bootstrap);
 extension_sql_file!("../sql/triggers.sql", name = "triggers", requires = ["tables"]);
-extension_sql_file!("../sql/views.sql", name = "views", requires = ["triggers"]);
+extension_sql_file!("../sql/views.sql", name = "views", requires = ["triggers", api::usage_counts]);
 extension_sql_file!("../sql/grants.sql", name = "grants", requires = ["views"]);
 extension_sql_file!(
     "../sql/wrapper.sql",

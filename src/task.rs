@@ -12,6 +12,8 @@ pub enum Phase {
     Source,
     /// Rows of the vector table whose source row may be gone.
     Orphans,
+    /// The vector indexes, which were taken away for the load.
+    Index,
 }
 
 impl Phase {
@@ -19,6 +21,7 @@ impl Phase {
         match self {
             Self::Source => "source",
             Self::Orphans => "orphans",
+            Self::Index => "index",
         }
     }
 }
@@ -88,7 +91,11 @@ pub fn open(client: &SpiClient<'_>) -> Result<Vec<Task>> {
         else {
             return Err(Error::Damaged { what: "task with nulls".to_string() });
         };
-        let phase = if phase == "orphans" { Phase::Orphans } else { Phase::Source };
+        let phase = match phase.as_str() {
+            "index" => Phase::Index,
+            "orphans" => Phase::Orphans,
+            _ => Phase::Source,
+        };
         tasks.push(Task { id, table_id, phase, last_key: row.get(4)? });
     }
     Ok(tasks)
@@ -129,6 +136,18 @@ pub fn set_error(client: &mut SpiClient<'_>, table_id: i32, reason: &str) -> Res
         "update embedd.tasks set last_error = $2 where target_id = $1 and status in ('pending', 'running')",
         None,
         &[table_id.into(), reason.into()],
+    )?;
+    Ok(())
+}
+
+/// Ends the task of a vector table that waits for its indexes, which are there now.
+pub fn complete_index(client: &mut SpiClient<'_>, table_id: i32) -> Result<()> {
+    client.update(
+        "update embedd.tasks
+            set status = 'completed', completed_at = pg_catalog.clock_timestamp(), last_error = null
+          where target_id = $1 and status in ('pending', 'running') and phase = 'index'",
+        None,
+        &[table_id.into()],
     )?;
     Ok(())
 }

@@ -6,9 +6,13 @@ pub mod client;
 mod job;
 pub mod local;
 pub mod log;
+mod remote;
 pub mod scheduler;
 pub mod server;
+pub mod usage;
 pub mod wire;
 
+#[cfg(test)]
+mod remote_tests;
 #[cfg(test)]
 mod tests;

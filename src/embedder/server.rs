@@ -1,5 +1,6 @@
 //! Answers requests on the embedder's socket, many at a time, on threads that never call PostgreSQL.
 
+use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixListener as StdListener;
@@ -14,13 +15,16 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
-use tokio::task::JoinSet;
+use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::{Instant, sleep, sleep_until};
 
+use super::account::{AccountId, account};
 use super::cache::QueryCache;
 use super::job::lock;
 pub use super::log::{Log, LogLevel, LogSender, log_channel};
+use super::remote::Remote;
 use super::scheduler::Scheduler;
+use super::usage::{self, Ledger};
 use super::wire::{
     Embeddings, Failure, FailureClass, FrameBuffer, InputType, Reply, Request, decode_request,
     encode_reply, reply_fits,
@@ -28,7 +32,7 @@ use super::wire::{
 
 use crate::provider::Kind;
 
-/// Kibibytes that the requests and replies of one connection may take, unless there is only one.
+/// Kibibytes that the requests and replies of one connection and one account may take, unless there is only one.
 const IN_FLIGHT: u32 = 64 << 10;
 
 /// Kibibytes that a request counts at least for, so that there are not too many of them.
@@ -36,6 +40,9 @@ const LEAST_SHARE: u32 = IN_FLIGHT / 64;
 
 /// How often a connection that is full is looked at for the end of its client.
 const HANGUP_CHECK: Duration = Duration::from_millis(200);
+
+/// How often changed counts are written.
+const USAGE_PAUSE: Duration = Duration::from_secs(1);
 
 /// How long no connection is accepted after one could not be; it doubles up to a second.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -51,12 +58,17 @@ pub struct Config {
     pub local_idle_unload: Option<Duration>,
     /// Bytes that the vectors of earlier questions may take.
     pub query_cache_bytes: usize,
+    /// Certificates to be trusted besides those of the system.
+    pub ca_file: Option<PathBuf>,
+    /// Where the counts of what providers were asked for are kept.
+    pub usage_path: Option<PathBuf>,
 }
 
 /// A running server; it ends when this is dropped.
 pub struct Handle {
     orders: mpsc::UnboundedSender<Order>,
     ended: Arc<AtomicBool>,
+    ledger: Arc<Mutex<Ledger>>,
 }
 
 /// What the main thread tells the server.
@@ -76,6 +88,11 @@ impl Handle {
         let _ = self.orders.send(Order::Stop);
     }
 
+    /// Writes the counts that are not written yet.
+    pub fn save_usage(&self) {
+        save_usage(&self.ledger);
+    }
+
     /// Whether the server has ended; whoever waits for lines is woken when it has.
     pub fn has_ended(&self) -> bool {
         self.ended.load(Ordering::Acquire)
@@ -88,11 +105,14 @@ pub fn spawn(listener: StdListener, config: Config, log: LogSender) -> io::Resul
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (orders, received) = mpsc::unbounded_channel();
     let ended = Arc::new(AtomicBool::new(false));
-    let handle = Handle { orders, ended: ended.clone() };
+    let ledger = Arc::new(Mutex::new(Ledger::open(config.usage_path.as_deref())));
+    let handle = Handle { orders, ended: ended.clone(), ledger: ledger.clone() };
     spawn_thread("embedd server", move || {
         let server = Arc::new(Server {
             cache: Mutex::new(QueryCache::new(config.query_cache_bytes)),
             local: Scheduler::new(&config, log.clone()),
+            remote: Remote::new(config.ca_file.clone(), log.clone(), ledger.clone()),
+            ledger,
             log: log.clone(),
         });
         let serving = || runtime.block_on(serve(server, listener, received, config));
@@ -134,6 +154,8 @@ pub(super) fn spawn_thread(name: &str, work: impl FnOnce() + Send + 'static) -> 
 struct Server {
     cache: Mutex<QueryCache>,
     local: Scheduler,
+    remote: Remote,
+    ledger: Arc<Mutex<Ledger>>,
     log: LogSender,
 }
 
@@ -146,6 +168,7 @@ async fn serve(
 ) -> io::Result<()> {
     let listener = UnixListener::from_std(listener)?;
     let mut connections = JoinSet::new();
+    connections.spawn(keep_usage(server.ledger.clone()));
     let mut resume = Instant::now();
     let mut pause = ACCEPT_PAUSE;
     for lane in 0.. {
@@ -156,7 +179,7 @@ async fn serve(
             };
             tokio::select! {
                 order = orders.recv() => match order {
-                    Some(Order::Reconfigure(new)) => server.reconfigure(&mut config, new),
+                    Some(Order::Reconfigure(new)) => server.reconfigure(&mut config, new).await,
                     Some(Order::Stop) | None => return Ok(()),
                 },
                 Some(_) = connections.join_next() => {}
@@ -177,6 +200,24 @@ async fn serve(
         connections.spawn(converse(server.clone(), stream, lane));
     }
     Ok(())
+}
+
+/// Writes the counts now and then while they change.
+async fn keep_usage(ledger: Arc<Mutex<Ledger>>) {
+    loop {
+        sleep(USAGE_PAUSE).await;
+        let ledger = ledger.clone();
+        let _ = spawn_blocking(move || save_usage(&ledger)).await;
+    }
+}
+
+/// Writes the counts if they have changed.
+fn save_usage(ledger: &Mutex<Ledger>) {
+    let changes = lock(ledger).take_changes();
+    if let Some((path, json)) = changes {
+        // A disk that is full costs the counts of a moment, and the next change tries again.
+        let _ = usage::write(&path, &json);
+    }
 }
 
 /// Serves one connection until its client goes; whatever it still wanted is then dropped.
@@ -209,7 +250,7 @@ async fn read_requests(
     outbox: mpsc::UnboundedSender<Finished>,
     lane: u64,
 ) -> io::Result<()> {
-    let budget = Arc::new(Semaphore::new(IN_FLIGHT as usize));
+    let mut budgets: HashMap<AccountId, Arc<Semaphore>> = HashMap::new();
     let mut tasks = JoinSet::new();
     let mut buffer = FrameBuffer::default();
     let mut bytes = vec![0; 64 << 10];
@@ -217,7 +258,10 @@ async fn read_requests(
         while let Some(body) = buffer.next_frame().map_err(io::Error::other)? {
             let request = decode_request(body).map_err(io::Error::other)?;
             let share = share(body.len(), &request);
-            let Some(permit) = admit(&budget, share, &reader).await else {
+            // Each account has its own, so that one that hangs keeps nobody else waiting.
+            let budget = budgets.entry(account(&request.provider));
+            let budget = budget.or_insert_with(|| Arc::new(Semaphore::new(IN_FLIGHT as usize)));
+            let Some(permit) = admit(budget, share, &reader).await else {
                 return Ok(());
             };
             while tasks.try_join_next().is_some() {}
@@ -320,13 +364,15 @@ impl Drop for Answer {
 
 impl Server {
     /// Takes other settings on.
-    fn reconfigure(&self, config: &mut Config, new: Config) {
-        let mut cache = lock(&self.cache);
-        if config.local_model_path != new.local_model_path {
-            cache.clear();
+    async fn reconfigure(&self, config: &mut Config, new: Config) {
+        {
+            let mut cache = lock(&self.cache);
+            if config.local_model_path != new.local_model_path {
+                cache.clear();
+            }
+            cache.set_limit(new.query_cache_bytes);
         }
-        cache.set_limit(new.query_cache_bytes);
-        drop(cache);
+        self.remote.reconfigure(new.ca_file.clone()).await;
         self.local.reconfigure(&new);
         *config = new;
     }
@@ -353,8 +399,9 @@ impl Server {
         let (count, dimensions) = (request.texts.len(), request.model.dimensions as usize);
         let embeddings = match request.provider.kind {
             Kind::Local => self.local.embed(lane, request).await?,
-            _ => return Err(Failure::new(FailureClass::Refused, "not there yet")),
+            _ => self.remote.embed(lane, request).await?,
         };
+        let dimensions = if dimensions == 0 { embeddings.dimensions } else { dimensions };
         let values = count * dimensions;
         if embeddings.count() != count || embeddings.values.len() != values {
             let message = format!(

@@ -22,19 +22,19 @@ use crate::provider::{Model, Provider};
 use tiny_model::write_tiny_model;
 
 const HIDDEN: u32 = 32;
-const PATIENCE: Duration = Duration::from_secs(120);
+pub(super) const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A running server and its log, in a directory of its own.
-struct Fixture {
-    directory: PathBuf,
+pub(super) struct Fixture {
+    pub(super) directory: PathBuf,
     config: Config,
-    handle: Handle,
+    pub(super) handle: Handle,
     log: LogReceiver,
     lines: Vec<Log>,
 }
 
 impl Fixture {
-    fn new(change: impl FnOnce(&mut Config)) -> Fixture {
+    pub(super) fn new(change: impl FnOnce(&mut Config)) -> Fixture {
         static COUNT: AtomicU64 = AtomicU64::new(0);
         let (process, number) = (std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let name = format!("embedd-server-{process}-{number}");
@@ -44,6 +44,8 @@ impl Fixture {
             local_threads: 1,
             local_idle_unload: None,
             query_cache_bytes: 1 << 20,
+            ca_file: None,
+            usage_path: None,
         };
         change(&mut config);
         let listener = UnixListener::bind(directory.join("s")).unwrap();
@@ -52,20 +54,20 @@ impl Fixture {
         Fixture { directory, config, handle, log, lines: Vec::new() }
     }
 
-    fn reconfigure(&self, change: impl FnOnce(&mut Config)) {
+    pub(super) fn reconfigure(&self, change: impl FnOnce(&mut Config)) {
         let mut config = self.config.clone();
         change(&mut config);
         self.handle.reconfigure(config);
     }
 
-    fn client(&self) -> Asker {
+    pub(super) fn client(&self) -> Asker {
         let stream = UnixStream::connect(self.directory.join("s")).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         let buffer = FrameBuffer::default();
         Asker { stream, buffer }
     }
 
-    fn await_line(&mut self, level: LogLevel, part: &str) {
+    pub(super) fn await_line(&mut self, level: LogLevel, part: &str) {
         let begin = Instant::now();
         loop {
             self.lines.extend(self.log.drain());
@@ -93,18 +95,18 @@ fn write_model(directory: &Path, seed: u64) -> PathBuf {
 }
 
 /// A client that waits.
-struct Asker {
+pub(super) struct Asker {
     stream: UnixStream,
     buffer: FrameBuffer,
 }
 
 impl Asker {
-    fn send(&mut self, request: &Request) {
+    pub(super) fn send(&mut self, request: &Request) {
         let frame = encode_request(request).unwrap();
         self.stream.write_all(&frame).unwrap();
     }
 
-    fn receive(&mut self) -> Reply {
+    pub(super) fn receive(&mut self) -> Reply {
         loop {
             if let Some(body) = self.buffer.next_frame().unwrap() {
                 return decode_reply(body).unwrap();
@@ -116,7 +118,7 @@ impl Asker {
         }
     }
 
-    fn ask(&mut self, request: &Request) -> Result<Embeddings, Failure> {
+    pub(super) fn ask(&mut self, request: &Request) -> Result<Embeddings, Failure> {
         self.send(request);
         let reply = self.receive();
         assert_eq!(reply.id, request.id);

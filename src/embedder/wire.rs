@@ -260,11 +260,7 @@ fn encode_embeddings(embeddings: &Embeddings, frame: &mut Vec<u8>) -> Result<(),
     let (marks, values) = (&embeddings.truncated, &embeddings.values);
     frame.extend(marks.iter().map(|mark| u8::from(*mark)));
     frame.extend(values.iter().flat_map(|value| value.to_le_bytes()));
-    if !embeddings.refused.is_empty() {
-        serde_json::to_writer(&mut *frame, &embeddings.refused)
-            .map_err(|error| malformed(error.to_string()))?;
-    }
-    Ok(())
+    serde_json::to_writer(frame, &embeddings.refused).map_err(|error| malformed(error.to_string()))
 }
 
 /// Reads what [`encode_embeddings`] wrote, and nothing else.
@@ -284,10 +280,7 @@ fn decode_embeddings(payload: &[u8]) -> Result<Embeddings, WireError> {
     if marks.iter().any(|mark| *mark > 1) {
         return Err(malformed("a mark that is neither 0 nor 1"));
     }
-    let refused = match reasons {
-        [] => Vec::new(),
-        json => serde_json::from_slice(json).map_err(|error| malformed(error.to_string()))?,
-    };
+    let refused = serde_json::from_slice(reasons).map_err(|error| malformed(error.to_string()))?;
     let numbers = rest.strip_suffix(reasons).unwrap_or(rest);
     let values = numbers.as_chunks::<4>().0.iter();
     Ok(Embeddings {

@@ -18,8 +18,7 @@ pub fn during<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
     // SAFETY: a global of the process. After an error PostgreSQL's handlers put back what they have saved themselves, so
     // that it stays empty until the error has been told.
     unsafe {
-        let context = pg_sys::error_context_stack;
-        pg_sys::error_context_stack = std::ptr::null_mut();
+        let context = std::ptr::replace(&raw mut pg_sys::error_context_stack, std::ptr::null_mut());
         let outcome = work();
         if outcome.is_ok() {
             pg_sys::error_context_stack = context;

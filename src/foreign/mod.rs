@@ -9,11 +9,14 @@ pub mod probe;
 pub mod statement;
 
 use std::ffi::{CStr, CString};
+use std::io::ErrorKind;
+use std::path::Path;
 
 use pgrx::prelude::*;
 
 use self::options::{MappingOptions, OptionError, Pairs, ServerOptions};
 use crate::catalog::{LOCAL_PROVIDER, VectorTable};
+use crate::embedder::usage::{self, Usage};
 use crate::error::{Error, Result};
 use crate::models;
 use crate::name::{quote_ident, quote_literal};
@@ -201,6 +204,29 @@ pub fn resolve(table: &VectorTable) -> Result<(Provider, Model)> {
 pub fn model(table: &VectorTable, kind: Kind) -> Model {
     let known = table.known_models.get(kind.as_str());
     models::model(kind, &table.model, table.dimensions as u32, known)
+}
+
+/// What the embedder has counted for the providers of this database that the role in force may use.
+pub fn usage() -> Result<Vec<Usage>> {
+    // SAFETY: plain reads of the process's own state.
+    let (database, role) = unsafe { (pg_sys::MyDatabaseId.to_u32(), pg_sys::GetUserId()) };
+    let rows = match usage::read(Path::new(usage::USAGE_PATH)) {
+        Ok(rows) => rows,
+        Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
+        Err(error) => {
+            return Err(Error::Damaged { what: format!("{}: {error}", usage::USAGE_PATH) });
+        }
+    };
+    let is_visible = |server| has_usage(pg_sys::ForeignServerRelationId, server, role);
+    let is_there = |server| Tuple::find(pg_sys::SysCacheIdentifier::FOREIGNSERVEROID, server, None);
+    Ok(rows
+        .into_iter()
+        .filter(|row| row.database == database)
+        .filter(|row| {
+            let server = pg_sys::Oid::from(row.server);
+            is_there(server).is_some() && is_visible(server)
+        })
+        .collect())
 }
 
 /// Checks the options of an object of our wrapper. PostgreSQL calls it with all that the object is to have.

@@ -1,5 +1,7 @@
 //! Writes finished work into a vector table, and embedd's own bookkeeping with it, in the same transaction.
 
+use std::collections::HashSet;
+
 use pgrx::spi::SpiClient;
 
 use super::load::Document;
@@ -31,7 +33,7 @@ impl Arrays {
     }
 }
 
-/// Stores documents with their vectors. Rows are locked in the order of their keys, as every writer of the table should.
+/// Stores documents with their vectors; those whose text the provider refuses have none. Rows are locked in the order of their keys, as every writer of the table should.
 pub fn store(
     client: &mut SpiClient<'_>,
     table: &VectorTable,
@@ -50,13 +52,17 @@ pub fn store(
         });
     }
     let vector = VectorType::find(client)?;
-    let vectors: Vec<Option<&[f32]>> =
-        (0..documents.len()).map(|i| Some(embeddings.vector(i))).collect();
+    let refused: HashSet<usize> = embeddings.refused.iter().map(|(n, _)| *n as usize).collect();
+    // A refused text has no vector, and the one of an earlier text would answer for what is no longer there.
+    let is_taken = |number: &usize| !refused.contains(number);
+    let vectors: Vec<Option<&[f32]>> = (0..documents.len())
+        .map(|number| is_taken(&number).then(|| embeddings.vector(number)))
+        .collect();
     upsert(client, table, documents, &vector, &vectors)?;
     let (mut keys, mut cut) = (Vec::new(), Vec::new());
-    for (document, truncated) in documents.iter().zip(&embeddings.truncated) {
+    for (number, document) in documents.iter().enumerate() {
         keys.push(document.pk_value.clone());
-        if *truncated {
+        if embeddings.truncated[number] && is_taken(&number) {
             cut.push(document.pk_value.clone());
         }
     }

@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 pub enum Origin {
     /// A row of the queue names it.
     QueueRow(i64),
-    /// The page of a backfill names it.
-    Page,
+    /// This page of a scan names it.
+    Page(u64),
 }
 
 /// A key taken into work, with everything that is waiting for it.
@@ -30,7 +30,9 @@ pub struct Backlog {
     held: HashSet<String>,
     /// Keys still to be done of each queue row.
     rows: BTreeMap<i64, usize>,
-    page_left: usize,
+    /// Keys still to be done of each page.
+    pages: BTreeMap<u64, usize>,
+    last_page: u64,
 }
 
 impl Backlog {
@@ -45,37 +47,53 @@ impl Backlog {
         self.rows.insert(id, distinct.len());
     }
 
-    /// Adds the keys of a backfill's next page.
-    pub fn add_page(&mut self, keys: Vec<String>) {
-        self.page_left += keys.len();
-        for key in keys {
-            self.add(key, Origin::Page);
+    /// Adds the keys of a page, and gives it a number.
+    pub fn add_page(&mut self, keys: Vec<String>) -> u64 {
+        self.last_page += 1;
+        if !keys.is_empty() {
+            self.pages.insert(self.last_page, keys.len());
         }
+        for key in keys {
+            self.add(key, Origin::Page(self.last_page));
+        }
+        self.last_page
     }
 
     fn add(&mut self, key: String, origin: Origin) {
         match self.waiting.get_mut(&key) {
-            Some(origins) => origins.push(origin),
+            Some(origins) => {
+                let only_page = origins.iter().all(|o| matches!(o, Origin::Page(_)));
+                origins.push(origin);
+                if only_page && matches!(origin, Origin::QueueRow(_)) {
+                    // A change does not wait for the turn of its page.
+                    self.fresh.push_back(key);
+                }
+            }
             None => {
                 self.waiting.insert(key.clone(), vec![origin]);
                 match origin {
                     Origin::QueueRow(_) => self.fresh.push_back(key),
-                    Origin::Page => self.paged.push_back(key),
+                    Origin::Page(_) => self.paged.push_back(key),
                 }
             }
         }
     }
 
-    /// Takes up to `count` keys into work: changes first, then, if allowed, those of the page.
-    pub fn take(&mut self, count: usize, paged_too: bool) -> Vec<Taken> {
+    /// Takes up to `count` keys into work that have changed.
+    pub fn take_fresh(&mut self, count: usize) -> Vec<Taken> {
+        self.take(count, false)
+    }
+
+    /// Takes up to `count` keys into work that pages name.
+    pub fn take_paged(&mut self, count: usize) -> Vec<Taken> {
+        self.take(count, true)
+    }
+
+    fn take(&mut self, count: usize, paged: bool) -> Vec<Taken> {
         let mut taken = Vec::new();
         while taken.len() < count {
-            let next = match self.fresh.pop_front() {
-                Some(key) => Some(key),
-                None if paged_too => self.paged.pop_front(),
-                None => None,
-            };
-            let Some(key) = next else { break };
+            let from = if paged { &mut self.paged } else { &mut self.fresh };
+            let Some(key) = from.pop_front() else { break };
             if self.in_work.contains(&key) {
                 self.held.insert(key);
             } else if let Some(origins) = self.waiting.remove(&key) {
@@ -93,7 +111,7 @@ impl Backlog {
             match self.waiting.get_mut(&key) {
                 Some(newer) => newer.extend(origins),
                 None => {
-                    let only_page = origins.iter().all(|o| *o == Origin::Page);
+                    let only_page = origins.iter().all(|o| matches!(o, Origin::Page(_)));
                     self.waiting.insert(key.clone(), origins);
                     if only_page {
                         self.paged.push_front(key);
@@ -141,7 +159,14 @@ impl Backlog {
                             *left -= 1;
                         }
                     }
-                    Origin::Page => self.page_left -= 1,
+                    Origin::Page(page) => {
+                        if let Some(left) = self.pages.get_mut(page) {
+                            *left -= 1;
+                            if *left == 0 {
+                                self.pages.remove(page);
+                            }
+                        }
+                    }
                 }
             }
         }
@@ -163,9 +188,19 @@ impl Backlog {
         self.waiting.is_empty() && self.in_work.is_empty()
     }
 
-    /// Whether every key of the page is done.
-    pub fn is_page_done(&self) -> bool {
-        self.page_left == 0
+    /// Whether every key of a page is done.
+    pub fn is_page_done(&self, page: u64) -> bool {
+        !self.pages.contains_key(&page)
+    }
+
+    /// Keys waiting to be taken that have changed.
+    pub fn fresh_len(&self) -> usize {
+        self.fresh.len()
+    }
+
+    /// Keys waiting to be taken that pages name.
+    pub fn paged_len(&self) -> usize {
+        self.paged.len()
     }
 
     /// Queue rows read and not done.
@@ -196,11 +231,11 @@ mod tests {
         let mut backlog = Backlog::default();
         backlog.add_row(1, keys(&["a", "b", "a"]));
         backlog.add_row(2, keys(&["a"]));
-        let taken = backlog.take(1, true);
+        let taken = backlog.take_fresh(1);
         assert_eq!(names(&taken), ["a"]);
         assert_eq!(backlog.rows_done_with(&taken), [2]);
         backlog.finish(&taken);
-        let taken = backlog.take(10, true);
+        let taken = backlog.take_fresh(10);
         assert_eq!(names(&taken), ["b"]);
         assert_eq!(backlog.rows_done_with(&taken), [1]);
         backlog.finish(&taken);
@@ -212,11 +247,11 @@ mod tests {
     fn a_key_that_changes_while_in_work_waits_for_its_end() {
         let mut backlog = Backlog::default();
         backlog.add_row(1, keys(&["a"]));
-        let first = backlog.take(10, true);
+        let first = backlog.take_fresh(10);
         backlog.add_row(2, keys(&["a"]));
-        assert!(backlog.take(10, true).is_empty());
+        assert!(backlog.take_fresh(10).is_empty());
         backlog.finish(&first);
-        let second = backlog.take(10, true);
+        let second = backlog.take_fresh(10);
         assert_eq!(names(&second), ["a"]);
         assert_eq!(backlog.rows_done_with(&second), [2]);
     }
@@ -225,29 +260,48 @@ mod tests {
     fn work_given_back_is_taken_first_and_keeps_newer_changes() {
         let mut backlog = Backlog::default();
         backlog.add_row(1, keys(&["a", "b"]));
-        let first = backlog.take(1, true);
+        let first = backlog.take_fresh(1);
         backlog.add_row(2, keys(&["a"]));
         backlog.give_back(first);
-        let again = backlog.take(10, true);
+        let again = backlog.take_fresh(10);
         assert_eq!(names(&again), ["b", "a"]);
         assert_eq!(backlog.rows_done_with(&again).len(), 2);
         backlog.finish(&again);
         assert!(backlog.is_empty());
-        assert!(backlog.take(10, true).is_empty());
+        assert!(backlog.take_fresh(10).is_empty());
     }
 
     #[test]
-    fn fresh_changes_go_before_the_page() {
+    fn a_key_of_a_page_that_changes_is_done_once_for_both() {
         let mut backlog = Backlog::default();
-        backlog.add_page(keys(&["a", "b", "c"]));
+        let page = backlog.add_page(keys(&["a", "b", "c"]));
         backlog.add_row(7, keys(&["z", "b"]));
-        assert_eq!(names(&backlog.take(1, true)), ["z"]);
-        assert!(names(&backlog.take(3, false)).is_empty());
-        let page = backlog.take(10, true);
-        assert_eq!(names(&page), ["a", "b", "c"]);
-        assert!(!backlog.is_page_done());
-        backlog.finish(&page);
-        assert!(backlog.is_page_done());
-        assert_eq!(backlog.lowest_row(), Some(7));
+        let fresh = backlog.take_fresh(10);
+        assert_eq!(names(&fresh), ["z", "b"]);
+        backlog.finish(&fresh);
+        assert!(!backlog.is_page_done(page));
+        assert_eq!(backlog.lowest_row(), None);
+        let taken = backlog.take_paged(10);
+        assert_eq!(names(&taken), ["a", "c"]);
+        backlog.finish(&taken);
+        assert!(backlog.is_page_done(page) && backlog.is_empty());
+    }
+
+    #[test]
+    fn pages_are_done_each_for_itself() {
+        let mut backlog = Backlog::default();
+        let first = backlog.add_page(keys(&["a", "b"]));
+        let second = backlog.add_page(keys(&["c", "a"]));
+        let empty = backlog.add_page(vec![]);
+        assert!(backlog.is_page_done(empty));
+        let taken = backlog.take_paged(1);
+        backlog.give_back(taken);
+        let taken = backlog.take_paged(2);
+        assert_eq!(names(&taken), ["a", "b"]);
+        backlog.finish(&taken);
+        assert!(backlog.is_page_done(first) && !backlog.is_page_done(second));
+        let taken = backlog.take_paged(1);
+        backlog.finish(&taken);
+        assert!(backlog.is_page_done(second) && backlog.is_empty());
     }
 }

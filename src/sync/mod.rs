@@ -2,7 +2,9 @@
 
 mod apply;
 mod backlog;
+mod batch;
 mod load;
+mod outstanding;
 mod reader;
 mod scan;
 mod work;
@@ -13,17 +15,18 @@ use std::time::{Duration, Instant};
 use pgrx::prelude::*;
 
 use self::backlog::Taken;
-use self::load::{Document, Need};
+use self::batch::Loaded;
+use self::load::Document;
+use self::outstanding::{Outstanding, Share};
 use self::reader::{Reader, Seen};
 use self::scan::{Scan, Step};
 use self::work::Work;
+use crate::embedder::account::account;
 use crate::embedder::client::Client;
-use crate::embedder::wire::{
-    Embeddings, Failure, FailureClass, InputType, Priority, Reply, Request,
-};
-use crate::provider::{Model, Provider};
+use crate::embedder::wire::{Failure, InputType, Priority, Reply, Request};
+use crate::provider::{Kind, Provider};
 use crate::worker::transaction::{self, RolledBack};
-use crate::{catalog, guc, queue};
+use crate::{foreign, guc, index};
 
 /// Pause after the embedder could not be reached or the catalog could not be read.
 const TROUBLE: Duration = Duration::from_secs(1);
@@ -45,7 +48,8 @@ struct Flight {
     table_id: i32,
     keys: Vec<Taken>,
     documents: Vec<Document>,
-    is_paged: bool,
+    share: Share,
+    bytes: usize,
 }
 
 /// The engine of one database.
@@ -55,6 +59,7 @@ pub struct Engine {
     reader: Reader,
     client: Option<Client>,
     flights: HashMap<u64, Flight>,
+    outstanding: Outstanding,
     last_request: u64,
     /// The table that was served last; the next one goes first.
     last_served: i32,
@@ -114,18 +119,14 @@ impl Engine {
             return false;
         }
         self.rest_until = None;
-        let limit = guc::batches_in_flight();
         let mut idle = 0;
         for _ in 0..LOADS_PER_ROUND {
-            if self.flights.len() >= limit {
-                return false;
-            }
             // Fair share: tables take turns, and the turn goes on where the last round ended.
             let ids: Vec<i32> = self.tables.keys().copied().collect();
             let next = ids.iter().find(|id| **id > self.last_served).or(ids.first());
             let Some(id) = next.copied() else { return false };
             self.last_served = id;
-            if self.serve(id, limit, now) {
+            if self.serve(id, now) {
                 idle = 0;
             } else {
                 idle += 1;
@@ -138,28 +139,41 @@ impl Engine {
     }
 
     /// One batch of one table; false when it has nothing to do.
-    fn serve(&mut self, id: i32, limit: usize, now: Instant) -> bool {
-        let paged = self.flights.values().filter(|f| f.is_paged).count();
+    fn serve(&mut self, id: i32, now: Instant) -> bool {
         let Some(work) = self.tables.get_mut(&id) else { return false };
         if !work.is_active() || work.is_resting(now) {
             return false;
         }
         let mut served = advance_scan(work);
-        // One request is kept for changes, so that a backfill does not make them wait.
-        let paged_too = paged + 1 < limit || limit == 1;
-        let keys = work.backlog.take(guc::batch_texts().min(work.batch), paged_too);
-        if !keys.is_empty() {
-            served = true;
-            self.load(id, keys);
+        if work.builds_indexes() {
+            // Its rows are locked against writing, so its changes wait for the end.
+            return served;
+        }
+        let count = guc::batch_texts().min(work.batch);
+        for priority in [Priority::Change, Priority::Backfill] {
+            let Some(work) = self.tables.get_mut(&id) else { return served };
+            // Before the first batch nobody knows the account, and nothing is outstanding.
+            let share = work.share.map(|share| Share { priority, ..share });
+            if share.is_some_and(|share| !self.outstanding.has_room(share)) {
+                continue;
+            }
+            let keys = match priority {
+                Priority::Backfill => work.backlog.take_paged(count),
+                _ => work.backlog.take_fresh(count),
+            };
+            if !keys.is_empty() {
+                served = true;
+                self.load(id, keys, priority);
+            }
         }
         served
     }
 
     /// Reads the documents of a batch, does what needs no provider, and sends off the rest.
-    fn load(&mut self, id: i32, keys: Vec<Taken>) {
+    fn load(&mut self, id: i32, keys: Vec<Taken>, priority: Priority) {
         let Some(work) = self.tables.get_mut(&id) else { return };
-        match load_and_do(work, &keys) {
-            Ok(Loaded { done, unread, to_embed, documents }) => {
+        match batch::load(work, &keys) {
+            Ok(Loaded { done, unread, to_embed, documents, provider }) => {
                 if to_embed.is_empty() {
                     work.batch = work.batch.saturating_mul(2);
                 }
@@ -168,15 +182,30 @@ impl Engine {
                 if !done.is_empty() {
                     work.succeeded();
                 }
-                if !to_embed.is_empty() {
-                    self.send(id, to_embed, documents);
+                if let Some(provider) = provider {
+                    self.send(id, to_embed, documents, provider, priority);
                 }
             }
-            Err(failure) if failure.is_of_a_row() && keys.len() > 1 => {
-                work.batch = keys.len() / 2;
+            Err(failure) if failure.is_of_a_row() => self.narrow(id, keys, &failure),
+            Err(failure) => {
                 work.backlog.give_back(keys);
+                work.rolled_back(&failure);
             }
-            Err(failure) if failure.is_of_a_row() => set_aside(work, keys, &failure),
+        }
+    }
+
+    /// A row of these is to blame for a failure: it is looked for in half of them, or found.
+    fn narrow(&mut self, id: i32, keys: Vec<Taken>, failure: &RolledBack) {
+        let Some(work) = self.tables.get_mut(&id) else { return };
+        if keys.len() > 1 {
+            work.batch = keys.len() / 2;
+            return work.backlog.give_back(keys);
+        }
+        match batch::set_aside(work, &keys, failure) {
+            Ok(()) => {
+                work.backlog.finish(&keys);
+                work.batch = guc::batch_texts();
+            }
             Err(failure) => {
                 work.backlog.give_back(keys);
                 work.rolled_back(&failure);
@@ -185,21 +214,39 @@ impl Engine {
     }
 
     /// Sends a batch to the embedder.
-    fn send(&mut self, id: i32, keys: Vec<Taken>, documents: Vec<Document>) {
+    fn send(
+        &mut self,
+        id: i32,
+        keys: Vec<Taken>,
+        documents: Vec<Document>,
+        provider: Provider,
+        priority: Priority,
+    ) {
         let Some(work) = self.tables.get_mut(&id) else { return };
         self.last_request += 1;
+        let is_local = provider.kind == Kind::Local;
+        let share = Share { account: account(&provider), priority, is_local };
+        let texts: Vec<String> = documents.iter().map(|d| beginning(&d.text).to_string()).collect();
+        let model = foreign::model(&work.table, provider.kind);
+        let vectors = texts.len() * model.dimensions as usize * size_of::<f32>();
+        let bytes = vectors + texts.iter().map(String::len).sum::<usize>();
+        work.share = Some(share);
+        self.outstanding.add(share, texts.len(), bytes);
+        let waiting = match priority {
+            Priority::Backfill => work.backlog.paged_len(),
+            _ => work.backlog.fresh_len(),
+        };
         let request = Request {
             id: self.last_request,
-            provider: Provider::local(),
-            model: Model::of_unknown_limits(&work.table.model, work.table.dimensions as u32),
+            provider,
+            model,
             input_type: InputType::Document,
-            priority: Priority::Change,
-            more: false,
+            priority,
+            more: waiting > 0 && self.outstanding.has_room(share),
             patience_ms: 0,
-            texts: documents.iter().map(|d| beginning(&d.text).to_string()).collect(),
+            texts,
         };
-        let is_paged = keys.iter().all(|k| k.origins.iter().all(|o| *o == backlog::Origin::Page));
-        let flight = Flight { table_id: id, keys, documents, is_paged };
+        let flight = Flight { table_id: id, keys, documents, share, bytes };
         self.flights.insert(self.last_request, flight);
         let sent = match &mut self.client {
             Some(client) => client.send(request),
@@ -219,6 +266,7 @@ impl Engine {
         debug1!("lost the embedder: {reason}");
         self.client = None;
         self.rest_until = Some(Instant::now() + TROUBLE);
+        self.outstanding.clear();
         for flight in std::mem::take(&mut self.flights).into_values() {
             if let Some(work) = self.tables.get_mut(&flight.table_id) {
                 work.backlog.give_back(flight.keys);
@@ -238,31 +286,29 @@ impl Engine {
     /// Brings one answer into its vector table.
     fn land(&mut self, reply: Reply) {
         let Some(flight) = self.flights.remove(&reply.id) else { return };
+        let Flight { table_id, keys, documents, share, bytes } = flight;
+        self.outstanding.remove(share, documents.len(), bytes);
         // A vector table that was dropped meanwhile takes its keys with it.
-        let Some(work) = self.tables.get_mut(&flight.table_id) else { return };
+        let Some(work) = self.tables.get_mut(&table_id) else { return };
         match reply.outcome {
-            Ok(embeddings) => match store(work, &flight, &embeddings) {
+            Ok(embeddings) => match batch::store(work, &keys, &documents, &embeddings) {
                 Ok(()) => {
                     work.batch = work.batch.saturating_mul(2);
-                    work.backlog.finish(&flight.keys);
+                    work.backlog.finish(&keys);
                     work.succeeded();
                 }
-                Err(failure) if failure.is_of_a_row() && flight.keys.len() > 1 => {
-                    work.batch = flight.keys.len() / 2;
-                    work.backlog.give_back(flight.keys);
-                }
-                Err(failure) if failure.is_of_a_row() => set_aside(work, flight.keys, &failure),
+                Err(failure) if failure.is_of_a_row() => self.narrow(table_id, keys, &failure),
                 Err(failure) => {
-                    work.backlog.give_back(flight.keys);
+                    work.backlog.give_back(keys);
                     work.embedding_failed = true;
                     work.rolled_back(&failure);
                 }
             },
             Err(failure) => {
-                work.backlog.give_back(flight.keys);
+                work.backlog.give_back(keys);
                 work.embedding_failed = true;
-                let stuck = failure.class != FailureClass::Unavailable;
-                work.failed(&in_full(&failure), stuck);
+                let wait = failure.retry_after_ms.map(Duration::from_millis);
+                work.failed(&in_full(&failure), !failure.is_transient(), wait);
             }
         }
     }
@@ -285,23 +331,36 @@ fn beginning(text: &str) -> &str {
     &text[..end]
 }
 
-/// Goes on with the scan of a table when its page is done; false when there is nothing to go on with.
+/// Goes on with the scan of a table where it can; false when there is nothing to go on with.
 fn advance_scan(work: &mut Work) -> bool {
     if work.scan.is_none() && !work.marks.is_empty() {
-        work.scan = Some(Scan::of_marks(std::mem::take(&mut work.marks)));
+        let mut scan = Scan::of_marks(std::mem::take(&mut work.marks));
         // What was loaded before the TRUNCATE may be stored after the scan has passed: it is looked at again.
-        work.backlog.add_page(work.backlog.in_work());
+        scan.wait_for(work.backlog.add_page(work.backlog.in_work()));
+        work.scan = Some(scan);
     }
-    let Some(scan) = &work.scan else { return false };
-    if !work.backlog.is_page_done() {
+    let Some(scan) = &mut work.scan else { return false };
+    if scan.shall_look_at_indexes() {
+        let table = &work.table;
+        // Where a long transaction holds the table, the load goes on with its indexes.
+        if let Err(failure) = transaction::run(|| Spi::connect_mut(|c| index::hold(c, table))) {
+            debug1!("vector table \"{}\" keeps its indexes: {}", table.name, failure.message);
+        }
+    }
+    if scan.waits_for_indexes() {
+        work.look_after_builder();
         return false;
     }
-    let table = &work.table;
-    match transaction::run(|| Spi::connect_mut(|client| scan.step(client, table))) {
-        Ok((Step::Page(keys), next)) => {
-            work.backlog.add_page(keys);
+    if !scan.can_step(&work.backlog) {
+        return false;
+    }
+    let (table, backlog) = (&work.table, &work.backlog);
+    match transaction::run(|| Spi::connect_mut(|client| scan.step(client, table, backlog))) {
+        Ok((Step::Page { keys, last, rows }, mut next)) => {
+            next.add_page(work.backlog.add_page(keys), last, rows);
             work.scan = Some(next);
         }
+        Ok((Step::Wait, next)) => work.scan = Some(next),
         Ok((Step::Done, _)) => {
             work.scan = None;
             work.succeeded();
@@ -309,105 +368,4 @@ fn advance_scan(work: &mut Work) -> bool {
         Err(failure) => work.rolled_back(&failure),
     }
     true
-}
-
-/// A batch after its documents were read.
-struct Loaded {
-    done: Vec<Taken>,
-    /// Not read for lack of room.
-    unread: Vec<Taken>,
-    to_embed: Vec<Taken>,
-    documents: Vec<Document>,
-}
-
-/// Reads the documents and does all that needs no provider, in one transaction.
-fn load_and_do(work: &mut Work, keys: &[Taken]) -> Result<Loaded, RolledBack> {
-    transaction::run(|| {
-        Spi::connect_mut(|client| {
-            let names: Vec<&str> = keys.iter().map(|k| k.key.as_str()).collect();
-            let needs = load::needs(client, &work.table, &names)?;
-            let mut loaded =
-                Loaded { done: vec![], unread: vec![], to_embed: vec![], documents: vec![] };
-            let (mut gone, mut rewritten) = (Vec::new(), Vec::new());
-            for (taken, need) in keys.iter().zip(needs) {
-                match need {
-                    None => {
-                        loaded.unread.push(taken.clone());
-                        continue;
-                    }
-                    Some(Need::Embed(document)) => {
-                        loaded.to_embed.push(taken.clone());
-                        loaded.documents.push(document);
-                        continue;
-                    }
-                    Some(Need::Nothing) => {}
-                    Some(Need::Remove(pk_value)) => gone.push(pk_value),
-                    Some(Need::Rewrite(document)) => rewritten.push(document),
-                }
-                loaded.done.push(taken.clone());
-            }
-            if !loaded.done.is_empty() {
-                apply::remove(client, &work.table, &gone)?;
-                apply::rewrite(client, &work.table, &rewritten)?;
-                forget_failed(client, work, &loaded.done)?;
-                finish(client, work, &loaded.done)?;
-            }
-            Ok(loaded)
-        })
-    })
-}
-
-/// Stores the vectors of a flight.
-fn store(work: &mut Work, flight: &Flight, embeddings: &Embeddings) -> Result<(), RolledBack> {
-    work.embedding_failed = false;
-    transaction::run(|| {
-        Spi::connect_mut(|client| {
-            apply::store(client, &work.table, &flight.documents, embeddings)?;
-            forget_failed(client, work, &flight.keys)?;
-            finish(client, work, &flight.keys)
-        })
-    })
-}
-
-/// Forgets that these keys once failed.
-fn forget_failed(
-    client: &mut pgrx::spi::SpiClient<'_>,
-    work: &Work,
-    keys: &[Taken],
-) -> crate::error::Result<()> {
-    let keys: Vec<String> = keys.iter().map(|k| work.table.shown(&k.key)).collect();
-    catalog::forget_failed(client, work.table.id, &keys)
-}
-
-/// Removes the rows of the queue that are done with these keys, in the transaction that did them.
-fn finish(
-    client: &mut pgrx::spi::SpiClient<'_>,
-    work: &mut Work,
-    keys: &[Taken],
-) -> crate::error::Result<()> {
-    queue::remove(client, work.table.id, &work.backlog.rows_done_with(keys))?;
-    work.note_success(client)
-}
-
-/// A row that cannot be read or stored stands aside with its reason, so that the others go on.
-fn set_aside(work: &mut Work, keys: Vec<Taken>, failure: &RolledBack) {
-    let noted = transaction::run(|| {
-        Spi::connect_mut(|client| {
-            for taken in &keys {
-                let key = work.table.shown(&taken.key);
-                catalog::set_failed(client, work.table.id, &key, &failure.message)?;
-            }
-            finish(client, work, &keys)
-        })
-    });
-    match noted {
-        Ok(()) => {
-            work.backlog.finish(&keys);
-            work.batch = guc::batch_texts();
-        }
-        Err(failure) => {
-            work.backlog.give_back(keys);
-            work.rolled_back(&failure);
-        }
-    }
 }

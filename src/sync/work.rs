@@ -5,11 +5,14 @@ use std::time::{Duration, Instant};
 use pgrx::prelude::*;
 
 use super::backlog::Backlog;
+use super::outstanding::Share;
 use super::scan::Scan;
 use crate::catalog::{self, Status, VectorTable};
 use crate::error::Result;
+use crate::provider::Provider;
+use crate::worker::index_builder::Builder;
 use crate::worker::transaction::{self, RolledBack};
-use crate::{server, task};
+use crate::{foreign, index, server, task};
 
 /// First and longest pause of a table after a failure.
 const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(60));
@@ -29,6 +32,12 @@ pub struct Work {
     pub batch: usize,
     /// The last answer of the embedder was a failure: work that needs no embedding is no sign that it is over.
     pub embedding_failed: bool,
+    /// The process that builds the indexes.
+    builder: Option<Builder>,
+    /// Who embeds, as it was when the table was read; none when nobody may.
+    provider: Option<Provider>,
+    /// Whose account its texts were sent to the last time.
+    pub share: Option<Share>,
     failures: u32,
     retry_at: Option<Instant>,
     last_logged: Option<String>,
@@ -42,6 +51,7 @@ impl Work {
     pub fn new(table: VectorTable) -> Self {
         let has_error = table.status == Status::Error;
         Self {
+            provider: foreign::provider(&table).ok(),
             table,
             backlog: Backlog::default(),
             scan: None,
@@ -49,6 +59,8 @@ impl Work {
             mark: 0,
             batch: usize::MAX,
             embedding_failed: false,
+            builder: None,
+            share: None,
             failures: 0,
             retry_at: None,
             last_logged: None,
@@ -65,6 +77,13 @@ impl Work {
             self.retry_at = None;
         }
         self.table = table;
+        // Another key, another address or a right that is there again: whoever changed it wants to see it work.
+        let provider = foreign::provider(&self.table).ok();
+        if self.provider != provider {
+            self.retry_at = None;
+            self.failures = 0;
+            self.provider = provider;
+        }
     }
 
     /// Whether its changes are read and worked on now.
@@ -92,11 +111,60 @@ impl Work {
         }
     }
 
-    /// A failure: the table rests, and its status tells why; `stuck` when somebody has to act.
-    pub fn failed(&mut self, reason: &str, stuck: bool) {
+    /// Whether the indexes are to be built before anything else is done.
+    pub fn builds_indexes(&self) -> bool {
+        self.scan.as_ref().is_some_and(Scan::waits_for_indexes)
+    }
+
+    /// Sees to it that a process builds the indexes; when it has ended, looks what came of it.
+    pub fn look_after_builder(&mut self) {
+        match &self.builder {
+            Some(builder) if !builder.has_ended() => {}
+            Some(_) => {
+                self.builder = None;
+                let id = self.table.id;
+                match transaction::run(|| Spi::connect(|client| index::is_held(client, id))) {
+                    Ok(false) => {
+                        self.scan = None;
+                        self.succeeded();
+                    }
+                    // It has said why.
+                    Ok(true) => {
+                        self.has_error = true;
+                        self.rest(None);
+                    }
+                    Err(failure) => self.rolled_back(&failure),
+                }
+            }
+            None => {
+                self.builder = Builder::start(self.table.id, &self.table.name);
+                if self.builder.is_none() {
+                    let reason = "no place for a process that builds its index: increase max_worker_processes";
+                    self.failed(reason, true, None);
+                }
+            }
+        }
+    }
+
+    /// Leaves the table alone for a while: as long as the provider wants it, or longer each time.
+    fn rest(&mut self, wait: Option<Duration>) {
         let rest = RETRY.0.saturating_mul(1 << self.failures.min(7)).min(RETRY.1);
         self.failures += 1;
-        self.retry_at = Some(Instant::now() + rest);
+        self.retry_at = Some(Instant::now() + wait.unwrap_or(rest));
+    }
+
+    /// A failure: the table rests, and its status tells why; `stuck` when somebody has to act.
+    ///
+    /// `wait` is how long the provider wants to be left alone.
+    pub fn failed(&mut self, reason: &str, stuck: bool, wait: Option<Duration>) {
+        let now = Instant::now();
+        // What was in flight together fails together, which is one failure.
+        if self.is_resting(now) && self.last_logged.as_deref() == Some(reason) {
+            return;
+        }
+        if !self.is_resting(now) {
+            self.rest(wait);
+        }
         let id = self.table.id;
         let noted = transaction::run(|| {
             if server::extension().is_none() {
@@ -128,7 +196,7 @@ impl Work {
 
     /// A transaction of the table's own that was rolled back.
     pub fn rolled_back(&mut self, failure: &RolledBack) {
-        self.failed(&failure.message, !failure.is_transient());
+        self.failed(&failure.message, !failure.is_transient(), None);
     }
 
     /// Part of a transaction that brings changes in: an error is over, and now and then the time is noted.

@@ -42,6 +42,7 @@ fn run() -> io::Result<()> {
         lines.drain().into_iter().for_each(write);
         if signals::shutdown_requested() {
             server.stop();
+            server.save_usage();
             return Ok(());
         }
         if server.has_ended() {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use pgrx::bgworkers::{BackgroundWorkerBuilder, BgWorkerStartTime};
 pub mod embedder;
+pub mod index_builder;
 pub mod launcher;
 pub mod signals;
 pub mod sync_worker;

@@ -29,6 +29,8 @@ pub enum Shutdown {
 /// What a cluster shall be like.
 pub struct Builder {
     settings: Vec<(String, String)>,
+    environment: Vec<(String, String)>,
+    files: Vec<(String, String, String)>,
     tiny_model: bool,
 }
 
@@ -36,12 +38,26 @@ pub struct Builder {
 pub struct Cluster {
     dir: PathBuf,
     port: u16,
+    /// Variables the server is started with.
+    environment: Vec<(String, String)>,
 }
 
 impl Builder {
     /// Adds a line to postgresql.conf; a later one of the same name wins, also over the ones made here.
     pub fn set(mut self, name: &str, value: &str) -> Self {
         self.settings.push((name.into(), value.into()));
+        self
+    }
+
+    /// Starts the server with this environment variable, each time.
+    pub fn environment(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.into(), value.into()));
+        self
+    }
+
+    /// Puts a file beside the data directory, and a setting to its path.
+    pub fn file(mut self, name: &str, content: &str, setting: &str) -> Self {
+        self.files.push((name.into(), content.into(), setting.into()));
         self
     }
 
@@ -68,7 +84,8 @@ impl Builder {
 
     /// Makes the cluster and starts it.
     pub fn start(self) -> Cluster {
-        let cluster = Cluster::in_new_directory();
+        let mut cluster = Cluster::in_new_directory();
+        cluster.environment = self.environment;
         let mut initdb = as_owner("initdb");
         initdb.args([
             "-A",
@@ -100,6 +117,11 @@ impl Builder {
             write_tiny_model(&model, 384, 1, 12, 32, 1).expect("the tiny model can be written");
             settings.push(("embedd.local_model_path".into(), model.display().to_string()));
         }
+        for (name, content, setting) in self.files {
+            let path = cluster.dir.join(name);
+            fs::write(&path, content).expect("the file can be written");
+            settings.push((setting, path.display().to_string()));
+        }
         settings.extend(self.settings);
         cluster.configure(&settings);
         cluster.start_again();
@@ -115,7 +137,12 @@ impl Cluster {
 
     /// The same with a say in its settings.
     pub fn builder() -> Builder {
-        Builder { settings: Vec::new(), tiny_model: true }
+        Builder {
+            settings: Vec::new(),
+            environment: Vec::new(),
+            files: Vec::new(),
+            tiny_model: true,
+        }
     }
 
     /// A directory of a short name (a socket's path has a limit) that none but the clusters' user and root can enter.
@@ -127,7 +154,7 @@ impl Cluster {
             fs::remove_dir_all(&dir).expect("what a process of the same id left can be removed");
         }
         DirBuilder::new().mode(0o700).create(&dir).expect("the cluster's directory can be made");
-        let cluster = Self { dir, port: free_port() };
+        let cluster = Self { dir, port: free_port(), environment: Vec::new() };
         let socket = cluster.socket_dir();
         fs::create_dir(&socket).expect("the socket's directory can be made");
         let (user, group) = owner();
@@ -182,6 +209,7 @@ impl Cluster {
         );
         let mut start = self.pg_ctl(&["start", "-w", "-t", "90", "-o", &options, "-l"]);
         start.arg(self.log_path());
+        start.envs(self.environment.iter().map(|(name, value)| (name, value)));
         run_detached(start, &self.dir.join("pg_ctl.log"));
     }
 

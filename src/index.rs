@@ -1,0 +1,123 @@
+//! The vector indexes of a vector table: taken away before its first great load and built once after it, which is many times faster.
+
+use pgrx::prelude::*;
+use pgrx::spi::SpiClient;
+
+use crate::catalog::VectorTable;
+use crate::error::Result;
+use crate::server::{self, Rights};
+
+/// Rows of a source from which on building the index once is worth it.
+const WORTH_IT: i64 = 5000;
+
+/// pgvector before this version has a flaw in building hnsw indexes in parallel (CVE-2026-3172).
+const PARALLEL_SINCE: &str = "0.8.2";
+
+/// Takes the vector indexes away when the table is empty and its source is large; true when it did.
+///
+/// What they are is noted in the same transaction, so no crash loses them.
+pub fn hold(client: &mut SpiClient<'_>, table: &VectorTable) -> Result<bool> {
+    let (relation, source) = (table.relation_name()?, table.source_name()?);
+    let definitions = {
+        let _rights = Rights::of_owner(table.owner);
+        let worth_it = client.select(
+            &format!(
+                "select not exists (select from {relation})
+                    and (select count(*) from (select from {source} limit {WORTH_IT}) s) >= {WORTH_IT}"
+            ),
+            None,
+            &[],
+        )?;
+        if worth_it.first().get_one::<bool>()? != Some(true) {
+            return Ok(false);
+        }
+        let rows = client.select(
+            // The definition without its beginning: index and table may have another name or schema when it is built.
+            "select i.indexrelid, c.relname::text,
+                    pg_catalog.substr(d.def, pg_catalog.strpos(d.def, ' USING ' || a.amname || ' ('))
+               from pg_catalog.pg_index i
+               join pg_catalog.pg_class c on c.oid = i.indexrelid
+               join pg_catalog.pg_am a on a.oid = c.relam
+              cross join lateral (select pg_catalog.pg_get_indexdef(i.indexrelid) as def) d
+              where i.indrelid = $1 and a.amname in ('hnsw', 'ivfflat')
+              order by 1",
+            None,
+            &[table.relation.into()],
+        )?;
+        let (mut indexes, mut definitions) = (Vec::new(), Vec::new());
+        for row in rows {
+            let (index, name, rest) =
+                (row.get::<pg_sys::Oid>(1)?, row.get::<String>(2)?, row.get::<String>(3)?);
+            if let (Some(index), Some(name), Some(rest)) = (index, name, rest) {
+                indexes.extend(server::qualified_name(index));
+                definitions.push(format!("{} ON %s{rest}", crate::name::quote_ident(&name)));
+            }
+        }
+        for index in indexes {
+            client.update(&format!("drop index {index}"), None, &[])?;
+        }
+        definitions
+    };
+    if definitions.is_empty() {
+        return Ok(false);
+    }
+    client.update(
+        "update embedd.vector_tables set held_indexes = coalesce(held_indexes, '{}') || $2 where id = $1",
+        None,
+        &[table.id.into(), definitions.into()],
+    )?;
+    Ok(true)
+}
+
+/// Whether indexes of a vector table are taken away.
+pub fn is_held(client: &SpiClient<'_>, id: i32) -> Result<bool> {
+    let rows = client.select(
+        "select held_indexes is not null from embedd.vector_tables where id = $1",
+        None,
+        &[id.into()],
+    )?;
+    Ok(!rows.is_empty() && rows.first().get_one::<bool>()? == Some(true))
+}
+
+/// Builds the indexes that were taken away.
+pub fn build(client: &mut SpiClient<'_>, table: &VectorTable) -> Result<()> {
+    let relation = table.relation_name()?;
+    let rows = client.select(
+        "select d from embedd.vector_tables v cross join unnest(v.held_indexes) with ordinality u(d, n)
+          where v.id = $1 order by u.n",
+        None,
+        &[table.id.into()],
+    )?;
+    let mut definitions = Vec::new();
+    for row in rows {
+        definitions.extend(row.get::<String>(1)?);
+    }
+    let version = client.select(
+        "select pg_catalog.string_to_array(pg_catalog.split_part(extversion, '-', 1), '.')::integer[]
+                >= pg_catalog.string_to_array($1, '.')::integer[]
+           from pg_catalog.pg_extension where extname = 'vector'",
+        None,
+        &[PARALLEL_SINCE.into()],
+    )?;
+    let is_sound = !version.is_empty() && version.first().get_one::<bool>()? == Some(true);
+    let rights = Rights::of_owner(table.owner);
+    if !is_sound {
+        client.update("set local max_parallel_maintenance_workers = 0", None, &[])?;
+    }
+    for definition in definitions {
+        // Only the first %s is ours: a definition may have others in it.
+        let statement = format!(
+            "create index {}",
+            definition.replacen(" ON %s", &format!(" ON {relation}"), 1)
+        );
+        client.update(&statement, None, &[])?;
+    }
+    drop(rights);
+    // Only now, so that nobody who wants to pause or drop the table waits for its lock all the while.
+    client.update(
+        "update embedd.vector_tables set held_indexes = null where id = $1",
+        None,
+        &[table.id.into()],
+    )?;
+    Ok(())
+}

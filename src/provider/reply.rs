@@ -1,0 +1,96 @@
+//! What the replies of all services have in common: vectors, counts, and the words for a reply that is of no use.
+
+use std::fmt;
+
+use base64::Engine;
+use base64::alphabet::STANDARD;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use serde::de::{Error, IgnoredAny, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+
+use super::blank::tidy;
+use super::reason::Said;
+
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
+
+/// The numbers of a vector, whether they came as JSON numbers or as little-endian single floats in base64.
+#[derive(Debug, PartialEq)]
+pub(super) struct Vector(pub Vec<f32>);
+
+impl<'de> Deserialize<'de> for Vector {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Vector, D::Error> {
+        deserializer.deserialize_any(Numbers)
+    }
+}
+
+struct Numbers;
+
+impl<'de> Visitor<'de> for Numbers {
+    type Value = Vector;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("numbers or base64")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Vector, A::Error> {
+        let mut numbers = Vec::new();
+        while let Some(number) = seq.next_element::<f32>()? {
+            numbers.push(number);
+        }
+        Ok(Vector(numbers))
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Vector, E> {
+        // The text itself is not repeated: it may be as long as a vector.
+        let bytes = BASE64.decode(text).map_err(|_| E::custom("vector is not base64"))?;
+        let (numbers, rest) = bytes.as_chunks::<4>();
+        if !rest.is_empty() {
+            return Err(E::custom("vector is not a whole number of floats"));
+        }
+        Ok(Vector(numbers.iter().map(|number| f32::from_le_bytes(*number)).collect()))
+    }
+}
+
+/// A part of a reply that is nice to have: of another form than expected, it is as good as absent.
+#[derive(Deserialize)]
+#[serde(untagged)]
+pub(super) enum Lenient<T> {
+    Good(T),
+    Other(IgnoredAny),
+}
+
+impl<T> Lenient<T> {
+    /// The part, where it is of the expected form.
+    pub(super) fn good(self) -> Option<T> {
+        match self {
+            Lenient::Good(part) => Some(part),
+            Lenient::Other(_) => None,
+        }
+    }
+}
+
+/// Reads a reply; the error is the service's own, where the body is one in spite of the good status.
+pub(super) fn read<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, String> {
+    serde_json::from_slice(body).map_err(|error| match Said::in_json(body) {
+        Some(Said { message: Some(message), .. }) => {
+            format!("provider returned an error: {message}")
+        }
+        _ => format!("provider returned a reply that cannot be read: {}", tidy(&error.to_string())),
+    })
+}
+
+/// Checks that there are as many vectors as there were texts.
+pub(super) fn same_number(vectors: usize, texts: usize) -> Result<(), String> {
+    if vectors == texts {
+        return Ok(());
+    }
+    let plural = |number: usize| if number == 1 { "" } else { "s" };
+    Err(format!(
+        "provider returned {vectors} vector{} for {texts} text{}",
+        plural(vectors),
+        plural(texts)
+    ))
+}

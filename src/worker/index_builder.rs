@@ -1,0 +1,85 @@
+//! The index builder's process: it builds the vector indexes of one vector table after its first load, and ends.
+
+use pgrx::bgworkers::{BackgroundWorkerBuilder, BackgroundWorkerStatus, DynamicBackgroundWorker};
+use pgrx::pg_sys;
+use pgrx::prelude::*;
+
+use super::signals::{self, Terminate};
+use super::sync_worker::SETTINGS;
+use super::transaction;
+use crate::{catalog, index, shared, task};
+
+/// Type of the process, and the beginning of its name.
+pub const INDEX_BUILDER: &str = "embedd index builder";
+
+/// An index builder that was started.
+pub struct Builder(DynamicBackgroundWorker);
+
+impl Builder {
+    /// Starts one for a vector table of this process's database; none when the server has no place for it.
+    pub fn start(table_id: i32, name: &str) -> Option<Builder> {
+        // SAFETY: plain globals of the process.
+        let (database, pid) = unsafe { (pg_sys::MyDatabaseId, pg_sys::MyProcPid) };
+        let argument = u64::from(database.to_u32()) << 32 | u64::from(table_id as u32);
+        let builder = BackgroundWorkerBuilder::new(&format!("{INDEX_BUILDER} for {name}"))
+            .set_type(INDEX_BUILDER)
+            .set_library("embedd")
+            .set_function("embedd_index_builder_main")
+            .set_argument(Some(pg_sys::Datum::from(argument)))
+            .set_notify_pid(pid)
+            .enable_spi_access()
+            .set_restart_time(None);
+        // SAFETY: what describes the process has to live longer than the transaction in which somebody looks at it.
+        let before = unsafe { pg_sys::MemoryContextSwitchTo(pg_sys::TopMemoryContext) };
+        let started = builder.load_dynamic();
+        // SAFETY: as it was before.
+        unsafe { pg_sys::MemoryContextSwitchTo(before) };
+        started.ok().map(Builder)
+    }
+
+    /// Whether it has ended.
+    pub fn has_ended(&self) -> bool {
+        !matches!(self.0.pid(), Ok(_) | Err(BackgroundWorkerStatus::NotYetStarted))
+    }
+}
+
+/// What the postmaster runs as an index builder; the argument is the oid of the database and the number of the table.
+#[pg_guard]
+#[unsafe(no_mangle)]
+pub extern "C-unwind" fn embedd_index_builder_main(arg: pg_sys::Datum) {
+    let argument = arg.value() as u64;
+    let database = pg_sys::Oid::from((argument >> 32) as u32);
+    let id = argument as u32 as i32;
+    // SAFETY: main thread of a background worker; a database that is gone ends the process in the connect.
+    unsafe {
+        signals::accept(Terminate::AtOnce);
+        pg_sys::BackgroundWorkerInitializeConnectionByOid(database, pg_sys::InvalidOid, 0);
+        for (name, value) in SETTINGS {
+            pg_sys::SetConfigOption(
+                name.as_ptr(),
+                value.as_ptr(),
+                pg_sys::GucContext::PGC_SUSET,
+                pg_sys::GucSource::PGC_S_OVERRIDE,
+            );
+        }
+    }
+    let built = transaction::run(|| {
+        Spi::connect_mut(|client| {
+            let Some(table) = catalog::by_id(client, id)? else { return Ok(()) };
+            index::build(client, &table)?;
+            task::complete_index(client, id)?;
+            catalog::set_working_status(client, id)?;
+            catalog::set_synced_now(client, id)
+        })
+    });
+    if let Err(failure) = built {
+        let noted = transaction::run(|| {
+            Spi::connect_mut(|client| catalog::set_error(client, id, &failure.message, true))
+        });
+        log!("could not build the index of vector table {id}: {}", failure.message);
+        if let Err(failure) = noted {
+            log!("could not note an error of vector table {id}: {}", failure.message);
+        }
+    }
+    shared::wake_worker(database);
+}

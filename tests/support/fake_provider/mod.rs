@@ -1,0 +1,267 @@
+//! A scripted embedding service on 127.0.0.1: it speaks the language of one of the services, answers with vectors that
+//! a test can compute itself, misbehaves as it is told, and remembers what it was asked and what it was paid for.
+//!
+//!     let fake = FakeProvider::builder(Dialect::OpenAi).key("sk-test").dimensions(8).start();
+//!     let refused = fake.script(Rule::when_text("bad").respond(Respond::status(400)));
+//!     // ... embedd works against fake.base_url() ...
+//!     fake.wait_for_requests(1, SHORT);
+//!     assert_eq!(fake.requests()[0].texts, ["good", "bad"]);
+//!     assert_eq!(refused.hits(), 1);
+//!
+//! By itself it is as strict as the service: it wants a key, and refuses unknown models (once it was told some),
+//! unknown arguments, empty texts and batches that are too large. `Dialect::OpenAiCompatible` is as lenient as such
+//! servers are.
+
+mod builder;
+mod control;
+mod dialect;
+mod http;
+mod http2;
+mod listen;
+mod proxy;
+mod record;
+mod refusal;
+mod reply;
+mod respond;
+mod script;
+mod server;
+mod tls;
+mod vector;
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+#[allow(unused_imports)]
+pub use self::{
+    builder::Builder,
+    control::Gate,
+    dialect::{Asked, Dialect},
+    http2::FakeHttp2,
+    proxy::{FakeProxy, Proxied},
+    record::Seen,
+    respond::Respond,
+    script::{Rule, Scripted},
+    tls::{Authority, Certificate},
+    vector::{tokens, typed_vector, vector},
+};
+
+use builder::Settings;
+use listen::Listening;
+use server::Shared;
+
+/// A fake that runs until it is dropped. Everything can be called while it runs, from any thread.
+pub struct FakeProvider {
+    shared: Arc<Shared>,
+    /// None while it is down.
+    listening: Mutex<Option<Listening>>,
+    address: SocketAddr,
+}
+
+impl FakeProvider {
+    /// One that accepts every key and knows every model.
+    pub fn start(dialect: Dialect) -> FakeProvider {
+        FakeProvider::builder(dialect).start()
+    }
+
+    /// One that is told more about itself.
+    pub fn builder(dialect: Dialect) -> Builder {
+        Builder::new(dialect)
+    }
+
+    fn run(settings: Settings) -> FakeProvider {
+        let port = settings.port;
+        let shared = Arc::new(Shared::new(settings));
+        let listening = listen(&shared, port);
+        let address = listening.address();
+        FakeProvider { shared, listening: Mutex::new(Some(listening)), address }
+    }
+
+    /// What embedd's base_url is to be.
+    pub fn base_url(&self) -> String {
+        self.base_url_at("127.0.0.1")
+    }
+
+    /// The same under another name of this machine, or of one that a proxy leads to.
+    pub fn base_url_at(&self, host: &str) -> String {
+        let settings = &self.shared.settings;
+        let scheme = if settings.tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://{host}:{}{}", self.address.port(), settings.dialect.prefix())
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Adds a rule behind those that are there. Which rule treats a request is decided when the gates are open to it.
+    pub fn script(&self, rule: Rule) -> Scripted {
+        self.shared.script.add(rule)
+    }
+
+    /// Forgets one rule.
+    pub fn unscript(&self, rule: &Scripted) {
+        self.shared.script.remove(Some(rule));
+    }
+
+    /// Forgets all rules.
+    pub fn clear_script(&self) {
+        self.shared.script.remove(None);
+    }
+
+    /// Lets every request from now on wait until the gate is released or dropped.
+    #[must_use]
+    pub fn hold(&self) -> Gate {
+        self.shared.control.hold()
+    }
+
+    /// Closes the connections of the requests that are never answered.
+    pub fn let_go(&self) {
+        self.shared.control.let_go();
+    }
+
+    /// Accepts only this key from now on.
+    pub fn set_key(&self, key: &str) {
+        self.shared.set_keys(Some(vec![key.to_string()]));
+    }
+
+    /// Closes the connections that have no request at work, as services do with those that are idle for long.
+    pub fn close_idle_connections(&self) {
+        self.shared.close(true);
+    }
+
+    /// Goes down: closes every connection and refuses new ones, until `up`.
+    pub fn down(&self) {
+        let listening = self.listening.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(listening) = listening {
+            listening.stop(|| self.shared.close(false));
+        }
+    }
+
+    /// Comes back at the same address.
+    pub fn up(&self) {
+        let mut listening = self.listening.lock().unwrap_or_else(PoisonError::into_inner);
+        if listening.is_none() {
+            *listening = Some(listen(&self.shared, self.address.port()));
+        }
+    }
+
+    /// Waits until so many requests have come since the start; fails the test after the limit.
+    pub fn wait_for_requests(&self, requests: u64, limit: Duration) {
+        self.wait_until(limit, &format!("{requests} requests"), |fake| {
+            fake.request_count() >= requests
+        });
+    }
+
+    /// Waits until something holds that follows from requests, answers or connections; fails the test after the limit.
+    pub fn wait_until(
+        &self,
+        limit: Duration,
+        what: &str,
+        mut holds: impl FnMut(&FakeProvider) -> bool,
+    ) {
+        assert!(
+            self.shared.record.wait(limit, || holds(self)),
+            "waited {limit:?} for {what}; the fake provider has seen {} requests for {} texts over {} connections, and \
+             answered {}",
+            self.request_count(),
+            self.text_count(),
+            self.connections(),
+            self.answer_count(),
+        );
+    }
+
+    /// Every request that has come, in order; an answer is noted before its last byte is sent.
+    pub fn requests(&self) -> Vec<Seen> {
+        self.shared.record.seen()
+    }
+
+    /// Forgets these requests. The counters, and what was paid for, stay.
+    pub fn forget_requests(&self) {
+        self.shared.record.forget();
+    }
+
+    /// Requests that have come.
+    pub fn request_count(&self) -> u64 {
+        self.count(|record| &record.requests)
+    }
+
+    /// Texts in them.
+    pub fn text_count(&self) -> u64 {
+        self.count(|record| &record.texts)
+    }
+
+    /// Requests that were answered wholly, with whatever status.
+    pub fn answer_count(&self) -> u64 {
+        self.count(|record| &record.answered)
+    }
+
+    /// Requests whose client closed the connection before they were answered.
+    pub fn abandoned(&self) -> u64 {
+        self.count(|record| &record.abandoned)
+    }
+
+    /// Connections that were made so far.
+    pub fn connections(&self) -> u64 {
+        self.count(|record| &record.connections)
+    }
+
+    /// Connections that are open.
+    pub fn open_connections(&self) -> usize {
+        self.shared.open_connections()
+    }
+
+    /// Connections that ended before TLS was agreed on, for instance because the client did not like the certificate.
+    pub fn failed_handshakes(&self) -> u64 {
+        self.count(|record| &record.failed_handshakes)
+    }
+
+    /// The largest number of requests that were at work at the same time. A request is at work until its answer begins.
+    pub fn max_concurrent(&self) -> u64 {
+        self.count(|record| &record.max_concurrent)
+    }
+
+    /// Requests that are at work now.
+    pub fn concurrent(&self) -> u64 {
+        self.shared.record.concurrent()
+    }
+
+    /// Bytes of answers that clients took.
+    pub fn bytes_sent(&self) -> u64 {
+        self.count(|record| &record.bytes_sent)
+    }
+
+    /// How many good vectors were sent for this text: in answers with status 200 that were sent wholly, and in which
+    /// the script did not spoil the vector of this text or its place.
+    pub fn paid(&self, text: &str) -> u64 {
+        self.shared.record.paid(text)
+    }
+
+    /// How many good vectors were sent.
+    pub fn paid_total(&self) -> u64 {
+        self.count(|record| &record.paid)
+    }
+
+    /// The texts for which more than one good vector was sent.
+    pub fn paid_more_than_once(&self) -> Vec<(String, u64)> {
+        self.shared.record.paid_more_than_once()
+    }
+
+    fn count(&self, counter: impl Fn(&record::Record) -> &AtomicU64) -> u64 {
+        counter(&self.shared.record).load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for FakeProvider {
+    fn drop(&mut self) {
+        self.shared.control.stop();
+        self.down();
+    }
+}
+
+/// Accepts connections for a fake.
+fn listen(shared: &Arc<Shared>, port: u16) -> Listening {
+    let shared = shared.clone();
+    Listening::start(port, move |tcp| shared.serve(tcp))
+}

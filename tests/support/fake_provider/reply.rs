@@ -1,0 +1,201 @@
+//! How each service spells a good reply, and the ways in which the script can spoil it.
+
+use std::io::Write;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
+use super::dialect::{Asked, Dialect};
+use super::vector;
+
+/// What is wrong with a reply that has status 200. A text is meant by a part of it.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) enum Fault {
+    #[default]
+    None,
+    /// The last vector is missing.
+    OneLess,
+    /// There is one more vector than texts.
+    OneMore,
+    /// The vectors come in the wrong order, with the right indexes where the dialect has any.
+    Shuffled,
+    /// They come in the wrong order and nothing says so.
+    ShuffledWithoutIndexes,
+    /// They come in the right order, without indexes.
+    WithoutIndexes,
+    /// Every vector says that it is the first.
+    SameIndex,
+    /// All vectors have so many numbers.
+    Dimensions(usize),
+    /// The vector of one text has so many numbers.
+    DimensionsOf(String, usize),
+    /// The vector of one text holds a number that is none.
+    NotANumber(String),
+    /// The vector of one text holds a number too large for a single float.
+    Infinite(String),
+    /// The vector of one text is zero.
+    Zero(String),
+    /// All vectors are of another length than 1, which is no fault: Gemini's are when fewer dimensions are asked for.
+    Scaled(f32),
+}
+
+impl Fault {
+    /// Whether the reply holds a good vector for this text, that can be found in it.
+    pub fn spares(&self, text: &str) -> bool {
+        match self {
+            Fault::None | Fault::Shuffled | Fault::WithoutIndexes | Fault::Scaled(_) => true,
+            Fault::DimensionsOf(part, _)
+            | Fault::NotANumber(part)
+            | Fault::Infinite(part)
+            | Fault::Zero(part) => !text.contains(part),
+            Fault::OneLess
+            | Fault::OneMore
+            | Fault::ShuffledWithoutIndexes
+            | Fault::SameIndex
+            | Fault::Dimensions(_) => false,
+        }
+    }
+
+    /// Spoils the vector of a text.
+    fn spoil(&self, text: &str, numbers: &mut [f32]) {
+        let hit = |part: &String| text.contains(part.as_str());
+        match self {
+            Fault::NotANumber(part) if hit(part) => numbers[0] = f32::NAN,
+            Fault::Infinite(part) if hit(part) => numbers[0] = f32::INFINITY,
+            Fault::Zero(part) if hit(part) => numbers.fill(0.0),
+            Fault::Scaled(factor) => numbers.iter_mut().for_each(|number| *number *= factor),
+            _ => {}
+        }
+    }
+}
+
+/// Writes replies; keeps its buffers from one to the next.
+#[derive(Default)]
+pub(super) struct Writer {
+    numbers: Vec<f32>,
+    bytes: Vec<u8>,
+}
+
+impl Writer {
+    /// Writes the body of a reply behind what is in the buffer.
+    pub fn write(
+        &mut self,
+        out: &mut Vec<u8>,
+        dialect: Dialect,
+        asked: &Asked,
+        dimensions: usize,
+        fault: &Fault,
+    ) {
+        let count = asked.texts.len();
+        let mut order: Vec<usize> = (0..count).collect();
+        match fault {
+            Fault::OneLess => drop(order.pop()),
+            Fault::OneMore => order.push(count),
+            Fault::Shuffled | Fault::ShuffledWithoutIndexes => order.reverse(),
+            _ => {}
+        }
+        out.extend_from_slice(match dialect {
+            Dialect::OpenAi | Dialect::OpenAiCompatible | Dialect::Voyage => {
+                br#"{"object":"list","data":["#
+            }
+            Dialect::Gemini | Dialect::Ollama => br#"{"embeddings":["#,
+        });
+        for (place, index) in order.iter().copied().enumerate() {
+            if place > 0 {
+                out.push(b',');
+            }
+            // The vector too many is that of the last text again.
+            let text = asked.texts.get(index).or(asked.texts.last()).map_or("", String::as_str);
+            let long = match fault {
+                Fault::Dimensions(other) => *other,
+                Fault::DimensionsOf(part, other) if text.contains(part) => *other,
+                _ => dimensions,
+            };
+            let seed = vector::seed(&asked.model, text);
+            vector::fill(&mut self.numbers, seed, asked.input_type.as_deref(), long);
+            fault.spoil(text, &mut self.numbers);
+            match dialect {
+                Dialect::OpenAi | Dialect::OpenAiCompatible | Dialect::Voyage => {
+                    out.extend_from_slice(br#"{"object":"embedding","#);
+                    match fault {
+                        Fault::WithoutIndexes | Fault::ShuffledWithoutIndexes => {}
+                        Fault::SameIndex => out.extend_from_slice(br#""index":0,"#),
+                        _ => print(out, format_args!(r#""index":{index},"#)),
+                    }
+                    out.extend_from_slice(br#""embedding":"#);
+                    self.numbers(out, asked.base64);
+                    out.push(b'}');
+                }
+                Dialect::Gemini => {
+                    out.extend_from_slice(br#"{"values":"#);
+                    self.numbers(out, false);
+                    out.push(b'}');
+                }
+                Dialect::Ollama => self.numbers(out, false),
+            }
+        }
+        tail(out, dialect, asked);
+    }
+
+    /// Writes the vector at hand.
+    fn numbers(&mut self, out: &mut Vec<u8>, base64: bool) {
+        if base64 {
+            self.bytes.clear();
+            self.bytes.resize(self.numbers.len() * 4, 0);
+            for (bytes, number) in self.bytes.as_chunks_mut().0.iter_mut().zip(&self.numbers) {
+                *bytes = number.to_le_bytes();
+            }
+            out.push(b'"');
+            let begin = out.len();
+            out.resize(begin + self.bytes.len().div_ceil(3) * 4, 0);
+            let written = STANDARD.encode_slice(&self.bytes, &mut out[begin..]);
+            out.truncate(begin + written.expect("there is room"));
+            out.push(b'"');
+            return;
+        }
+        out.push(b'[');
+        for (i, number) in self.numbers.iter().enumerate() {
+            if i > 0 {
+                out.push(b',');
+            }
+            if number.is_infinite() {
+                out.extend_from_slice(b"1e39");
+            } else {
+                // null for what is no number
+                serde_json::to_writer(&mut *out, number).expect("a buffer takes everything");
+            }
+        }
+        out.push(b']');
+    }
+}
+
+/// What stands behind the vectors.
+fn tail(out: &mut Vec<u8>, dialect: Dialect, asked: &Asked) {
+    let tokens: u64 = asked.texts.iter().map(|text| vector::tokens(text)).sum();
+    let model = serde_json::Value::from(asked.model.as_str());
+    match dialect {
+        Dialect::OpenAi | Dialect::OpenAiCompatible => print(
+            out,
+            format_args!(
+                r#"],"model":{model},"usage":{{"prompt_tokens":{tokens},"total_tokens":{tokens}}}}}"#
+            ),
+        ),
+        Dialect::Voyage => {
+            print(out, format_args!(r#"],"model":{model},"usage":{{"total_tokens":{tokens}}}}}"#));
+        }
+        Dialect::Gemini => {
+            print(out, format_args!(r#"],"usageMetadata":{{"promptTokenCount":{tokens}}}}}"#));
+        }
+        Dialect::Ollama => print(
+            out,
+            format_args!(
+                r#"],"model":{model},"total_duration":14143917,"load_duration":1019500,"prompt_eval_count":{tokens}}}"#
+            ),
+        ),
+    }
+}
+
+/// Formats behind what is in the buffer.
+fn print(out: &mut Vec<u8>, words: std::fmt::Arguments) {
+    out.write_fmt(words).expect("a buffer takes everything");
+}
