@@ -158,7 +158,7 @@ fn every_change_of_a_provider_wakes_the_worker() {
 
 #[test]
 fn a_dump_carries_providers_and_what_uses_them() {
-    // Nothing wakes a worker when a restore fills embedd's own tables: it finds out by itself.
+    // Nothing wakes the worker for rows that a restore copies in.
     let cluster = Cluster::builder().set("embedd.poll_interval", "200ms").start();
     let mut client = cluster.database("before");
     remote_table(&mut client, "mine");

@@ -95,8 +95,8 @@ pub fn create(wanted: &Wanted) -> Result<Made> {
     let parsed = ServerOptions::parse(&server)?;
     let mapping = apply(&[], &changes.mapping);
     // SAFETY: a look-up of the role in force.
-    MappingOptions::check(&mapping, unsafe { pg_sys::superuser() })?;
-    if parsed.kind.needs_key() && mapping.is_empty() {
+    let secrets = MappingOptions::check(&mapping, unsafe { pg_sys::superuser() })?;
+    if parsed.kind.needs_key() && secrets.has_nothing() {
         return Err(Error::BadArgument {
             message: format!("provider \"{}\" needs an api_key", wanted.name),
             detail: Some(format!("Service {} answers nobody without one.", parsed.kind.as_str())),
@@ -131,8 +131,10 @@ pub fn update(wanted: &Wanted) -> Result<Made> {
     let old = mapping_pairs(server.oid, pg_sys::InvalidOid);
     let mapping = apply(old.as_deref().unwrap_or_default(), &changes.mapping);
     ServerOptions::parse(&apply(&server.pairs, &changes.server))?;
-    // SAFETY: a look-up of the role in force.
-    MappingOptions::check(&mapping, unsafe { pg_sys::superuser() })?;
+    if !changes.mapping.is_empty() {
+        // SAFETY: a look-up of the role in force.
+        MappingOptions::check(&mapping, unsafe { pg_sys::superuser() })?;
+    }
     if !changes.server.is_empty() {
         alter_server(&server.name, &server.pairs, &changes.server)?;
     }

@@ -82,15 +82,15 @@ impl Server {
     ///
     /// It is the one the table depends on, whatever its name is now; a table that came with a dump depends on none yet.
     pub fn of_table(table: &VectorTable) -> Result<Option<Server>> {
+        if table.provider == LOCAL_PROVIDER {
+            return Ok(None);
+        }
         if let Some(oid) = depend::server_of(table.relation)
             && let Some(server) = Server::read(oid)?
         {
             return Ok(Some(server));
         }
-        match table.provider.as_str() {
-            LOCAL_PROVIDER => Ok(None),
-            name => Server::find(name).map(Some),
-        }
+        Server::find(&table.provider).map(Some)
     }
 
     /// Whether a role may use the provider.
@@ -131,7 +131,7 @@ impl Server {
         let kind = self.options.kind;
         let mapping = Mapping::of_role(self, role)?;
         let (is_own, secrets) = mapping.map_or_else(Default::default, |m| (m.is_own, m.options));
-        if kind.needs_key() && secrets.api_key.is_none() && secrets.headers.is_empty() {
+        if kind.needs_key() && secrets.has_nothing() {
             return Err(Error::NoApiKey {
                 provider: self.name.clone(),
                 role: role_name(role),
@@ -237,13 +237,11 @@ pub fn check_options(options: Vec<Option<String>>, catalog: pg_sys::Oid) -> Resu
         .map(|option| option.split_once('=').unwrap_or((option, "")))
         .map(|(name, value)| (name.to_string(), value.to_string()))
         .collect();
+    // SAFETY: a look-up of the role in force.
+    let is_superuser = unsafe { pg_sys::superuser() };
     match catalog {
-        pg_sys::ForeignServerRelationId => ServerOptions::parse(&pairs).map(|_| ())?,
-        pg_sys::UserMappingRelationId => {
-            // SAFETY: a look-up of the role in force.
-            let is_superuser = unsafe { pg_sys::superuser() };
-            MappingOptions::check(&pairs, is_superuser)?
-        }
+        pg_sys::ForeignServerRelationId => drop(ServerOptions::parse(&pairs)?),
+        pg_sys::UserMappingRelationId => drop(MappingOptions::check(&pairs, is_superuser)?),
         // The wrapper itself has none, and tables of it there are none.
         _ => {
             if let Some((name, _)) = pairs.first() {

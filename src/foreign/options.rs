@@ -165,12 +165,21 @@ impl MappingOptions {
         self.api_key.as_ref().is_some_and(|key| value::is_reference(key.expose()))
     }
 
-    /// The same for options that a role is about to set: what reads a file or the environment takes a superuser.
-    pub fn check(pairs: &[(String, String)], is_superuser: bool) -> Result<(), OptionError> {
-        match MappingOptions::parse(pairs)?.is_reference() && !is_superuser {
+    /// Reads options that a role is about to set: what reads a file or the environment takes a superuser.
+    pub fn check(
+        pairs: &[(String, String)],
+        is_superuser: bool,
+    ) -> Result<MappingOptions, OptionError> {
+        let options = MappingOptions::parse(pairs)?;
+        match options.is_reference() && !is_superuser {
             true => Err(OptionError::Reference),
-            false => Ok(()),
+            false => Ok(options),
         }
+    }
+
+    /// Whether there is nothing that could open a door.
+    pub fn has_nothing(&self) -> bool {
+        self.api_key.is_none() && self.headers.is_empty()
     }
 }
 

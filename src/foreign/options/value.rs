@@ -91,14 +91,16 @@ impl Form<'_> {
     /// The address of a service.
     pub fn url(&self) -> Result<String, OptionError> {
         const FORM: &str = "It has to be an address such as https://host:port/path.";
-        // The reader of addresses leaves out blanks and line ends, where others would not.
-        if !self.text.bytes().all(|b| b.is_ascii_graphic()) || self.text.len() > LONGEST {
+        // The reader of addresses overlooks blanks, line ends, and slashes too many or the wrong way round.
+        let lower = self.text.to_ascii_lowercase();
+        let place = lower.strip_prefix("http://").or_else(|| lower.strip_prefix("https://"));
+        if place.is_none_or(|place| place.starts_with('/'))
+            || !self.text.bytes().all(|b| b.is_ascii_graphic() && b != b'\\')
+            || self.text.len() > LONGEST
+        {
             return Err(self.invalid(FORM));
         }
         let url = Url::parse(self.text).map_err(|_| self.invalid(FORM))?;
-        if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none_or(str::is_empty) {
-            return Err(self.invalid(FORM));
-        }
         if !url.username().is_empty() || url.password().is_some() {
             return Err(self.invalid(
                 "It must not have a user name or a password in it, for everybody may read it.",

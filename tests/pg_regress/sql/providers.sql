@@ -15,9 +15,8 @@ create function shown() returns table (name text, provider text, default_model t
       from embedd.providers p order by p.id nulls first $$;
 
 -- The superuser makes one of each kind.
-select id, name, provider, default_model, base_url, created_at = now() as created_now from embedd.create_provider('o', 'openai', 'sk-golden-secret') \gset made_
-select srvname, :'made_name' as name, :'made_provider' as provider, :'made_default_model' as default_model, :'made_base_url' as base_url, :'made_created_now' as created_now
-  from pg_foreign_server where oid = :made_id;
+select id, to_jsonb(p) - 'id' - 'created_at' as made, created_at = now() as created_now from embedd.create_provider('o', 'openai', 'sk-golden-secret') p \gset
+select srvname, :'made' as made, :'created_now' as created_now from pg_foreign_server where oid = :id;
 select name, provider, default_model, base_url from embedd.create_provider('g', 'gemini', api_key => 'env:GOLDEN_KEY', default_model => 'gemini-embedding-001');
 select name, provider, default_model, base_url from embedd.create_provider('v', 'voyage', api_key => 'file:/nowhere/golden key');
 select name, provider, default_model, base_url from embedd.create_provider('l', 'ollama');
@@ -45,6 +44,7 @@ select c as call, r.* from unnest(array[
     $$ ('x', 'OpenAI') $$,
     $$ ('x', 'openai') $$,
     $$ ('x', 'gemini', default_model => 'm') $$,
+    $$ ('x', 'voyage', options => '{"headers": {}}') $$,
     $$ ('x', 'openai', '') $$,
     $$ ('x', 'openai', 'golden secret') $$,
     $$ ('x', 'openai', E'golden-secret\n') $$,
@@ -328,6 +328,7 @@ select * from golden.refusal($$ select embedd.test_provider('o') $$);
 reset role;
 set role golden_maker;
 select * from golden.refusal($$ select embedd.update_provider('o', default_model => 'text-embedding-3-small', options => '{"headers": {"a": "b"}}') $$);
+select default_model from embedd.update_provider('o', default_model => 'text-embedding-3-small');
 select name from embedd.update_provider('o', 'sk-golden-secret');
 \x off
 reset role;
