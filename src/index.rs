@@ -71,8 +71,9 @@ pub fn hold(client: &mut SpiClient<'_>, table: &VectorTable) -> Result<bool> {
 
 /// Whether indexes of a vector table are taken away.
 pub fn is_held(client: &SpiClient<'_>, id: i32) -> Result<bool> {
+    // Until ALTER EXTENSION UPDATE the table may not have the column.
     let rows = client.select(
-        "select held_indexes is not null from embedd.vector_tables where id = $1",
+        "select pg_catalog.to_jsonb(v) -> 'held_indexes' <> 'null' from embedd.vector_tables v where v.id = $1",
         None,
         &[id.into()],
     )?;

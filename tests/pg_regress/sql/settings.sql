@@ -17,11 +17,11 @@ set embedd.local_threads = 2;
 set embedd.local_model_path = '/tmp';
 set embedd.poll_interval = '1s';
 set embedd.batch_texts = 1;
-set embedd.batches_in_flight = 1;
+set embedd.texts_in_flight = 1;
 set embedd.query_cache_size = 0;
 set embedd.local_idle_unload = 0;
 alter system set embedd.batch_texts = 0;
-alter system set embedd.batches_in_flight = 65;
+alter system set embedd.texts_in_flight = 65537;
 alter system set embedd.poll_interval = '99ms';
 alter system set embedd.query_cache_size = '2GB';
 
