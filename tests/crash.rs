@@ -96,7 +96,7 @@ fn kills_in_a_backfill_under_writes_lose_nothing() {
     let cluster = Cluster::builder()
         .never_polling()
         .set("embedd.batch_texts", "16")
-        .set("embedd.batches_in_flight", "2")
+        .set("embedd.texts_in_flight", "32")
         .start();
     let cluster = Arc::new(cluster);
     let mut client = cluster.database(DB);

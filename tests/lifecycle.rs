@@ -10,9 +10,7 @@ use std::path::Path;
 use std::process::Command;
 
 use support::processes::{EMBEDDER, LAUNCHER, SYNC_WORKER, is_alive};
-use support::source::{
-    backfill, create_source, create_vector_table, drop_vector_index, synced_source,
-};
+use support::source::{backfill, create_source, create_vector_table, synced_source};
 use support::tiny_model::write_tiny_model;
 use support::{Cluster, LONG, SHORT, Shutdown};
 
@@ -114,7 +112,6 @@ fn a_server_start_starts_every_process_and_a_fast_stop_ends_them_in_a_backfill()
     cluster.sync_worker("one");
     cluster.sync_worker("two");
     let mut client = cluster.connect("one");
-    drop_vector_index(&mut client, "big");
     client.batch_execute("UPDATE t SET title = 'after the restart' WHERE id = 1").unwrap();
     cluster.assert_synced("one", "t");
     cluster.assert_synced("one", "big");
