@@ -37,12 +37,16 @@ pg_module_magic!(name, version);
 
 extension_sql_file!("../sql/tables.sql", name = "tables", bootstrap);
 extension_sql_file!("../sql/triggers.sql", name = "triggers", requires = ["tables"]);
-extension_sql_file!("../sql/views.sql", name = "views", requires = ["triggers", api::usage_counts]);
+extension_sql_file!(
+    "../sql/views.sql",
+    name = "views",
+    requires = ["triggers", api::providers::usage_counts]
+);
 extension_sql_file!("../sql/grants.sql", name = "grants", requires = ["views"]);
 extension_sql_file!(
     "../sql/wrapper.sql",
     name = "wrapper",
-    requires = ["grants", api::check_provider_options]
+    requires = ["grants", api::providers::check_provider_options]
 );
 extension_sql_file!(
     "../sql/functions.sql",

@@ -9,9 +9,10 @@ use std::time::{Duration, Instant};
 
 use pgrx::{check_for_interrupts, pg_sys};
 
+use super::frame::FrameBuffer;
 use super::wire::{
-    Failure, FailureClass, FrameBuffer, InputType, MAX_FRAME, Priority, Reply, Request,
-    SOCKET_PATH, WireError, decode_reply, encode_request,
+    Failure, FailureClass, InputType, MAX_FRAME, Priority, Reply, Request, SOCKET_PATH, WireError,
+    decode_reply, encode_request,
 };
 use crate::error::{Error, Result};
 use crate::provider::{Model, Provider};

@@ -3,6 +3,8 @@
 pub mod account;
 pub mod cache;
 pub mod client;
+mod connection;
+pub mod frame;
 mod job;
 pub mod local;
 pub mod log;

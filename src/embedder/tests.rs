@@ -10,13 +10,14 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use super::frame::FrameBuffer;
 use super::local::{Model as LocalModel, Scratch};
 use super::log::LogReceiver;
 use super::scheduler::LOCAL_MODEL;
 use super::server::{Config, Handle, Log, LogLevel, log_channel, spawn};
 use super::wire::{
-    Embeddings, Failure, FailureClass, FrameBuffer, InputType, Priority, Reply, Request,
-    decode_reply, encode_request,
+    Embeddings, Failure, FailureClass, InputType, Priority, Reply, Request, decode_reply,
+    encode_request,
 };
 use crate::provider::{Model, Provider};
 use tiny_model::write_tiny_model;

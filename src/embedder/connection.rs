@@ -1,0 +1,174 @@
+//! One connection to the embedder: requests are read, answered side by side, and written back as fast as the client reads.
+
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::{AsRawFd, RawFd};
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+
+use super::account::{AccountId, account};
+use super::frame::FrameBuffer;
+use super::log::LogLevel;
+use super::server::Server;
+use super::wire::{
+    Embeddings, Failure, FailureClass, Reply, Request, decode_request, encode_reply,
+};
+
+/// Kibibytes that the requests and replies of one connection and one account may take, unless there is only one.
+const IN_FLIGHT: u32 = 64 << 10;
+
+/// Kibibytes that a request counts at least for, so that there are not too many of them.
+const LEAST_SHARE: u32 = IN_FLIGHT / 64;
+
+/// How often a connection that is full is looked at for the end of its client.
+const HANGUP_CHECK: Duration = Duration::from_millis(200);
+
+/// Serves one connection until its client goes; whatever it still wanted is then dropped.
+pub async fn converse(server: Arc<Server>, stream: UnixStream, lane: u64) {
+    // SAFETY: the call only reads this process's identity.
+    let own = unsafe { libc::geteuid() };
+    match stream.peer_cred() {
+        Ok(peer) if peer.uid() == own => {}
+        _ => {
+            let line = "refused a connection of another operating system user";
+            return server.log.send(LogLevel::Warning, line);
+        }
+    }
+    let (reader, writer) = stream.into_split();
+    let (outbox, replies) = mpsc::unbounded_channel();
+    let outcome = tokio::select! {
+        outcome = read_requests(&server, reader, outbox, lane) => outcome,
+        // A client that does not listen has gone, which is no trouble of the server's.
+        _ = write_replies(writer, replies) => Ok(()),
+    };
+    if let Err(error) = outcome {
+        server.log.send(LogLevel::Warning, format!("closed a connection: {error}"));
+    }
+}
+
+/// Reads requests and has each answered by a task of its own; dropping this ends the tasks.
+async fn read_requests(
+    server: &Arc<Server>,
+    mut reader: OwnedReadHalf,
+    outbox: mpsc::UnboundedSender<Finished>,
+    lane: u64,
+) -> io::Result<()> {
+    let mut budgets: HashMap<AccountId, Arc<Semaphore>> = HashMap::new();
+    let mut tasks = JoinSet::new();
+    let mut buffer = FrameBuffer::default();
+    let mut bytes = vec![0; 64 << 10];
+    loop {
+        while let Some(body) = buffer.next_frame().map_err(io::Error::other)? {
+            let request = decode_request(body).map_err(io::Error::other)?;
+            let share = share(body.len(), &request);
+            // Each account has its own, so that one that hangs keeps nobody else waiting.
+            let budget = budgets.entry(account(&request.provider));
+            let budget = budget.or_insert_with(|| Arc::new(Semaphore::new(IN_FLIGHT as usize)));
+            let Some(permit) = admit(budget, share, &reader).await else {
+                return Ok(());
+            };
+            while tasks.try_join_next().is_some() {}
+            let (server, outbox) = (server.clone(), outbox.clone());
+            tasks.spawn(async move {
+                let mut answer = Answer::new(request.id, permit, outbox);
+                answer.outcome = server.answer(lane, request).await;
+            });
+        }
+        match reader.read(&mut bytes).await {
+            Ok(0) | Err(_) => return Ok(()),
+            Ok(count) => buffer.extend(&bytes[..count]),
+        }
+    }
+}
+
+/// Writes replies as fast as the client reads them.
+async fn write_replies(
+    mut writer: OwnedWriteHalf,
+    mut replies: mpsc::UnboundedReceiver<Finished>,
+) -> io::Result<()> {
+    while let Some(Finished { reply, permit }) = replies.recv().await {
+        let frame = encode_reply(&reply).or_else(|error| {
+            let failure = Failure::new(FailureClass::BadReply, error.to_string());
+            encode_reply(&Reply { id: reply.id, outcome: Err(failure) })
+        });
+        writer.write_all(&frame.map_err(io::Error::other)?).await?;
+        drop(permit);
+    }
+    Ok(())
+}
+
+/// The part of a connection's budget that a request and its reply take.
+fn share(bytes: usize, request: &Request) -> u32 {
+    let vector = (request.model.dimensions as usize).saturating_mul(4);
+    let reply = request.texts.len().saturating_mul(vector);
+    let kibibytes = bytes.saturating_add(reply) / 1024;
+    u32::try_from(kibibytes).unwrap_or(u32::MAX).clamp(LEAST_SHARE, IN_FLIGHT)
+}
+
+/// Waits until the budget has room for a request; none when the client has gone meanwhile.
+async fn admit(
+    budget: &Arc<Semaphore>,
+    share: u32,
+    reader: &OwnedReadHalf,
+) -> Option<OwnedSemaphorePermit> {
+    let mut permit = pin!(budget.clone().acquire_many_owned(share));
+    loop {
+        tokio::select! {
+            permit = &mut permit => return permit.ok(),
+            () = sleep(HANGUP_CHECK) => if has_hung_up(reader.as_ref().as_raw_fd()) {
+                return None;
+            },
+        }
+    }
+}
+
+/// Whether the other end of a socket is closed, also when there is something left to read.
+fn has_hung_up(fd: RawFd) -> bool {
+    let mut poll = libc::pollfd { fd, events: 0, revents: 0 };
+    // SAFETY: one valid entry, on this stack; with no timeout the call returns at once.
+    let ready = unsafe { libc::poll(&mut poll, 1, 0) };
+    ready > 0 && poll.revents & (libc::POLLHUP | libc::POLLERR | libc::POLLNVAL) != 0
+}
+
+/// A reply on its way out, and the room it takes until it is written.
+struct Finished {
+    reply: Reply,
+    permit: Option<OwnedSemaphorePermit>,
+}
+
+/// A reply in the making, which goes out when this is dropped: a panic must not leave its client waiting.
+struct Answer {
+    id: u64,
+    outcome: Result<Embeddings, Failure>,
+    permit: Option<OwnedSemaphorePermit>,
+    outbox: mpsc::UnboundedSender<Finished>,
+}
+
+impl Answer {
+    fn new(
+        id: u64,
+        permit: OwnedSemaphorePermit,
+        outbox: mpsc::UnboundedSender<Finished>,
+    ) -> Answer {
+        let message = "the embedder failed on this request";
+        let outcome = Err(Failure::new(FailureClass::BadReply, message));
+        Answer { id, outcome, permit: Some(permit), outbox }
+    }
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        let outcome = std::mem::replace(&mut self.outcome, Ok(Embeddings::default()));
+        let reply = Reply { id: self.id, outcome };
+        // When the connection has ended nobody is there to take it.
+        let _ = self.outbox.send(Finished { reply, permit: self.permit.take() });
+    }
+}
