@@ -32,14 +32,18 @@ pub fn hold(client: &mut SpiClient<'_>, table: &VectorTable) -> Result<bool> {
             return Ok(false);
         }
         let rows = client.select(
-            // The definition without its beginning: index and table may have another name or schema when it is built.
+            // The definition from the access method on: the table may have another name or schema when it is built. What
+            // stands before is known, so no name can be taken for it.
             "select i.indexrelid, c.relname::text,
-                    pg_catalog.substr(d.def, pg_catalog.strpos(d.def, ' USING ' || a.amname || ' ('))
+                    pg_catalog.substr(d.def, 1 + pg_catalog.length(pg_catalog.format('CREATE INDEX %I ON %s',
+                        c.relname, pg_catalog.format('%I.%I', n.nspname, t.relname))))
                from pg_catalog.pg_index i
                join pg_catalog.pg_class c on c.oid = i.indexrelid
                join pg_catalog.pg_am a on a.oid = c.relam
+               join pg_catalog.pg_class t on t.oid = i.indrelid
+               join pg_catalog.pg_namespace n on n.oid = t.relnamespace
               cross join lateral (select pg_catalog.pg_get_indexdef(i.indexrelid) as def) d
-              where i.indrelid = $1 and a.amname in ('hnsw', 'ivfflat')
+              where i.indrelid = $1 and a.amname in ('hnsw', 'ivfflat') and c.relkind = 'i'
               order by 1",
             None,
             &[table.relation.into()],
@@ -50,7 +54,7 @@ pub fn hold(client: &mut SpiClient<'_>, table: &VectorTable) -> Result<bool> {
                 (row.get::<pg_sys::Oid>(1)?, row.get::<String>(2)?, row.get::<String>(3)?);
             if let (Some(index), Some(name), Some(rest)) = (index, name, rest) {
                 indexes.extend(server::qualified_name(index));
-                definitions.push(format!("{} ON %s{rest}", crate::name::quote_ident(&name)));
+                definitions.extend([name, rest]);
             }
         }
         for index in indexes {
@@ -80,19 +84,30 @@ pub fn is_held(client: &SpiClient<'_>, id: i32) -> Result<bool> {
     Ok(!rows.is_empty() && rows.first().get_one::<bool>()? == Some(true))
 }
 
-/// Builds the indexes that were taken away.
-pub fn build(client: &mut SpiClient<'_>, table: &VectorTable) -> Result<()> {
-    let relation = table.relation_name()?;
+/// The indexes that were taken away: the name of each, and its definition behind the name of the table.
+pub fn held(client: &SpiClient<'_>, id: i32) -> Result<Vec<(String, String)>> {
     let rows = client.select(
-        "select d from embedd.vector_tables v cross join unnest(v.held_indexes) with ordinality u(d, n)
+        "select u.d from embedd.vector_tables v cross join unnest(v.held_indexes) with ordinality u(d, n)
           where v.id = $1 order by u.n",
         None,
-        &[table.id.into()],
+        &[id.into()],
     )?;
-    let mut definitions = Vec::new();
+    let mut words = Vec::new();
     for row in rows {
-        definitions.extend(row.get::<String>(1)?);
+        words.extend(row.get::<String>(1)?);
     }
+    let (pairs, _) = words.as_chunks::<2>();
+    Ok(pairs.iter().map(|[name, rest]| (name.clone(), rest.clone())).collect())
+}
+
+/// Builds one of them, unless there is one of this name: then somebody was quicker.
+pub fn build(
+    client: &mut SpiClient<'_>,
+    table: &VectorTable,
+    name: &str,
+    rest: &str,
+) -> Result<()> {
+    let relation = table.relation_name()?;
     let version = client.select(
         "select pg_catalog.string_to_array(pg_catalog.split_part(extversion, '-', 1), '.')::integer[]
                 >= pg_catalog.string_to_array($1, '.')::integer[]
@@ -101,24 +116,21 @@ pub fn build(client: &mut SpiClient<'_>, table: &VectorTable) -> Result<()> {
         &[PARALLEL_SINCE.into()],
     )?;
     let is_sound = !version.is_empty() && version.first().get_one::<bool>()? == Some(true);
-    let rights = Rights::of_owner(table.owner);
+    let _rights = Rights::of_owner(table.owner);
     if !is_sound {
         client.update("set local max_parallel_maintenance_workers = 0", None, &[])?;
     }
-    for definition in definitions {
-        // Only the first %s is ours: a definition may have others in it.
-        let statement = format!(
-            "create index {}",
-            definition.replacen(" ON %s", &format!(" ON {relation}"), 1)
-        );
-        client.update(&statement, None, &[])?;
-    }
-    drop(rights);
-    // Only now, so that nobody who wants to pause or drop the table waits for its lock all the while.
+    let name = crate::name::quote_ident(name);
+    client.update(&format!("create index if not exists {name} on {relation}{rest}"), None, &[])?;
+    Ok(())
+}
+
+/// Notes that all of them are in place again.
+pub fn forget_held(client: &mut SpiClient<'_>, id: i32) -> Result<()> {
     client.update(
         "update embedd.vector_tables set held_indexes = null where id = $1",
         None,
-        &[table.id.into()],
+        &[id.into()],
     )?;
     Ok(())
 }

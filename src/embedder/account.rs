@@ -7,9 +7,12 @@ use crate::provider::Provider;
 /// A hash of everything that decides who is asked and who pays.
 pub type AccountId = [u8; 32];
 
-/// The account of a provider. Two databases with the same key share it.
+/// The account of a provider. Two providers are two accounts, also with the same key: each has limits of its own, and
+/// nobody learns of the other.
 pub fn account(provider: &Provider) -> AccountId {
     let mut hash = Sha256::new();
+    hash.update(provider.database.to_le_bytes());
+    hash.update(provider.server.to_le_bytes());
     let mut add = |word: &str| {
         // Lengths keep two different lists of words from running together into one.
         hash.update((word.len() as u64).to_le_bytes());

@@ -1,6 +1,5 @@
 //! One connection to the embedder: requests are read, answered side by side, and written back as fast as the client reads.
 
-use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::pin::pin;
@@ -14,7 +13,6 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use super::account::{AccountId, account};
 use super::frame::FrameBuffer;
 use super::log::LogLevel;
 use super::server::Server;
@@ -22,11 +20,13 @@ use super::wire::{
     Embeddings, Failure, FailureClass, Reply, Request, decode_request, encode_reply,
 };
 
-/// Kibibytes that the requests and replies of one connection and one account may take, unless there is only one.
-const IN_FLIGHT: u32 = 64 << 10;
+/// Kibibytes that the requests and replies of one connection may take, unless there is only one.
+///
+/// A worker keeps far less outstanding for each account, so that only dozens of hanging ones could fill it.
+const IN_FLIGHT: u32 = 512 << 10;
 
 /// Kibibytes that a request counts at least for, so that there are not too many of them.
-const LEAST_SHARE: u32 = IN_FLIGHT / 64;
+const LEAST_SHARE: u32 = 4;
 
 /// How often a connection that is full is looked at for the end of its client.
 const HANGUP_CHECK: Duration = Duration::from_millis(200);
@@ -61,7 +61,7 @@ async fn read_requests(
     outbox: mpsc::UnboundedSender<Finished>,
     lane: u64,
 ) -> io::Result<()> {
-    let mut budgets: HashMap<AccountId, Arc<Semaphore>> = HashMap::new();
+    let budget = Arc::new(Semaphore::new(IN_FLIGHT as usize));
     let mut tasks = JoinSet::new();
     let mut buffer = FrameBuffer::default();
     let mut bytes = vec![0; 64 << 10];
@@ -69,10 +69,7 @@ async fn read_requests(
         while let Some(body) = buffer.next_frame().map_err(io::Error::other)? {
             let request = decode_request(body).map_err(io::Error::other)?;
             let share = share(body.len(), &request);
-            // Each account has its own, so that one that hangs keeps nobody else waiting.
-            let budget = budgets.entry(account(&request.provider));
-            let budget = budget.or_insert_with(|| Arc::new(Semaphore::new(IN_FLIGHT as usize)));
-            let Some(permit) = admit(budget, share, &reader).await else {
+            let Some(permit) = admit(&budget, share, &reader).await else {
                 return Ok(());
             };
             while tasks.try_join_next().is_some() {}

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
@@ -120,6 +121,9 @@ pub fn read(path: &Path) -> io::Result<Vec<Usage>> {
 
 /// Puts counts in the place of those in a file; who reads at the same time sees the ones or the others.
 pub fn write(path: &Path, json: &[u8]) -> io::Result<()> {
+    // The last writing, by the main thread, may meet one that is still under way.
+    static WRITING: Mutex<()> = Mutex::new(());
+    let _writing = WRITING.lock();
     let new = path.with_extension("new");
     std::fs::write(&new, json)?;
     std::fs::rename(&new, path)

@@ -1,5 +1,6 @@
 //! What travels between the embedder and those who ask it: requests, replies, and their form as bytes.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -77,6 +78,20 @@ impl Embeddings {
     pub fn vector(&self, index: usize) -> &[f32] {
         let start = index.saturating_mul(self.dimensions);
         self.values.get(start..start.saturating_add(self.dimensions)).unwrap_or_default()
+    }
+
+    /// Those of some of the texts.
+    pub fn part(&self, range: Range<usize>) -> Embeddings {
+        let numbers = range.start * self.dimensions..range.end * self.dimensions;
+        let is_in = |(number, _): &&(u32, String)| range.contains(&(*number as usize));
+        let moved =
+            |(number, reason): &(u32, String)| (number - range.start as u32, reason.clone());
+        Embeddings {
+            dimensions: self.dimensions,
+            values: self.values.get(numbers).unwrap_or_default().to_vec(),
+            truncated: self.truncated.get(range.clone()).unwrap_or_default().to_vec(),
+            refused: self.refused.iter().filter(is_in).map(moved).collect(),
+        }
     }
 
     /// How many texts there were.
@@ -343,7 +358,11 @@ mod tests {
             truncated: vec![false, true],
             refused: Vec::new(),
         };
+        let part = embeddings.part(1..2);
+        assert_eq!((part.vector(0), part.count()), (embeddings.vector(1), 1));
         let partly = Embeddings { refused: vec![(1, "no".to_string())], ..embeddings.clone() };
+        assert_eq!(partly.part(1..2).refused, [(0, "no".to_string())]);
+        assert!(partly.part(0..1).refused.is_empty());
         assert_eq!(embeddings.vector(1), [f32::MIN_POSITIVE, 3.0]);
         assert!(embeddings.vector(usize::MAX).is_empty());
         let failure = Failure::new(FailureClass::Refused, "no").with_hint("Ask otherwise.");

@@ -14,6 +14,8 @@ const LONGEST_WAIT: Duration = Duration::from_secs(3600);
 pub struct Refusal {
     /// What kind of refusal it is.
     pub kind: RefusalKind,
+    /// The status it came with.
+    pub status: u16,
     /// The service's own reason: one short line, with everything blanked that looks like a key.
     pub message: String,
     /// How long the service asks to wait, at most an hour.
@@ -52,6 +54,7 @@ pub fn refusal(
     let refusal_kind = classify(kind, status, &said);
     let wait = wait_in_headers(header).or(said.wait);
     Refusal {
+        status,
         kind: refusal_kind,
         message: said.message.unwrap_or_else(|| format!("HTTP status {status}")),
         retry_after: wait.map(|wait| wait.min(LONGEST_WAIT)),

@@ -37,8 +37,9 @@ impl<'de> Visitor<'de> for Numbers {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Vector, A::Error> {
         let mut numbers = Vec::new();
-        while let Some(number) = seq.next_element::<f32>()? {
-            numbers.push(number);
+        // What is no number in a vector is spelled null in JSON; the text it belongs to is told apart later.
+        while let Some(number) = seq.next_element::<Option<f32>>()? {
+            numbers.push(number.unwrap_or(f32::NAN));
         }
         Ok(Vector(numbers))
     }

@@ -109,7 +109,13 @@ impl Backlog {
         for Taken { key, origins } in keys.into_iter().rev() {
             self.release(&key);
             match self.waiting.get_mut(&key) {
-                Some(newer) => newer.extend(origins),
+                Some(newer) => {
+                    let only_page = newer.iter().all(|o| matches!(o, Origin::Page(_)));
+                    newer.extend(origins);
+                    if only_page {
+                        self.fresh.push_front(key);
+                    }
+                }
                 None => {
                     let only_page = origins.iter().all(|o| matches!(o, Origin::Page(_)));
                     self.waiting.insert(key.clone(), origins);

@@ -20,8 +20,8 @@ pub struct Loaded {
     pub unread: Vec<Taken>,
     pub to_embed: Vec<Taken>,
     pub documents: Vec<Document>,
-    /// Who is to embed them, when there are any.
-    pub provider: Option<Provider>,
+    /// Who is to embed them, when there are any, or why nobody may.
+    pub provider: Option<Result<Provider, RolledBack>>,
 }
 
 /// Reads the documents and does all that needs no provider, in one transaction.
@@ -62,7 +62,8 @@ pub fn load(work: &mut Work, keys: &[Taken]) -> Result<Loaded, RolledBack> {
                 finish(client, work, &loaded.done)?;
             }
             if !loaded.to_embed.is_empty() {
-                loaded.provider = Some(foreign::provider(&work.table)?);
+                let provider = foreign::provider(&work.table);
+                loaded.provider = Some(provider.map_err(RolledBack::from));
             }
             Ok(loaded)
         })

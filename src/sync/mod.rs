@@ -19,14 +19,13 @@ use self::batch::Loaded;
 use self::load::Document;
 use self::outstanding::{Outstanding, Share};
 use self::reader::{Reader, Seen};
-use self::scan::{Scan, Step};
 use self::work::Work;
 use crate::embedder::account::account;
 use crate::embedder::client::Client;
-use crate::embedder::wire::{Failure, InputType, Priority, Reply, Request};
+use crate::embedder::wire::{Embeddings, Failure, InputType, Priority, Reply, Request};
 use crate::provider::{Kind, Provider};
-use crate::worker::transaction::{self, RolledBack};
-use crate::{foreign, guc, index};
+use crate::worker::transaction::RolledBack;
+use crate::{foreign, guc};
 
 /// Pause after the embedder could not be reached or the catalog could not be read.
 const TROUBLE: Duration = Duration::from_secs(1);
@@ -144,8 +143,8 @@ impl Engine {
         if !work.is_active() || work.is_resting(now) {
             return false;
         }
-        let mut served = advance_scan(work);
-        if work.builds_indexes() {
+        let mut served = work.advance_scan(now);
+        if work.builds_indexes(now) {
             // Its rows are locked against writing, so its changes wait for the end.
             return served;
         }
@@ -182,8 +181,15 @@ impl Engine {
                 if !done.is_empty() {
                     work.succeeded();
                 }
-                if let Some(provider) = provider {
-                    self.send(id, to_embed, documents, provider, priority);
+                match provider {
+                    Some(Ok(provider)) => self.send(id, to_embed, documents, provider, priority),
+                    // It is the provider that is to blame, and never a row.
+                    Some(Err(failure)) => {
+                        work.backlog.give_back(to_embed);
+                        work.embedding_failed = true;
+                        work.rolled_back(&failure);
+                    }
+                    None => {}
                 }
             }
             Err(failure) if failure.is_of_a_row() => self.narrow(id, keys, &failure),
@@ -291,19 +297,7 @@ impl Engine {
         // A vector table that was dropped meanwhile takes its keys with it.
         let Some(work) = self.tables.get_mut(&table_id) else { return };
         match reply.outcome {
-            Ok(embeddings) => match batch::store(work, &keys, &documents, &embeddings) {
-                Ok(()) => {
-                    work.batch = work.batch.saturating_mul(2);
-                    work.backlog.finish(&keys);
-                    work.succeeded();
-                }
-                Err(failure) if failure.is_of_a_row() => self.narrow(table_id, keys, &failure),
-                Err(failure) => {
-                    work.backlog.give_back(keys);
-                    work.embedding_failed = true;
-                    work.rolled_back(&failure);
-                }
-            },
+            Ok(embeddings) => self.store(table_id, keys, &documents, &embeddings),
             Err(failure) => {
                 work.backlog.give_back(keys);
                 work.embedding_failed = true;
@@ -311,6 +305,44 @@ impl Engine {
                 work.failed(&in_full(&failure), !failure.is_transient(), wait);
             }
         }
+    }
+}
+
+impl Engine {
+    /// Stores vectors. Where a row is to blame for a failure, the halves are stored each for itself: they are paid for.
+    fn store(
+        &mut self,
+        id: i32,
+        mut keys: Vec<Taken>,
+        documents: &[Document],
+        embeddings: &Embeddings,
+    ) {
+        let Some(work) = self.tables.get_mut(&id) else { return };
+        match batch::store(work, &keys, documents, embeddings) {
+            Ok(()) => {
+                work.batch = work.batch.saturating_mul(2);
+                work.backlog.finish(&keys);
+                work.succeeded();
+            }
+            Err(failure) if failure.is_of_a_row() && keys.len() > 1 => {
+                let half = keys.len() / 2;
+                let rest = keys.split_off(half);
+                let (first, second) = documents.split_at(half);
+                self.store(id, keys, first, &embeddings.part(0..half));
+                self.store(id, rest, second, &embeddings.part(half..documents.len()));
+            }
+            Err(failure) if failure.is_of_a_row() => self.narrow(id, keys, &failure),
+            Err(failure) => {
+                work.backlog.give_back(keys);
+                work.embedding_failed = true;
+                work.rolled_back(&failure);
+            }
+        }
+    }
+
+    /// Ends what works for this process elsewhere, because it is about to leave the database.
+    pub fn leave(&mut self) {
+        self.tables.values_mut().for_each(Work::end_builder);
     }
 }
 
@@ -329,43 +361,4 @@ fn beginning(text: &str) -> &str {
         end -= 1;
     }
     &text[..end]
-}
-
-/// Goes on with the scan of a table where it can; false when there is nothing to go on with.
-fn advance_scan(work: &mut Work) -> bool {
-    if work.scan.is_none() && !work.marks.is_empty() {
-        let mut scan = Scan::of_marks(std::mem::take(&mut work.marks));
-        // What was loaded before the TRUNCATE may be stored after the scan has passed: it is looked at again.
-        scan.wait_for(work.backlog.add_page(work.backlog.in_work()));
-        work.scan = Some(scan);
-    }
-    let Some(scan) = &mut work.scan else { return false };
-    if scan.shall_look_at_indexes() {
-        let table = &work.table;
-        // Where a long transaction holds the table, the load goes on with its indexes.
-        if let Err(failure) = transaction::run(|| Spi::connect_mut(|c| index::hold(c, table))) {
-            debug1!("vector table \"{}\" keeps its indexes: {}", table.name, failure.message);
-        }
-    }
-    if scan.waits_for_indexes() {
-        work.look_after_builder();
-        return false;
-    }
-    if !scan.can_step(&work.backlog) {
-        return false;
-    }
-    let (table, backlog) = (&work.table, &work.backlog);
-    match transaction::run(|| Spi::connect_mut(|client| scan.step(client, table, backlog))) {
-        Ok((Step::Page { keys, last, rows }, mut next)) => {
-            next.add_page(work.backlog.add_page(keys), last, rows);
-            work.scan = Some(next);
-        }
-        Ok((Step::Wait, next)) => work.scan = Some(next),
-        Ok((Step::Done, _)) => {
-            work.scan = None;
-            work.succeeded();
-        }
-        Err(failure) => work.rolled_back(&failure),
-    }
-    true
 }

@@ -6,7 +6,7 @@ use pgrx::prelude::*;
 
 use super::backlog::Backlog;
 use super::outstanding::Share;
-use super::scan::Scan;
+use super::scan::{Scan, Step};
 use crate::catalog::{self, Status, VectorTable};
 use crate::error::Result;
 use crate::provider::Provider;
@@ -34,6 +34,8 @@ pub struct Work {
     pub embedding_failed: bool,
     /// The process that builds the indexes.
     builder: Option<Builder>,
+    /// When the next one may begin, after one has failed.
+    build_at: Option<Instant>,
     /// Who embeds, as it was when the table was read; none when nobody may.
     provider: Option<Provider>,
     /// Whose account its texts were sent to the last time.
@@ -60,6 +62,7 @@ impl Work {
             batch: usize::MAX,
             embedding_failed: false,
             builder: None,
+            build_at: None,
             share: None,
             failures: 0,
             retry_at: None,
@@ -82,6 +85,8 @@ impl Work {
         if self.provider != provider {
             self.retry_at = None;
             self.failures = 0;
+            // Nothing of the new account is outstanding, whatever is of the old one.
+            self.share = None;
             self.provider = provider;
         }
     }
@@ -104,20 +109,28 @@ impl Work {
         let note = self
             .synced_since_note
             .then(|| self.synced_note.map_or_else(Instant::now, |at| at + SYNCED_NOTE));
-        let retry = self.retry_at.filter(|_| self.is_active());
+        let retry = self.retry_at.or(self.build_at).filter(|_| self.is_active());
         match (note, retry) {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
         }
     }
 
-    /// Whether the indexes are to be built before anything else is done.
-    pub fn builds_indexes(&self) -> bool {
+    /// Whether the indexes are being built, or will be as soon as nothing is in work. After a failure changes go on.
+    pub fn builds_indexes(&self, now: Instant) -> bool {
         self.scan.as_ref().is_some_and(Scan::waits_for_indexes)
+            && (self.builder.is_some() || self.build_at.is_none_or(|at| at <= now))
+    }
+
+    /// Ends the process that builds the indexes; another one begins anew.
+    pub fn end_builder(&mut self) {
+        if let Some(builder) = self.builder.take() {
+            builder.terminate();
+        }
     }
 
     /// Sees to it that a process builds the indexes; when it has ended, looks what came of it.
-    pub fn look_after_builder(&mut self) {
+    pub fn look_after_builder(&mut self, now: Instant) {
         match &self.builder {
             Some(builder) if !builder.has_ended() => {}
             Some(_) => {
@@ -131,14 +144,18 @@ impl Work {
                     // It has said why.
                     Ok(true) => {
                         self.has_error = true;
-                        self.rest(None);
+                        self.build_at = Some(now + RETRY.1);
                     }
                     Err(failure) => self.rolled_back(&failure),
                 }
             }
+            None if self.build_at.is_some_and(|at| at > now) => {}
+            // What is in work now would be stored while the table is locked.
+            None if !self.backlog.in_work().is_empty() => {}
             None => {
                 self.builder = Builder::start(self.table.id, &self.table.name);
                 if self.builder.is_none() {
+                    self.build_at = Some(now + RETRY.1);
                     let reason = "no place for a process that builds its index: increase max_worker_processes";
                     self.failed(reason, true, None);
                 }
@@ -146,11 +163,50 @@ impl Work {
         }
     }
 
+    /// Goes on with the scan of a table where it can; false when there is nothing to go on with.
+    pub fn advance_scan(&mut self, now: Instant) -> bool {
+        if self.scan.is_none() && !self.marks.is_empty() {
+            let mut scan = Scan::of_marks(std::mem::take(&mut self.marks));
+            // What was loaded before the TRUNCATE may be stored after the scan has passed: it is looked at again.
+            scan.wait_for(self.backlog.add_page(self.backlog.in_work()));
+            self.scan = Some(scan);
+        }
+        let Some(scan) = &mut self.scan else { return false };
+        if scan.shall_look_at_indexes() {
+            let table = &self.table;
+            // Where a long transaction holds the table, the load goes on with its indexes.
+            if let Err(failure) = transaction::run(|| Spi::connect_mut(|c| index::hold(c, table))) {
+                debug1!("vector table \"{}\" keeps its indexes: {}", table.name, failure.message);
+            }
+        }
+        if scan.waits_for_indexes() {
+            self.look_after_builder(now);
+            return false;
+        }
+        if !scan.can_step(&self.backlog) {
+            return false;
+        }
+        let (table, backlog) = (&self.table, &self.backlog);
+        match transaction::run(|| Spi::connect_mut(|client| scan.step(client, table, backlog))) {
+            Ok((Step::Page { keys, last, rows }, mut next)) => {
+                next.add_page(self.backlog.add_page(keys), last, rows);
+                self.scan = Some(next);
+            }
+            Ok((Step::Wait, next)) => self.scan = Some(next),
+            Ok((Step::Done, _)) => {
+                self.scan = None;
+                self.succeeded();
+            }
+            Err(failure) => self.rolled_back(&failure),
+        }
+        true
+    }
+
     /// Leaves the table alone for a while: as long as the provider wants it, or longer each time.
     fn rest(&mut self, wait: Option<Duration>) {
         let rest = RETRY.0.saturating_mul(1 << self.failures.min(7)).min(RETRY.1);
         self.failures += 1;
-        self.retry_at = Some(Instant::now() + wait.unwrap_or(rest));
+        self.retry_at = Some(Instant::now() + wait.map_or(rest, |wait| wait.max(RETRY.0)));
     }
 
     /// A failure: the table rests, and its status tells why; `stuck` when somebody has to act.
@@ -201,7 +257,12 @@ impl Work {
 
     /// Part of a transaction that brings changes in: an error is over, and now and then the time is noted.
     pub fn note_success(&mut self, client: &mut pgrx::spi::SpiClient<'_>) -> Result<()> {
-        if self.has_error && !self.embedding_failed && self.table.status != Status::Paused {
+        let resting = self.is_resting(Instant::now());
+        if self.has_error
+            && !self.embedding_failed
+            && !resting
+            && self.table.status != Status::Paused
+        {
             catalog::set_working_status(client, self.table.id)?;
         }
         if self.synced_note.is_none_or(|at| at.elapsed() >= SYNCED_NOTE) {
@@ -213,6 +274,11 @@ impl Work {
     /// The same, after that transaction has committed.
     pub fn succeeded(&mut self) {
         if self.embedding_failed {
+            self.synced_since_note = true;
+            return;
+        }
+        // Another batch has failed a moment ago, and is not tried again any sooner because this one went well.
+        if self.is_resting(Instant::now()) {
             self.synced_since_note = true;
             return;
         }

@@ -6,7 +6,7 @@ use pgrx::prelude::*;
 
 use super::signals::{self, Terminate};
 use super::sync_worker::SETTINGS;
-use super::transaction;
+use super::transaction::{self, RolledBack};
 use crate::{catalog, index, shared, task};
 
 /// Type of the process, and the beginning of its name.
@@ -37,6 +37,11 @@ impl Builder {
         started.ok().map(Builder)
     }
 
+    /// Ends it where it stands; the next one begins anew.
+    pub fn terminate(self) {
+        self.0.terminate();
+    }
+
     /// Whether it has ended.
     pub fn has_ended(&self) -> bool {
         !matches!(self.0.pid(), Ok(_) | Err(BackgroundWorkerStatus::NotYetStarted))
@@ -63,18 +68,19 @@ pub extern "C-unwind" fn embedd_index_builder_main(arg: pg_sys::Datum) {
             );
         }
     }
-    let built = transaction::run(|| {
-        Spi::connect_mut(|client| {
-            let Some(table) = catalog::by_id(client, id)? else { return Ok(()) };
-            index::build(client, &table)?;
-            task::complete_index(client, id)?;
-            catalog::set_working_status(client, id)?;
-            catalog::set_synced_now(client, id)
-        })
-    });
-    if let Err(failure) = built {
+    // SAFETY: as above. A lock on the table is waited for: whoever has it does not wait for us.
+    unsafe {
+        pg_sys::SetConfigOption(
+            c"lock_timeout".as_ptr(),
+            c"0".as_ptr(),
+            pg_sys::GucContext::PGC_SUSET,
+            pg_sys::GucSource::PGC_S_OVERRIDE,
+        );
+    }
+    if let Err(failure) = build(id) {
+        let stuck = !failure.is_transient();
         let noted = transaction::run(|| {
-            Spi::connect_mut(|client| catalog::set_error(client, id, &failure.message, true))
+            Spi::connect_mut(|client| catalog::set_error(client, id, &failure.message, stuck))
         });
         log!("could not build the index of vector table {id}: {}", failure.message);
         if let Err(failure) = noted {
@@ -82,4 +88,25 @@ pub extern "C-unwind" fn embedd_index_builder_main(arg: pg_sys::Datum) {
         }
     }
     shared::wake_worker(database);
+}
+
+/// Builds the indexes one by one, each in a transaction of its own, and then notes it in a short one, which holds up nobody.
+fn build(id: i32) -> Result<(), RolledBack> {
+    let held = transaction::run(|| Spi::connect(|client| index::held(client, id)))?;
+    for (name, rest) in held {
+        transaction::run(|| {
+            Spi::connect_mut(|client| match catalog::by_id(client, id)? {
+                Some(table) => index::build(client, &table, &name, &rest),
+                None => Ok(()),
+            })
+        })?;
+    }
+    transaction::run(|| {
+        Spi::connect_mut(|client| {
+            index::forget_held(client, id)?;
+            task::complete_index(client, id)?;
+            catalog::set_working_status(client, id)?;
+            catalog::set_synced_now(client, id)
+        })
+    })
 }

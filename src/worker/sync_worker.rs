@@ -59,6 +59,7 @@ pub extern "C-unwind" fn embedd_sync_worker_main(arg: pg_sys::Datum) {
         check_for_interrupts!();
         signals::reload_if_asked();
         if shared::shall_leave(database) {
+            engine.leave();
             shared::worker_ended(database, SlotState::Left);
             return;
         }

@@ -54,6 +54,10 @@ pub struct Group {
     /// Batches that the service refused before it was known to take anything, and why.
     pub suspects: VecDeque<(Batch, String)>,
     pub probe: Probe,
+    /// How often the probe was sent in vain.
+    pub probe_attempts: u32,
+    /// Texts a request, where the service has not taken more at once.
+    pub most_texts: Option<usize>,
     questions_in_flight: usize,
     hold_until: Option<Instant>,
 }
@@ -119,7 +123,7 @@ impl Desk {
                     None => return,
                 },
                 Some(landed) = self.flights.join_next_with_id() => self.touch_down(landed),
-                () = sleep_until(until.into()) => if idle && due.is_none() {
+                () = sleep_until(until.into()) => if idle && due.is_none() && inbox.is_empty() {
                     inbox.close();
                 },
             }
@@ -195,8 +199,9 @@ impl Desk {
         priority: Priority,
         now: Instant,
     ) -> Result<Option<Flight>, Instant> {
-        let caps = self.caps(&key.0);
+        let mut caps = self.caps(&key.0);
         let Some(group) = self.groups.get_mut(key) else { return Ok(None) };
+        caps.texts = group.most_texts.map_or(caps.texts, |most| caps.texts.min(most));
         let permit = |pacer: &mut Pacer, tokens| match pacer.permit(now, priority, tokens) {
             Permit::Yes => Ok(true),
             Permit::Later => Ok(false),
@@ -205,7 +210,9 @@ impl Desk {
         if group.probe == Probe::Wanted && permit(&mut self.pacer, 1)? {
             group.probe = Probe::InFlight;
             let text = super::line::Text { text: PROBE.into(), tokens: 1, takers: Vec::new() };
-            let batch = Batch { texts: vec![text], priority, attempts: 0, first_sent: None };
+            let attempts = group.probe_attempts;
+            let batch =
+                Batch { texts: vec![text], priority, attempts, limited: 0, first_sent: None };
             return Ok(Some(Flight { key: key.clone(), batch, is_probe: true }));
         }
         if group.probe != Probe::No || !group.line.waits(priority) {
@@ -221,7 +228,7 @@ impl Desk {
         {
             return Err(until);
         }
-        let tokens = group.line.tokens(priority).min(caps.tokens);
+        let tokens = group.line.tokens(priority, caps);
         if !permit(&mut self.pacer, tokens)? {
             return Ok(None);
         }
@@ -246,7 +253,10 @@ impl Desk {
             (Some(one), None) | (None, Some(one)) => one,
             (None, None) => usual,
         };
-        let tokens = model.tokens_per_request.map_or(u64::MAX, u64::from);
+        // More than is earned in ten seconds would only keep everybody waiting.
+        let budget = self.provider.limits.tokens_per_minute.map(|tokens| (tokens / 6).max(1));
+        let tokens = model.tokens_per_request.into_iter().chain(budget).min();
+        let tokens = tokens.map_or(u64::MAX, u64::from);
         Caps { texts: texts as usize, tokens }.bounded(model.dimensions)
     }
 

@@ -23,7 +23,7 @@ const KEEP_WARM: Duration = Duration::from_secs(90);
 const REPLY_REST: usize = 1 << 20;
 
 /// Bytes that one number of a vector may take in JSON.
-const NUMBER_BYTES: usize = 32;
+const NUMBER_BYTES: usize = 25;
 
 /// Numbers a text's vector may have when nobody knows how many it has.
 const UNKNOWN_DIMENSIONS: usize = 16_000;
@@ -111,8 +111,12 @@ pub async fn ask(
 ) -> Response {
     let sent = Instant::now();
     let mut pace = Pace::default();
-    let outcome = match exchange(client, provider, model, input_type, texts, &mut pace).await {
-        Ok(reached) | Err(reached) => reached,
+    // A key in a file that cannot be reached takes its time too.
+    let timeout = Duration::from_millis(provider.limits.timeout_ms.into()) + Duration::from_secs(1);
+    let exchange = exchange(client, provider, model, input_type, texts, &mut pace);
+    let outcome = match tokio::time::timeout(timeout, exchange).await {
+        Ok(Ok(reached) | Err(reached)) => reached,
+        Err(_) => Reached::Unreachable(format!("no answer within {} ms", timeout.as_millis())),
     };
     Response { sent, latency: sent.elapsed(), pace, outcome }
 }
@@ -145,18 +149,17 @@ async fn exchange(
     *pace_of_reply = pace(&header);
     let secret = key.as_deref().unwrap_or_default();
     if status != 200 {
-        // The reason is worth having, but its end is not worth a failure.
-        let body = body(&mut response, REFUSAL_BYTES).await.unwrap_or_default();
+        let body = beginning(&mut response, REFUSAL_BYTES).await;
         let mut refusal = refusal(provider.kind, status, &header, &body);
-        refusal.message = without(&refusal.message, secret);
+        refusal.message = without_secrets(&refusal.message, provider, secret);
         return Ok(Reached::Refusal(refusal));
     }
     let numbers = match model.dimensions {
         0 => UNKNOWN_DIMENSIONS,
         known => known as usize,
     };
-    // A model that makes longer vectors than are wanted shall be told so, not cut off.
-    let most = texts.len() * numbers.max(4096) * NUMBER_BYTES + REPLY_REST;
+    // Vectors that are longer than is wanted shall be told so, not cut off.
+    let most = texts.len() * numbers.max(1024) * NUMBER_BYTES + REPLY_REST;
     let body = body(&mut response, most).await.map_err(|error| match error {
         Unread::TooLarge => Reached::Nonsense(format!("provider sent more than {most} bytes")),
         Unread::Broken(error) => unreachable(error, timeout),
@@ -170,8 +173,30 @@ async fn exchange(
     };
     Ok(match read {
         Ok(answer) => Reached::Answer(answer),
-        Err(reason) => Reached::Nonsense(without(&reason, secret)),
+        Err(reason) => Reached::Nonsense(without_secrets(&reason, provider, secret)),
     })
+}
+
+/// What somebody else says, without the key and the other secrets that were sent along.
+fn without_secrets(message: &str, provider: &Provider, key: &str) -> String {
+    let headers = provider.headers.iter().flat_map(|(_, value)| {
+        // "Basic dXNlcjpwdw==": the second word alone may be repeated too.
+        let value = value.expose();
+        [Some(value), value.split_once(' ').map(|(_, rest)| rest.trim())].into_iter().flatten()
+    });
+    let secrets = std::iter::once(key).chain(headers).filter(|secret| !secret.is_empty());
+    secrets.fold(message.to_string(), |message, secret| without(&message, secret))
+}
+
+/// The beginning of a body: the reason of a refusal is worth having, its end is not worth a failure.
+async fn beginning(response: &mut reqwest::Response, most: usize) -> Vec<u8> {
+    let mut body = Vec::new();
+    while body.len() < most
+        && let Ok(Some(chunk)) = response.chunk().await
+    {
+        body.extend_from_slice(&chunk[..chunk.len().min(most - body.len())]);
+    }
+    body
 }
 
 /// Why a body was not read to its end.

@@ -15,6 +15,12 @@ use crate::provider::{Answer, Refusal, RefusalKind};
 /// How often texts are sent in vain before their askers are told.
 const ATTEMPTS: u32 = 3;
 
+/// How often the same texts are too many before they are halved.
+const LIMITED: u32 = 3;
+
+/// The status of a service that fell over a request: a text may be to blame.
+const INTERNAL_ERROR: u16 = 500;
+
 /// How long documents are kept for an account that takes no more for a while; askers are told of a longer time.
 const DOCUMENTS_WAIT: Duration = Duration::from_secs(15);
 
@@ -26,7 +32,18 @@ impl Desk {
     pub(super) fn land(&mut self, flight: Flight, response: Response) {
         let now = Instant::now();
         self.pacer.told(&response.pace, now);
+        if let Some(rest) = self.pacer.blocked_for(now)
+            && self.trouble.is_none()
+        {
+            let said = "no requests are left for now";
+            self.trouble = Some(failure::limited(&self.provider, said, rest));
+        }
         self.count(&flight, &response);
+        if flight.is_probe
+            && let Some(group) = self.groups.get_mut(&flight.key)
+        {
+            group.probe_attempts += 1;
+        }
         let sent = response.sent;
         match response.outcome {
             Reached::Answer(answer) => self.answered(flight, answer, now),
@@ -34,7 +51,7 @@ impl Desk {
             Reached::Unreachable(reason) => self.unreachable(flight, &reason, None, sent, now),
             Reached::Nonsense(reason) => {
                 let failure = failure::nonsense(&self.provider, &reason);
-                self.try_again(flight, &failure);
+                self.doubt(flight, &reason, &failure, now);
             }
             Reached::Unsent(failure) => self.fail_all(&failure),
         }
@@ -54,6 +71,7 @@ impl Desk {
             return self.fail_group(&key, &failure, batch);
         }
         group.proven = Some(now);
+        group.probe_attempts = 0;
         for (suspect, reason) in std::mem::take(&mut group.suspects) {
             self.split(&key, suspect, &reason);
         }
@@ -85,31 +103,25 @@ impl Desk {
             RefusalKind::RateLimited => {
                 let wait = self.pacer.limited(sent, now, refusal.retry_after);
                 self.trouble = Some(failure::limited(&self.provider, said, wait));
-                self.send_again(flight);
+                self.send_less(flight);
+            }
+            RefusalKind::Unavailable if refusal.status == INTERNAL_ERROR => {
+                let wait = refusal.retry_after.unwrap_or_default();
+                let failure = failure::unavailable(&self.provider, said, wait);
+                self.doubt(flight, said, &failure, now);
             }
             RefusalKind::Unavailable => {
                 self.unreachable(flight, said, refusal.retry_after, sent, now);
             }
             RefusalKind::Input => {
                 self.works_again();
-                let Flight { key, batch, is_probe } = flight;
-                let Some(group) = self.groups.get_mut(&key) else { return };
-                if is_probe {
+                if flight.is_probe {
                     // The service takes nothing at all, so it is not the texts.
-                    let failure = failure::refused(&self.provider, &key.0, refusal.kind, said);
-                    return self.fail_group(&key, &failure, batch);
+                    let model = &flight.key.0;
+                    let failure = failure::refused(&self.provider, model, refusal.kind, said);
+                    return self.fail_group(&flight.key, &failure, flight.batch);
                 }
-                let since = batch.first_sent;
-                let proven = group.proven.is_some_and(|at| {
-                    now.saturating_duration_since(at) < PROVEN || since.is_some_and(|s| at > s)
-                });
-                if proven {
-                    return self.split(&key, batch, said);
-                }
-                group.suspects.push_back((batch, said.to_string()));
-                if group.probe == Probe::No {
-                    group.probe = Probe::Wanted;
-                }
+                self.suspect(flight, said, now);
             }
             kind => {
                 self.works_again();
@@ -121,6 +133,57 @@ impl Desk {
                     _ => self.fail_group(&flight.key, &failure, flight.batch),
                 }
             }
+        }
+    }
+
+    /// Texts that the service does not take: halved, once it is known to take anything at all.
+    fn suspect(&mut self, flight: Flight, reason: &str, now: Instant) {
+        let Flight { key, batch, .. } = flight;
+        let Some(group) = self.groups.get_mut(&key) else { return };
+        let since = batch.first_sent;
+        let proven = group.proven.is_some_and(|at| {
+            now.saturating_duration_since(at) < PROVEN || since.is_some_and(|since| at > since)
+        });
+        if proven {
+            return self.split(&key, batch, reason);
+        }
+        group.suspects.push_back((batch, reason.to_string()));
+        if group.probe == Probe::No {
+            group.probe = Probe::Wanted;
+        }
+    }
+
+    /// The service fell over something that may be one of the texts, or may have nothing to do with them.
+    fn doubt(&mut self, mut flight: Flight, reason: &str, failure: &Failure, now: Instant) {
+        flight.batch.attempts += 1;
+        let attempts = flight.batch.attempts;
+        self.pacer.doubted(attempts, now);
+        if attempts < ATTEMPTS {
+            return self.send_again(flight);
+        }
+        if flight.is_probe {
+            // It falls over anything, so it is out of order.
+            self.pacer.failed(now, now, None);
+            self.trouble = Some(failure.clone());
+            return self.fail_group(&flight.key, failure, flight.batch);
+        }
+        // Its halves are sent once each: whatever passes by itself has had its time.
+        flight.batch.attempts = ATTEMPTS - 1;
+        self.suspect(flight, reason, now);
+    }
+
+    /// Puts texts back that were too many just then; what is too much time and again is halved for good.
+    fn send_less(&mut self, mut flight: Flight) {
+        flight.batch.limited += 1;
+        let texts = flight.batch.texts.len();
+        if flight.is_probe || flight.batch.limited < LIMITED || texts < 2 {
+            return self.send_again(flight);
+        }
+        let Some(group) = self.groups.get_mut(&flight.key) else { return };
+        group.most_texts = Some(texts.div_ceil(2));
+        flight.batch.limited = 0;
+        for half in flight.batch.halves() {
+            group.line.push_again(half);
         }
     }
 
@@ -215,6 +278,7 @@ impl Desk {
             group.line.clear();
             group.suspects.clear();
             group.probe = Probe::No;
+            group.probe_attempts = 0;
         }
     }
 
@@ -227,6 +291,7 @@ impl Desk {
             group.line.clear();
             group.suspects.clear();
             group.probe = Probe::No;
+            group.probe_attempts = 0;
         }
         self.fail(&tickets, failure);
     }

@@ -11,7 +11,7 @@ use crate::embedder::wire::Priority;
 const BATCH_BYTES: usize = 3 << 20;
 
 /// Numbers in the vectors of one reply, at most.
-const BATCH_NUMBERS: usize = 8 << 20;
+const BATCH_NUMBERS: usize = 4 << 20;
 
 /// What one request may hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,8 +43,9 @@ pub struct Text {
 pub struct Batch {
     pub texts: Vec<Text>,
     pub priority: Priority,
-    /// How often it was sent in vain.
+    /// How often it was sent in vain, and how often the service wanted no more just then.
     pub attempts: u32,
+    pub limited: u32,
     /// When its texts were first sent.
     pub first_sent: Option<Instant>,
 }
@@ -125,7 +126,8 @@ impl Line {
                 return Some(batch);
             }
         }
-        let mut batch = Batch { texts: Vec::new(), priority, attempts: 0, first_sent: None };
+        let mut batch =
+            Batch { texts: Vec::new(), priority, attempts: 0, limited: 0, first_sent: None };
         let mut places: HashMap<Arc<str>, usize> = HashMap::new();
         let (mut tokens, mut bytes) = (0, 0);
         while let Some((lane, mut waiting)) = self.lanes[level].pop_front() {
@@ -168,10 +170,12 @@ impl Line {
         (!batch.texts.is_empty()).then_some(batch)
     }
 
-    /// Tokens that the next request may have, before the limits of a request.
-    pub fn tokens(&self, priority: Priority) -> u64 {
+    /// Tokens that the next request will have, or about.
+    pub fn tokens(&self, priority: Priority, caps: Caps) -> u64 {
         let level = priority as usize;
-        self.again[level].front().map_or(self.tokens[level], Batch::tokens)
+        let (texts, tokens) = (self.texts[level].max(1) as u64, self.tokens[level]);
+        let next = || tokens.div_ceil(texts) * texts.min(caps.texts as u64);
+        self.again[level].front().map_or_else(|| next().min(caps.tokens), Batch::tokens)
     }
 
     /// The tickets of everything that waits.
@@ -266,7 +270,7 @@ mod tests {
 
     #[test]
     fn a_reply_stays_within_bounds() {
-        assert_eq!(Caps { texts: 100_000, tokens: 1 }.bounded(4096).texts, 2048);
+        assert_eq!(Caps { texts: 100_000, tokens: 1 }.bounded(4096).texts, 1024);
         assert_eq!(Caps { texts: 100, tokens: 1 }.bounded(0).texts, 100);
     }
 }

@@ -71,8 +71,9 @@ pub struct Pacer {
     in_flight: usize,
     /// No request goes out before this time.
     blocked_until: Option<Instant>,
-    /// Failures since the last success.
+    /// Failures, and rate limits, since the last success.
     failures: u32,
+    limits: u32,
     /// Requests sent before this time do not make the window smaller again.
     narrowed: Option<Instant>,
     requests: Option<Budget>,
@@ -91,6 +92,7 @@ impl Pacer {
             in_flight: 0,
             blocked_until: None,
             failures: 0,
+            limits: 0,
             narrowed: None,
             requests: None,
             tokens: None,
@@ -129,10 +131,12 @@ impl Pacer {
         }
         self.tokens_left = self.tokens_left.filter(|(_, until)| *until > now);
         let told = self.tokens_left.filter(|(left, _)| *left < tokens).map(|(_, until)| until);
-        let own = [&mut self.requests, &mut self.tokens];
-        let own = own.into_iter().flatten().filter_map(|budget| budget.wait(now)).max();
+        let requests = self.requests.as_mut().and_then(|budget| budget.wait(now));
+        let own = self.tokens.as_mut().and_then(|budget| budget.wait(now));
+        // A question is a few tokens: it does not wait until those of a great request are earned again.
+        let tokens = told.max(own).filter(|_| priority != Priority::Question);
         let blocked = self.blocked_until.filter(|until| *until > now);
-        match blocked.max(told).max(own) {
+        match blocked.max(requests).max(tokens) {
             Some(until) => Permit::At(until),
             None => Permit::Yes,
         }
@@ -161,6 +165,7 @@ impl Pacer {
     pub fn succeeded(&mut self) -> bool {
         let was_broken = self.is_broken();
         self.failures = 0;
+        self.limits = 0;
         let step = if self.growing_fast { 1.0 } else { 1.0 / self.window.max(1.0) };
         self.window = (self.window + step).min(self.most as f64);
         was_broken
@@ -179,23 +184,28 @@ impl Pacer {
     /// The service takes no more for a while; returns how long.
     pub fn limited(&mut self, sent: Instant, now: Instant, wait: Option<Duration>) -> Duration {
         self.narrow(sent, now);
-        // Those who were told the same time must not come back all at once.
-        let wait = match wait {
-            Some(wait) => wait.min(LONGEST_WAIT).mul_f64(1.0 + 0.1 * fastrand::f64()),
-            None => {
-                self.failures += 1;
-                jittered(pause(self.failures))
+        self.limits = self.limits.saturating_add(1);
+        // No time at all is none to be taken for one, and those who were told the same must not come back all at once.
+        let wait = match wait.filter(|wait| !wait.is_zero()) {
+            Some(wait) => {
+                wait.min(LONGEST_WAIT).mul_f64(1.0 + 0.1 * fastrand::f64()).max(jittered(PAUSE.0))
             }
+            None => jittered(pause(self.limits)),
         };
         self.block(now + wait);
         wait
+    }
+
+    /// Something went wrong that may be the fault of a text; nothing is sent for a moment.
+    pub fn doubted(&mut self, attempts: u32, now: Instant) {
+        self.block(now + jittered(pause(attempts)));
     }
 
     /// The service could not be reached or broke down; returns how long it is left alone.
     pub fn failed(&mut self, sent: Instant, now: Instant, wait: Option<Duration>) -> Duration {
         self.narrow(sent, now);
         self.failures = self.failures.saturating_add(1);
-        let wait = wait.map_or_else(|| jittered(pause(self.failures)), |w| w.min(LONGEST_WAIT));
+        let wait = wait.unwrap_or_default().min(LONGEST_WAIT).max(jittered(pause(self.failures)));
         self.block(now + wait);
         wait
     }
@@ -301,6 +311,7 @@ mod tests {
     fn retry_after_is_waited_for_and_pauses_double_up_to_a_minute() {
         let now = Instant::now();
         let mut pacer = Pacer::new(&limits(8), now);
+        assert!(pacer.limited(now, now, Some(Duration::ZERO)) >= PAUSE.0 / 2);
         let wait = pacer.limited(now, now, Some(10 * SECOND));
         assert!(wait >= 10 * SECOND && wait <= 11 * SECOND, "{wait:?}");
         assert_eq!(pacer.permit(now, Priority::Question, 1), Permit::At(now + wait));

@@ -123,7 +123,6 @@ fn an_answer_that_cannot_be_used_is_not_used() {
         (Respond::broken_json(), "usable"),
         (Respond::one_less(), "usable"),
         (Respond::one_more(), "usable"),
-        (Respond::same_index(), "usable"),
         (Respond::dimensions(5), "of 5 dimensions, not 8"),
         (Respond::endless(), "usable"),
     ] {

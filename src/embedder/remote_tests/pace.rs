@@ -95,6 +95,7 @@ fn a_service_that_hangs_keeps_nobody_else_waiting() {
     let fine = provider(Kind::Openai, good.base_url());
     let huge: Vec<String> = (0..100).map(|n| format!("{n} {}", "x".repeat(20_000))).collect();
     (0..20).for_each(|id| client.send(&documents(id, &bad, &huge)));
+    (1000..6000).for_each(|id| client.send(&documents(id, &bad, &[id])));
     hanging.wait_for_requests(1, SOON);
     for id in 100..150 {
         assert!(client.ask(&documents(id, &fine, &[format!("text {id}")])).is_ok());
@@ -170,4 +171,52 @@ fn questions_overtake_documents_and_go_together() {
     assert!(questions.len() <= 12, "{questions:?}");
     assert_eq!(questions.iter().sum::<usize>(), 40);
     worker.receive().outcome.unwrap();
+}
+
+#[test]
+fn no_time_to_wait_is_not_taken_for_one() {
+    for respond in [
+        Respond::rate_limited().retry_after("0"),
+        Respond::rate_limited().retry_after_ms(1),
+        Respond::status(503).retry_after("0"),
+    ] {
+        let fake = fake(Dialect::OpenAi);
+        fake.script(Rule::always().respond(respond));
+        let provider = provider(Kind::Openai, fake.base_url());
+        let fixture = Fixture::new(|_| {});
+        let mut client = fixture.client();
+        client.send(&documents(1, &provider, &["a"]));
+        client.stream.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+        let _ = std::io::Read::read(&mut client.stream, &mut [0; 64]);
+        assert!(fake.request_count() <= 20, "{}", fake.request_count());
+    }
+}
+
+#[test]
+fn what_is_too_much_at_once_time_and_again_is_sent_in_smaller_parts() {
+    let fake = fake(Dialect::OpenAi);
+    let too_many = Rule::when(|asked| asked.texts.len() > 10);
+    fake.script(too_many.respond(Respond::rate_limited().retry_after_ms(10)));
+    let provider = provider(Kind::Openai, fake.base_url());
+    let fixture = Fixture::new(|_| {});
+    let answer = fixture.client().ask(&documents(1, &provider, &texts(40))).unwrap();
+    assert_eq!((answer.count(), answer.refused.len()), (40, 0));
+    let before = fake.request_count();
+    fixture.client().ask(&documents(2, &provider, &texts(20))).unwrap();
+    // The lesson is remembered.
+    assert_eq!(fake.request_count() - before, 2);
+}
+
+#[test]
+fn a_question_does_not_wait_until_the_tokens_of_a_backfill_are_earned() {
+    let fake = fake(Dialect::OpenAi);
+    let mut provider = provider(Kind::Openai, fake.base_url());
+    provider.limits.tokens_per_minute = Some(600);
+    let fixture = Fixture::new(|_| {});
+    let mut worker = fixture.client();
+    let long: Vec<String> = (0..20).map(|n| format!("{n} {}", "word ".repeat(90))).collect();
+    worker.send(&documents(1, &provider, &long));
+    fake.wait_for_requests(1, SOON);
+    fixture.client().ask(&question(1, &provider, "quick?")).unwrap();
+    assert!(fake.request_count() < 20);
 }

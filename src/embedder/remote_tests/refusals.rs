@@ -135,3 +135,65 @@ fn headers_of_the_provider_are_sent() {
     let failure = ask(&documents(1, &provider, &["a"])).unwrap_err();
     assert_eq!(failure.class, FailureClass::BadSetting);
 }
+
+#[test]
+fn a_text_that_the_service_falls_over_is_found_too() {
+    for (dialect, kind, respond) in [
+        (Dialect::Ollama, Kind::Ollama, Respond::status(500).message("unsupported value: NaN")),
+        (Dialect::OpenAi, Kind::Openai, Respond::broken_json()),
+    ] {
+        let fake = fake(dialect);
+        let provider = provider(kind, fake.base_url());
+        fake.script(Rule::when_text("bad").respond(respond));
+        let mut all = texts(8);
+        all[5] = "a bad one".to_string();
+        let fixture = Fixture::new(|_| {});
+        let answer = fixture.client().ask(&documents(1, &provider, &all)).unwrap();
+        let numbers: Vec<u32> = answer.refused.iter().map(|(number, _)| *number).collect();
+        assert_eq!(numbers, [5], "{dialect:?}");
+        // Nobody takes the service for broken because of it.
+        fixture.client().ask(&question(2, &provider, "still there?")).unwrap();
+    }
+}
+
+#[test]
+fn what_is_no_number_in_json_is_the_fault_of_its_text_alone() {
+    for (dialect, kind) in [
+        (Dialect::OpenAiCompatible, Kind::OpenaiCompatible),
+        (Dialect::Gemini, Kind::Gemini),
+        (Dialect::Ollama, Kind::Ollama),
+    ] {
+        let fake = fake(dialect);
+        let provider = provider(kind, fake.base_url());
+        fake.script(Rule::always().respond(Respond::nan_for("b")));
+        let answer = ask(&documents(1, &provider, &["a", "b", "c"])).unwrap();
+        let numbers: Vec<u32> = answer.refused.iter().map(|(number, _)| *number).collect();
+        assert_eq!((numbers.as_slice(), fake.request_count()), (&[1][..], 1), "{dialect:?}");
+    }
+}
+
+#[test]
+fn a_service_that_refuses_texts_and_speaks_nonsense_otherwise_is_not_asked_for_ever() {
+    let fake = fake(Dialect::OpenAi);
+    let provider = provider(Kind::Openai, fake.base_url());
+    fake.script(Rule::when_text("text").respond(Respond::status(400)));
+    fake.script(Rule::always().respond(Respond::broken_json()));
+    let failure = ask(&documents(1, &provider, &texts(5))).unwrap_err();
+    assert_eq!(failure.class, FailureClass::BadReply, "{failure:?}");
+    assert!(fake.request_count() <= 6, "{}", fake.request_count());
+}
+
+#[test]
+fn secret_headers_are_never_repeated() {
+    let fake = fake(Dialect::OpenAi);
+    let mut provider = provider(Kind::Openai, fake.base_url());
+    provider.headers = vec![
+        ("X-Team".to_string(), Secret::new("hunter2pass")),
+        ("X-Basic".to_string(), Secret::new("Basic dXNlcjpwdwxyz")),
+    ];
+    let echo = Respond::key_rejected().message("you sent hunter2pass and dXNlcjpwdwxyz");
+    fake.script(Rule::always().respond(echo));
+    let failure = ask(&documents(1, &provider, &["a"])).unwrap_err();
+    let shown = format!("{failure:?}");
+    assert!(!shown.contains("hunter2pass") && !shown.contains("dXNlcjpwdwxyz"), "{shown}");
+}
