@@ -99,6 +99,25 @@ fn a_large_first_load_is_indexed_once_after_it_and_a_crash_loses_no_index() {
 }
 
 #[test]
+fn somebody_else_may_build_the_index_meanwhile() {
+    let cluster = Cluster::shared();
+    let mut client = cluster.database("meanwhile");
+    let fake = fake(Dialect::OpenAi);
+    create_provider(&mut client, "fake", Dialect::OpenAi, &fake.base_url(), "{}");
+    let gate = fake.hold();
+    create_source(&mut client, "t", "fake", 5500);
+    cluster.wait_until(SHORT, "the index to be out of the way", || index(&mut client).is_none());
+    let relation = relation(&mut client, "t");
+    // It gets the name that the one taken away had.
+    let sql = format!("CREATE INDEX ON {relation} USING hnsw (embedding vector_cosine_ops)");
+    client.batch_execute(&sql).unwrap();
+    gate.release();
+    cluster.assert_synced("meanwhile", "t");
+    assert!(index(&mut client).is_some());
+    assert_eq!(status(&mut client, "t", "sync_status").as_deref(), Some("synced"));
+}
+
+#[test]
 fn provider_usage_counts_and_survives_a_restart() {
     let cluster = Cluster::builder().never_polling().start();
     let mut client = cluster.database("usage");

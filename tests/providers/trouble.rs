@@ -160,6 +160,16 @@ fn without_the_right_to_use_the_provider_nothing_is_sent() {
     });
     let error = tenant.query("SELECT * FROM embedd.query('t', 'anything')", &[]).unwrap_err();
     assert_eq!(error.code().unwrap().code(), "42501");
+    // What needs no provider goes on.
+    tenant
+        .batch_execute("DELETE FROM t WHERE id = 2; UPDATE t SET price = 99 WHERE id = 3")
+        .unwrap();
+    let relation = relation(&mut client, "t");
+    let arrived = format!(
+        "SELECT NOT EXISTS (SELECT FROM {relation} WHERE pk_value = '2')
+            AND (SELECT metadata->>'price' = '99' FROM {relation} WHERE pk_value = '3')"
+    );
+    cluster.wait_for("usage_right", SHORT, "deletes and metadata to arrive", &arrived);
     assert_eq!(fake.request_count(), before);
     client.batch_execute("GRANT USAGE ON FOREIGN SERVER fake TO tenant").unwrap();
     client
@@ -168,4 +178,26 @@ fn without_the_right_to_use_the_provider_nothing_is_sent() {
     cluster.wait_done("usage_right");
     assert_equal(&mut client, "t");
     client.batch_execute("DROP OWNED BY tenant CASCADE").unwrap();
+}
+
+#[test]
+fn a_row_that_cannot_be_stored_stands_aside_and_nothing_is_paid_for_twice() {
+    let cluster = Cluster::shared();
+    let mut client = cluster.database("unstorable");
+    let fake = fake(Dialect::OpenAi);
+    create_provider(&mut client, "fake", Dialect::OpenAi, &fake.base_url(), "{}");
+    let gate = fake.hold();
+    create_source(&mut client, "t", "fake", 300);
+    fake.wait_for_requests(1, LONG);
+    let relation = relation(&mut client, "t");
+    let constraint = format!("ALTER TABLE {relation} ADD CHECK (embedded_text !~ 'title 42\\n')");
+    client.batch_execute(&constraint).unwrap();
+    gate.release();
+    cluster.wait_done("unstorable");
+    let failed = client.query("SELECT pk_value FROM embedd.failed_rows", &[]).unwrap();
+    assert_eq!(failed.iter().map(|row| row.get(0)).collect::<Vec<&str>>(), ["42"]);
+    let stored: i64 =
+        client.query_one(&format!("SELECT count(*) FROM {relation}"), &[]).unwrap().get(0);
+    assert_eq!(stored, 299);
+    assert!(fake.paid_more_than_once().is_empty(), "{:?}", fake.paid_more_than_once());
 }
