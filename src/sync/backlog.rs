@@ -28,6 +28,9 @@ pub struct Backlog {
     in_work: HashSet<String>,
     /// Keys that changed again while they were in work.
     held: HashSet<String>,
+    /// Keys that wait for the provider, and how many of them only a page names.
+    parked: HashSet<String>,
+    parked_paged: usize,
     /// Keys still to be done of each queue row.
     rows: BTreeMap<i64, usize>,
     /// Keys still to be done of each page.
@@ -62,9 +65,14 @@ impl Backlog {
     fn add(&mut self, key: String, origin: Origin) {
         match self.waiting.get_mut(&key) {
             Some(origins) => {
-                let only_page = origins.iter().all(|o| matches!(o, Origin::Page(_)));
+                let only_page = only_page(origins);
                 origins.push(origin);
-                if only_page && matches!(origin, Origin::QueueRow(_)) {
+                let is_change = matches!(origin, Origin::QueueRow(_));
+                if is_change && self.parked.remove(&key) {
+                    // Whatever it needed of the provider, it may need something else now.
+                    self.parked_paged -= usize::from(only_page);
+                    self.fresh.push_back(key);
+                } else if only_page && is_change {
                     // A change does not wait for the turn of its page.
                     self.fresh.push_back(key);
                 }
@@ -110,14 +118,14 @@ impl Backlog {
             self.release(&key);
             match self.waiting.get_mut(&key) {
                 Some(newer) => {
-                    let only_page = newer.iter().all(|o| matches!(o, Origin::Page(_)));
+                    let only_page = only_page(newer);
                     newer.extend(origins);
                     if only_page {
                         self.fresh.push_front(key);
                     }
                 }
                 None => {
-                    let only_page = origins.iter().all(|o| matches!(o, Origin::Page(_)));
+                    let only_page = only_page(&origins);
                     self.waiting.insert(key.clone(), origins);
                     if only_page {
                         self.paged.push_front(key);
@@ -127,6 +135,47 @@ impl Backlog {
                 }
             }
         }
+    }
+
+    /// Puts keys aside that can only be done by the provider, until it is there again; a change takes one back.
+    pub fn park(&mut self, keys: Vec<Taken>) {
+        for Taken { key, origins } in keys {
+            self.release(&key);
+            match self.waiting.get_mut(&key) {
+                // It has changed again, and is looked at for that in any case.
+                Some(newer) => {
+                    let waits_for_page = only_page(newer);
+                    newer.extend(origins);
+                    if waits_for_page {
+                        self.fresh.push_front(key);
+                    }
+                }
+                None => {
+                    self.parked_paged += usize::from(only_page(&origins));
+                    self.waiting.insert(key.clone(), origins);
+                    self.parked.insert(key);
+                }
+            }
+        }
+    }
+
+    /// Takes up to so many keys back that were put aside.
+    pub fn unpark(&mut self, count: usize) {
+        let keys: Vec<String> = self.parked.iter().take(count).cloned().collect();
+        for key in keys {
+            self.parked.remove(&key);
+            if self.waiting.get(&key).is_some_and(|origins| only_page(origins)) {
+                self.parked_paged -= 1;
+                self.paged.push_back(key);
+            } else {
+                self.fresh.push_back(key);
+            }
+        }
+    }
+
+    /// Keys that are put aside.
+    pub fn parked_len(&self) -> usize {
+        self.parked.len()
     }
 
     fn release(&mut self, key: &str) {
@@ -204,9 +253,9 @@ impl Backlog {
         self.fresh.len()
     }
 
-    /// Keys waiting to be taken that pages name.
+    /// Keys waiting that pages name, those put aside included.
     pub fn paged_len(&self) -> usize {
-        self.paged.len()
+        self.paged.len() + self.parked_paged
     }
 
     /// Queue rows read and not done.
@@ -218,6 +267,11 @@ impl Backlog {
     pub fn lowest_row(&self) -> Option<i64> {
         self.rows.first_key_value().map(|(id, _)| *id)
     }
+}
+
+/// Whether nothing but pages names a key.
+fn only_page(origins: &[Origin]) -> bool {
+    origins.iter().all(|origin| matches!(origin, Origin::Page(_)))
 }
 
 #[cfg(test)]
@@ -291,6 +345,31 @@ mod tests {
         assert_eq!(names(&taken), ["a", "c"]);
         backlog.finish(&taken);
         assert!(backlog.is_page_done(page) && backlog.is_empty());
+    }
+
+    #[test]
+    fn a_key_put_aside_is_taken_again_for_a_change_or_when_the_provider_is_back() {
+        let mut backlog = Backlog::default();
+        backlog.add_row(1, keys(&["a", "b"]));
+        let page = backlog.add_page(keys(&["c"]));
+        let fresh = backlog.take_fresh(10);
+        backlog.park(fresh);
+        let paged = backlog.take_paged(10);
+        backlog.park(paged);
+        assert_eq!((backlog.parked_len(), backlog.paged_len()), (3, 1));
+        assert!(backlog.take_fresh(10).is_empty() && backlog.take_paged(10).is_empty());
+        backlog.add_row(2, keys(&["b", "c"]));
+        let changed = backlog.take_fresh(10);
+        assert_eq!(names(&changed), ["b", "c"]);
+        assert_eq!(backlog.paged_len(), 0);
+        backlog.finish(&changed);
+        assert!(backlog.is_page_done(page));
+        assert_eq!(backlog.lowest_row(), Some(1));
+        backlog.unpark(usize::MAX);
+        let rest = backlog.take_fresh(10);
+        assert_eq!(names(&rest), ["a"]);
+        backlog.finish(&rest);
+        assert!(backlog.is_empty() && backlog.parked_len() == 0);
     }
 
     #[test]

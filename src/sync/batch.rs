@@ -77,7 +77,7 @@ pub fn store(
     documents: &[Document],
     embeddings: &Embeddings,
 ) -> Result<(), RolledBack> {
-    work.embedding_failed = false;
+    work.embedder_answered();
     transaction::run(|| {
         Spi::connect_mut(|client| {
             apply::store(client, &work.table, documents, embeddings)?;

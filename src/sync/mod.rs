@@ -148,6 +148,7 @@ impl Engine {
             // Its rows are locked against writing, so its changes wait for the end.
             return served;
         }
+        work.take_back_parked(now);
         let count = guc::batch_texts().min(work.batch);
         for priority in [Priority::Change, Priority::Backfill] {
             let Some(work) = self.tables.get_mut(&id) else { return served };
@@ -182,12 +183,13 @@ impl Engine {
                     work.succeeded();
                 }
                 match provider {
+                    _ if work.waits_for_provider(Instant::now()) => work.backlog.park(to_embed),
                     Some(Ok(provider)) => self.send(id, to_embed, documents, provider, priority),
                     // It is the provider that is to blame, and never a row.
                     Some(Err(failure)) => {
-                        work.backlog.give_back(to_embed);
-                        work.embedding_failed = true;
-                        work.rolled_back(&failure);
+                        work.backlog.park(to_embed);
+                        let stuck = !failure.is_transient();
+                        work.embedding_failed(&failure.message, stuck, None);
                     }
                     None => {}
                 }
@@ -299,10 +301,9 @@ impl Engine {
         match reply.outcome {
             Ok(embeddings) => self.store(table_id, keys, &documents, &embeddings),
             Err(failure) => {
-                work.backlog.give_back(keys);
-                work.embedding_failed = true;
+                work.backlog.park(keys);
                 let wait = failure.retry_after_ms.map(Duration::from_millis);
-                work.failed(&in_full(&failure), !failure.is_transient(), wait);
+                work.embedding_failed(&in_full(&failure), !failure.is_transient(), wait);
             }
         }
     }
@@ -334,7 +335,6 @@ impl Engine {
             Err(failure) if failure.is_of_a_row() => self.narrow(id, keys, &failure),
             Err(failure) => {
                 work.backlog.give_back(keys);
-                work.embedding_failed = true;
                 work.rolled_back(&failure);
             }
         }

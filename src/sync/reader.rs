@@ -16,6 +16,8 @@ use crate::{queue, server};
 
 /// Keys in memory beyond which no more of a table's queue is read.
 const ENOUGH: usize = 2000;
+/// Keys in memory beyond which no more is read, also when the provider is what they wait for.
+const TOO_MANY: usize = 200_000;
 /// Queue rows of one table read at once.
 const ROWS_AT_ONCE: i64 = 64;
 
@@ -156,7 +158,10 @@ impl Reader {
         let mut known = Vec::new();
         for (id, work) in tables.iter() {
             let pending = work.table.status == Status::Pending;
-            if pending || (work.is_active() && work.backlog.len() < ENOUGH) {
+            // What waits for the provider must not hide a change that needs none: a deleted row has to go.
+            let waiting = work.backlog.len();
+            let has_room = waiting - work.backlog.parked_len() < ENOUGH && waiting < TOO_MANY;
+            if pending || (work.is_active() && has_room) {
                 after.push((*id, work.mark));
                 known.extend(work.backlog.rows());
                 known.extend(&work.marks);

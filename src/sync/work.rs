@@ -12,7 +12,7 @@ use crate::error::Result;
 use crate::provider::Provider;
 use crate::worker::index_builder::Builder;
 use crate::worker::transaction::{self, RolledBack};
-use crate::{foreign, index, server, task};
+use crate::{foreign, guc, index, server, task};
 
 /// First and longest pause of a table after a failure.
 const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(60));
@@ -31,7 +31,9 @@ pub struct Work {
     /// Keys loaded at once at most; halved to find a row that breaks its batch.
     pub batch: usize,
     /// The last answer of the embedder was a failure: work that needs no embedding is no sign that it is over.
-    pub embedding_failed: bool,
+    embedding_failed: bool,
+    /// Until then nothing is sent to the provider; what needs none goes on.
+    embed_at: Option<Instant>,
     /// The process that builds the indexes.
     builder: Option<Builder>,
     /// When the next one may begin, after one has failed.
@@ -61,6 +63,7 @@ impl Work {
             mark: 0,
             batch: usize::MAX,
             embedding_failed: false,
+            embed_at: None,
             builder: None,
             build_at: None,
             share: None,
@@ -84,6 +87,7 @@ impl Work {
         let provider = foreign::provider(&self.table).ok();
         if self.provider != provider {
             self.retry_at = None;
+            self.embed_at = None;
             self.failures = 0;
             // Nothing of the new account is outstanding, whatever is of the old one.
             self.share = None;
@@ -109,7 +113,8 @@ impl Work {
         let note = self
             .synced_since_note
             .then(|| self.synced_note.map_or_else(Instant::now, |at| at + SYNCED_NOTE));
-        let retry = self.retry_at.or(self.build_at).filter(|_| self.is_active());
+        let retry = [self.retry_at, self.embed_at, self.build_at].into_iter().flatten().min();
+        let retry = retry.filter(|_| self.is_active());
         match (note, retry) {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
@@ -157,7 +162,7 @@ impl Work {
                 if self.builder.is_none() {
                     self.build_at = Some(now + RETRY.1);
                     let reason = "no place for a process that builds its index: increase max_worker_processes";
-                    self.failed(reason, true, None);
+                    self.failed(reason, true);
                 }
             }
         }
@@ -202,25 +207,61 @@ impl Work {
         true
     }
 
-    /// Leaves the table alone for a while: as long as the provider wants it, or longer each time.
-    fn rest(&mut self, wait: Option<Duration>) {
-        let rest = RETRY.0.saturating_mul(1 << self.failures.min(7)).min(RETRY.1);
-        self.failures += 1;
-        self.retry_at = Some(Instant::now() + wait.map_or(rest, |wait| wait.max(RETRY.0)));
+    /// Whether nothing may be sent to the provider for a while.
+    pub fn waits_for_provider(&self, now: Instant) -> bool {
+        self.embed_at.is_some_and(|at| at > now)
     }
 
-    /// A failure: the table rests, and its status tells why; `stuck` when somebody has to act.
-    ///
-    /// `wait` is how long the provider wants to be left alone.
-    pub fn failed(&mut self, reason: &str, stuck: bool, wait: Option<Duration>) {
-        let now = Instant::now();
-        // What was in flight together fails together, which is one failure.
-        if self.is_resting(now) && self.last_logged.as_deref() == Some(reason) {
+    /// Takes back what waits for the provider: a batch to see whether it is there again, and the rest when it is.
+    pub fn take_back_parked(&mut self, now: Instant) {
+        if self.waits_for_provider(now) || self.backlog.parked_len() == 0 {
             return;
         }
-        if !self.is_resting(now) {
-            self.rest(wait);
+        match self.embedding_failed {
+            false => self.backlog.unpark(usize::MAX),
+            true if self.backlog.in_work().is_empty() => self.backlog.unpark(guc::batch_texts()),
+            true => {}
         }
+    }
+
+    /// The embedder has brought vectors.
+    pub fn embedder_answered(&mut self) {
+        self.embedding_failed = false;
+        self.embed_at = None;
+    }
+
+    /// The embedder brought no vectors: nothing is sent for a while, and the status tells why; `stuck` when somebody has
+    /// to act. `wait` is how long the provider wants to be left alone.
+    pub fn embedding_failed(&mut self, reason: &str, stuck: bool, wait: Option<Duration>) {
+        // What was in flight together fails together, which is one failure.
+        if !self.waits_for_provider(Instant::now()) {
+            self.embed_at = Some(self.next_try(wait));
+        } else if self.last_logged.as_deref() == Some(reason) {
+            return;
+        }
+        self.embedding_failed = true;
+        self.note_failure(reason, stuck);
+    }
+
+    /// When it is tried again: when the provider wants it, or later each time.
+    fn next_try(&mut self, wait: Option<Duration>) -> Instant {
+        let rest = RETRY.0.saturating_mul(1 << self.failures.min(7)).min(RETRY.1);
+        self.failures += 1;
+        Instant::now() + wait.map_or(rest, |wait| wait.max(RETRY.0))
+    }
+
+    /// A failure of the table itself: it rests, and its status tells why; `stuck` when somebody has to act.
+    fn failed(&mut self, reason: &str, stuck: bool) {
+        if !self.is_resting(Instant::now()) {
+            self.retry_at = Some(self.next_try(None));
+        } else if self.last_logged.as_deref() == Some(reason) {
+            return;
+        }
+        self.note_failure(reason, stuck);
+    }
+
+    /// Writes down why the table is not in sync.
+    fn note_failure(&mut self, reason: &str, stuck: bool) {
         let id = self.table.id;
         let noted = transaction::run(|| {
             if server::extension().is_none() {
@@ -252,12 +293,13 @@ impl Work {
 
     /// A transaction of the table's own that was rolled back.
     pub fn rolled_back(&mut self, failure: &RolledBack) {
-        self.failed(&failure.message, !failure.is_transient(), None);
+        self.failed(&failure.message, !failure.is_transient());
     }
 
     /// Part of a transaction that brings changes in: an error is over, and now and then the time is noted.
     pub fn note_success(&mut self, client: &mut pgrx::spi::SpiClient<'_>) -> Result<()> {
-        let resting = self.is_resting(Instant::now());
+        let now = Instant::now();
+        let resting = self.is_resting(now) || self.waits_for_provider(now);
         if self.has_error
             && !self.embedding_failed
             && !resting
@@ -278,7 +320,8 @@ impl Work {
             return;
         }
         // Another batch has failed a moment ago, and is not tried again any sooner because this one went well.
-        if self.is_resting(Instant::now()) {
+        let now = Instant::now();
+        if self.is_resting(now) || self.waits_for_provider(now) {
             self.synced_since_note = true;
             return;
         }
@@ -293,6 +336,7 @@ impl Work {
         self.last_logged = None;
         self.failures = 0;
         self.retry_at = None;
+        self.embed_at = None;
         if self.synced_note.is_none_or(|at| at.elapsed() >= SYNCED_NOTE) {
             self.synced_note = Some(Instant::now());
             self.synced_since_note = false;
