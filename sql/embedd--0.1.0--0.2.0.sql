@@ -210,3 +210,5 @@ comment on function embedd.test_provider(text, text) is
     'Makes one real call with the caller''s key: status, latency_ms, model and dimensions, or an error that says what to do';
 comment on function embedd.check_provider_options(text[], oid) is
     'Checks the options of providers and of their user mappings; CREATE SERVER and its like call it';
+
+revoke execute on function embedd.check_provider_options(text[], oid) from public;

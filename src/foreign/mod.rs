@@ -230,10 +230,9 @@ pub fn usage() -> Result<Vec<Usage>> {
 }
 
 /// Checks the options of an object of our wrapper. PostgreSQL calls it with all that the object is to have.
-pub fn check_options(options: Vec<Option<String>>, catalog: pg_sys::Oid) -> Result<()> {
+pub fn check_options(options: &[String], catalog: pg_sys::Oid) -> Result<()> {
     let pairs: Pairs = options
         .iter()
-        .flatten()
         .map(|option| option.split_once('=').unwrap_or((option, "")))
         .map(|(name, value)| (name.to_string(), value.to_string()))
         .collect();
