@@ -78,6 +78,16 @@ fn no_key_is_seen_after_the_fact() {
         "CREATE USER MAPPING FOR CURRENT_USER SERVER plain OPTIONS (api_key 'sk-hush')",
         "ALTER USER MAPPING FOR CURRENT_USER SERVER plain OPTIONS (SET headers 'hush')",
         "DO $$ BEGIN CREATE USER MAPPING FOR PUBLIC SERVER plain OPTIONS (api_key 'sk hush'); END $$",
+        "CREATE USER MAPPING FOR CURRENT_USER SERVER plian OPTIONS (api_key 'sk-hush')",
+        "ALTER USER MAPPING FOR CURRENT_USER SERVER plian OPTIONS (SET api_key 'sk-hush')",
+        "DO $$ BEGIN ALTER USER MAPPING FOR PUBLIC SERVER plian OPTIONS (SET api_key 'sk-hush'); END $$",
+        "CREATE SERVER d FOREIGN DATA WRAPPER embedd OPTIONS (provider 'openai', api_key 'sk-hush')",
+        "CREATE SERVER d FOREIGN DATA WRAPPER embedd OPTIONS (provider 'sk-hush')",
+        "CREATE SERVER d FOREIGN DATA WRAPPER embedd OPTIONS (provider 'ollama', base_url 'http://a:hush@b')",
+        "ALTER SERVER plain OPTIONS (ADD api_key 'sk-hush')",
+        "ALTER SERVER plain OPTIONS (ADD base_url 'http://a:hush@b')",
+        "DO $$ BEGIN ALTER SERVER plain OPTIONS (ADD api_key 'sk-hush'); END $$",
+        "SELECT embedd.create_provider('d', 'sk-hush', 'openai')",
         "SELECT embedd.update_provider('a', 'sk-hush'); SELECT 1 / 0",
     ];
     let seen = |other: &mut Client| -> String {
@@ -107,6 +117,14 @@ fn no_key_is_seen_after_the_fact() {
     assert_eq!(line, None);
 
     // Another statement of the session is shown as ever, and errors have their context again.
+    // What is said of servers of other wrappers is nobody's secret.
+    client
+        .batch_execute("CREATE FOREIGN DATA WRAPPER other; CREATE SERVER theirs FOREIGN DATA WRAPPER other")
+        .unwrap();
+    let theirs = "CREATE USER MAPPING FOR CURRENT_USER SERVER theirs OPTIONS (colour 'red')";
+    client.batch_execute(theirs).unwrap();
+    assert_eq!(seen(&mut other), theirs);
+
     let error = client
         .batch_execute(
             "DO $$ BEGIN PERFORM embedd.update_provider('a', 'sk-a'); PERFORM 1 / 0; END $$",
