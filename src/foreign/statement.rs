@@ -82,6 +82,9 @@ pub unsafe fn meaning(node: *mut pg_sys::Node) -> Result<Meaning> {
                 if takes_the_extension(drop) {
                     keep_vector_tables();
                 }
+                if (*drop).removeType == pg_sys::ObjectType::OBJECT_FOREIGN_SERVER {
+                    meaning.changes_a_provider = drop_servers(drop);
+                }
             }
             _ => {}
         }
@@ -122,6 +125,26 @@ unsafe fn may_mean_a_provider(name: *const c_char) -> bool {
             && !name.is_null()
             && (pg_sys::get_foreign_server_oid(name, true) == pg_sys::InvalidOid
                 || is_provider(name))
+    }
+}
+
+/// Whether DROP SERVER means a provider. With CASCADE the vector tables stay: they are not the provider's owner's, who is
+/// about to drop it.
+unsafe fn drop_servers(drop: *const pg_sys::DropStmt) -> bool {
+    // SAFETY: a valid statement, and look-ups in a transaction.
+    unsafe {
+        let providers: Vec<_> =
+            names((*drop).objects).into_iter().filter(|name| is_provider(*name)).collect();
+        if (*drop).behavior == pg_sys::DropBehavior::DROP_CASCADE {
+            for name in &providers {
+                let server = pg_sys::GetForeignServerByName(*name, false);
+                // To all others it is refused.
+                if pg_sys::has_privs_of_role(pg_sys::GetUserId(), (*server).owner) {
+                    depend::free_tables_of((*server).serverid);
+                }
+            }
+        }
+        !providers.is_empty()
     }
 }
 
