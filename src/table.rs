@@ -125,6 +125,8 @@ fn choose_model(
         default_model: options.and_then(|options| options.default_model.as_deref()),
         model: wanted.model.as_deref(),
         dimensions: wanted.dimensions,
+        argument: "embedding_model",
+        may_change: server.is_some_and(Server::may_be_changed),
     };
     choice.decide(client)
 }
