@@ -147,7 +147,8 @@ fn a_database_of_another_encoding_is_refused() {
 
     // One that had the extension before that was looked at: what is not UTF-8 is read without harm.
     cluster.database("turned");
-    let turn = "UPDATE pg_database SET encoding = pg_char_to_encoding('LATIN1') WHERE datname = 'turned'";
+    let turn =
+        "UPDATE pg_database SET encoding = pg_char_to_encoding('LATIN1') WHERE datname = 'turned'";
     cluster.psql("postgres", turn);
     let mut client = cluster.connect("turned");
     let odd = "SELECT embedd.check_provider_options(array['provider=ollama', 'timeout=5' || chr(247)], 1417)";

@@ -119,7 +119,9 @@ fn no_key_is_seen_after_the_fact() {
 
     // What is said of servers of other wrappers is nobody's secret.
     client
-        .batch_execute("CREATE FOREIGN DATA WRAPPER other; CREATE SERVER theirs FOREIGN DATA WRAPPER other")
+        .batch_execute(
+            "CREATE FOREIGN DATA WRAPPER other; CREATE SERVER theirs FOREIGN DATA WRAPPER other",
+        )
         .unwrap();
     let theirs = "CREATE USER MAPPING FOR CURRENT_USER SERVER theirs OPTIONS (colour 'red')";
     client.batch_execute(theirs).unwrap();
@@ -273,7 +275,9 @@ fn sessions_that_change_a_provider_at_once_take_turns() {
     let cluster = Cluster::start();
     let mut client = cluster.database("turns");
     let make = |name: &str| {
-        format!("SELECT embedd.create_provider('{name}', 'ollama', base_url => 'http://127.0.0.1:1')")
+        format!(
+            "SELECT embedd.create_provider('{name}', 'ollama', base_url => 'http://127.0.0.1:1')"
+        )
     };
     let table = |name: &str, provider: &str| {
         format!(
