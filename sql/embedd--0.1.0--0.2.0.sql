@@ -1,5 +1,31 @@
 -- From 0.1.0 to 0.2.0: embedding providers, a model catalog that knows their models, and an index that is built after the load.
 
+-- Refused before anything is made, by operators and functions that no role of a schema made beforehand can replace.
+do $$
+declare
+    owner name;
+begin
+    if pg_catalog.getdatabaseencoding() operator(pg_catalog.<>) 'UTF8'::name then
+        raise exception 'embedd needs a database whose encoding is UTF8'
+            using errcode = 'feature_not_supported',
+                  detail = pg_catalog.format('That of database "%s" is %s.', current_catalog, pg_catalog.getdatabaseencoding()),
+                  hint = 'Make one: CREATE DATABASE .. TEMPLATE template0 ENCODING ''UTF8''.';
+    end if;
+    select r.rolname into owner
+      from pg_catalog.pg_namespace n
+      join pg_catalog.pg_roles r on r.oid operator(pg_catalog.=) n.nspowner
+     where n.nspname operator(pg_catalog.=) 'embedd'::name
+       and not r.rolsuper
+       and r.rolname operator(pg_catalog.<>) current_user;
+    if owner is not null then
+        raise exception 'schema "embedd" belongs to another role'
+            using errcode = 'object_not_in_prerequisite_state',
+                  detail = pg_catalog.format('Role "%s" could replace what is in it.', owner),
+                  hint = 'Drop the schema, or take it over when there is nothing strange in it: ALTER SCHEMA embedd OWNER TO CURRENT_USER.';
+    end if;
+end
+$$;
+
 alter table embedd.vector_tables add column held_indexes text[];
 comment on column embedd.vector_tables.held_indexes is 'vector indexes that are built after the first load; null when all are in place';
 alter table embedd.tasks
@@ -210,3 +236,5 @@ comment on function embedd.test_provider(text, text) is
     'Makes one real call with the caller''s key: status, latency_ms, model and dimensions, or an error that says what to do';
 comment on function embedd.check_provider_options(text[], oid) is
     'Checks the options of providers and of their user mappings; CREATE SERVER and its like call it';
+
+revoke execute on function embedd.check_provider_options(text[], oid) from public;

@@ -33,6 +33,8 @@ comment on function embedd.is_preloaded() is
 comment on function embedd.start_sync() is
     'Asks for this database''s sync worker at the end of the transaction; CREATE EXTENSION calls it';
 
+-- PostgreSQL calls it for everybody who may make a server or a user mapping, and asks for no right on it.
+revoke execute on function embedd.check_provider_options(text[], oid) from public;
 revoke execute on function embedd.start_sync() from public;
 
 do $$

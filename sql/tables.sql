@@ -1,5 +1,31 @@
 -- The tables embedd keeps its bookkeeping in. Vector tables themselves are ordinary tables beside their sources.
 
+-- Refused before anything is made, by operators and functions that no role of a schema made beforehand can replace.
+do $$
+declare
+    owner name;
+begin
+    if pg_catalog.getdatabaseencoding() operator(pg_catalog.<>) 'UTF8'::name then
+        raise exception 'embedd needs a database whose encoding is UTF8'
+            using errcode = 'feature_not_supported',
+                  detail = pg_catalog.format('That of database "%s" is %s.', current_catalog, pg_catalog.getdatabaseencoding()),
+                  hint = 'Make one: CREATE DATABASE .. TEMPLATE template0 ENCODING ''UTF8''.';
+    end if;
+    select r.rolname into owner
+      from pg_catalog.pg_namespace n
+      join pg_catalog.pg_roles r on r.oid operator(pg_catalog.=) n.nspowner
+     where n.nspname operator(pg_catalog.=) 'embedd'::name
+       and not r.rolsuper
+       and r.rolname operator(pg_catalog.<>) current_user;
+    if owner is not null then
+        raise exception 'schema "embedd" belongs to another role'
+            using errcode = 'object_not_in_prerequisite_state',
+                  detail = pg_catalog.format('Role "%s" could replace what is in it.', owner),
+                  hint = 'Drop the schema, or take it over when there is nothing strange in it: ALTER SCHEMA embedd OWNER TO CURRENT_USER.';
+    end if;
+end
+$$;
+
 create table embedd.models (
     provider text not null,
     model text not null,

@@ -346,11 +346,12 @@ pub fn set_synced_now(client: &mut SpiClient<'_>, id: i32) -> Result<()> {
 
 /// Names of the vector tables that use a provider: those that depend on it, and those that name it and depend on none yet.
 pub fn users_of_provider(
-    client: &SpiClient<'_>,
+    client: &mut SpiClient<'_>,
     server: pg_sys::Oid,
     name: &str,
 ) -> Result<Vec<String>> {
-    let rows = client.select(
+    // A statement that may write has a snapshot of its own.
+    let rows = client.update(
         "select v.name
            from embedd.vector_tables v
            join pg_catalog.pg_class c on c.oid = v.vector_table

@@ -1,4 +1,4 @@
-//! Values that go between Rust and PostgreSQL as they stand, without a text form in between: vectors and jsonb.
+//! Values that go between Rust and PostgreSQL in a form of embedd's own: vectors, jsonb, arrays of texts and names of relations.
 
 use std::cell::Cell;
 
@@ -270,4 +270,75 @@ unsafe impl SqlTranslatable for RegClass {
         Ok(SqlMappingRef::literal("regclass"));
     const RETURN_SQL: std::result::Result<ReturnsRef, ReturnsError> =
         Ok(ReturnsRef::One(SqlMappingRef::literal("regclass")));
+}
+
+/// The texts of a text[], without NULLs. In a database whose encoding is another they need not be UTF-8, which pgrx's own
+/// arrays take for granted: what is not is replaced.
+pub struct Texts(pub Vec<String>);
+
+impl FromDatum for Texts {
+    unsafe fn from_polymorphic_datum(
+        datum: pg_sys::Datum,
+        is_null: bool,
+        _type_oid: pg_sys::Oid,
+    ) -> Option<Self> {
+        if is_null {
+            return None;
+        }
+        let (mut elements, mut nulls, mut length) = (std::ptr::null_mut(), std::ptr::null_mut(), 0);
+        // SAFETY: the caller says that this is a text[]; its elements are copied while they are there.
+        unsafe {
+            let array = pg_sys::pg_detoast_datum(datum.cast_mut_ptr());
+            pg_sys::deconstruct_array(
+                array.cast::<pg_sys::ArrayType>(),
+                pg_sys::TEXTOID,
+                -1,
+                false,
+                pg_sys::TYPALIGN_INT as std::ffi::c_char,
+                &mut elements,
+                &mut nulls,
+                &mut length,
+            );
+            let texts = (0..length as usize).filter(|i| !*nulls.add(*i)).map(|i| {
+                let text = pg_sys::pg_detoast_datum_packed((*elements.add(i)).cast_mut_ptr());
+                let (start, size) = (pgrx::vardata_any(text), pgrx::varsize_any_exhdr(text));
+                let bytes = std::slice::from_raw_parts(start.cast::<u8>(), size);
+                String::from_utf8_lossy(bytes).into_owned()
+            });
+            Some(Self(texts.collect()))
+        }
+    }
+}
+
+impl IntoDatum for Texts {
+    fn into_datum(self) -> Option<pg_sys::Datum> {
+        self.0.into_datum()
+    }
+
+    fn type_oid() -> pg_sys::Oid {
+        pg_sys::TEXTARRAYOID
+    }
+}
+
+// SAFETY: goes through FromDatum, as pgrx's own types of varlena do.
+unsafe impl<'fcx> ArgAbi<'fcx> for Texts {
+    unsafe fn unbox_arg_unchecked(arg: Arg<'_, 'fcx>) -> Self {
+        // SAFETY: the declared type is text[].
+        unsafe { arg.unbox_arg_using_from_datum().unwrap_or(Self(Vec::new())) }
+    }
+
+    unsafe fn unbox_nullable_arg(arg: Arg<'_, 'fcx>) -> pgrx::nullable::Nullable<Self> {
+        // SAFETY: the declared type is text[].
+        unsafe { arg.unbox_arg_using_from_datum().into() }
+    }
+}
+
+// SAFETY: the SQL name is that of the type whose elements are copied.
+unsafe impl SqlTranslatable for Texts {
+    const TYPE_IDENT: &'static str = pgrx::pgrx_resolved_type!(Texts);
+    const TYPE_ORIGIN: TypeOrigin = TypeOrigin::External;
+    const ARGUMENT_SQL: std::result::Result<SqlMappingRef, ArgumentError> =
+        Ok(SqlMappingRef::literal("text[]"));
+    const RETURN_SQL: std::result::Result<ReturnsRef, ReturnsError> =
+        Ok(ReturnsRef::One(SqlMappingRef::literal("text[]")));
 }

@@ -68,7 +68,7 @@ pub enum Error {
     NoApiKey { provider: String, role: String, has_mapping: bool, hint: String },
     /// A key read from the environment or a file, for a provider whose owner may not have that.
     #[error("provider \"{provider}\" may not read its API key from the environment or from a file")]
-    KeyReference { provider: String },
+    KeyReference { provider: String, hint: String },
     /// No such model of a provider.
     #[error("embedding model \"{model}\" of provider \"{provider}\" does not exist")]
     UnknownModel { provider: String, model: String, available: String },
@@ -276,11 +276,8 @@ impl Error {
             )),
             Error::NoUsage { hint, .. }
             | Error::NoApiKey { hint, .. }
+            | Error::KeyReference { hint, .. }
             | Error::NoModel { hint, .. } => Some(hint.clone()),
-            Error::KeyReference { provider } => Some(format!(
-                "Give it the key itself: SELECT embedd.update_provider({}, api_key => '...').",
-                quote_literal(provider)
-            )),
             Error::Option(OptionError::Unknown { valid, .. }) if valid.is_empty() => {
                 Some("There are no valid options in this context.".to_string())
             }

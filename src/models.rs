@@ -92,6 +92,10 @@ pub struct Choice<'a> {
     pub default_model: Option<&'a str>,
     pub model: Option<&'a str>,
     pub dimensions: Option<i32>,
+    /// The argument that names a model.
+    pub argument: &'static str,
+    /// Whether the caller could give the provider a default.
+    pub may_change: bool,
 }
 
 impl Choice<'_> {
@@ -139,10 +143,17 @@ impl Choice<'_> {
             known.iter().find(|(_, entry)| entry.is_default).map(|(model, _)| model.as_str());
         let model = self.model.or(self.default_model).or(default).ok_or_else(|| Error::NoModel {
             provider: self.provider.to_string(),
-            hint: format!(
-                "Name one as embedding_model, or give the provider one: SELECT embedd.update_provider({}, default_model => '...').",
-                quote_literal(self.provider)
-            ),
+            hint: match self.may_change {
+                true => format!(
+                    "Name one as {}, or give the provider one: SELECT embedd.update_provider({}, default_model => '...').",
+                    self.argument,
+                    quote_literal(self.provider)
+                ),
+                false => format!(
+                    "Name one as {}, or ask the provider's owner for a default_model.",
+                    self.argument
+                ),
+            },
         })?;
         if model.trim().is_empty() || model.len() > 200 || model.chars().any(char::is_control) {
             return Err(Error::bad_argument(
@@ -159,9 +170,18 @@ pub fn for_test(
     kind: Kind,
     provider: &str,
     model: Option<&str>,
+    may_change: bool,
 ) -> Result<Model> {
     let known = of_kind(client, kind)?;
-    let choice = Choice { kind, provider, default_model: None, model, dimensions: None };
+    let choice = Choice {
+        kind,
+        provider,
+        default_model: None,
+        model,
+        dimensions: None,
+        argument: "model",
+        may_change,
+    };
     let name = choice.name(&known)?;
     let entry = known.get(&name);
     Ok(match entry {

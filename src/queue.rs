@@ -5,6 +5,7 @@ use std::ffi::CStr;
 use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
 
+use crate::datum::Texts;
 use crate::error::Result;
 use crate::server;
 
@@ -193,8 +194,7 @@ pub fn read(
     for row in rows {
         let table_id = row.get::<i32>(1)?.unwrap_or_default();
         let id = row.get::<i64>(2)?.unwrap_or_default();
-        let keys = row.get::<Vec<Option<String>>>(3)?;
-        let keys = keys.map(|keys| keys.into_iter().flatten().collect());
+        let keys = row.get::<Texts>(3)?.map(|keys| keys.0);
         found.push(Row { table_id, id, keys });
     }
     Ok(found)

@@ -10,8 +10,9 @@ use crate::embedder::client;
 use crate::embedder::wire::InputType;
 use crate::error::{Error, Result};
 use crate::filter::{self, Field, Param};
+use crate::foreign::{self, Server, probe};
 use crate::server::Rights;
-use crate::{foreign, guc, shared};
+use crate::{guc, shared};
 
 /// Rows a query may return at most.
 const LIMIT: i32 = 1000;
@@ -158,7 +159,12 @@ fn embed_for(table: &VectorTable, text: &str, input_type: InputType) -> Result<V
         return Err(Error::bad_argument("the text to embed is empty"));
     }
     let (provider, model) = foreign::resolve(table)?;
-    client::embed_now(&provider, &model, input_type, text, guc::embedder_timeout())
+    client::embed_now(&provider, &model, input_type, text, guc::embedder_timeout()).map_err(
+        |error| match Server::of_table(table) {
+            Ok(Some(server)) => probe::for_role(error, &server, table.owner),
+            _ => error,
+        },
+    )
 }
 
 fn check_range(what: &str, value: i32, range: std::ops::RangeInclusive<i32>) -> Result<()> {

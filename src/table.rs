@@ -125,6 +125,8 @@ fn choose_model(
         default_model: options.and_then(|options| options.default_model.as_deref()),
         model: wanted.model.as_deref(),
         dimensions: wanted.dimensions,
+        argument: "embedding_model",
+        may_change: server.is_some_and(Server::may_be_changed),
     };
     choice.decide(client)
 }
@@ -253,8 +255,13 @@ pub fn remove(client: &mut SpiClient<'_>, name: &str, keep_table: bool) -> Resul
     }
     catalog::delete(client, table.id)?;
     drop(rights);
-    if let (false, Some(relation)) = (keep_table, &table.relation_name) {
-        client.update(&format!("drop table {relation}"), None, &[])?;
+    match &table.relation_name {
+        None => {}
+        // The provider may go, and takes nothing along.
+        Some(_) if keep_table => depend::depend_on(table.relation, None)?,
+        Some(relation) => {
+            client.update(&format!("drop table {relation}"), None, &[])?;
+        }
     }
     wake_at_commit();
     Ok(())

@@ -135,6 +135,61 @@ fn a_role_that_may_not_drop_a_database_does_not_move_its_worker() {
     assert_eq!(cluster.sync_worker("precious"), worker);
 }
 
+#[test]
+fn a_database_of_another_encoding_is_refused() {
+    let cluster = Cluster::shared();
+    let create = "CREATE DATABASE latin ENCODING 'LATIN1' TEMPLATE template0 LOCALE 'C'";
+    cluster.psql("postgres", create);
+    let mut client = cluster.connect("latin");
+    let error = client.batch_execute("CREATE EXTENSION embedd CASCADE").unwrap_err();
+    assert_eq!(error.code().unwrap().code(), "0A000", "{error:?}");
+    assert!(error.as_db_error().unwrap().hint().is_some());
+
+    // One that had the extension before that was looked at: what is not UTF-8 is read without harm.
+    cluster.database("turned");
+    let turn =
+        "UPDATE pg_database SET encoding = pg_char_to_encoding('LATIN1') WHERE datname = 'turned'";
+    cluster.psql("postgres", turn);
+    let mut client = cluster.connect("turned");
+    let odd = "SELECT embedd.check_provider_options(array['provider=ollama', 'timeout=5' || chr(247)], 1417)";
+    let error = client.batch_execute(odd).unwrap_err();
+    assert_eq!(error.code().unwrap().code(), "22023", "{error:?}");
+    client
+        .batch_execute(
+            "CREATE TABLE t (id text PRIMARY KEY, title text);
+             SELECT embedd.create_vector_table('t', 't', '[{\"name\": \"title\", \"role\": \"embedding\"}]');
+             SELECT embedd.backfill('t')",
+        )
+        .unwrap();
+    cluster.wait_done("turned");
+    client.batch_execute("INSERT INTO t VALUES ('a' || chr(247), 'odd'), ('b', 'plain')").unwrap();
+    let queue = "SELECT count(*) = 0 FROM embedd.queue";
+    cluster.wait_for("turned", LONG, "the queue to be read", queue);
+}
+
+#[test]
+fn a_schema_of_somebody_elses_is_refused() {
+    let cluster = Cluster::shared();
+    cluster.create_database("prepared");
+    let mut client = cluster.connect("prepared");
+    client
+        .batch_execute("CREATE ROLE squatter; CREATE SCHEMA embedd AUTHORIZATION squatter")
+        .unwrap();
+    // The script runs with this schema in front of all but pg_catalog.
+    client
+        .batch_execute(
+            "CREATE FUNCTION embedd.never(oid, regrole) RETURNS boolean LANGUAGE sql AS 'SELECT false';
+             CREATE OPERATOR embedd.<> (leftarg = oid, rightarg = regrole, function = embedd.never);
+             CREATE FUNCTION embedd.never(name, text) RETURNS boolean LANGUAGE sql AS 'SELECT false';
+             CREATE OPERATOR embedd.= (leftarg = name, rightarg = text, function = embedd.never)",
+        )
+        .unwrap();
+    let error = client.batch_execute("CREATE EXTENSION embedd CASCADE").unwrap_err();
+    assert_eq!(error.code().unwrap().code(), "55000", "{error:?}");
+    client.batch_execute("ALTER SCHEMA embedd OWNER TO CURRENT_USER").unwrap();
+    client.batch_execute("CREATE EXTENSION embedd CASCADE").unwrap();
+}
+
 /// Whether no client is connected to a database, as it takes a moment for one that went.
 fn no_sessions(db: &str) -> String {
     format!(

@@ -5,6 +5,7 @@
 mod support;
 
 use std::process::Command;
+use std::thread;
 
 use postgres::Client;
 use support::binaries;
@@ -77,6 +78,16 @@ fn no_key_is_seen_after_the_fact() {
         "CREATE USER MAPPING FOR PUBLIC SERVER plain OPTIONS (api_key 'sk hush')",
         "CREATE USER MAPPING FOR CURRENT_USER SERVER plain OPTIONS (api_key 'sk-hush')",
         "ALTER USER MAPPING FOR CURRENT_USER SERVER plain OPTIONS (SET headers 'hush')",
+        "CREATE USER MAPPING FOR CURRENT_USER SERVER plian OPTIONS (api_key 'sk-hush')",
+        "ALTER USER MAPPING FOR CURRENT_USER SERVER plian OPTIONS (SET api_key 'sk-hush')",
+        "DO $$ BEGIN ALTER USER MAPPING FOR PUBLIC SERVER plian OPTIONS (SET api_key 'sk-hush'); END $$",
+        "CREATE SERVER d FOREIGN DATA WRAPPER embedd OPTIONS (provider 'openai', api_key 'sk-hush')",
+        "CREATE SERVER d FOREIGN DATA WRAPPER embedd OPTIONS (provider 'sk-hush')",
+        "CREATE SERVER d FOREIGN DATA WRAPPER embedd OPTIONS (provider 'ollama', base_url 'http://a:hush@b')",
+        "ALTER SERVER plain OPTIONS (ADD api_key 'sk-hush')",
+        "ALTER SERVER plain OPTIONS (ADD base_url 'http://a:hush@b')",
+        "DO $$ BEGIN ALTER SERVER plain OPTIONS (ADD api_key 'sk-hush'); END $$",
+        "SELECT embedd.create_provider('d', 'sk-hush', 'openai')",
         "DO $$ BEGIN CREATE USER MAPPING FOR PUBLIC SERVER plain OPTIONS (api_key 'sk hush'); END $$",
         "SELECT embedd.update_provider('a', 'sk-hush'); SELECT 1 / 0",
     ];
@@ -105,6 +116,16 @@ fn no_key_is_seen_after_the_fact() {
     assert!(log.contains("hidden by embedd"), "{log}");
     let line = log.lines().find(|line| line.contains("hush"));
     assert_eq!(line, None);
+
+    // What is said of servers of other wrappers is nobody's secret.
+    client
+        .batch_execute(
+            "CREATE FOREIGN DATA WRAPPER other; CREATE SERVER theirs FOREIGN DATA WRAPPER other",
+        )
+        .unwrap();
+    let theirs = "CREATE USER MAPPING FOR CURRENT_USER SERVER theirs OPTIONS (colour 'red')";
+    client.batch_execute(theirs).unwrap();
+    assert_eq!(seen(&mut other), theirs);
 
     // Another statement of the session is shown as ever, and errors have their context again.
     let error = client
@@ -229,4 +250,64 @@ fn a_dropped_extension_leaves_the_vectors() {
             client.query_one(&format!("SELECT count(*) FROM {table}"), &[]).unwrap().get(0);
         assert_eq!(kept, 1, "{statement}");
     }
+}
+
+/// What a second session is told that does `second` after `first`, whose transaction commits while the second waits.
+fn outcome_of(cluster: &Cluster, db: &str, first: &str, second: &str) -> Option<String> {
+    let mut client = cluster.connect(db);
+    client.batch_execute(&format!("BEGIN; {first}")).unwrap();
+    let mut other = cluster.connect(db);
+    let pid: i32 = other.query_one("SELECT pg_backend_pid()", &[]).unwrap().get(0);
+    thread::scope(|scope| {
+        let waiting = scope.spawn(move || other.batch_execute(second));
+        let sql = format!(
+            "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE pid = {pid} AND wait_event_type = 'Lock')"
+        );
+        cluster.wait_for("postgres", LONG, &format!("\"{second}\" to wait"), &sql);
+        client.batch_execute("COMMIT").unwrap();
+        let outcome = waiting.join().unwrap();
+        outcome.err().map(|error| error.code().unwrap().code().to_string())
+    })
+}
+
+#[test]
+fn sessions_that_change_a_provider_at_once_take_turns() {
+    let cluster = Cluster::start();
+    let mut client = cluster.database("turns");
+    let make = |name: &str| {
+        format!(
+            "SELECT embedd.create_provider('{name}', 'ollama', base_url => 'http://127.0.0.1:1')"
+        )
+    };
+    let table = |name: &str, provider: &str| {
+        format!(
+            "SELECT embedd.create_vector_table('{name}', 'books', '{COLUMNS}', embedding_provider => '{provider}',
+                embedding_model => 'any', embedding_dimensions => 3)"
+        )
+    };
+    client.batch_execute("CREATE TABLE books (id integer PRIMARY KEY, title text)").unwrap();
+    client.batch_execute(&make("a")).unwrap();
+    let (model, timeout) = (
+        "SELECT embedd.update_provider('a', 'sk-a', default_model => 'm')",
+        "SELECT embedd.update_provider('a', 'sk-b', options => '{\"timeout\": \"9s\"}')",
+    );
+    let drop = "SELECT embedd.drop_provider('a')";
+    let code = |first: &str, second: &str| outcome_of(&cluster, "turns", first, second);
+    assert_eq!(code(model, timeout), None);
+    let sql = "SELECT default_model || ' ' || (options ->> 'timeout') FROM embedd.providers WHERE name = 'a'";
+    assert_eq!(client.query_one(sql, &[]).unwrap().get::<_, String>(0), "m 9s");
+    assert_eq!(code(&make("b"), &make("b")).as_deref(), Some("42710"));
+    assert_eq!(code(&table("t", "a"), drop).as_deref(), Some("2BP01"));
+    client.batch_execute("SELECT embedd.drop_vector_table('t')").unwrap();
+    assert_eq!(code(drop, timeout).as_deref(), Some("42704"));
+    client.batch_execute(&make("a")).unwrap();
+    assert_eq!(code(drop, drop).as_deref(), Some("42704"));
+    client.batch_execute(&make("a")).unwrap();
+    assert_eq!(code(drop, &table("t", "a")).as_deref(), Some("42704"));
+    // The name is another's by then.
+    client.batch_execute(&make("a")).unwrap();
+    let swap = "SELECT embedd.update_provider('a', default_model => 'm'); ALTER SERVER a RENAME TO c; ALTER SERVER b RENAME TO a";
+    assert_eq!(code(swap, timeout), None);
+    let sql = "SELECT string_agg(name || coalesce(options ->> 'timeout', ''), ' ' ORDER BY name) FROM embedd.providers WHERE name <> 'local'";
+    assert_eq!(client.query_one(sql, &[]).unwrap().get::<_, String>(0), "a9s c");
 }

@@ -154,6 +154,20 @@ fn an_updated_extension_is_the_same_as_a_fresh_one() {
     )
     .unwrap();
 
+    // What a fresh one refuses is refused by the update too.
+    cluster.psql("old", "CREATE ROLE squatter; ALTER SCHEMA embedd OWNER TO squatter");
+    let update = |encoding: &str| {
+        let sql = format!(
+            "UPDATE pg_database SET encoding = pg_char_to_encoding('{encoding}') WHERE datname = 'old'"
+        );
+        cluster.psql("postgres", &sql);
+        let error = cluster.connect("old").batch_execute("ALTER EXTENSION embedd UPDATE");
+        error.unwrap_err().code().unwrap().code().to_string()
+    };
+    assert_eq!(update("LATIN1"), "0A000");
+    assert_eq!(update("UTF8"), "55000");
+    cluster.psql("old", "ALTER SCHEMA embedd OWNER TO CURRENT_USER");
+
     cluster.psql("old", "ALTER EXTENSION embedd UPDATE");
     // Functions and plans of the session are those of the old version.
     let mut old = cluster.connect("old");

@@ -6,7 +6,7 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
 use super::given;
-use crate::datum::RawJsonb;
+use crate::datum::{RawJsonb, Texts};
 use crate::foreign::{self, create, hide, probe};
 
 #[pg_extern(volatile, parallel_unsafe)]
@@ -135,11 +135,8 @@ fn test_provider(
 
 #[pg_extern(volatile, parallel_unsafe)]
 #[search_path(pg_catalog, pg_temp)]
-fn check_provider_options(
-    options: Vec<Option<String>>,
-    catalog: pg_sys::Oid,
-) -> Result<(), ErrorReport> {
-    Ok(foreign::check_options(options, catalog)?)
+fn check_provider_options(options: Texts, catalog: pg_sys::Oid) -> Result<(), ErrorReport> {
+    Ok(foreign::check_options(&options.0, catalog)?)
 }
 
 // Volatile, because another process writes the file.

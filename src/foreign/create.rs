@@ -108,10 +108,18 @@ pub fn create(wanted: &Wanted) -> Result<Made> {
     }
     check_may_create()?;
     check_is_free(&wanted.name)?;
-    create_server(&wanted.name, &server)?;
-    if !mapping.is_empty() {
-        create_mapping(&wanted.name, &mapping)?;
-    }
+    // Another session may have made one of this name and not committed it when it was looked for.
+    PgTryBuilder::new(|| {
+        create_server(&wanted.name, &server)?;
+        match mapping.is_empty() {
+            true => Ok(()),
+            false => create_mapping(&wanted.name, &mapping),
+        }
+    })
+    .catch_when(PgSqlErrorCode::ERRCODE_UNIQUE_VIOLATION, |_| {
+        Err(Error::ProviderTaken { name: wanted.name.clone(), detail: None })
+    })
+    .execute()?;
     table::wake_at_commit();
     made(&wanted.name)
 }
@@ -119,8 +127,7 @@ pub fn create(wanted: &Wanted) -> Result<Made> {
 /// Changes a provider: what is not given stays as it is.
 pub fn update(wanted: &Wanted) -> Result<Made> {
     check_may_write("change a provider", c"update_provider()")?;
-    let server = find_to_change(&wanted.name)?;
-    server.check_owner(|| match wanted.api_key {
+    let server = lock_to_change(&wanted.name, || match wanted.api_key {
         Some(_) => format!(
             "A key of your own: CREATE USER MAPPING FOR CURRENT_USER SERVER {} OPTIONS (api_key '...').",
             quote_ident(&wanted.name)
@@ -151,9 +158,10 @@ pub fn update(wanted: &Wanted) -> Result<Made> {
 /// Drops a provider that no vector table uses, with every key for it.
 pub fn remove(client: &mut SpiClient<'_>, name: &str) -> Result<()> {
     check_may_write("drop a provider", c"drop_provider()")?;
-    let server = find_to_change(name)?;
-    server.check_owner(|| "Only its owner and members of that role may drop it.".to_string())?;
+    let hint = || "Only its owner and members of that role may drop it.".to_string();
+    let server = lock_to_change(name, hint)?;
     let rights = Rights::of_extension()?;
+    // The lock was perhaps waited for, and tables have come meanwhile: this looks at all that is committed now.
     let tables = catalog::users_of_provider(client, server.oid, &server.name)?;
     if !tables.is_empty() {
         return Err(Error::ProviderInUse { name: server.name, tables });
@@ -238,6 +246,23 @@ fn find_to_change(name: &str) -> Result<Server> {
             hint: None,
         }),
         name => Server::find(name),
+    }
+}
+
+/// The same for its owner, locked against everybody else who would change, drop or begin to use it; the hint is for others.
+fn lock_to_change(name: &str, hint: impl Fn() -> String) -> Result<Server> {
+    let mut server = find_to_change(name)?;
+    loop {
+        server.check_owner(&hint)?;
+        let lock = pg_sys::AccessExclusiveLock as pg_sys::LOCKMODE;
+        // SAFETY: a lock of this transaction, given back with its end; what others have committed is seen after it.
+        unsafe { pg_sys::LockDatabaseObject(pg_sys::ForeignServerRelationId, server.oid, 0, lock) };
+        // Meanwhile it may have been renamed, dropped or given away, and the name be that of another.
+        let again = find_to_change(name)?;
+        if again.oid == server.oid && again.owner == server.owner {
+            return Ok(again);
+        }
+        server = again;
     }
 }
 

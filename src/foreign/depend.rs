@@ -131,8 +131,8 @@ fn forget(relation: pg_sys::Oid) {
 }
 
 /// The user mappings of a foreign server. Takes the rights to read them.
-pub fn mappings_of(client: &SpiClient<'_>, server: pg_sys::Oid) -> Result<Vec<pg_sys::Oid>> {
-    let rows = client.select(
+pub fn mappings_of(client: &mut SpiClient<'_>, server: pg_sys::Oid) -> Result<Vec<pg_sys::Oid>> {
+    let rows = client.update(
         "select u.oid from pg_catalog.pg_user_mapping u where u.umserver = $1",
         None,
         &[server.into()],

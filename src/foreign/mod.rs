@@ -111,10 +111,15 @@ impl Server {
         })
     }
 
+    /// Whether the role in force has the rights of the provider's owner.
+    pub fn may_be_changed(&self) -> bool {
+        // SAFETY: a look-up of roles in a transaction.
+        unsafe { pg_sys::has_privs_of_role(pg_sys::GetUserId(), self.owner) }
+    }
+
     /// An error with this hint unless the role in force has the rights of the provider's owner.
     pub fn check_owner(&self, hint: impl FnOnce() -> String) -> Result<()> {
-        // SAFETY: a look-up of roles in a transaction.
-        if unsafe { pg_sys::has_privs_of_role(pg_sys::GetUserId(), self.owner) } {
+        if self.may_be_changed() {
             return Ok(());
         }
         Err(Error::NotAllowed { object: format!("provider \"{}\"", self.name), hint: hint() })
@@ -136,14 +141,17 @@ impl Server {
                 provider: self.name.clone(),
                 role: role_name(role),
                 has_mapping: is_own,
-                hint: self.key_hint(is_own, role),
+                hint: self.key_hint(is_own, role, "ADD"),
             });
         }
         // SAFETY: a look-up of a role in a transaction.
         let may_refer = unsafe { pg_sys::superuser_arg(self.owner) };
         // Else an owner could have the files of the server sent to an address of his own.
         if secrets.is_reference() && !may_refer {
-            return Err(Error::KeyReference { provider: self.name.clone() });
+            return Err(Error::KeyReference {
+                provider: self.name.clone(),
+                hint: self.key_hint(is_own, role, "SET"),
+            });
         }
         Ok(Provider {
             name: self.name.clone(),
@@ -161,19 +169,31 @@ impl Server {
         })
     }
 
-    /// How to set the key that a role uses.
-    fn key_hint(&self, is_own: bool, role: pg_sys::Oid) -> String {
-        match is_own {
-            true => format!(
-                "Set it: ALTER USER MAPPING FOR {} SERVER {} OPTIONS (ADD api_key '...').",
-                quote_ident(&role_name(role)),
-                quote_ident(&self.name)
+    /// How the role in force can set the key that a role uses, in its own mapping with this action; else who can.
+    fn key_hint(&self, is_own: bool, role: pg_sys::Oid, action: &str) -> String {
+        // SAFETY: a plain read of the process's own state.
+        let user = match unsafe { pg_sys::GetUserId() } == role {
+            true => "CURRENT_USER".to_string(),
+            false => quote_ident(&role_name(role)),
+        };
+        let server = quote_ident(&self.name);
+        match (is_own, self.may_be_changed()) {
+            (true, _) => format!(
+                "Set it: ALTER USER MAPPING FOR {user} SERVER {server} OPTIONS ({action} api_key '...')."
             ),
-            false => format!(
+            (false, true) => format!(
                 "Set it: SELECT embedd.update_provider({}, api_key => '...').",
                 quote_literal(&self.name)
             ),
+            (false, false) => format!(
+                "A key of the role's own: CREATE USER MAPPING FOR {user} SERVER {server} OPTIONS (api_key '...'). One for everybody: ask the provider's owner."
+            ),
         }
+    }
+
+    /// The same after the service has rejected that key.
+    fn new_key_hint(&self, role: pg_sys::Oid) -> String {
+        self.key_hint(mapping_pairs(self.oid, role).is_some(), role, "SET")
     }
 }
 
@@ -230,10 +250,9 @@ pub fn usage() -> Result<Vec<Usage>> {
 }
 
 /// Checks the options of an object of our wrapper. PostgreSQL calls it with all that the object is to have.
-pub fn check_options(options: Vec<Option<String>>, catalog: pg_sys::Oid) -> Result<()> {
+pub fn check_options(options: &[String], catalog: pg_sys::Oid) -> Result<()> {
     let pairs: Pairs = options
         .iter()
-        .flatten()
         .map(|option| option.split_once('=').unwrap_or((option, "")))
         .map(|(name, value)| (name.to_string(), value.to_string()))
         .collect();

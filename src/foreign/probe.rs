@@ -11,7 +11,7 @@ use crate::embedder::wire::{Failure, FailureClass, InputType};
 use crate::error::{Error, Result};
 use crate::models;
 use crate::name::quote_literal;
-use crate::provider::{Kind, Provider};
+use crate::provider::Provider;
 use crate::{guc, shared};
 
 /// What is embedded: no data of anybody's.
@@ -43,36 +43,50 @@ pub fn test(name: &str, model: Option<&str>) -> Result<Answer> {
         return Err(Error::NotPreloaded);
     }
     let model = Spi::connect(|client| {
-        models::for_test(client, provider.kind, name, model.or(default_model))
+        let may_change = server.as_ref().is_some_and(Server::may_be_changed);
+        models::for_test(client, provider.kind, name, model.or(default_model), may_change)
     })?;
     let begin = Instant::now();
     let vector =
         client::embed_now(&provider, &model, InputType::Document, TEXT, guc::embedder_timeout())
-            .map_err(|error| with_advice(error, &provider))?;
+            .map_err(|error| with_advice(error, server.as_ref(), role))?;
     Ok(Answer { latency: begin.elapsed(), model: model.name, dimensions: vector.len() })
 }
 
-/// Says what to do where the embedder, which knows nothing of SQL, does not.
-fn with_advice(error: Error, provider: &Provider) -> Error {
+/// Says what to do where the embedder does not; the local provider says it all.
+fn with_advice(error: Error, server: Option<&Server>, role: pg_sys::Oid) -> Error {
+    let Some(server) = server else { return error };
+    let error = for_role(error, server, role);
     let Error::Provider(failure @ Failure { hint: None, .. }) = error else { return error };
-    if provider.kind == Kind::Local {
-        return Error::Provider(failure);
-    }
-    let name = quote_literal(&provider.name);
+    let name = quote_literal(&server.name);
     let hint = match failure.class {
-        FailureClass::Unavailable => format!(
+        FailureClass::Unavailable if server.may_be_changed() => format!(
             "Look whether this server can reach it; SELECT embedd.update_provider({name}, base_url => '...') gives another address."
         ),
+        FailureClass::Unavailable => {
+            "Look whether this server can reach it, or ask the provider's owner.".to_string()
+        }
         FailureClass::RateLimited => {
             "Wait a while, or ask the service for a higher limit.".to_string()
-        }
-        FailureClass::KeyRejected => {
-            format!("Give it a valid key: SELECT embedd.update_provider({name}, api_key => '...').")
         }
         FailureClass::Refused | FailureClass::BadReply => format!(
             "Look whether the service has that model: SELECT embedd.test_provider({name}, model => '...')."
         ),
-        FailureClass::BadSetting => return Error::Provider(failure),
+        FailureClass::KeyRejected | FailureClass::BadSetting => return Error::Provider(failure),
     };
     Error::Provider(Failure { hint: Some(hint), ..failure })
+}
+
+/// The embedder knows nothing of roles: what it advises becomes what the role in force can do, whose key is that of `role`.
+pub fn for_role(error: Error, server: &Server, role: pg_sys::Oid) -> Error {
+    let Error::Provider(failure) = error else { return error };
+    let is_for_owner = |hint: &String| hint.contains("embedd.update_provider(");
+    let hint = match (&failure.class, &failure.hint) {
+        (FailureClass::KeyRejected, _) => Some(server.new_key_hint(role)),
+        (_, Some(hint)) if is_for_owner(hint) && !server.may_be_changed() => {
+            Some("Ask the provider's owner to set its address.".to_string())
+        }
+        (_, hint) => hint.clone(),
+    };
+    Error::Provider(Failure { hint, ..failure })
 }

@@ -30,6 +30,8 @@ pub unsafe fn meaning(node: *mut pg_sys::Node) -> Result<Meaning> {
             pg_sys::NodeTag::T_CreateForeignServerStmt => {
                 let create = node.cast::<pg_sys::CreateForeignServerStmt>();
                 meaning.changes_a_provider = CStr::from_ptr((*create).fdwname) == WRAPPER;
+                // No option of a server is secret; what is refused can be.
+                meaning.holds_a_key = meaning.changes_a_provider;
                 if meaning.changes_a_provider {
                     check_new_name((*create).servername)?;
                 }
@@ -37,16 +39,17 @@ pub unsafe fn meaning(node: *mut pg_sys::Node) -> Result<Meaning> {
             pg_sys::NodeTag::T_AlterForeignServerStmt => {
                 let alter = node.cast::<pg_sys::AlterForeignServerStmt>();
                 meaning.changes_a_provider = is_provider((*alter).servername);
+                meaning.holds_a_key = meaning.changes_a_provider;
             }
             pg_sys::NodeTag::T_CreateUserMappingStmt => {
                 let create = node.cast::<pg_sys::CreateUserMappingStmt>();
                 meaning.changes_a_provider = is_provider((*create).servername);
-                meaning.holds_a_key = meaning.changes_a_provider;
+                meaning.holds_a_key = may_mean_a_provider((*create).servername);
             }
             pg_sys::NodeTag::T_AlterUserMappingStmt => {
                 let alter = node.cast::<pg_sys::AlterUserMappingStmt>();
                 meaning.changes_a_provider = is_provider((*alter).servername);
-                meaning.holds_a_key = meaning.changes_a_provider;
+                meaning.holds_a_key = may_mean_a_provider((*alter).servername);
             }
             pg_sys::NodeTag::T_DropUserMappingStmt => {
                 let drop = node.cast::<pg_sys::DropUserMappingStmt>();
@@ -79,6 +82,9 @@ pub unsafe fn meaning(node: *mut pg_sys::Node) -> Result<Meaning> {
                 if takes_the_extension(drop) {
                     keep_vector_tables();
                 }
+                if (*drop).removeType == pg_sys::ObjectType::OBJECT_FOREIGN_SERVER {
+                    meaning.changes_a_provider = drop_servers(drop);
+                }
             }
             _ => {}
         }
@@ -108,6 +114,37 @@ unsafe fn is_provider(name: *const c_char) -> bool {
     unsafe {
         let server = pg_sys::get_foreign_server_oid(name, true);
         server != pg_sys::InvalidOid && (*pg_sys::GetForeignServer(server)).fdwid == wrapper
+    }
+}
+
+/// Whether a name is that of a provider, or of no server at all: then it may be one that was misspelt.
+unsafe fn may_mean_a_provider(name: *const c_char) -> bool {
+    // SAFETY: a look-up in a transaction, with a terminated name.
+    unsafe {
+        our_wrapper().is_some()
+            && !name.is_null()
+            && (pg_sys::get_foreign_server_oid(name, true) == pg_sys::InvalidOid
+                || is_provider(name))
+    }
+}
+
+/// Whether DROP SERVER means a provider. With CASCADE the vector tables stay: they are not the provider's owner's, who is
+/// about to drop it.
+unsafe fn drop_servers(drop: *const pg_sys::DropStmt) -> bool {
+    // SAFETY: a valid statement, and look-ups in a transaction.
+    unsafe {
+        let providers: Vec<_> =
+            names((*drop).objects).into_iter().filter(|name| is_provider(*name)).collect();
+        if (*drop).behavior == pg_sys::DropBehavior::DROP_CASCADE {
+            for name in &providers {
+                let server = pg_sys::GetForeignServerByName(*name, false);
+                // To all others it is refused.
+                if pg_sys::has_privs_of_role(pg_sys::GetUserId(), (*server).owner) {
+                    depend::free_tables_of((*server).serverid);
+                }
+            }
+        }
+        !providers.is_empty()
     }
 }
 

@@ -33,19 +33,25 @@ const RESERVED_HEADERS: [&str; 12] = [
 ];
 
 /// Parameters of an address that carry a secret somewhere: an address is shown to everybody.
-const SECRET_PARAMETERS: [&str; 12] = [
+const SECRET_PARAMETERS: [&str; 18] = [
     "access_token",
     "api-key",
+    "api-token",
     "api_key",
     "apikey",
+    "auth",
+    "authorization",
+    "bearer",
     "code",
     "key",
+    "ocp-apim-subscription-key",
     "password",
     "secret",
     "sig",
     "signature",
     "subscription-key",
     "token",
+    "x-api-key",
 ];
 
 /// Lowest and highest value of a number.
@@ -60,8 +66,8 @@ pub struct Form<'a> {
 
 impl Form<'_> {
     fn invalid(&self, detail: impl Into<String>) -> OptionError {
-        // An address can hold a password by mistake; keys and headers are secrets anyway.
-        let is_secret = matches!(self.name, "api_key" | "headers" | "base_url");
+        // An address can hold a password by mistake, and a key stand in the place of the kind.
+        let is_secret = matches!(self.name, "api_key" | "headers" | "base_url" | "provider");
         let shown = self.text.chars().take(100).collect();
         OptionError::Invalid {
             name: self.name.to_string(),

@@ -55,7 +55,7 @@ select statement, r.code, r.message from unnest(array[
     'update embedd.vector_tables set owner = current_user::regrole', 'insert into embedd.tasks (task_type, target_id) values ($$backfill$$, 1)',
     'delete from embedd.failed_rows', 'truncate embedd.truncated_rows', 'insert into embedd.models values ($$local$$, $$mine$$, 3, false)',
     'select nextval($$embedd.vector_tables_id_seq$$)', 'select last_value from embedd.queue_id_seq', 'select setval($$embedd.queue_id_seq$$, 1)',
-    'create table embedd.mine ()', 'select embedd.start_sync()', 'drop table embedd.queue', 'alter table embedd.vector_tables disable row level security',
+    'create table embedd.mine ()', 'select embedd.start_sync()', 'select embedd.check_provider_options(array[$$a$$], 0)', 'drop table embedd.queue', 'alter table embedd.vector_tables disable row level security',
     'create trigger t before insert on embedd.queue execute function embedd.note_change()', 'drop extension embedd']) with ordinality u(statement, n),
     golden.refusal(statement) r order by n;
 select embedd.is_preloaded();
@@ -162,7 +162,7 @@ call golden.wait_synced('items');
 select pk_value, embedded_text from :items_vectors order by 1;
 grant usage on schema embedd to public;
 grant execute on all functions in schema embedd to public;
-revoke execute on function embedd.start_sync() from public;
+revoke execute on function embedd.start_sync(), embedd.check_provider_options(text[], oid) from public;
 grant select on embedd.models, embedd.providers, embedd.vector_tables, embedd.tasks, embedd.failed_rows, embedd.truncated_rows to public;
 -- A function that writes with its owner's rights.
 create function write_for_others() returns void language sql security definer set search_path = shop as

@@ -42,6 +42,7 @@ select c as call, r.* from unnest(array[
     $$ ('x', null) $$,
     $$ ('x', 'local') $$,
     $$ ('x', 'OpenAI') $$,
+    $$ ('x', 'sk-golden-secret', 'openai') $$,
     $$ ('x', 'openai') $$,
     $$ ('x', 'gemini', default_model => 'm') $$,
     $$ ('x', 'voyage', options => '{"headers": {}}') $$,
@@ -56,6 +57,9 @@ select c as call, r.* from unnest(array[
     $$ ('x', 'ollama', base_url => 'ftp://localhost/') $$,
     $$ ('x', 'ollama', base_url => 'http://user:golden-secret@localhost/') $$,
     $$ ('x', 'ollama', base_url => 'http://localhost/?key=golden-secret') $$,
+    $$ ('x', 'ollama', base_url => 'http://localhost/?Ocp-Apim-Subscription-Key=golden-secret') $$,
+    $$ ('x', 'ollama', base_url => 'http://localhost/?a=b&X-API-Key=golden-secret') $$,
+    $$ ('x', 'ollama', base_url => 'http://localhost/?Authorization=golden-secret') $$,
     $$ ('x', 'ollama', base_url => 'http://localhost/#golden-secret') $$,
     $$ ('x', 'ollama', base_url => E'http://localhost/\r\ngolden-secret') $$,
     $$ ('x', 'ollama', options => '[]') $$,
@@ -113,7 +117,7 @@ select c as call, r.* from unnest(array[
 select c as call, r.* from unnest(array[
     $$ update_provider('nobody', 'golden-secret') $$, $$ drop_provider('nobody') $$, $$ test_provider('nobody') $$,
     $$ update_provider('local', 'golden-secret') $$, $$ drop_provider('local') $$,
-    $$ update_provider(null) $$, $$ test_provider(null) $$]) with ordinality u(c, n),
+    $$ update_provider(null) $$, $$ test_provider(null) $$, $$ test_provider('l') $$]) with ordinality u(c, n),
     golden.refusal('select embedd.' || c) r order by n;
 select embedd.drop_provider(null) is null as nothing_done;
 -- In a read-only transaction.
@@ -175,6 +179,11 @@ select s as statement, r.* from unnest(array[
     $$ alter user mapping for public server m options (set api_key 'file:/etc/passwd') $$,
     $$ create user mapping for current_user server m options (api_key 'env:HOME') $$]) with ordinality u(s, n),
     golden.refusal(s) r order by n;
+-- PostgreSQL's own statement checks the options, without a right to call what does it.
+create server n foreign data wrapper embedd options (provider 'ollama');
+select code, message from golden.refusal($$ create server p foreign data wrapper embedd options (provider 'sk-golden-secret') $$);
+select code, message from golden.refusal($$ select embedd.check_provider_options(array['provider=ollama'], 1417) $$);
+drop server n;
 -- One's own provider, and nobody else's.
 select name, default_model from embedd.update_provider('m', default_model => 'text-embedding-3-large', options => '{"timeout": "10s"}');
 select c as call, r.* from unnest(array[
@@ -273,7 +282,8 @@ reset role;
 set role golden_stranger;
 select code from golden.refusal($$ insert into embedd.models (provider, model, dimensions) values ('ollama', 'nomic-embed-text', 768) $$);
 reset role;
-grant insert on embedd.models to golden_stranger;
+grant insert (provider, model, dimensions, native_dimensions, can_shorten, tokens_per_text, texts_per_request, tokens_per_request)
+    on embedd.models to golden_stranger;
 set role golden_stranger;
 insert into embedd.models (provider, model, dimensions, can_shorten) values ('ollama', 'nomic-embed-text', 768, true);
 insert into embedd.models (provider, model, dimensions) values ('openai_compatible', 'huge', 8000);
@@ -283,8 +293,11 @@ select s as row, code, message from unnest(array[
     golden.refusal('insert into embedd.models (provider, model, dimensions) values ' || s) r order by n;
 \x off
 select code, message from golden.refusal($$ insert into embedd.models (provider, model, dimensions, is_default) values ('ollama', 'x', 768, true) $$);
+select code, message from golden.refusal($$ insert into embedd.models (provider, model, dimensions, built_in) values ('ollama', 'x', 768, true) $$);
 select code from golden.refusal($$ delete from embedd.models $$);
 reset role;
+-- Whoever may set that too cannot do this either.
+select code, message from golden.refusal($$ insert into embedd.models (provider, model, dimensions, is_default) values ('ollama', 'x', 768, true) $$);
 select m.provider, model, dimensions from unnest(array[
     $$ embedding_provider => 'l', embedding_model => 'nomic-embed-text' $$,
     $$ embedding_provider => 'l', embedding_model => 'nomic-embed-text', embedding_dimensions => 64 $$]) a, made(a) m;
@@ -316,6 +329,10 @@ select * from golden.refusal($$ select embedd.embed('paid', 'x') $$);
 reset role;
 set role golden_payer;
 select * from golden.refusal($$ select embedd.test_provider('o') $$);
+reset role;
+grant usage on foreign server l to golden_payer;
+set role golden_payer;
+select * from golden.refusal($$ select embedd.test_provider('l') $$);
 reset role;
 -- A key out of a file is not read for a provider whose owner is no superuser: he could have it sent to himself.
 select name from embedd.update_provider('o', 'file:/etc/golden-secret');
@@ -358,11 +375,41 @@ alter server "new ""name""; drop table shelf.books; --" options (add timeout '7s
 call golden.wait_for('the dependency', $$ select exists (select from pg_depend where refclassid = 'pg_foreign_server'::regclass and classid = 'pg_class'::regclass) $$);
 alter server "new ""name""; drop table shelf.books; --" rename to o;
 call golden.wait_for('the old name', $$ select embedding_provider = 'o' from embedd.vector_tables where name = 'paid' $$);
+-- A table that is kept when its vector table is dropped needs no provider any more.
 set role golden_payer;
-select embedd.drop_vector_table('paid');
+select embedd.drop_vector_table('paid', keep_table => true);
 reset role;
 select embedd.drop_provider('o');
 select count(*) from pg_user_mappings where srvname = 'o';
+select count(*) from :paid;
+drop table :paid;
+
+-- DROP SERVER .. CASCADE takes keys along, not the vectors that others have paid for; their table says what it lacks.
+set role golden_payer;
+select platform_vector_ref as paid from embedd.create_vector_table('paid', 'shelf.books', '[{"name": "title", "role": "embedding"}]', embedding_provider => 'm') \gset
+reset role;
+set role golden_stranger;
+select code, message from golden.refusal($$ drop server m cascade $$);
+set role golden_maker;
+select code, message from golden.refusal($$ drop server m $$);
+begin;
+drop server m cascade;
+rollback;
+select code, message from golden.refusal($$ drop server m restrict $$);
+drop server m cascade;
+reset role;
+set role golden_payer;
+select count(*) from :paid;
+select task_type from embedd.backfill('paid');
+reset role;
+insert into books values (1, 'cannot be embedded');
+call golden.wait_for('the error', $$ select sync_status = 'error' from embedd.vector_tables where name = 'paid' $$);
+set role golden_payer;
+select sync_status, last_error from embedd.sync_status('paid');
+select * from golden.refusal($$ select embedd.embed('paid', 'x') $$);
+select embedd.drop_vector_table('paid');
+reset role;
+delete from books;
 
 -- Names and values that would like to be SQL.
 select name, provider, default_model, base_url from embedd.create_provider($$'"; drop table shelf.books; --$$, 'ollama', $$'");drop/**/table/**/shelf.books;--$$,
