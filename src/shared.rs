@@ -50,6 +50,8 @@ struct Slot {
     proc_number: AtomicI32,
     /// 1 when the worker shall leave the database.
     leave: AtomicU32,
+    /// Counts how often the worker was woken: a wait for a lock inside a round takes the latch for its own.
+    wakes: AtomicU32,
 }
 
 /// All of it.
@@ -71,6 +73,7 @@ impl Default for Shared {
                 state: AtomicU32::new(0),
                 proc_number: AtomicI32::new(NOBODY),
                 leave: AtomicU32::new(0),
+                wakes: AtomicU32::new(0),
             }),
             requests: std::array::from_fn(|_| AtomicU32::new(0)),
         }
@@ -142,6 +145,7 @@ pub fn wake_worker(database: pg_sys::Oid) {
     }
     match slot_of(database) {
         Some(slot) if slot.proc_number.load(Ordering::SeqCst) != NOBODY => {
+            slot.wakes.fetch_add(1, Ordering::SeqCst);
             set_latch(slot.proc_number.load(Ordering::SeqCst));
         }
         Some(slot) if slot.state.load(Ordering::SeqCst) == SlotState::Starting as u32 => {}
@@ -239,6 +243,11 @@ pub fn worker_ended(database: pg_sys::Oid, state: SlotState) {
         }
     }
     wake_launcher();
+}
+
+/// How often the worker of a database was woken.
+pub fn wakes(database: pg_sys::Oid) -> u32 {
+    slot_of(database).map_or(0, |slot| slot.wakes.load(Ordering::SeqCst))
 }
 
 /// Asks the worker of a database to leave it, because the session is about to drop, rename or copy that database.

@@ -63,11 +63,14 @@ pub extern "C-unwind" fn embedd_sync_worker_main(arg: pg_sys::Datum) {
             shared::worker_ended(database, SlotState::Left);
             return;
         }
+        let wakes = shared::wakes(database);
         match engine.round() {
             Round::NoExtension => {
                 shared::worker_ended(database, SlotState::NoExtension);
                 return;
             }
+            // Whoever woke the worker since may have done so after the round had looked.
+            Round::Wait(_) if shared::wakes(database) != wakes => {}
             Round::Wait(timeout) => server::wait(timeout, engine.socket()),
         }
     }
