@@ -254,7 +254,8 @@ fn lock_to_change(name: &str, hint: impl Fn() -> String) -> Result<Server> {
     let mut server = find_to_change(name)?;
     loop {
         server.check_owner(&hint)?;
-        let lock = pg_sys::AccessExclusiveLock as pg_sys::LOCKMODE;
+        // Not the one of a drop: the worker takes no notice of a provider that is being dropped (depend::follow).
+        let lock = pg_sys::ExclusiveLock as pg_sys::LOCKMODE;
         // SAFETY: a lock of this transaction, given back with its end; what others have committed is seen after it.
         unsafe { pg_sys::LockDatabaseObject(pg_sys::ForeignServerRelationId, server.oid, 0, lock) };
         // Meanwhile it may have been renamed, dropped or given away, and the name be that of another.

@@ -90,8 +90,8 @@ fn scan(
 pub fn depend_on(relation: pg_sys::Oid, server: Option<&Server>) -> Result<()> {
     forget(relation);
     let Some(server) = server else { return Ok(()) };
-    let lock = pg_sys::AccessShareLock as pg_sys::LOCKMODE;
-    // SAFETY: the lock is the one that a drop of the server waits for, and is held until the transaction ends.
+    let lock = pg_sys::RowShareLock as pg_sys::LOCKMODE;
+    // SAFETY: a change or a drop of the server waits for the lock, which is held until the transaction ends.
     unsafe { pg_sys::LockDatabaseObject(pg_sys::ForeignServerRelationId, server.oid, 0, lock) };
     match Server::read(server.oid)? {
         Some(_) => record(relation, server.oid),
