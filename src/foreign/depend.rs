@@ -158,15 +158,15 @@ fn try_lock(server: pg_sys::Oid) -> bool {
 }
 
 /// Follows what has happened to the provider of a vector table: a new name is noted, and a table that came with a dump
-/// depends on its provider again. Called by the worker when it reads the vector tables.
-pub fn follow(client: &mut SpiClient<'_>, table: &mut VectorTable) -> Result<()> {
+/// depends on its provider again. Called by the worker when it reads the vector tables; false when it has to be called again.
+pub fn follow(client: &mut SpiClient<'_>, table: &mut VectorTable) -> Result<bool> {
     if table.relation_name.is_none() {
-        return Ok(());
+        return Ok(true);
     }
     match server_of(table.relation) {
         Some(oid) => {
             // A server with options that cannot be read is no reason not to read the vector tables.
-            let Ok(Some(server)) = Server::read(oid) else { return Ok(()) };
+            let Ok(Some(server)) = Server::read(oid) else { return Ok(true) };
             if server.name != table.provider && server.name != LOCAL_PROVIDER {
                 catalog::set_provider(client, table.id, &server.name)?;
                 table.provider = server.name;
@@ -177,13 +177,16 @@ pub fn follow(client: &mut SpiClient<'_>, table: &mut VectorTable) -> Result<()>
             if let Ok(Some(server)) = Server::find_if_any(&table.provider)
                 // Nobody's server is kept from being dropped by a table that may not use it.
                 && server.may_be_used_by(table.owner)
-                // One that is being dropped is not waited for; when that fails the tables are read again.
-                && try_lock(server.oid)
-                && Server::read(server.oid).is_ok_and(|server| server.is_some())
             {
-                record(table.relation, server.oid);
+                // One that is being changed or dropped is not waited for.
+                if !try_lock(server.oid) {
+                    return Ok(false);
+                }
+                if Server::read(server.oid).is_ok_and(|server| server.is_some()) {
+                    record(table.relation, server.oid);
+                }
             }
         }
     }
-    Ok(())
+    Ok(true)
 }

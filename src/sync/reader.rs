@@ -116,8 +116,9 @@ impl Reader {
             let mut found: BTreeMap<i32, VectorTable> =
                 catalog::all(client)?.into_iter().map(|t| (t.id, t)).collect();
             adopt(client, &mut found)?;
+            let mut settled = true;
             for table in found.values_mut() {
-                depend::follow(client, table)?;
+                settled &= depend::follow(client, table)?;
             }
             tables.retain(|id, _| found.contains_key(id));
             for (id, table) in found {
@@ -129,7 +130,8 @@ impl Reader {
                 }
             }
             self.open_tasks = task::open(client)?;
-            self.fingerprint = Some(catalog::fingerprint(client)?);
+            // What is not settled is looked at again in the next round, at the latest by the poll.
+            self.fingerprint = if settled { Some(catalog::fingerprint(client)?) } else { None };
         }
         for task in &self.open_tasks {
             if let Some(work) = tables.get_mut(&task.table_id)
