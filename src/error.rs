@@ -357,15 +357,6 @@ impl Error {
             Error::Provider(failure) => failure.hint.clone(),
         }
     }
-
-    /// Whether the same call may succeed later without anybody changing anything.
-    pub fn is_transient(&self) -> bool {
-        match self {
-            Error::Embedder { .. } => true,
-            Error::Provider(failure) => failure.is_transient(),
-            _ => false,
-        }
-    }
 }
 
 impl From<Error> for ErrorReport {
