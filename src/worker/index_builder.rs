@@ -4,8 +4,7 @@ use pgrx::bgworkers::{BackgroundWorkerBuilder, BackgroundWorkerStatus, DynamicBa
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
-use super::signals::{self, Terminate};
-use super::sync_worker::SETTINGS;
+use super::sync_worker;
 use super::transaction::{self, RolledBack};
 use crate::{catalog, index, shared, task};
 
@@ -55,28 +54,9 @@ pub extern "C-unwind" fn embedd_index_builder_main(arg: pg_sys::Datum) {
     let argument = arg.value() as u64;
     let database = pg_sys::Oid::from((argument >> 32) as u32);
     let id = argument as u32 as i32;
-    // SAFETY: main thread of a background worker; a database that is gone ends the process in the connect.
-    unsafe {
-        signals::accept(Terminate::AtOnce);
-        pg_sys::BackgroundWorkerInitializeConnectionByOid(database, pg_sys::InvalidOid, 0);
-        for (name, value) in SETTINGS {
-            pg_sys::SetConfigOption(
-                name.as_ptr(),
-                value.as_ptr(),
-                pg_sys::GucContext::PGC_SUSET,
-                pg_sys::GucSource::PGC_S_OVERRIDE,
-            );
-        }
-    }
-    // SAFETY: as above. A lock on the table is waited for: whoever has it does not wait for us.
-    unsafe {
-        pg_sys::SetConfigOption(
-            c"lock_timeout".as_ptr(),
-            c"0".as_ptr(),
-            pg_sys::GucContext::PGC_SUSET,
-            pg_sys::GucSource::PGC_S_OVERRIDE,
-        );
-    }
+    sync_worker::connect(database);
+    // A lock on the table is waited for: whoever has it does not wait for us.
+    sync_worker::set(c"lock_timeout", c"0");
     if let Err(failure) = build(id) {
         let stuck = !failure.is_transient();
         let noted = transaction::run(|| {

@@ -11,7 +11,7 @@ use crate::shared::{self, SlotState};
 use crate::sync::{Engine, Round};
 
 /// Settings that the text form of a value or the safety of a query depends on, the same in every sync worker.
-pub const SETTINGS: &[(&CStr, &CStr)] = &[
+const SETTINGS: &[(&CStr, &CStr)] = &[
     (c"search_path", c"pg_catalog, pg_temp"),
     (c"datestyle", c"ISO, YMD"),
     (c"intervalstyle", c"postgres"),
@@ -34,25 +34,35 @@ pub const SETTINGS: &[(&CStr, &CStr)] = &[
     (c"session_replication_role", c"origin"),
 ];
 
+/// Connects a process that is starting to a database, with the settings above; a database that is gone ends the process.
+pub fn connect(database: pg_sys::Oid) {
+    signals::accept(Terminate::AtOnce);
+    // SAFETY: the main thread of a background worker that is not connected yet.
+    unsafe { pg_sys::BackgroundWorkerInitializeConnectionByOid(database, pg_sys::InvalidOid, 0) };
+    SETTINGS.iter().for_each(|(name, value)| set(name, value));
+}
+
+/// Sets what nothing else in the process sets again.
+pub fn set(name: &CStr, value: &CStr) {
+    // SAFETY: the main thread of a process that is connected, with terminated names and values.
+    unsafe {
+        pg_sys::SetConfigOption(
+            name.as_ptr(),
+            value.as_ptr(),
+            pg_sys::GucContext::PGC_SUSET,
+            pg_sys::GucSource::PGC_S_OVERRIDE,
+        );
+    }
+}
+
 /// What the postmaster runs as a sync worker; the argument is the oid of the database.
 #[pg_guard]
 #[unsafe(no_mangle)]
 pub extern "C-unwind" fn embedd_sync_worker_main(arg: pg_sys::Datum) {
     let database = pg_sys::Oid::from(arg.value() as u32);
-    // SAFETY: the function is static and guarded; a database that is gone ends the process in the connect.
-    unsafe {
-        pg_sys::before_shmem_exit(Some(on_exit), arg);
-        signals::accept(Terminate::AtOnce);
-        pg_sys::BackgroundWorkerInitializeConnectionByOid(database, pg_sys::InvalidOid, 0);
-        for (name, value) in SETTINGS {
-            pg_sys::SetConfigOption(
-                name.as_ptr(),
-                value.as_ptr(),
-                pg_sys::GucContext::PGC_SUSET,
-                pg_sys::GucSource::PGC_S_OVERRIDE,
-            );
-        }
-    }
+    // SAFETY: the function is static and guarded.
+    unsafe { pg_sys::before_shmem_exit(Some(on_exit), arg) };
+    connect(database);
     shared::worker_started(database);
     let mut engine = Engine::default();
     loop {
