@@ -11,7 +11,7 @@ use tokio::time::sleep_until;
 use super::Shared;
 use super::http::{self, Reached, Response};
 use super::line::{Batch, Caps, Line};
-use super::pacer::{Pacer, Permit};
+use super::pacer::{Pacer, Permit, saved_up};
 use super::ticket::{Submitted, Ticket};
 use crate::embedder::wire::{Failure, FailureClass, InputType, Priority};
 use crate::provider::{Kind, Model, Pace, Provider};
@@ -248,13 +248,10 @@ impl Desk {
             Kind::Ollama => 64,
             Kind::Local | Kind::OpenaiCompatible => 32,
         };
-        let texts = match (self.provider.limits.texts_per_request, model.texts_per_request) {
-            (Some(own), Some(model)) => own.min(model),
-            (Some(one), None) | (None, Some(one)) => one,
-            (None, None) => usual,
-        };
-        // More than is earned in ten seconds would only keep everybody waiting.
-        let budget = self.provider.limits.tokens_per_minute.map(|tokens| (tokens / 6).max(1));
+        let texts = [self.provider.limits.texts_per_request, model.texts_per_request];
+        let texts = texts.into_iter().flatten().min().unwrap_or(usual);
+        // More than can be saved up would only keep everybody waiting.
+        let budget = self.provider.limits.tokens_per_minute.map(saved_up);
         let tokens = model.tokens_per_request.into_iter().chain(budget).min();
         let tokens = tokens.map_or(u64::MAX, u64::from);
         Caps { texts: texts as usize, tokens }.bounded(model.dimensions)
@@ -270,8 +267,7 @@ impl Desk {
             _ => 1,
         };
         self.pacer.sent(requests, flight.batch.tokens());
-        let takers = flight.batch.texts.iter().flat_map(|text| &text.takers);
-        let mut tickets: Vec<u64> = takers.map(|(ticket, _)| *ticket).collect();
+        let mut tickets: Vec<u64> = flight.batch.tickets().collect();
         tickets.dedup();
         let (key, priority) = (flight.key.clone(), flight.batch.priority);
         if priority == Priority::Question

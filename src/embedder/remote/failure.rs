@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::embedder::wire::{Failure, FailureClass};
+use crate::name::quote_literal;
 use crate::provider::{Kind, Model, Provider, RefusalKind};
 
 /// What somebody else says, as a sentence.
@@ -36,12 +37,12 @@ pub fn unavailable(provider: &Provider, said: &str, wait: Duration) -> Failure {
 
 /// The failure for what a provider refuses altogether, whatever the texts are.
 pub fn refused(provider: &Provider, model: &Model, kind: RefusalKind, said: &str) -> Failure {
-    let (name, literal) = (&provider.name, provider.name.replace('\'', "''"));
+    let (name, literal) = (&provider.name, quote_literal(&provider.name));
     let (class, message, hint) = match kind {
         RefusalKind::KeyRejected => (
             FailureClass::KeyRejected,
             format!("provider \"{name}\" rejects the key"),
-            Some(format!("SELECT embedd.update_provider('{literal}', api_key => '...').")),
+            Some(format!("SELECT embedd.update_provider({literal}, api_key => '...').")),
         ),
         RefusalKind::UnknownModel => (
             FailureClass::Refused,
@@ -60,7 +61,7 @@ pub fn refused(provider: &Provider, model: &Model, kind: RefusalKind, said: &str
             FailureClass::Refused,
             format!("provider \"{name}\" is somewhere else"),
             Some(format!(
-                "Set its address: SELECT embedd.update_provider('{literal}', base_url => '...')."
+                "Set its address: SELECT embedd.update_provider({literal}, base_url => '...')."
             )),
         ),
         _ => (FailureClass::Refused, format!("provider \"{name}\" refuses the request"), None),

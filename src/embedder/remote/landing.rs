@@ -218,7 +218,7 @@ impl Desk {
         if flight.is_probe {
             return self.fail_group(&flight.key, failure, flight.batch);
         }
-        let tickets = takers(&flight.batch);
+        let tickets: Vec<u64> = flight.batch.tickets().collect();
         self.fail(&tickets, failure);
     }
 
@@ -284,10 +284,10 @@ impl Desk {
 
     /// Fails everything of one kind that waits, and a batch.
     fn fail_group(&mut self, key: &GroupKey, failure: &Failure, batch: Batch) {
-        let mut tickets = takers(&batch);
+        let mut tickets: Vec<u64> = batch.tickets().collect();
         if let Some(group) = self.groups.get_mut(key) {
-            tickets.extend(group.line.takers());
-            tickets.extend(group.suspects.iter().flat_map(|(batch, _)| takers(batch)));
+            tickets.extend(group.line.tickets());
+            tickets.extend(group.suspects.iter().flat_map(|(batch, _)| batch.tickets()));
             group.line.clear();
             group.suspects.clear();
             group.probe = Probe::No;
@@ -356,9 +356,4 @@ impl Desk {
             Reached::Unsent(_) => {}
         }
     }
-}
-
-/// The tickets that wait for a batch.
-fn takers(batch: &Batch) -> Vec<u64> {
-    batch.texts.iter().flat_map(|text| text.takers.iter().map(|(ticket, _)| *ticket)).collect()
 }

@@ -56,6 +56,11 @@ impl Batch {
         self.texts.iter().map(|text| u64::from(text.tokens)).sum()
     }
 
+    /// The tickets that wait for it; one that waits for several texts is named as often.
+    pub fn tickets(&self) -> impl Iterator<Item = u64> {
+        self.texts.iter().flat_map(|text| text.takers.iter().map(|(ticket, _)| *ticket))
+    }
+
     /// Two batches of half the texts each; the batch has more than one.
     pub fn halves(mut self) -> [Batch; 2] {
         let second = self.texts.split_off(self.texts.len() / 2);
@@ -179,11 +184,10 @@ impl Line {
     }
 
     /// The tickets of everything that waits.
-    pub fn takers(&self) -> Vec<u64> {
+    pub fn tickets(&self) -> impl Iterator<Item = u64> {
         let waiting = self.lanes.iter().flatten().flat_map(|(_, items)| items);
-        let again = self.again.iter().flatten().flat_map(|batch| &batch.texts);
-        let again = again.flat_map(|text| &text.takers);
-        waiting.map(|item| item.taker.0).chain(again.map(|(ticket, _)| *ticket)).collect()
+        let again = self.again.iter().flatten().flat_map(Batch::tickets);
+        waiting.map(|item| item.taker.0).chain(again)
     }
 
     /// Whether nothing waits at all.

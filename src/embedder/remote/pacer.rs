@@ -30,34 +30,33 @@ pub enum Permit {
     Later,
 }
 
+/// What may be saved up of a budget a minute: ten seconds' worth, but one whole request.
+pub fn saved_up(per_minute: u32) -> u32 {
+    (per_minute / 6).max(1)
+}
+
 /// A budget a minute; it may be overdrawn by one request and is then waited for.
 #[derive(Debug)]
 struct Budget {
-    per_minute: f64,
+    per_minute: u32,
     left: f64,
     counted: Instant,
 }
 
 impl Budget {
     fn new(per_minute: u32, now: Instant) -> Budget {
-        let per_minute = f64::from(per_minute);
-        Budget { per_minute, left: Budget::most(per_minute), counted: now }
-    }
-
-    /// What may be saved up: ten seconds' worth, but one whole request.
-    fn most(per_minute: f64) -> f64 {
-        (per_minute / 6.0).max(1.0)
+        Budget { per_minute, left: f64::from(saved_up(per_minute)), counted: now }
     }
 
     /// When there is something left again; none is now.
     fn wait(&mut self, now: Instant) -> Option<Instant> {
         let passed = now.saturating_duration_since(self.counted).as_secs_f64();
-        let earned = passed * self.per_minute / 60.0;
-        self.left = (self.left + earned).min(Budget::most(self.per_minute));
+        let a_second = f64::from(self.per_minute) / 60.0;
+        self.left = (self.left + passed * a_second).min(saved_up(self.per_minute).into());
         self.counted = now;
         let missing = 1.0 - self.left;
         // Up to a rounding error: a wait that is over has to be over.
-        (missing > 1e-6).then(|| now + Duration::from_secs_f64(missing * 60.0 / self.per_minute))
+        (missing > 1e-6).then(|| now + Duration::from_secs_f64(missing / a_second))
     }
 }
 
@@ -110,7 +109,7 @@ impl Pacer {
             (&mut self.tokens, limits.tokens_per_minute),
         ] {
             let known = budget.as_ref().map(|budget| budget.per_minute);
-            if known != per_minute.map(f64::from) {
+            if known != per_minute {
                 *budget = per_minute.map(|per_minute| Budget::new(per_minute.max(1), now));
             }
         }
