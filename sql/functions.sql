@@ -1,7 +1,7 @@
 -- What the functions are for, who may call them, and the last steps of CREATE EXTENSION.
 
-comment on function embedd.create_vector_table(text, regclass, jsonb, text, text, text, integer, text, boolean) is
-    'Creates a vector table for a source: a table in the source''s schema, its hnsw index and the triggers that note changes';
+comment on function embedd.create_vector_table(text, regclass, jsonb, text, text, text, integer, text, boolean, interval, text) is
+    'Creates a vector table for a source: a table in the source''s schema, its hnsw index and the triggers that note changes. With sync_mode batch it is compared with the source every batch_interval instead; on_source_drop is keep or drop';
 comment on function embedd.drop_vector_table(text, boolean) is
     'Drops a vector table and the triggers of its source; keep_table leaves the table with the vectors';
 comment on function embedd.backfill(text) is
@@ -10,8 +10,14 @@ comment on function embedd.pause_sync(text) is
     'Stops bringing changes into a vector table; they are noted meanwhile, and queries go on';
 comment on function embedd.resume_sync(text) is
     'Takes a paused sync up again, with the changes made meanwhile';
+comment on function embedd.reconcile(text) is
+    'Asks the sync worker to compare every row of source and vector table and to put right what differs; embedd.tasks tells how many rows did';
+comment on function embedd.verify(text) is
+    'Every row in which a vector table differs from its source now: pk_value and problem, which is missing, stale or orphaned. Rows in embedd.failed_rows are not among them';
+comment on function embedd.retry_failed(text, text) is
+    'Has rows that have failed tried again, the one with this key or all of them; returns how many';
 comment on function embedd.sync_status(text) is
-    'How the sync of a vector table stands; synced_rows = total_rows and rows_pending = 0 means done. rate is rows a second, staleness_secs the age of the oldest change that waits';
+    'How the sync of a vector table stands; synced_rows = total_rows and rows_pending = 0 means done. rate is rows a second, oldest_pending_secs the age of the oldest change that waits, staleness_secs how old the vectors may be, and is_estimated tells that a number is too large to be counted each time';
 comment on function embedd.query(text, text, integer, jsonb, double precision, integer) is
     'The rows nearest to a text: id (the key as text), score (cosine similarity, highest first), metadata and embedded_text';
 comment on function embedd.embed(text, text) is

@@ -77,43 +77,54 @@ create table embedd.vector_tables (
     name text not null unique,
     source_table regclass not null,
     primary_key_column text not null,
-    key_type regtype not null,
+    key_types regtype[] not null,
     vector_table regclass not null unique,
     embedding_provider text not null,
     embedding_model text not null,
     embedding_dimensions integer not null,
-    sync_mode text not null default 'trigger' check (sync_mode in ('trigger')),
+    sync_mode text not null default 'trigger' check (sync_mode in ('trigger', 'batch')),
     columns jsonb not null,
     owner regrole not null,
     sync_status text not null default 'pending'
         check (sync_status in ('pending', 'backfilling', 'synced', 'paused', 'error', 'pending_rebackfill')),
-    last_synced_at timestamptz,
     last_error text,
     last_error_at timestamptz,
     system_id bigint not null,
     created_at timestamptz not null default pg_catalog.now(),
-    held_indexes text[]
+    held_indexes text[],
+    extension_id oid not null,
+    source_name text not null,
+    key_numbers smallint[] not null,
+    column_numbers smallint[] not null,
+    batch_interval interval,
+    on_source_drop text not null default 'keep' check (on_source_drop in ('keep', 'drop')),
+    constraint vector_tables_batch_interval_check check ((sync_mode = 'batch') = (batch_interval is not null))
 );
 comment on table embedd.vector_tables is 'Every vector table: its source, its model and the state of its sync. A role sees those it owns or may read.';
 comment on column embedd.vector_tables.id is 'embedd''s own number of the vector table, carried by the triggers of its source';
 comment on column embedd.vector_tables.name is 'the name used in every function call';
 comment on column embedd.vector_tables.source_table is 'the table whose rows are embedded';
-comment on column embedd.vector_tables.primary_key_column is 'column of the source that names a row';
-comment on column embedd.vector_tables.key_type is 'type of that column';
+comment on column embedd.vector_tables.primary_key_column is 'column of the source that names a row; of several a JSON array of their names';
+comment on column embedd.vector_tables.key_types is 'types of these columns';
 comment on column embedd.vector_tables.vector_table is 'the table that holds the vectors (platform_vector_ref)';
 comment on column embedd.vector_tables.embedding_provider is 'who computes the vectors';
 comment on column embedd.vector_tables.embedding_model is 'the model that computes them';
 comment on column embedd.vector_tables.embedding_dimensions is 'numbers in one vector';
-comment on column embedd.vector_tables.sync_mode is 'how changes are noticed: trigger';
-comment on column embedd.vector_tables.columns is 'the configured columns, in the form create_vector_table takes them';
+comment on column embedd.vector_tables.sync_mode is 'how changes are noticed: trigger (as they are made) or batch (by comparing source and vector table every now and then)';
+comment on column embedd.vector_tables.columns is 'the configured columns, in the form create_vector_table takes them; source_column is the name in the source where a column was renamed since';
 comment on column embedd.vector_tables.owner is 'the role that made it; the worker has the rights of the vector table''s owner, which is this role unless it was changed';
 comment on column embedd.vector_tables.sync_status is 'pending, backfilling, synced, paused, error or pending_rebackfill';
-comment on column embedd.vector_tables.last_synced_at is 'when the worker last brought changes into the vector table (written at most every few seconds)';
 comment on column embedd.vector_tables.last_error is 'why the last attempt failed; null once an attempt has succeeded';
 comment on column embedd.vector_tables.last_error_at is 'when it failed';
 comment on column embedd.vector_tables.system_id is 'system identifier of the cluster that keeps this table in sync';
 comment on column embedd.vector_tables.created_at is 'when it was made';
 comment on column embedd.vector_tables.held_indexes is 'vector indexes that are built after the first load; null when all are in place';
+comment on column embedd.vector_tables.extension_id is 'oid of the extension at the time; another one tells that the row came with a dump, and that the numbers of columns mean nothing';
+comment on column embedd.vector_tables.source_name is 'qualified name of the source when it was last seen: a table made anew under it takes the place of one that was dropped';
+comment on column embedd.vector_tables.key_numbers is 'numbers of the key''s columns in the source (pg_attribute.attnum), which outlive a new name';
+comment on column embedd.vector_tables.column_numbers is 'numbers of the configured columns in the source, in their order';
+comment on column embedd.vector_tables.batch_interval is 'time between two comparisons in sync mode batch';
+comment on column embedd.vector_tables.on_source_drop is 'what becomes of the vectors when the source is dropped: keep (the status is error until there is a table of that name again) or drop';
 
 create table embedd.queue (
     table_id integer not null,
@@ -121,21 +132,54 @@ create table embedd.queue (
     system_id bigint not null,
     noted_at timestamptz not null,
     keys text[],
-    primary key (table_id, id)
+    portions smallint not null default 1,
+    portion smallint not null default 0,
+    key_count integer not null default 0,
+    transaction xid8,
+    is_paged boolean not null default false,
+    primary key (table_id, portions, portion, id)
 ) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000,
         autovacuum_vacuum_insert_scale_factor = 0, autovacuum_vacuum_insert_threshold = 100000);
 -- Compression would cost the writer more than the few pages it saves for a moment.
 alter table embedd.queue alter column keys set storage external;
+-- Rows of a transaction that ended after later ones were read are found by its number.
+create index queue_transaction_idx on embedd.queue (transaction);
 comment on table embedd.queue is 'Keys of changed source rows that the sync worker has not finished yet, packed many to a row.';
 comment on column embedd.queue.table_id is 'the vector table (embedd.vector_tables.id)';
 comment on column embedd.queue.id is 'order of noting; a later change of a key has a higher id';
 comment on column embedd.queue.system_id is 'system identifier of the cluster where the change was made; workers take their own cluster''s only';
 comment on column embedd.queue.noted_at is 'start of the transaction that changed the rows';
-comment on column embedd.queue.keys is 'keys of the changed rows as text; null when any number of rows changed (TRUNCATE)';
+comment on column embedd.queue.keys is 'keys of the changed rows as text; empty when any number of rows has gone (TRUNCATE), null when any number of rows changed';
+comment on column embedd.queue.portions is 'how many sync workers shared the keys when the row was written';
+comment on column embedd.queue.portion is 'which of them these keys belong to, by their hash';
+comment on column embedd.queue.key_count is 'number of keys';
+comment on column embedd.queue.transaction is 'the transaction that wrote the row';
+comment on column embedd.queue.is_paged is 'whether the keys come from a backfill or a comparison, which changes overtake';
+
+create table embedd.sync_state (
+    table_id integer not null references embedd.vector_tables (id) on delete cascade,
+    portions smallint not null,
+    portion smallint not null,
+    done_id bigint not null default 0,
+    open_transactions xid8[] not null default '{}',
+    last_synced_at timestamptz,
+    rate double precision,
+    rate_at timestamptz,
+    primary key (table_id, portions, portion)
+) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 500);
+comment on table embedd.sync_state is 'How far each sync worker is with each vector table; written at most every few seconds, for a quick answer of sync_status() and a quick start.';
+comment on column embedd.sync_state.table_id is 'the vector table (embedd.vector_tables.id)';
+comment on column embedd.sync_state.portions is 'how many sync workers share the keys';
+comment on column embedd.sync_state.portion is 'which of them this is';
+comment on column embedd.sync_state.done_id is 'rows of the queue up to this one are done, but those of the open transactions';
+comment on column embedd.sync_state.open_transactions is 'transactions that had not ended when that was written';
+comment on column embedd.sync_state.last_synced_at is 'when changes were last brought into the vector table';
+comment on column embedd.sync_state.rate is 'rows a second done then';
+comment on column embedd.sync_state.rate_at is 'when the rate was measured';
 
 create table embedd.tasks (
     task_id bigint generated always as identity primary key,
-    task_type text not null check (task_type in ('backfill', 'rebackfill')),
+    task_type text not null check (task_type in ('backfill', 'rebackfill', 'reconcile')),
     target_id integer not null references embedd.vector_tables (id) on delete cascade,
     status text not null default 'pending' check (status in ('pending', 'running', 'completed', 'failed')),
     priority integer not null default 3,
@@ -147,12 +191,13 @@ create table embedd.tasks (
     last_error text,
     created_at timestamptz not null default pg_catalog.now(),
     started_at timestamptz,
-    completed_at timestamptz
+    completed_at timestamptz,
+    different_rows bigint not null default 0
 );
 create unique index tasks_open_idx on embedd.tasks (target_id) where status in ('pending', 'running');
-comment on table embedd.tasks is 'Backfills: asked for, running and ended. A role sees those of the vector tables it sees.';
+comment on table embedd.tasks is 'Backfills and comparisons: asked for, running and ended. A role sees those of the vector tables it sees.';
 comment on column embedd.tasks.task_id is 'number of the task';
-comment on column embedd.tasks.task_type is 'backfill (the first of a vector table) or rebackfill';
+comment on column embedd.tasks.task_type is 'backfill (the first of a vector table), rebackfill or reconcile (source and vector table are compared)';
 comment on column embedd.tasks.target_id is 'the vector table (embedd.vector_tables.id)';
 comment on column embedd.tasks.status is 'pending, running, completed or failed';
 comment on column embedd.tasks.priority is 'lower goes first';
@@ -165,19 +210,24 @@ comment on column embedd.tasks.last_error is 'why the last attempt failed';
 comment on column embedd.tasks.created_at is 'when it was asked for';
 comment on column embedd.tasks.started_at is 'when it was begun';
 comment on column embedd.tasks.completed_at is 'when it ended';
+comment on column embedd.tasks.different_rows is 'rows that were missing, stale or orphaned so far';
 
 create table embedd.failed_rows (
     table_id integer not null references embedd.vector_tables (id) on delete cascade,
     pk_value text not null,
     reason text not null,
     failed_at timestamptz not null default pg_catalog.now(),
+    attempts integer not null default 1,
+    first_failed_at timestamptz not null default pg_catalog.now(),
     primary key (table_id, pk_value)
 );
-comment on table embedd.failed_rows is 'Rows that cannot be embedded, with the reason. A later change of the row tries again.';
+comment on table embedd.failed_rows is 'Rows that cannot be embedded, with the reason. A later change of the row tries again, and so does retry_failed().';
 comment on column embedd.failed_rows.table_id is 'the vector table (embedd.vector_tables.id)';
 comment on column embedd.failed_rows.pk_value is 'key of the row as text';
 comment on column embedd.failed_rows.reason is 'what was wrong with it';
-comment on column embedd.failed_rows.failed_at is 'when it failed';
+comment on column embedd.failed_rows.failed_at is 'when it failed the last time';
+comment on column embedd.failed_rows.attempts is 'how often it has failed since it last went well';
+comment on column embedd.failed_rows.first_failed_at is 'when it failed the first time since then';
 
 create table embedd.truncated_rows (
     table_id integer not null references embedd.vector_tables (id) on delete cascade,

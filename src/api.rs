@@ -10,13 +10,18 @@ use pgrx::prelude::*;
 use crate::datum::{RawJsonb, RegClass, Vector};
 use crate::error::Error;
 use crate::search::{self, Question};
-use crate::status;
 use crate::table::{self, Wanted};
-use crate::{server, shared};
+use crate::{repair, server, shared, status, trigger};
 
 /// A function with arguments that may be NULL is called with NULL for the others too.
 fn given<T>(value: Option<T>, argument: &'static str) -> crate::error::Result<T> {
     value.ok_or(Error::NullArgument { argument })
+}
+
+/// The length of an interval in seconds, with months of 30 days.
+fn seconds(interval: Interval) -> f64 {
+    let days = f64::from(interval.months()) * 30.0 + f64::from(interval.days());
+    days * 86_400.0 + interval.micros() as f64 / 1e6
 }
 
 #[pg_extern(volatile, parallel_unsafe)]
@@ -32,6 +37,8 @@ fn create_vector_table(
     embedding_dimensions: default!(Option<i32>, "NULL"),
     sync_mode: default!(Option<String>, "'trigger'"),
     start_backfill: default!(Option<bool>, "false"),
+    batch_interval: default!(Option<Interval>, "NULL"),
+    on_source_drop: default!(Option<String>, "'keep'"),
 ) -> Result<
     TableIterator<
         'static,
@@ -61,6 +68,8 @@ fn create_vector_table(
         dimensions: embedding_dimensions,
         sync_mode: given(sync_mode, "sync_mode")?,
         start_backfill: given(start_backfill, "start_backfill")?,
+        batch_interval: batch_interval.map(seconds),
+        on_source_drop: given(on_source_drop, "on_source_drop")?,
     };
     let table = Spi::connect_mut(|client| table::create(client, wanted))?;
     let columns =
@@ -110,6 +119,50 @@ fn backfill(
 
 #[pg_extern(volatile, parallel_unsafe)]
 #[search_path(pg_catalog, pg_temp)]
+#[allow(clippy::type_complexity)]
+fn reconcile(
+    name: &str,
+) -> Result<
+    TableIterator<
+        'static,
+        (
+            name!(task_id, i64),
+            name!(task_type, String),
+            name!(target_id, i32),
+            name!(status, &'static str),
+            name!(created_at, TimestampWithTimeZone),
+        ),
+    >,
+    ErrorReport,
+> {
+    let (target, asked) = repair::reconcile(name)?;
+    Ok(TableIterator::once((asked.id, asked.kind, target, "pending", asked.created_at)))
+}
+
+#[pg_extern(volatile, parallel_unsafe)]
+#[search_path(pg_catalog, pg_temp)]
+#[allow(clippy::type_complexity)]
+fn verify(
+    name: &str,
+) -> Result<
+    TableIterator<'static, (name!(pk_value, String), name!(problem, &'static str))>,
+    ErrorReport,
+> {
+    let differences = repair::verify(name)?;
+    Ok(TableIterator::new(differences.into_iter().map(|d| (d.pk_value, d.problem))))
+}
+
+#[pg_extern(volatile, parallel_unsafe)]
+#[search_path(pg_catalog, pg_temp)]
+fn retry_failed(
+    name: Option<&str>,
+    key: default!(Option<&str>, "NULL"),
+) -> Result<i64, ErrorReport> {
+    Ok(repair::retry_failed(given(name, "name")?, key)?)
+}
+
+#[pg_extern(volatile, parallel_unsafe)]
+#[search_path(pg_catalog, pg_temp)]
 fn pause_sync(name: &str) -> Result<(), ErrorReport> {
     Ok(status::pause(name)?)
 }
@@ -142,6 +195,8 @@ fn sync_status(
             name!(truncated_rows, Option<i64>),
             name!(rate, Option<f64>),
             name!(eta, Option<Interval>),
+            name!(oldest_pending_secs, Option<f64>),
+            name!(is_estimated, bool),
         ),
     >,
     ErrorReport,
@@ -160,6 +215,8 @@ fn sync_status(
         s.truncated_rows,
         s.rate,
         s.eta,
+        s.oldest_pending_secs,
+        s.is_estimated,
     )))
 }
 
@@ -212,6 +269,6 @@ fn is_preloaded() -> bool {
 #[pg_extern(volatile, parallel_unsafe)]
 fn start_sync() {
     if server::extension().is_some() {
-        table::wake_at_commit();
+        trigger::touch_at_commit();
     }
 }

@@ -1,22 +1,27 @@
 //! The only reader and writer of embedd's own tables, but the queue.
 
+mod heap;
+mod resolve;
 mod rows;
+mod state;
+mod vector_table;
 
 use std::cell::OnceCell;
-use std::collections::BTreeMap;
 use std::thread::LocalKey;
 
 use pgrx::prelude::*;
 use pgrx::spi::{SpiClient, SpiTupleTable};
 use pgrx::{JsonB, spi};
 
-use crate::document::Column;
 use crate::error::{Error, Result};
-use crate::models::{self, Entry};
 use crate::queue;
-use crate::server::{owner_of, qualified_name, system_id};
+use crate::server::{extension, system_id};
 
-pub use rows::{forget_failed, set_failed, set_truncated};
+pub use heap::{Config, Use, config, uses};
+pub use resolve::{Moved, forget_readers, operators};
+pub use rows::{failed_keys, forget_earlier_failed, forget_failed, set_failed, set_truncated};
+pub use state::{Progress, position, set_progress};
+pub use vector_table::{SourceDrop, Stored, SyncMode, VectorTable, all, by_id, find, find_for_update};
 
 /// The provider that is always there.
 pub const LOCAL_PROVIDER: &str = "local";
@@ -64,109 +69,8 @@ impl Status {
     }
 }
 
-/// A vector table as embedd knows it.
-#[derive(Clone, Debug)]
-pub struct VectorTable {
-    pub id: i32,
-    pub name: String,
-    pub source: pg_sys::Oid,
-    /// Quoted and qualified name of the source; None when it was dropped.
-    pub source_name: Option<String>,
-    pub key: String,
-    /// Qualified name of the key's type.
-    pub key_type: String,
-    pub relation: pg_sys::Oid,
-    /// Quoted and qualified name of the table that holds the vectors; None when it was dropped.
-    pub relation_name: Option<String>,
-    pub provider: String,
-    pub model: String,
-    /// Numbers in one vector.
-    pub dimensions: i32,
-    /// What the model catalog knows of a model of this name, by kind of provider.
-    pub known_models: BTreeMap<String, Entry>,
-    pub columns: Vec<Column>,
-    pub owner: pg_sys::Oid,
-    pub status: Status,
-    /// Cluster that keeps the table in sync.
-    pub system_id: i64,
-}
-
-impl VectorTable {
-    /// A noted key as users see it: the blanks that fill char(n) up are no part of it.
-    pub fn shown(&self, key: &str) -> String {
-        let key = if self.key_type == "bpchar" { key.trim_end_matches(' ') } else { key };
-        key.to_string()
-    }
-
-    /// The name of the source, or the error that says it is gone.
-    pub fn source_name(&self) -> Result<&str> {
-        self.source_name
-            .as_deref()
-            .ok_or_else(|| Error::RelationGone { what: "source", name: self.name.clone() })
-    }
-
-    /// The name of the table with the vectors, or the error that says it is gone.
-    pub fn relation_name(&self) -> Result<&str> {
-        self.relation_name
-            .as_deref()
-            .ok_or_else(|| Error::RelationGone { what: "table", name: self.name.clone() })
-    }
-}
-
-const SELECT: &str = "
-    select v.id, v.name, v.source_table::oid, v.primary_key_column, pg_catalog.format_type(v.key_type, null),
-           v.vector_table::oid, v.embedding_provider, v.embedding_model, v.embedding_dimensions, v.columns,
-           v.owner::oid, v.sync_status, v.system_id,
-           (select pg_catalog.jsonb_object_agg(m.provider, pg_catalog.to_jsonb(m))
-              from embedd.models m where m.model = v.embedding_model)
-      from embedd.vector_tables v";
-
-thread_local! {
-    /// The plan of [`find`], which every query of a session needs.
-    static FIND: OnceCell<spi::OwnedPreparedStatement> = const { OnceCell::new() };
-}
-
 fn missing() -> Error {
     Error::Damaged { what: "null where there can be none".to_string() }
-}
-
-/// Reads one row of SELECT.
-fn vector_table(row: &spi::SpiHeapTupleData<'_>) -> Result<VectorTable> {
-    let text = |n: usize| -> Result<String> { row.get::<String>(n)?.ok_or_else(missing) };
-    let oid = |n: usize| -> Result<pg_sys::Oid> { row.get::<pg_sys::Oid>(n)?.ok_or_else(missing) };
-    let (source, relation) = (oid(3)?, oid(6)?);
-    let columns: JsonB = row.get(10)?.ok_or_else(missing)?;
-    Ok(VectorTable {
-        id: row.get(1)?.ok_or_else(missing)?,
-        name: text(2)?,
-        source,
-        source_name: qualified_name(source),
-        key: text(4)?,
-        // Without a length "character" is one character long, and bpchar as many as there are.
-        key_type: text(5).map(|t| if t == "character" { "bpchar".to_string() } else { t })?,
-        relation,
-        relation_name: qualified_name(relation),
-        provider: text(7)?,
-        model: text(8)?,
-        dimensions: row.get(9)?.ok_or_else(missing)?,
-        known_models: models::parse_by_kind(row.get(14)?)?,
-        columns: serde_json::from_value(columns.0)
-            .map_err(|e| Error::Damaged { what: format!("columns: {e}") })?,
-        owner: owner_of(relation).map_or_else(|| oid(11), Ok)?,
-        status: Status::parse(&text(12)?)?,
-        system_id: row.get(13)?.ok_or_else(missing)?,
-    })
-}
-
-fn vector_tables(rows: SpiTupleTable<'_>) -> Result<Vec<VectorTable>> {
-    rows.into_iter().map(|row| vector_table(&row)).collect()
-}
-
-/// The vector table of this name.
-pub fn find(client: &SpiClient<'_>, name: &str) -> Result<VectorTable> {
-    let query = format!("{SELECT} where v.name = $1");
-    let rows = kept(&FIND, client, &query, &[PgBuiltInOids::TEXTOID.oid()], &[name.into()])?;
-    vector_tables(rows)?.pop().ok_or_else(|| Error::UnknownVectorTable { name: name.to_string() })
 }
 
 /// Runs a query with the plan that this process keeps for it.
@@ -185,28 +89,6 @@ fn kept<'c>(
         let plan = plan.get().ok_or_else(missing)?;
         Ok(client.select(plan, None, arguments)?)
     })
-}
-
-/// The same, locked against every other function call that would change it.
-pub fn find_for_update(client: &mut SpiClient<'_>, name: &str) -> Result<VectorTable> {
-    client.update(
-        "select 1 from embedd.vector_tables where name = $1 for update",
-        None,
-        &[name.into()],
-    )?;
-    let rows = client.update(&format!("{SELECT} where v.name = $1"), None, &[name.into()])?;
-    vector_tables(rows)?.pop().ok_or_else(|| Error::UnknownVectorTable { name: name.to_string() })
-}
-
-/// The vector table of this number; none when it was dropped.
-pub fn by_id(client: &SpiClient<'_>, id: i32) -> Result<Option<VectorTable>> {
-    let rows = client.select(&format!("{SELECT} where v.id = $1"), None, &[id.into()])?;
-    Ok(vector_tables(rows)?.pop())
-}
-
-/// Every vector table of the database.
-pub fn all(client: &SpiClient<'_>) -> Result<Vec<VectorTable>> {
-    vector_tables(client.select(&format!("{SELECT} order by v.id"), None, &[])?)
 }
 
 /// Everything a worker keeps in memory, as one number; a row that was written anew has another xmin or another place.
@@ -261,29 +143,75 @@ pub fn next_id(client: &mut SpiClient<'_>) -> Result<i32> {
 }
 
 /// Stores a new vector table; its names are those of existing tables.
-pub fn insert(client: &mut SpiClient<'_>, table: &VectorTable) -> Result<()> {
-    let columns = serde_json::to_value(&table.columns)
-        .map_err(|e| Error::Damaged { what: format!("columns: {e}") })?;
+pub fn insert(client: &mut SpiClient<'_>, table: &VectorTable, key_types: &[pg_sys::Oid]) -> Result<()> {
+    let stored = &table.stored;
     client.update(
-        "insert into embedd.vector_tables (id, name, source_table, primary_key_column, key_type, vector_table,
-                embedding_provider, embedding_model, embedding_dimensions, columns, owner, system_id)
+        "insert into embedd.vector_tables (id, name, source_table, primary_key_column, key_types, vector_table,
+                embedding_provider, embedding_model, embedding_dimensions, columns, owner, system_id, extension_id,
+                source_name, key_numbers, column_numbers, sync_mode, batch_interval, on_source_drop)
          overriding system value
-         values ($1, $2, $3, $4, $5::regtype, $6, $7, $8, $9, $10, $11, $12)",
+         values ($1, $2, $3, $4, $5::oid[]::regtype[], $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17,
+                pg_catalog.make_interval(secs => $18), $19)",
         None,
         &[
             table.id.into(),
             table.name.as_str().into(),
             table.source.into(),
-            table.key.as_str().into(),
-            table.key_type.as_str().into(),
+            stored.primary_key_column.as_str().into(),
+            key_types.to_vec().into(),
             table.relation.into(),
             table.provider.as_str().into(),
             table.model.as_str().into(),
             table.dimensions.into(),
-            JsonB(columns).into(),
+            columns_json(table)?.into(),
             table.owner.into(),
             table.system_id.into(),
+            extension().ok_or_else(missing)?.into(),
+            stored.source_name.as_str().into(),
+            stored.key_numbers.clone().into(),
+            stored.column_numbers.clone().into(),
+            stored.sync_mode.as_str().into(),
+            table.batch_interval.into(),
+            stored.on_source_drop.as_str().into(),
         ],
+    )?;
+    Ok(())
+}
+
+fn columns_json(table: &VectorTable) -> Result<JsonB> {
+    let columns = serde_json::to_value(&table.columns)
+        .map_err(|e| Error::Damaged { what: format!("columns: {e}") })?;
+    Ok(JsonB(columns))
+}
+
+/// Notes where the source of a vector table and its columns are now.
+pub fn note_moved(client: &mut SpiClient<'_>, table: &VectorTable, moved: &Moved) -> Result<()> {
+    client.update(
+        "update embedd.vector_tables
+            set source_table = $2, source_name = $3, key_numbers = $4, column_numbers = $5, primary_key_column = $6,
+                columns = $7
+          where id = $1",
+        None,
+        &[
+            table.id.into(),
+            table.source.into(),
+            table.source_name.clone().into(),
+            moved.key_numbers.clone().into(),
+            moved.column_numbers.clone().into(),
+            moved.primary_key_column.as_str().into(),
+            columns_json(table)?.into(),
+        ],
+    )?;
+    forget_readers(table.source);
+    Ok(())
+}
+
+/// Takes the types over that the columns of a key have now.
+pub fn set_key_types(client: &mut SpiClient<'_>, id: i32, types: &[pg_sys::Oid]) -> Result<()> {
+    client.update(
+        "update embedd.vector_tables set key_types = $2::oid[]::regtype[] where id = $1",
+        None,
+        &[id.into(), types.to_vec().into()],
     )?;
     Ok(())
 }
@@ -309,7 +237,8 @@ pub fn set_working_status(client: &mut SpiClient<'_>, id: i32) -> Result<()> {
     client.update(
         "update embedd.vector_tables v
             set last_error = null, last_error_at = null, sync_status = case
-                when exists (select from embedd.tasks t where t.target_id = v.id and t.status in ('pending', 'running'))
+                when exists (select from embedd.tasks t where t.target_id = v.id and t.status in ('pending', 'running')
+                               and t.task_type <> 'reconcile')
                     then 'backfilling'
                 when exists (select from embedd.tasks t where t.target_id = v.id and t.status = 'completed')
                     then 'synced'
@@ -332,16 +261,6 @@ pub fn set_error(client: &mut SpiClient<'_>, id: i32, reason: &str, stuck: bool)
         &[id.into(), reason.into(), stuck.into()],
     )?;
     Ok(!rows.is_empty())
-}
-
-/// Notes that changes have arrived in the vector table.
-pub fn set_synced_now(client: &mut SpiClient<'_>, id: i32) -> Result<()> {
-    client.update(
-        "update embedd.vector_tables set last_synced_at = pg_catalog.clock_timestamp() where id = $1",
-        None,
-        &[id.into()],
-    )?;
-    Ok(())
 }
 
 /// Names of the vector tables that use a provider: those that depend on it, and those that name it and depend on none yet.
@@ -379,10 +298,11 @@ pub fn set_provider(client: &mut SpiClient<'_>, id: i32, name: &str) -> Result<(
 /// Makes this cluster the one that keeps the table in sync (after a restore or an upgrade).
 pub fn adopt(client: &mut SpiClient<'_>, id: i32) -> Result<()> {
     client.update(
-        "update embedd.vector_tables set system_id = $2 where id = $1",
+        "update embedd.vector_tables set system_id = $2, extension_id = $3 where id = $1",
         None,
-        &[id.into(), system_id().into()],
+        &[id.into(), system_id().into(), extension().ok_or_else(missing)?.into()],
     )?;
+    client.update("delete from embedd.sync_state where table_id = $1", None, &[id.into()])?;
     Ok(())
 }
 

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::key::Key;
 use crate::name::{quote_ident, quote_literal};
 
 /// The most columns a vector table may have.
@@ -90,6 +91,16 @@ pub struct Column {
     /// How filters compare it; taken from the column's type when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub filter_type: Option<FilterType>,
+    /// The name of the source's column, where it was renamed since; the field keeps its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source_column: Option<String>,
+}
+
+impl Column {
+    /// The name of the column in the source.
+    pub fn source(&self) -> &str {
+        self.source_column.as_deref().unwrap_or(&self.name)
+    }
 }
 
 /// Why a columns argument cannot be used.
@@ -218,7 +229,7 @@ fn parse_column(object: &Map<String, Value>, place: &str) -> Result<Column, Colu
                 .detail("Its role is metadata, so it is no part of the text."));
         }
     }
-    Ok(Column { name, role, ordinal, name_prefix, filter_type })
+    Ok(Column { name, role, ordinal, name_prefix, filter_type, source_column: None })
 }
 
 /// Refuses a column that repeats the name or the ordinal of an earlier one.
@@ -312,7 +323,7 @@ pub fn expressions(columns: &[Column], alias: &str) -> Expressions {
     let parts: Vec<String> = embedding_columns(columns)
         .into_iter()
         .map(|column| {
-            let name = quote_ident(&column.name);
+            let name = quote_ident(column.source());
             let value = format!("nullif({alias}.{name}::text collate pg_catalog.\"C\", '')");
             match column.name_prefix.as_deref() {
                 None | Some("") => value,
@@ -327,7 +338,7 @@ pub fn expressions(columns: &[Column], alias: &str) -> Expressions {
                 .iter()
                 .map(|column| {
                     let key = quote_literal(&column.name);
-                    format!("{key}::text, {alias}.{}", quote_ident(&column.name))
+                    format!("{key}::text, {alias}.{}", quote_ident(column.source()))
                 })
                 .collect();
             format!("pg_catalog.jsonb_build_object({})", pairs.join(", "))
@@ -350,19 +361,43 @@ pub fn expressions(columns: &[Column], alias: &str) -> Expressions {
 
 /// The query that gives pk_value, embedded_text, metadata and row_hash of the rows of a source.
 ///
-/// `source` is a quoted, qualified table and `condition` a SQL condition on its alias `s`; `key` is
-/// the key column's bare name. The text form of dates, floats, bytea and the like follows the
+/// `source` is what stands behind FROM and `condition` a SQL condition on its alias `s`. The text form of dates, floats, bytea and the like follows the
 /// settings of the session, so these have to be the same wherever hashes are compared.
-pub fn document_sql(source: &str, key: &str, columns: &[Column], condition: &str) -> String {
+pub fn document_sql(source: &str, key: &Key, columns: &[Column], condition: &str) -> String {
     let Expressions { text, metadata, hash } = expressions(columns, "s");
-    let key = quote_ident(key);
-    // "offset 0" keeps the planner from copying the text's expression to each use of it. The key
-    // takes the collation of the vector table's pk_value, so that its index serves a join.
+    let key = key.pk_value("s");
+    // "offset 0" keeps the planner from copying the text's expression to each use of it.
     format!(
         "select d.pk_value, d.embedded_text, d.metadata, {hash} as row_hash \
-         from (select s.{key}::text collate pg_catalog.\"default\" as pk_value, \
+         from (select {key} as pk_value, \
          {text} as embedded_text, {metadata} as metadata \
          from {source} s where {condition} offset 0) d"
+    )
+}
+
+/// The query that gives every row in which a source and its vector table differ: pk_value, the document (null where the
+/// source has no such row), how many rows of the source have that key, and whether the vector table has it,
+/// with the same hash.
+///
+/// A row whose text has no vector differs too. Rows without a key are none, nor are those of the source, as `s`, that do not
+/// fulfil the condition.
+pub fn difference_sql(
+    source: &str,
+    key: &Key,
+    columns: &[Column],
+    relation: &str,
+    condition: &str,
+) -> String {
+    let condition = format!("{} and {condition}", key.is_complete("s"));
+    let documents = document_sql(source, key, columns, &condition);
+    format!(
+        "select coalesce(d.pk_value, v.pk_value) as pk_value, d.embedded_text, d.metadata, d.row_hash, \
+         coalesce(d.copies, 0) as copies, v.pk_value is not null as is_stored, \
+         coalesce(d.row_hash = v.row_hash, false) as has_hash \
+         from (select c.*, pg_catalog.count(*) over (partition by c.pk_value) as copies from ({documents}) c) d \
+         full join {relation} v on v.pk_value = d.pk_value \
+         where d.row_hash is distinct from v.row_hash or d.copies > 1 \
+         or (d.embedded_text <> '' and v.embedding is null)"
     )
 }
 

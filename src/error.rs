@@ -35,13 +35,25 @@ pub enum Error {
     UnknownSource { oid: u32 },
     /// A source that is not an ordinary or partitioned table.
     #[error("{table} is not a table")]
-    NotATable { table: String, kind: String },
+    NotATable { table: String, kind: String, can_be_compared: bool },
     /// No column of the source can serve as the key.
     #[error("table {table} has no usable key")]
     NoKey { table: String, detail: String },
-    /// A key of a type whose text form depends on settings.
+    /// A key of a type whose text form changes, or that has no order.
     #[error("column \"{column}\" of type {type_name} cannot be the key of a vector table")]
-    KeyType { column: String, type_name: String },
+    KeyType { column: String, type_name: String, varies: bool },
+    /// A column that a vector table uses was dropped.
+    #[error("column \"{column}\" of table {table} does not exist any more")]
+    ColumnGone { column: String, table: String, vector_table: String },
+    /// The key of a source has another type than it had.
+    #[error("key column \"{column}\" has type {is} and had type {was}")]
+    KeyTypeChanged { column: String, was: String, is: String, vector_table: String },
+    /// The library is newer than the objects in the database.
+    #[error("extension \"embedd\" has to be updated")]
+    OldInstallation,
+    /// A function of the key in a row of a vector table that is not there.
+    #[error("row \"{key}\" of vector table \"{name}\" has not failed")]
+    NotFailed { key: String, name: String },
     /// No such provider (embedding_provider_not_found).
     #[error("embedding provider \"{name}\" does not exist")]
     UnknownProvider { name: String },
@@ -154,7 +166,8 @@ impl Error {
             Error::Name(_) => ERRCODE_INVALID_PARAMETER_VALUE,
             Error::NullArgument { .. } => ERRCODE_NULL_VALUE_NOT_ALLOWED,
             Error::RelationGone { .. } | Error::UnknownSource { .. } => ERRCODE_UNDEFINED_TABLE,
-            Error::UnknownColumn { .. } => ERRCODE_UNDEFINED_COLUMN,
+            Error::UnknownColumn { .. } | Error::ColumnGone { .. } => ERRCODE_UNDEFINED_COLUMN,
+            Error::KeyTypeChanged { .. } => ERRCODE_DATATYPE_MISMATCH,
             Error::NotATable { .. } => ERRCODE_WRONG_OBJECT_TYPE,
             Error::NoKey { .. } => ERRCODE_INVALID_TABLE_DEFINITION,
             Error::KeyType { .. } => ERRCODE_FEATURE_NOT_SUPPORTED,
@@ -162,6 +175,7 @@ impl Error {
             | Error::UnknownModel { .. }
             | Error::ModelNotInCatalog { .. }
             | Error::NoModel { .. }
+            | Error::NotFailed { .. }
             | Error::UnknownVectorTable { .. } => ERRCODE_UNDEFINED_OBJECT,
             Error::NameTaken { .. } | Error::ProviderTaken { .. } => ERRCODE_DUPLICATE_OBJECT,
             Error::NotAllowed { .. } | Error::NoUsage { .. } | Error::KeyReference { .. } => {
@@ -170,6 +184,7 @@ impl Error {
             Error::NotReady { .. }
             | Error::AlreadyPaused { .. }
             | Error::NotPaused { .. }
+            | Error::OldInstallation
             | Error::NotPreloaded => ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
             Error::BackfillInProgress { .. } => ERRCODE_OBJECT_IN_USE,
             Error::InRecovery { .. } => ERRCODE_READ_ONLY_SQL_TRANSACTION,
@@ -196,8 +211,12 @@ impl Error {
             Error::UnknownColumn { available, .. } => Some(format!("Its columns are: {available}.")),
             Error::NotATable { kind, .. } => Some(format!("It is {kind}.")),
             Error::NoKey { detail, .. } => Some(detail.clone()),
-            Error::KeyType { .. } => Some(
-                "The text form of this type depends on settings such as DateStyle or extra_float_digits.".to_string(),
+            Error::KeyType { varies: true, .. } => {
+                Some("The text form of this type depends on settings, or changes with names.".to_string())
+            }
+            Error::KeyType { .. } => Some("Values of this type have no order.".to_string()),
+            Error::OldInstallation => Some(
+                "The library is newer than the extension's objects in this database. Changes are noted meanwhile, and nothing is lost.".to_string(),
             ),
             Error::UnknownModel { available, .. } => Some(format!("Its models are: {available}.")),
             Error::ModelNotInCatalog { kind, available, .. } if available.is_empty() => {
@@ -251,6 +270,9 @@ impl Error {
             | Error::Option(OptionError::Unknown { .. })
             | Error::NullArgument { .. }
             | Error::RelationGone { .. }
+            | Error::ColumnGone { .. }
+            | Error::KeyTypeChanged { .. }
+            | Error::NotFailed { .. }
             | Error::UnknownSource { .. }
             | Error::UnknownVectorTable { .. }
             | Error::NameTaken { .. }
@@ -316,16 +338,30 @@ impl Error {
             | Error::UnknownColumn { .. }
             | Error::Spi(_)
             | Error::Damaged { .. } => None,
+            Error::NotATable { can_be_compared: true, .. } => {
+                Some("Give sync_mode => 'batch' and primary_key_column: then it is compared every now and then.".to_string())
+            }
             Error::NotATable { .. } => {
                 Some("Name an ordinary or a partitioned table as source_table.".to_string())
             }
             Error::NoKey { .. } => Some(
-                "Add a primary key of one column, or name a column that is NOT NULL and has a unique index with primary_key_column."
+                "Add a primary key, or name with primary_key_column what is NOT NULL and has a unique index: a column, or a JSON array of columns."
                     .to_string(),
             ),
-            Error::KeyType { .. } => Some(
-                "Name a key of an integer, numeric, uuid, text or enum type with primary_key_column.".to_string(),
-            ),
+            Error::KeyType { .. } => Some("Name another key with primary_key_column.".to_string()),
+            Error::ColumnGone { column, vector_table, .. } => Some(format!(
+                "Add column \"{column}\" again, or drop the vector table: SELECT embedd.drop_vector_table({}).",
+                quote_literal(vector_table)
+            )),
+            Error::KeyTypeChanged { vector_table, .. } => Some(format!(
+                "Take the new type over: SELECT embedd.reconcile({}).",
+                quote_literal(vector_table)
+            )),
+            Error::OldInstallation => Some("ALTER EXTENSION embedd UPDATE.".to_string()),
+            Error::NotFailed { name, .. } => Some(format!(
+                "SELECT embedd.retry_failed({}) tries all of them again; embedd.failed_rows shows them.",
+                quote_literal(name)
+            )),
             Error::UnknownProvider { .. } => {
                 Some("SELECT name FROM embedd.providers shows the providers you may use.".to_string())
             }

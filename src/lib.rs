@@ -5,6 +5,7 @@ use pgrx::prelude::*;
 mod api;
 mod catalog;
 mod datum;
+mod ddl;
 mod document;
 mod embedder;
 mod error;
@@ -12,10 +13,12 @@ mod filter;
 mod foreign;
 mod guc;
 mod index;
+mod key;
 mod models;
 mod name;
 mod provider;
 mod queue;
+mod repair;
 mod search;
 mod server;
 mod shared;
@@ -63,6 +66,7 @@ pub extern "C-unwind" fn _PG_init() {
     if unsafe { pg_sys::process_shared_preload_libraries_in_progress } {
         shared::init();
         utility::init();
+        ddl::init();
         worker::register();
     }
 }

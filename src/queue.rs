@@ -1,222 +1,273 @@
-//! The only reader and writer of embedd.queue: keys of changed rows, packed many to a queue row.
+//! The only reader and writer of embedd.queue: keys of changed rows, packed many to a queue row, each for one sync worker.
+
+mod write;
 
 use std::ffi::CStr;
 
 use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
 
+use self::write::{NewRow, insert};
 use crate::datum::Texts;
 use crate::error::Result;
 use crate::server;
+use crate::shared::{self, Portion};
 
-/// Keys packed into one queue row at most.
-pub const KEYS_PER_ROW: usize = 1000;
-/// Bytes of keys packed into one queue row at most, so that a row of long text keys stays small.
-const BYTES_PER_ROW: usize = 256 * 1024;
+pub use write::{Noted, Sweep, portion_of, portion_of_table, write, write_paged};
+#[cfg(feature = "pg_test")]
+pub use write::KEYS_PER_ROW;
 
-/// Keys of one vector table's source in the order of the changes; None stands for a change of any number of rows (TRUNCATE).
-#[derive(Default)]
-pub struct Noted {
-    bytes: Vec<u8>,
-    /// End of each key in `bytes`.
-    ends: Vec<u32>,
-    /// Whether anything happened that keys cannot tell.
-    pub whole_table: bool,
-}
-
-impl Noted {
-    /// Adds a key.
-    pub fn push(&mut self, key: &[u8]) {
-        self.bytes.extend_from_slice(key);
-        self.ends.push(self.bytes.len() as u32);
-    }
-
-    /// Bytes of memory in use.
-    pub fn size(&self) -> usize {
-        self.bytes.len() + self.ends.len() * size_of::<u32>()
-    }
-
-    /// Number of keys.
-    pub fn len(&self) -> usize {
-        self.ends.len()
-    }
-
-    /// Forgets all but the first `len` keys.
-    pub fn truncate(&mut self, len: usize) {
-        self.ends.truncate(len);
-        self.bytes.truncate(self.ends.last().map_or(0, |end| *end as usize));
-    }
-
-    /// Forgets the last key when it is the same as the one at `first`: an UPDATE that left the key as it was.
-    pub fn fold_pair(&mut self, first: usize) {
-        if self.len() == first + 2 && self.key(first) == self.key(first + 1) {
-            self.truncate(first + 1);
-        }
-    }
-
-    fn key(&self, index: usize) -> &[u8] {
-        let start = if index == 0 { 0 } else { self.ends[index - 1] as usize };
-        &self.bytes[start..self.ends[index] as usize]
-    }
-}
-
-/// Writes the noted keys from `from` on into the queue, as part of the current transaction.
-///
-/// The heap and its index are written directly: a writer needs no grant on the queue, and no
-/// search_path, role, row security or trigger can come in between.
-pub fn write(table_id: i32, noted: &Noted, from: usize) {
-    // SAFETY: runs in the main thread inside a transaction that may write; the relation is opened and
-    // closed here, and every pointer is used while it is open. Errors are PostgreSQL's own and abort the transaction.
-    unsafe {
-        let Some((queue_oid, sequence_oid)) = server::queue_relations() else {
-            // The extension was dropped in this very transaction: there is nobody to tell.
-            return;
-        };
-        let relation = pg_sys::table_open(queue_oid, pg_sys::RowExclusiveLock as pg_sys::LOCKMODE);
-        pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot());
-        if noted.whole_table {
-            insert_row(relation, sequence_oid, table_id, None);
-        }
-        let mut start = from;
-        while start < noted.len() {
-            let mut end = start;
-            let mut bytes = 0;
-            while end < noted.len() && end - start < KEYS_PER_ROW && bytes < BYTES_PER_ROW {
-                bytes += noted.key(end).len();
-                end += 1;
-            }
-            insert_row(relation, sequence_oid, table_id, Some((noted, start, end)));
-            start = end;
-        }
-        pg_sys::PopActiveSnapshot();
-        pg_sys::table_close(relation, pg_sys::NoLock as pg_sys::LOCKMODE);
-    }
-}
-
-unsafe extern "C-unwind" {
-    /// PostgreSQL's nextval without the check of the caller's rights (commands/sequence.h).
-    fn nextval_internal(sequence: pg_sys::Oid, check_permissions: bool) -> i64;
-}
-
-/// Inserts one queue row; columns as in sql/tables.sql.
-unsafe fn insert_row(
-    relation: pg_sys::Relation,
-    sequence: pg_sys::Oid,
-    table_id: i32,
-    keys: Option<(&Noted, usize, usize)>,
-) {
-    // SAFETY: the caller holds the relation open; the values array has the five columns of embedd.queue in order.
-    unsafe {
-        let id = pg_sys::ffi::pg_guard_ffi_boundary(|| nextval_internal(sequence, false));
-        let keys_datum = keys.map(|(noted, start, end)| text_array(noted, start, end));
-        let mut values = [
-            table_id.into(),
-            pg_sys::Datum::from(id),
-            pg_sys::Datum::from(server::system_id()),
-            pg_sys::Datum::from(pg_sys::GetCurrentTransactionStartTimestamp()),
-            keys_datum.unwrap_or(pg_sys::Datum::from(0usize)),
-        ];
-        let mut nulls = [false, false, false, false, keys.is_none()];
-        let tuple =
-            pg_sys::heap_form_tuple((*relation).rd_att, values.as_mut_ptr(), nulls.as_mut_ptr());
-        pg_sys::CatalogTupleInsert(relation, tuple);
-        pg_sys::heap_freetuple(tuple);
-        if let Some(datum) = keys_datum {
-            pg_sys::pfree(datum.cast_mut_ptr());
-        }
-    }
-}
-
-/// The keys from `start` up to `end` as a text[] Datum.
-unsafe fn text_array(noted: &Noted, start: usize, end: usize) -> pg_sys::Datum {
-    // SAFETY: each element is a palloc'd text; construct_array copies them, so they are freed here.
-    unsafe {
-        let mut elements: Vec<pg_sys::Datum> = (start..end)
-            .map(|i| {
-                let key = noted.key(i);
-                pg_sys::Datum::from(pg_sys::cstring_to_text_with_len(
-                    key.as_ptr().cast(),
-                    key.len() as i32,
-                ))
-            })
-            .collect();
-        let array = pg_sys::construct_array(
-            elements.as_mut_ptr(),
-            elements.len() as i32,
-            pg_sys::TEXTOID,
-            -1,
-            false,
-            pg_sys::TYPALIGN_INT as std::ffi::c_char,
-        );
-        for element in elements {
-            pg_sys::pfree(element.cast_mut_ptr());
-        }
-        pg_sys::Datum::from(array)
-    }
+/// What a row of the queue says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    Keys(Vec<String>),
+    Sweep(Sweep),
 }
 
 /// A row of the queue.
 pub struct Row {
     pub table_id: i32,
     pub id: i64,
-    /// None: any number of rows changed.
-    pub keys: Option<Vec<String>>,
+    pub change: Change,
+    /// Changes overtake its keys.
+    pub is_paged: bool,
+    /// The transaction that wrote it.
+    pub transaction: u64,
 }
 
-/// Up to `limit` rows of each table in `after` above the id given with it, oldest first, but those in `known`.
+/// What a reading of the queue has found.
+#[derive(Default)]
+pub struct Reading {
+    pub rows: Vec<Row>,
+    /// The transactions that had not ended then, whose rows may have lower ids than those that were found.
+    pub open: Vec<u64>,
+}
+
+fn row_of(row: &pgrx::spi::SpiHeapTupleData<'_>) -> Result<Option<Row>> {
+    let Some(id) = row.get::<i64>(2)? else { return Ok(None) };
+    let change = match row.get::<Texts>(3)? {
+        None => Change::Sweep(Sweep::Changed),
+        Some(keys) if keys.0.is_empty() => Change::Sweep(Sweep::Gone),
+        Some(keys) => Change::Keys(keys.0),
+    };
+    Ok(Some(Row {
+        table_id: row.get(1)?.unwrap_or_default(),
+        id,
+        change,
+        is_paged: row.get(4)?.unwrap_or_default(),
+        transaction: row.get::<String>(5)?.and_then(|x| x.parse().ok()).unwrap_or_default(),
+    }))
+}
+
+/// Up to `limit` rows of each table in `after` above the id given with it, oldest first.
 pub fn read(
     client: &SpiClient<'_>,
+    portion: Portion,
     after: &[(i32, i64)],
-    known: &[i64],
     limit: i64,
-) -> Result<Vec<Row>> {
+) -> Result<Reading> {
+    let mut reading = Reading::default();
     if after.is_empty() {
-        return Ok(Vec::new());
+        return Ok(reading);
     }
     let (tables, ids): (Vec<i32>, Vec<i64>) = after.iter().copied().unzip();
-    let rows = client.select(
-        "select t.table_id, q.id, q.keys
-           from unnest($1, $2) t(table_id, after)
-          cross join lateral (
-                select q.id, q.keys from embedd.queue q
-                 where q.table_id = t.table_id and q.id > t.after and q.system_id = $3 and q.id <> all ($4)
-                 order by q.id limit $5) q",
+    let found = client.select(
+        // One statement, so that rows and open transactions are of the same snapshot.
+        "select t.table_id, q.id, q.keys, q.is_paged, q.transaction::text,
+                case when t.n = 1 then pg_catalog.pg_current_snapshot()::text end
+           from unnest($1, $2) with ordinality t(table_id, after, n)
+           left join lateral (
+                select q.id, q.keys, q.is_paged, q.transaction from embedd.queue q
+                 where q.table_id = t.table_id and q.portions = $3 and q.portion = $4 and q.id > t.after
+                   and q.system_id = $5
+                 order by q.id limit $6) q on true
+          order by t.n, q.id",
         None,
         &[
             tables.into(),
             ids.into(),
+            (portion.count as i16).into(),
+            (portion.index as i16).into(),
             server::system_id().into(),
-            known.to_vec().into(),
             limit.into(),
         ],
     )?;
-    let mut found = Vec::with_capacity(rows.len());
-    for row in rows {
-        let table_id = row.get::<i32>(1)?.unwrap_or_default();
-        let id = row.get::<i64>(2)?.unwrap_or_default();
-        let keys = row.get::<Texts>(3)?.map(|keys| keys.0);
-        found.push(Row { table_id, id, keys });
+    for row in found {
+        reading.rows.extend(row_of(&row)?);
+        if let Some(snapshot) = row.get::<String>(6)?
+            && reading.open.is_empty()
+        {
+            // xmin:xmax:xip,xip,..
+            let open = snapshot.rsplit(':').next().unwrap_or_default();
+            reading.open = open.split(',').filter_map(|x| x.parse().ok()).collect();
+        }
     }
-    Ok(found)
+    Ok(reading)
 }
 
-/// The highest id given out so far.
-pub fn last_id(client: &SpiClient<'_>) -> Result<i64> {
-    let rows = client.select(
-        "select last_value - case when is_called then 0 else 1 end from embedd.queue_id_seq",
+/// Rows of these transactions, whatever table they are of.
+pub fn read_of(
+    client: &SpiClient<'_>,
+    portion: Portion,
+    transactions: &[u64],
+) -> Result<Vec<Row>> {
+    if transactions.is_empty() {
+        return Ok(Vec::new());
+    }
+    let found = client.select(
+        "select q.table_id, q.id, q.keys, q.is_paged, q.transaction::text from embedd.queue q
+          where q.transaction = any ($1::text[]::xid8[]) and q.portions = $2 and q.portion = $3 and q.system_id = $4
+          order by q.id",
         None,
-        &[],
+        &[
+            texts(transactions).into(),
+            (portion.count as i16).into(),
+            (portion.index as i16).into(),
+            server::system_id().into(),
+        ],
     )?;
-    Ok(rows.first().get_one::<i64>()?.unwrap_or_default())
+    let rows = found.into_iter().map(|row| row_of(&row));
+    Ok(rows.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect())
+}
+
+/// Numbers of transactions as an argument, to be cast to xid8[].
+pub fn texts(transactions: &[u64]) -> Vec<String> {
+    transactions.iter().map(u64::to_string).collect()
+}
+
+/// Writes rows anew that were written for another number of workers. Called by the first of them.
+pub fn share_out(client: &mut SpiClient<'_>, portions: u16) -> Result<()> {
+    let strays = "with recursive pairs(table_id, portions) as (
+            (select q.table_id, q.portions from embedd.queue q order by 1, 2 limit 1)
+             union all
+            select n.table_id, n.portions from pairs p
+             cross join lateral (select q.table_id, q.portions from embedd.queue q
+                                  where (q.table_id, q.portions) > (p.table_id, p.portions) order by 1, 2 limit 1) n)
+        select q.table_id, q.id, q.keys, q.is_paged, q.transaction::text from pairs p
+         cross join lateral (select * from embedd.queue q
+                              where q.table_id = p.table_id and q.portions = p.portions
+                              order by q.portion, q.id limit 1000) q
+         where p.portions <> $1 and q.system_id = $2";
+    loop {
+        let arguments = [(portions as i16).into(), server::system_id().into()];
+        let found = client.update(strays, None, &arguments)?;
+        let rows = found.into_iter().map(|row| row_of(&row));
+        let rows = rows.collect::<Result<Vec<_>>>()?;
+        if rows.is_empty() {
+            return Ok(());
+        }
+        for row in rows.into_iter().flatten() {
+            match &row.change {
+                Change::Sweep(sweep) => {
+                    insert(row.table_id, &[NewRow::of_sweep(row.table_id, portions, *sweep)]);
+                }
+                Change::Keys(keys) => {
+                    let keys: Vec<&[u8]> = keys.iter().map(|key| key.as_bytes()).collect();
+                    insert(row.table_id, &NewRow::of_keys(portions, &keys, row.is_paged));
+                }
+            }
+            client.update(
+                "delete from embedd.queue where table_id = $1 and portions <> $2 and id = $3",
+                None,
+                &[row.table_id.into(), (portions as i16).into(), row.id.into()],
+            )?;
+        }
+        // SAFETY: in a transaction; lets the next statement see what was written.
+        unsafe { pg_sys::CommandCounterIncrement() };
+    }
+}
+
+/// Which of these rows of other workers are not done yet.
+pub fn still_there(
+    client: &SpiClient<'_>,
+    table_id: i32,
+    portions: u16,
+    rows: &[(u16, i64)],
+) -> Result<Vec<(u16, i64)>> {
+    let (portion, ids): (Vec<i16>, Vec<i64>) = rows.iter().map(|(p, id)| (*p as i16, *id)).unzip();
+    let found = client.select(
+        "select q.portion, q.id from unnest($3, $4) w(portion, id)
+           join embedd.queue q on q.table_id = $1 and q.portions = $2 and q.portion = w.portion and q.id = w.id",
+        None,
+        &[table_id.into(), (portions as i16).into(), portion.into(), ids.into()],
+    )?;
+    let mut left = Vec::new();
+    for row in found {
+        if let (Some(portion), Some(id)) = (row.get::<i16>(1)?, row.get::<i64>(2)?) {
+            left.push((portion as u16, id));
+        }
+    }
+    Ok(left)
+}
+
+/// What waits in the queue for one vector table.
+pub struct Pending {
+    /// Keys; a row that stands for any number counts as one.
+    pub keys: i64,
+    /// Seconds since the oldest of them was noted.
+    pub age: Option<f64>,
+    /// Whether there are more rows than were counted.
+    pub is_estimated: bool,
+}
+
+/// Rows of the queue that are counted; of more the number is estimated.
+const COUNTED: i64 = 10_000;
+
+/// What waits for one vector table. Begins where each worker has noted that all is done, so that what vacuum could not
+/// take away yet is not gone through.
+pub fn pending(client: &SpiClient<'_>, table_id: i32) -> Result<Pending> {
+    let rows = client.select(
+        "select coalesce(sum(q.keys), 0)::bigint, extract(epoch from pg_catalog.clock_timestamp() - min(q.noted_at))::float8,
+                count(*), max(q.id), (select case when is_called then last_value else 0 end from embedd.queue_id_seq)
+           from (select n.portions, i.portion, coalesce(s.done_id, 0) as done_id,
+                        coalesce(s.open_transactions, '{}') as open_transactions
+                   from generate_series(1, $4) n(portions)
+                  cross join lateral generate_series(0, n.portions - 1) i(portion)
+                   left join embedd.sync_state s
+                     on s.table_id = $1 and s.portions = n.portions and s.portion = i.portion) p
+          cross join lateral (
+                (select q.id, q.noted_at, greatest(q.key_count, 1) as keys from embedd.queue q
+                  where q.table_id = $1 and q.portions = p.portions and q.portion = p.portion and q.id > p.done_id
+                    and q.system_id = $2
+                  order by q.id limit $3)
+                 union all
+                select q.id, q.noted_at, greatest(q.key_count, 1) from embedd.queue q
+                 where q.transaction = any (p.open_transactions) and q.id <= p.done_id and q.table_id = $1
+                   and q.portions = p.portions and q.portion = p.portion and q.system_id = $2) q",
+        None,
+        &[
+            table_id.into(),
+            server::system_id().into(),
+            COUNTED.into(),
+            i32::from(shared::MOST_PORTIONS).into(),
+        ],
+    )?;
+    let row = rows.first();
+    let (mut keys, count) = (
+        row.get::<i64>(1)?.unwrap_or_default(),
+        row.get::<i64>(3)?.unwrap_or_default(),
+    );
+    let is_estimated = count >= COUNTED;
+    if is_estimated {
+        // At the most as many rows more as ids were given out since, each with as many keys.
+        let more = row.get::<i64>(5)?.unwrap_or_default() - row.get::<i64>(4)?.unwrap_or_default();
+        keys += more.max(0) * keys / count;
+    }
+    Ok(Pending { keys, age: row.get(2)?, is_estimated })
 }
 
 /// Removes finished rows of one table.
-pub fn remove(client: &mut SpiClient<'_>, table_id: i32, ids: &[i64]) -> Result<()> {
+pub fn remove(client: &mut SpiClient<'_>, portion: Portion, table_id: i32, ids: &[i64]) -> Result<()> {
     if !ids.is_empty() {
         client.update(
-            "delete from embedd.queue where table_id = $1 and id = any($2)",
+            "delete from embedd.queue where table_id = $1 and portions = $2 and portion = $3 and id = any($4)",
             None,
-            &[table_id.into(), ids.to_vec().into()],
+            &[
+                table_id.into(),
+                (portion.count as i16).into(),
+                (portion.index as i16).into(),
+                ids.to_vec().into(),
+            ],
         )?;
     }
     Ok(())

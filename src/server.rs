@@ -21,58 +21,6 @@ pub fn qualified_name(relation: pg_sys::Oid) -> Option<String> {
     }
 }
 
-/// Whether a relation is the source of a vector table, or a partition of it at any depth.
-///
-/// Read from the heap itself: a writer needs no grant on embedd's tables.
-pub fn is_source(table_id: i32, relation: pg_sys::Oid) -> bool {
-    // SAFETY: a scan inside a transaction; columns 1 and 3 of embedd.vector_tables are id and source_table.
-    unsafe {
-        let schema = pg_sys::get_namespace_oid(c"embedd".as_ptr(), true);
-        let tables = pg_sys::get_relname_relid(c"vector_tables".as_ptr(), schema);
-        if tables == pg_sys::InvalidOid {
-            return false;
-        }
-        let heap = pg_sys::table_open(tables, pg_sys::AccessShareLock as pg_sys::LOCKMODE);
-        let mut key = pg_sys::ScanKeyData::default();
-        pg_sys::ScanKeyInit(
-            &mut key,
-            1,
-            pg_sys::BTEqualStrategyNumber as pg_sys::StrategyNumber,
-            pg_sys::Oid::from(pg_sys::F_INT4EQ),
-            table_id.into(),
-        );
-        let scan = pg_sys::systable_beginscan(
-            heap,
-            pg_sys::InvalidOid,
-            false,
-            std::ptr::null_mut(),
-            1,
-            &mut key,
-        );
-        let tuple = pg_sys::systable_getnext(scan);
-        let mut source = pg_sys::InvalidOid;
-        if !tuple.is_null() {
-            let mut is_null = false;
-            let value = pg_sys::SPI_getbinval(tuple, (*heap).rd_att, 3, &mut is_null);
-            source = pg_sys::Oid::from(value.value() as u32);
-        }
-        pg_sys::systable_endscan(scan);
-        pg_sys::table_close(heap, pg_sys::AccessShareLock as pg_sys::LOCKMODE);
-        source != pg_sys::InvalidOid
-            && (source == relation
-                || (pg_sys::get_rel_relispartition(relation)
-                    && pg_sys::list_member_oid(
-                        pg_sys::ffi::pg_guard_ffi_boundary(|| get_partition_ancestors(relation)),
-                        source,
-                    )))
-    }
-}
-
-unsafe extern "C-unwind" {
-    /// The tables a partition hangs under, nearest first (catalog/partition.h).
-    fn get_partition_ancestors(relation: pg_sys::Oid) -> *mut pg_sys::List;
-}
-
 /// An error where the server is read-only, before anything asks for a transaction id.
 pub fn check_writable(action: &'static str) -> Result<()> {
     // SAFETY: reads shared memory.
@@ -155,6 +103,16 @@ pub fn extension() -> Option<pg_sys::Oid> {
     (oid != pg_sys::InvalidOid).then_some(oid)
 }
 
+/// Whether the objects in the database are those of this library, which ALTER EXTENSION UPDATE brings.
+pub fn is_updated(client: &pgrx::spi::SpiClient<'_>) -> Result<bool> {
+    let rows = client.select(
+        "select extversion = $1 from pg_catalog.pg_extension where extname = 'embedd'",
+        None,
+        &[env!("CARGO_PKG_VERSION").into()],
+    )?;
+    Ok(!rows.is_empty() && rows.first().get_one::<bool>()? == Some(true))
+}
+
 /// The system identifier of this cluster.
 pub fn system_id() -> i64 {
     // SAFETY: reads the control data in shared memory.
@@ -210,6 +168,98 @@ impl Drop for Rights {
                 pg_sys::AtEOXact_GUC(false, level);
             }
             pg_sys::SetUserIdAndSecContext(self.user, self.context);
+        }
+    }
+}
+
+/// Settings that the text form of a value depends on: the same wherever documents, hashes and keys are made.
+pub const TEXT_SETTINGS: &[(&std::ffi::CStr, &std::ffi::CStr)] = &[
+    (c"datestyle", c"ISO, YMD"),
+    (c"intervalstyle", c"postgres"),
+    (c"timezone", c"UTC"),
+    (c"extra_float_digits", c"1"),
+    (c"bytea_output", c"hex"),
+    (c"lc_monetary", c"C"),
+    (c"xmlbinary", c"base64"),
+];
+
+/// Puts the text settings in force until the rights that are held meanwhile are given back.
+pub fn set_text_settings(_until: &Rights) {
+    for (name, value) in TEXT_SETTINGS {
+        // SAFETY: the main thread, inside the level of settings that the rights have opened.
+        unsafe {
+            pg_sys::set_config_option(
+                name.as_ptr(),
+                value.as_ptr(),
+                pg_sys::GucContext::PGC_USERSET,
+                pg_sys::GucSource::PGC_S_SESSION,
+                pg_sys::GucAction::GUC_ACTION_SAVE,
+                true,
+                0,
+                false,
+            );
+        }
+    }
+}
+
+unsafe extern "C" {
+    /// How bytea is shown: 1 is hex (utils/bytea.h).
+    static mut bytea_output: std::ffi::c_int;
+}
+
+/// The variables behind the text settings, set for the output of one value: a trigger has no time for more.
+pub struct TextSettings {
+    date_style: i32,
+    date_order: i32,
+    interval_style: i32,
+    extra_float_digits: i32,
+    bytea_output: i32,
+    timezone: *mut pg_sys::pg_tz,
+}
+
+impl TextSettings {
+    /// Sets them until the value is dropped, also by an error.
+    pub fn fixed() -> Self {
+        thread_local! {
+            static UTC: std::cell::Cell<*mut pg_sys::pg_tz> = const { std::cell::Cell::new(std::ptr::null_mut()) };
+        }
+        if UTC.get().is_null() {
+            // SAFETY: a look-up in the process's own table of time zones, which never forgets one.
+            UTC.set(unsafe { pg_sys::pg_tzset(c"UTC".as_ptr()) });
+        }
+        // SAFETY: plain variables of the process, which its main thread alone uses.
+        unsafe {
+            let before = Self {
+                date_style: pg_sys::DateStyle,
+                date_order: pg_sys::DateOrder,
+                interval_style: pg_sys::IntervalStyle,
+                extra_float_digits: pg_sys::extra_float_digits,
+                bytea_output,
+                timezone: pg_sys::session_timezone,
+            };
+            pg_sys::DateStyle = pg_sys::USE_ISO_DATES as i32;
+            pg_sys::DateOrder = pg_sys::DATEORDER_YMD as i32;
+            pg_sys::IntervalStyle = pg_sys::INTSTYLE_POSTGRES as i32;
+            pg_sys::extra_float_digits = 1;
+            bytea_output = 1;
+            if !UTC.get().is_null() {
+                pg_sys::session_timezone = UTC.get();
+            }
+            before
+        }
+    }
+}
+
+impl Drop for TextSettings {
+    fn drop(&mut self) {
+        // SAFETY: as in fixed().
+        unsafe {
+            pg_sys::DateStyle = self.date_style;
+            pg_sys::DateOrder = self.date_order;
+            pg_sys::IntervalStyle = self.interval_style;
+            pg_sys::extra_float_digits = self.extra_float_digits;
+            bytea_output = self.bytea_output;
+            pg_sys::session_timezone = self.timezone;
         }
     }
 }

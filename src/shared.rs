@@ -12,6 +12,34 @@ const REQUESTS: usize = 64;
 /// No process is there to be woken.
 const NOBODY: i32 = -1;
 
+/// The part of a database's keys that is one worker's: those whose hash modulo `count` is `index`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Portion {
+    pub index: u16,
+    pub count: u16,
+}
+
+/// The most workers that can share the keys of a database.
+pub const MOST_PORTIONS: u16 = 16;
+
+/// How many workers share the keys of each database.
+pub fn portions() -> u16 {
+    1
+}
+
+/// Wakes the workers of a database, to which something has happened that they keep in memory.
+pub fn touch(database: pg_sys::Oid) {
+    if let Some(slot) = slot_of(database) {
+        slot.config.fetch_add(1, Ordering::SeqCst);
+    }
+    wake_worker(database);
+}
+
+/// How often that has happened.
+pub fn config_changes(database: pg_sys::Oid) -> u32 {
+    slot_of(database).map_or(0, |slot| slot.config.load(Ordering::SeqCst))
+}
+
 /// What the launcher knows of a database's sync worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SlotState {
@@ -52,6 +80,7 @@ struct Slot {
     leave: AtomicU32,
     /// Counts how often the worker was woken: a wait for a lock inside a round takes the latch for its own.
     wakes: AtomicU32,
+    config: AtomicU32,
 }
 
 /// All of it.
@@ -74,6 +103,7 @@ impl Default for Shared {
                 proc_number: AtomicI32::new(NOBODY),
                 leave: AtomicU32::new(0),
                 wakes: AtomicU32::new(0),
+                config: AtomicU32::new(0),
             }),
             requests: std::array::from_fn(|_| AtomicU32::new(0)),
         }

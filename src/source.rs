@@ -3,20 +3,22 @@
 use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
 
+use crate::catalog::{self, SyncMode};
+use crate::datum::Texts;
 use crate::document::{Column, FilterType};
 use crate::error::{Error, Result};
-use crate::name::quote_ident;
 
 /// A column of the source as PostgreSQL knows it.
 pub struct SourceColumn {
     pub name: String,
-    /// Name of the type, or of what a domain is made of.
+    pub number: i16,
+    /// Its type, or what a domain is made of, and the name of that.
+    pub base: pg_sys::Oid,
     pub base_type: String,
-    pub is_enum: bool,
 }
 
 /// The quoted and qualified name of a source that can be one.
-pub fn check(client: &SpiClient<'_>, source: pg_sys::Oid) -> Result<String> {
+pub fn check(client: &SpiClient<'_>, source: pg_sys::Oid, mode: SyncMode) -> Result<String> {
     let rows = client.select(
         "select pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname), c.relkind::text,
                 c.relpersistence::text
@@ -29,18 +31,24 @@ pub fn check(client: &SpiClient<'_>, source: pg_sys::Oid) -> Result<String> {
     }
     let (name, kind, persistence) = rows.first().get_three::<String, String, String>()?;
     let table = name.unwrap_or_default();
-    let kind = match (kind.as_deref(), persistence.as_deref()) {
-        (Some("r" | "p"), Some("t")) => "a temporary table, which no other process can read",
-        (Some("r" | "p"), _) => return Ok(table),
-        (Some("v"), _) => "a view, and changes of a view fire no triggers",
-        (Some("m"), _) => "a materialized view, and its refresh fires no triggers",
-        (Some("f"), _) => "a foreign table, and changes made at its server fire no triggers",
-        (Some("S"), _) => "a sequence",
-        (Some("i" | "I"), _) => "an index",
-        (Some("c"), _) => "a composite type",
-        _ => "something else",
+    let is_temporary = persistence.as_deref() == Some("t");
+    let (kind, can_be_compared) = match kind.as_deref() {
+        Some("r" | "p" | "v" | "m" | "f") if is_temporary => {
+            ("temporary, and no other process can read it", false)
+        }
+        Some("r" | "p") => return Ok(table),
+        Some("v") => ("a view, and changes of a view fire no triggers", true),
+        Some("m") => ("a materialized view, and its refresh fires no triggers", true),
+        Some("f") => ("a foreign table, and changes made at its server fire no triggers", true),
+        Some("S") => ("a sequence", false),
+        Some("i" | "I") => ("an index", false),
+        Some("c") => ("a composite type", false),
+        _ => ("something else", false),
     };
-    Err(Error::NotATable { table, kind: kind.to_string() })
+    match can_be_compared && mode == SyncMode::Batch {
+        true => Ok(table),
+        false => Err(Error::NotATable { table, kind: kind.to_string(), can_be_compared }),
+    }
 }
 
 /// The columns of a source in their order.
@@ -54,8 +62,8 @@ pub fn columns(client: &SpiClient<'_>, source: pg_sys::Oid) -> Result<Vec<Source
             select b.attnum, b.attname, t.oid, t.typbasetype
               from base b join pg_catalog.pg_type t on t.oid = b.basetype
          )
-         select b.attname::text, pg_catalog.format_type(b.oid, null), t.typtype = 'e'
-           from base b join pg_catalog.pg_type t on t.oid = b.oid where b.basetype = 0 order by b.attnum",
+         select b.attname::text, b.attnum, b.oid, pg_catalog.format_type(b.oid, null)
+           from base b where b.basetype = 0 order by b.attnum",
         None,
         &[source.into()],
     )?;
@@ -63,8 +71,9 @@ pub fn columns(client: &SpiClient<'_>, source: pg_sys::Oid) -> Result<Vec<Source
     for row in rows {
         columns.push(SourceColumn {
             name: row.get(1)?.unwrap_or_default(),
-            base_type: row.get(2)?.unwrap_or_default(),
-            is_enum: row.get(3)?.unwrap_or_default(),
+            number: row.get(2)?.unwrap_or_default(),
+            base: row.get(3)?.unwrap_or(pg_sys::InvalidOid),
+            base_type: row.get(4)?.unwrap_or_default(),
         });
     }
     Ok(columns)
@@ -77,14 +86,10 @@ pub fn check_columns(
     source: &str,
 ) -> Result<Vec<Column>> {
     for column in &mut columns {
-        let found = available.iter().find(|a| a.name == column.name).ok_or_else(|| {
-            let names: Vec<&str> = available.iter().map(|a| a.name.as_str()).collect();
-            Error::UnknownColumn {
-                column: column.name.clone(),
-                table: source.to_string(),
-                available: names.join(", "),
-            }
-        })?;
+        let found = available
+            .iter()
+            .find(|a| a.name == column.name)
+            .ok_or_else(|| unknown(&column.name, source, available))?;
         let natural = FilterType::of_type(&found.base_type);
         let given = *column.filter_type.get_or_insert(natural);
         let numbers = [FilterType::Integer, FilterType::Float];
@@ -106,114 +111,139 @@ pub fn check_columns(
     Ok(columns)
 }
 
-/// The column that names a row: the one asked for, if it can, or the primary key.
-pub fn key_column(
+/// The columns that name a row: those asked for, if they can, or those of the primary key.
+///
+/// Where changes are noted they have to be NOT NULL and unique together; where source and vector table are compared any
+/// will do, and rows whose key is not theirs alone are found out by that.
+pub fn key_columns(
     client: &SpiClient<'_>,
     oid: pg_sys::Oid,
     wanted: Option<&str>,
     source: &str,
-) -> Result<String> {
-    let rows = client.select(
-        "select a.attname::text, i.indisprimary, i.indnkeyatts = 1, a.attnotnull
-           from pg_catalog.pg_index i
-           join pg_catalog.pg_attribute a on a.attrelid = i.indrelid and a.attnum = any(i.indkey[0:i.indnkeyatts - 1])
-          where i.indrelid = $1 and i.indisunique and i.indisvalid and i.indimmediate and i.indpred is null
-            and i.indexprs is null
-          order by i.indisprimary desc, i.indexrelid, a.attnum",
-        None,
-        &[oid.into()],
-    )?;
-    let mut primary = 0;
-    for row in rows {
-        let name: String = row.get(1)?.unwrap_or_default();
-        let is_primary: bool = row.get(2)?.unwrap_or_default();
-        let alone: bool = row.get(3)?.unwrap_or_default();
-        let not_null: bool = row.get(4)?.unwrap_or_default();
-        primary += i32::from(is_primary);
-        let chosen = wanted.map_or(is_primary, |key| key == name);
-        if chosen && alone && not_null {
-            return Ok(name);
-        }
+    available: &[SourceColumn],
+    mode: SyncMode,
+) -> Result<Vec<String>> {
+    let wanted = wanted.map(|text| named_columns(text, source, available)).transpose()?;
+    let unique = unique_keys(client, oid)?;
+    if let Some(names) = &wanted
+        && mode == SyncMode::Batch
+    {
+        return Ok(names.clone());
     }
-    let detail = match wanted {
-        Some(key) => {
-            let known = columns(client, oid)?;
-            if !known.iter().any(|c| c.name == key) {
-                let names: Vec<&str> = known.iter().map(|c| c.name.as_str()).collect();
-                return Err(Error::UnknownColumn {
-                    column: key.to_string(),
-                    table: source.to_string(),
-                    available: names.join(", "),
-                });
-            }
-            format!("Column \"{key}\" is not both NOT NULL and unique by itself.")
+    let fits = |key: &&UniqueKey| match &wanted {
+        Some(names) => {
+            names.len() == key.columns.len() && names.iter().all(|n| key.columns.contains(n))
         }
-        None if primary > 1 => format!("Its primary key has {primary} columns."),
+        None => key.is_primary,
+    };
+    let mut candidates = unique.iter().filter(fits);
+    // The order of the index, which serves the order of pages.
+    if let Some(key) = candidates.clone().find(|key| key.is_not_null) {
+        return Ok(key.columns.clone());
+    }
+    let list = |names: &[String]| {
+        let quoted: Vec<String> = names.iter().map(|n| format!("\"{n}\"")).collect();
+        quoted.join(", ")
+    };
+    let detail = match &wanted {
+        Some(names) if names.len() == 1 => {
+            format!("Column {} is not both NOT NULL and unique by itself.", list(names))
+        }
+        Some(names) => {
+            format!("Columns {} are not all NOT NULL and unique together.", list(names))
+        }
+        None if candidates.next().is_some() => "Its primary key cannot be used.".to_string(),
         None => "It has no primary key.".to_string(),
     };
     Err(Error::NoKey { table: source.to_string(), detail })
 }
 
-/// The condition that an UPDATE has changed one of these columns as PostgreSQL stores it, in terms of old and new.
-///
-/// A type whose equal values are always the same value is compared by its own operator, which is the fastest. The others
-/// (json has no equality, 1.0 and -0.0 of other types have equals that read differently) are compared as records, by
-/// their bytes.
-pub fn changed(columns: &[&SourceColumn]) -> String {
-    let mut conditions = Vec::new();
-    let mut by_bytes = Vec::new();
-    for column in columns {
-        let name = quote_ident(&column.name);
-        match column.base_type.as_str() {
-            "smallint" | "integer" | "bigint" | "boolean" | "uuid" | "oid" | "date"
-            | "timestamp without time zone" | "timestamp with time zone" => {
-                conditions.push(format!("old.{name} is distinct from new.{name}"));
-            }
-            // Under "C" texts are equal when their bytes are, whatever the column's own collation calls equal.
-            "text" | "character varying" => conditions.push(format!(
-                "old.{name} collate \"C\" is distinct from new.{name} collate \"C\""
-            )),
-            // 1.0 equals 1.00, and they differ in their scale.
-            "numeric" => conditions.push(format!(
-                "old.{name} is distinct from new.{name} or scale(old.{name}) is distinct from scale(new.{name})"
-            )),
-            _ => by_bytes.push(name),
-        }
+/// The columns that primary_key_column names: one, or a JSON array of several.
+fn named_columns(text: &str, source: &str, available: &[SourceColumn]) -> Result<Vec<String>> {
+    let is_column = |name: &String| available.iter().any(|c| c.name == *name);
+    let names = match serde_json::from_str::<Vec<String>>(text) {
+        Ok(names) if !names.is_empty() && !is_column(&text.to_string()) => names,
+        _ => vec![text.to_string()],
+    };
+    if let Some(column) = names.iter().find(|name| !is_column(name)) {
+        return Err(unknown(column, source, available));
     }
-    if !by_bytes.is_empty() {
-        let record = |version: &str| {
-            let fields: Vec<String> = by_bytes.iter().map(|c| format!("{version}.{c}")).collect();
-            // The cast keeps this one comparison of two records instead of one for each of their fields.
-            format!("row({})::record", fields.join(", "))
-        };
-        conditions.push(format!("{} *<> {}", record("old"), record("new")));
+    match names.iter().enumerate().find(|(n, name)| names[..*n].contains(name)) {
+        Some((_, twice)) => Err(Error::bad_argument(format!(
+            "column \"{twice}\" appears more than once in primary_key_column"
+        ))),
+        None => Ok(names),
     }
-    conditions.join(" or ")
 }
 
-/// The type of the key, if its text form is the same under all settings.
-pub fn check_key_type(available: &[SourceColumn], key: &str) -> Result<String> {
-    const TYPES: [&str; 9] = [
-        "smallint",
-        "integer",
-        "bigint",
-        "oid",
-        "numeric",
-        "uuid",
-        "text",
-        "character varying",
-        "character",
-    ];
-    let column = available
-        .iter()
-        .find(|c| c.name == key)
-        .ok_or(Error::Damaged { what: "key without a column".to_string() })?;
-    if column.is_enum || TYPES.contains(&column.base_type.as_str()) {
-        // Without a length "character" is one character long.
-        let cast = if column.base_type == "character" { "bpchar" } else { &column.base_type };
-        return Ok(cast.to_string());
+fn unknown(column: &str, source: &str, available: &[SourceColumn]) -> Error {
+    let names: Vec<&str> = available.iter().map(|c| c.name.as_str()).collect();
+    Error::UnknownColumn {
+        column: column.to_string(),
+        table: source.to_string(),
+        available: names.join(", "),
     }
-    Err(Error::KeyType { column: key.to_string(), type_name: column.base_type.clone() })
+}
+
+/// A unique index of plain columns.
+struct UniqueKey {
+    columns: Vec<String>,
+    is_primary: bool,
+    is_not_null: bool,
+}
+
+/// The unique indexes of a table that hold at any moment and for all rows, the primary key first.
+fn unique_keys(client: &SpiClient<'_>, oid: pg_sys::Oid) -> Result<Vec<UniqueKey>> {
+    let rows = client.select(
+        "select i.indisprimary, bool_and(a.attnotnull), array_agg(a.attname::text order by k.n)
+           from pg_catalog.pg_index i
+          cross join lateral unnest(i.indkey[0:i.indnkeyatts - 1]) with ordinality k(attnum, n)
+           join pg_catalog.pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.attnum
+          where i.indrelid = $1 and i.indisunique and i.indisvalid and i.indimmediate and i.indpred is null
+            and i.indexprs is null
+          group by i.indexrelid, i.indisprimary
+          order by i.indisprimary desc, i.indexrelid",
+        None,
+        &[oid.into()],
+    )?;
+    let mut keys = Vec::new();
+    for row in rows {
+        keys.push(UniqueKey {
+            is_primary: row.get(1)?.unwrap_or_default(),
+            is_not_null: row.get(2)?.unwrap_or_default(),
+            columns: row.get::<Texts>(3)?.map(|names| names.0).unwrap_or_default(),
+        });
+    }
+    Ok(keys)
+}
+
+/// The columns of the key, if each has a text form that is the same under all settings and for all time.
+pub fn check_key_types<'a>(
+    available: &'a [SourceColumn],
+    key: &[String],
+    mode: SyncMode,
+) -> Result<Vec<&'a SourceColumn>> {
+    let mut columns = Vec::new();
+    for name in key {
+        let column = available
+            .iter()
+            .find(|c| c.name == *name)
+            .ok_or(Error::Damaged { what: "key without a column".to_string() })?;
+        let (equals, greater) = catalog::operators(column.base);
+        let is_ordered = !equals.is_empty() && !greater.is_empty();
+        // The names of objects change, and money has as many forms as there are countries.
+        let varies = column.base_type == "money"
+            || (column.base_type.starts_with("reg") && !column.base_type.contains('.'));
+        if varies || (mode == SyncMode::Trigger && !is_ordered) {
+            return Err(Error::KeyType {
+                column: name.clone(),
+                type_name: column.base_type.clone(),
+                varies,
+            });
+        }
+        columns.push(column);
+    }
+    Ok(columns)
 }
 
 /// The caller may read what is going to be embedded (source_table_access_denied).
@@ -222,10 +252,11 @@ pub fn check_may_read(
     oid: pg_sys::Oid,
     source: &str,
     columns: &[Column],
-    key: &str,
+    key: &[String],
+    mode: SyncMode,
 ) -> Result<()> {
     let names: Vec<String> =
-        columns.iter().map(|c| c.name.clone()).chain([key.to_string()]).collect();
+        columns.iter().map(|c| c.name.clone()).chain(key.iter().cloned()).collect();
     let rows = client.select(
         "select pg_catalog.bool_and(pg_catalog.has_column_privilege($1, n, 'SELECT')),
                 pg_catalog.has_table_privilege($1, 'TRIGGER')
@@ -236,6 +267,7 @@ pub fn check_may_read(
     let (select, trigger) = rows.first().get_two::<bool, bool>()?;
     let missing = match (select, trigger) {
         (Some(true), Some(true)) => return Ok(()),
+        (Some(true), _) if mode == SyncMode::Batch => return Ok(()),
         (Some(true), _) => "TRIGGER",
         _ => "SELECT",
     };
@@ -243,4 +275,60 @@ pub fn check_may_read(
         object: format!("table {source}"),
         hint: format!("Ask its owner for: GRANT {missing} ON {source} TO your role."),
     })
+}
+
+/// Creates the triggers of a source. They name nothing of it, so that no column is kept from being changed or dropped.
+pub fn create_triggers(client: &mut SpiClient<'_>, id: i32, source: &str) -> Result<()> {
+    for (what, event) in [
+        ("row", "after insert or update or delete on {} for each row"),
+        ("truncate", "after truncate on {} for each statement"),
+    ] {
+        let statement = format!(
+            "create trigger {} {} execute function embedd.note_change('{id}')",
+            trigger_name(id, what),
+            event.replace("{}", source)
+        );
+        client.update(&statement, None, &[])?;
+    }
+    Ok(())
+}
+
+/// Whether there are triggers for everything that can happen to a source, switched on or off.
+pub fn has_triggers(client: &SpiClient<'_>, id: i32, source: pg_sys::Oid) -> Result<bool> {
+    // For each row (1), insert (4), delete (8), update (16), truncate (32), as in catalog/pg_trigger.h.
+    let rows = client.select(
+        "select bit_or(tgtype::integer) & 61 = 61 from pg_catalog.pg_trigger where tgrelid = $1 and tgname = any($2)",
+        None,
+        &[source.into(), TRIGGERS.map(|what| trigger_name(id, what)).to_vec().into()],
+    )?;
+    Ok(rows.first().get_one::<bool>()? == Some(true))
+}
+
+/// The last parts of the names of triggers; up to 0.2.0 updates had one of their own.
+const TRIGGERS: [&str; 3] = ["row", "update", "truncate"];
+
+/// Drops the triggers of a source.
+pub fn drop_triggers(
+    client: &mut SpiClient<'_>,
+    id: i32,
+    source: pg_sys::Oid,
+    name: &str,
+) -> Result<()> {
+    let rows = client.update(
+        "select tgname::text from pg_catalog.pg_trigger where tgrelid = $1 and tgname = any($2)",
+        None,
+        &[source.into(), TRIGGERS.map(|what| trigger_name(id, what)).to_vec().into()],
+    )?;
+    let mut triggers = Vec::new();
+    for row in rows {
+        triggers.extend(row.get::<String>(1)?);
+    }
+    for trigger in triggers {
+        client.update(&format!("drop trigger {trigger} on {name}"), None, &[])?;
+    }
+    Ok(())
+}
+
+fn trigger_name(id: i32, what: &str) -> String {
+    format!("embedd_{id}_{what}")
 }

@@ -1,13 +1,17 @@
 //! Tells how the sync of a vector table stands, pauses it, takes it up again and asks for backfills.
 
+mod count;
+
 use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
 
-use crate::catalog::{self, Status, VectorTable};
+use crate::catalog::{self, Status, SyncMode, VectorTable};
 use crate::error::{Error, Result};
+use crate::queue;
 use crate::server::{self, Rights};
-use crate::table::{check_may_change, wake_at_commit};
+use crate::table::check_may_change;
 use crate::task::{self, Asked};
+use crate::trigger::touch_at_commit;
 
 /// What sync_status() returns, in the order of its columns.
 pub struct SyncStatus {
@@ -23,9 +27,11 @@ pub struct SyncStatus {
     pub truncated_rows: Option<i64>,
     pub rate: Option<f64>,
     pub eta: Option<Interval>,
+    pub oldest_pending_secs: Option<f64>,
+    pub is_estimated: bool,
 }
 
-/// How the sync of a vector table stands.
+/// How the sync of a vector table stands. Its cost does not depend on the size of anything: what is large is estimated.
 pub fn sync_status(name: &str) -> Result<SyncStatus> {
     Spi::connect(|client| {
         let rights = Rights::of_extension()?;
@@ -40,76 +46,75 @@ pub fn sync_status(name: &str) -> Result<SyncStatus> {
         if visible.first().get_one::<bool>()? != Some(true) {
             return Err(Error::UnknownVectorTable { name: name.to_string() });
         }
-        let (synced_rows, total_rows) = count_rows(client, &table)?;
+        let is_batch = table.stored.sync_mode == SyncMode::Batch;
+        let counted = count::rows(client, &table)?;
         let _rights = Rights::of_extension()?;
+        let pending = queue::pending(client, table.id)?;
         let rows = client.select(
-            "select v.last_synced_at, q.keys, q.age, v.last_error, v.last_error_at,
-                    (select count(*) from embedd.failed_rows f where f.table_id = v.id),
-                    (select count(*) from embedd.truncated_rows f where f.table_id = v.id),
-                    t.processed_rows,
-                    t.processed_rows / nullif(extract(epoch from pg_catalog.clock_timestamp() - t.started_at), 0)::float8
+            "select s.last_synced_at, v.last_error, v.last_error_at,
+                    (select count(*) from (select from embedd.failed_rows f where f.table_id = v.id limit $2) f),
+                    (select count(*) from (select from embedd.truncated_rows f where f.table_id = v.id limit $2) f),
+                    t.task_type, t.processed_rows,
+                    t.processed_rows / nullif(extract(epoch from pg_catalog.clock_timestamp() - t.started_at), 0)::float8,
+                    s.rate, r.processed_rows,
+                    extract(epoch from pg_catalog.clock_timestamp() - r.started_at)::float8
                from embedd.vector_tables v
               cross join lateral (
-                    select coalesce(sum(coalesce(pg_catalog.cardinality(q.keys), 1)), 0)::bigint as keys,
-                           coalesce(extract(epoch from pg_catalog.clock_timestamp() - min(q.noted_at)), 0)::float8 as age
-                      from embedd.queue q where q.table_id = v.id and q.system_id = $2) q
+                    select max(s.last_synced_at) as last_synced_at,
+                           sum(s.rate) filter (where s.rate_at > pg_catalog.clock_timestamp() - interval '15 s') as rate
+                      from embedd.sync_state s where s.table_id = v.id) s
                left join embedd.tasks t on t.target_id = v.id and t.status in ('pending', 'running')
+               left join lateral (
+                    select r.processed_rows, r.started_at from embedd.tasks r
+                     where r.target_id = v.id and r.status = 'completed' order by r.task_id desc limit 1) r on true
               where v.id = $1",
             None,
-            &[table.id.into(), server::system_id().into()],
+            &[table.id.into(), (count::MOST_NOTES + 1).into()],
         )?;
         let row = rows.first();
-        let processed = row.get::<i64>(8)?;
-        let rate = row.get::<f64>(9)?.filter(|rate| *rate > 0.0);
+        let is_backfill = row.get::<String>(6)?.is_some_and(|kind| kind != "reconcile");
+        // Of a source that is not counted quickly, as many as the last comparison has found.
+        let total_rows = if is_batch { row.get(10)? } else { counted.total };
+        let processed = row.get::<i64>(7)?.filter(|_| is_backfill && !is_batch);
         let left = match (processed, total_rows) {
             (Some(processed), Some(total)) => (total - processed).max(0),
             _ => 0,
         };
+        let task_rate = row.get::<f64>(8)?.filter(|rate| processed.is_some() && *rate > 0.0);
+        let notes = |n: usize| -> Result<(Option<i64>, bool)> {
+            let many: Option<i64> = row.get(n)?;
+            Ok((many, many.is_some_and(|many| many > count::MOST_NOTES)))
+        };
+        let ((failed_rows, many_failed), (truncated_rows, many_truncated)) = (notes(4)?, notes(5)?);
+        let last_run: Option<f64> = row.get(11)?;
         Ok(SyncStatus {
             sync_status: table.status.as_str(),
-            synced_rows,
+            synced_rows: counted.synced,
             total_rows,
             last_synced_at: row.get(1)?,
-            rows_pending: row.get::<i64>(2)?.map(|keys| keys + left),
-            staleness_secs: row.get(3)?,
+            rows_pending: Some(pending.keys + left),
+            staleness_secs: match is_batch {
+                true => last_run,
+                false => Some(pending.age.unwrap_or(0.0)),
+            },
             // It can quote a value of the source.
-            last_error: row.get::<String>(4)?.filter(|_| shows_errors),
-            last_error_at: row.get(5)?,
-            failed_rows: row.get(6)?,
-            truncated_rows: row.get(7)?,
-            rate,
-            eta: rate.map(|rate| Interval::from_seconds(left as f64 / rate)),
+            last_error: row.get::<String>(2)?.filter(|_| shows_errors),
+            last_error_at: row.get(3)?,
+            failed_rows,
+            truncated_rows,
+            rate: task_rate.or(row.get::<f64>(9)?.filter(|_| pending.keys > 0)),
+            eta: task_rate.map(|rate| Interval::from_seconds(left as f64 / rate)),
+            oldest_pending_secs: pending.age,
+            is_estimated: counted.is_estimated
+                || pending.is_estimated
+                || many_failed
+                || many_truncated,
         })
     })
 }
 
-/// Rows in the vector table and rows in the source, as its owner sees them; None where a table is gone.
-fn count_rows(client: &SpiClient<'_>, table: &VectorTable) -> Result<(Option<i64>, Option<i64>)> {
-    let _rights = Rights::of_owner(table.owner);
-    let count = |relation: &Option<String>| -> Result<Option<i64>> {
-        match relation {
-            Some(relation) if may_count(client, relation)? => {
-                let query = format!("select count(*) from {relation}");
-                Ok(client.select(&query, None, &[])?.first().get_one()?)
-            }
-            _ => Ok(None),
-        }
-    };
-    Ok((count(&table.relation_name)?, count(&table.source_name)?))
-}
-
-/// Whether the role in force may read anything of a relation.
-fn may_count(client: &SpiClient<'_>, relation: &str) -> Result<bool> {
-    let rows = client.select(
-        "select pg_catalog.has_any_column_privilege($1, 'SELECT')",
-        None,
-        &[relation.into()],
-    )?;
-    Ok(rows.first().get_one::<bool>()? == Some(true))
-}
-
 /// Finds a vector table to be changed by the caller, with its row locked.
-fn find_to_change(client: &mut SpiClient<'_>, name: &str) -> Result<VectorTable> {
+pub fn find_to_change(client: &mut SpiClient<'_>, name: &str) -> Result<VectorTable> {
     server::check_writable("change the sync of a vector table")?;
     let rights = Rights::of_extension()?;
     let table = catalog::find_for_update(client, name)?;
@@ -127,7 +132,7 @@ pub fn pause(name: &str) -> Result<()> {
         }
         let _rights = Rights::of_extension()?;
         catalog::set_status(client, table.id, Status::Paused)?;
-        wake_at_commit();
+        touch_at_commit();
         Ok(())
     })
 }
@@ -143,7 +148,7 @@ pub fn resume(name: &str) -> Result<()> {
         let _rights = Rights::of_extension()?;
         catalog::set_status(client, table.id, Status::Pending)?;
         catalog::set_working_status(client, table.id)?;
-        wake_at_commit();
+        touch_at_commit();
         Ok(())
     })
 }
@@ -157,7 +162,7 @@ pub fn backfill(name: &str) -> Result<(i32, Asked)> {
         if table.status != Status::Paused {
             catalog::set_working_status(client, table.id)?;
         }
-        wake_at_commit();
+        touch_at_commit();
         Ok((table.id, asked))
     })
 }

@@ -3,17 +3,18 @@
 use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
 
-use crate::catalog::{self, LOCAL_PROVIDER, Status, VectorTable};
+use crate::catalog::{self, LOCAL_PROVIDER, SourceDrop, Status, Stored, SyncMode, VectorTable};
 use crate::datum::VectorType;
 use crate::document::{self, Column};
 use crate::error::{Error, Result};
 use crate::foreign::{Server, depend};
+use crate::key::Key;
 use crate::models::Choice;
 use crate::name::{self, quote_ident, quote_literal};
 use crate::provider::Kind;
 use crate::server::Rights;
 use crate::source::{self, SourceColumn};
-use crate::{server, shared, task};
+use crate::{server, task, trigger};
 
 /// What create_vector_table() was asked for.
 pub struct Wanted {
@@ -25,6 +26,9 @@ pub struct Wanted {
     pub model: Option<String>,
     pub dimensions: Option<i32>,
     pub sync_mode: String,
+    /// Seconds between two comparisons; none is the default.
+    pub batch_interval: Option<f64>,
+    pub on_source_drop: String,
     pub start_backfill: bool,
 }
 
@@ -35,20 +39,17 @@ const HNSW_VECTOR_DIMENSIONS: i32 = 2000;
 pub fn create(client: &mut SpiClient<'_>, wanted: Wanted) -> Result<VectorTable> {
     server::check_writable("create a vector table")?;
     name::check(&wanted.name)?;
-    if wanted.sync_mode != "trigger" {
-        return Err(Error::BadArgument {
-            message: format!("sync mode \"{}\" is not available", wanted.sync_mode),
-            detail: Some("The sync modes are: trigger.".to_string()),
-            hint: None,
-        });
-    }
+    let mode = sync_mode(&wanted)?;
+    let batch_interval = batch_interval(&wanted, mode)?;
+    let on_source_drop = source_drop(&wanted.on_source_drop)?;
     let columns = document::parse_columns(&wanted.columns)?;
-    let source = source::check(client, wanted.source)?;
+    let source = source::check(client, wanted.source, mode)?;
     let available = source::columns(client, wanted.source)?;
     let columns = source::check_columns(columns, &available, &source)?;
-    let key = source::key_column(client, wanted.source, wanted.key.as_deref(), &source)?;
-    let key_type = source::check_key_type(&available, &key)?;
-    source::check_may_read(client, wanted.source, &source, &columns, &key)?;
+    let wanted_key = wanted.key.as_deref();
+    let key = source::key_columns(client, wanted.source, wanted_key, &source, &available, mode)?;
+    let key_columns = source::check_key_types(&available, &key, mode)?;
+    source::check_may_read(client, wanted.source, &source, &columns, &key, mode)?;
     let server = find_provider(&wanted.provider)?;
     let (model, dimensions) = choose_model(client, &wanted, server.as_ref())?;
 
@@ -65,7 +66,9 @@ pub fn create(client: &mut SpiClient<'_>, wanted: Wanted) -> Result<VectorTable>
     drop(rights);
 
     let relation_name = create_relation(client, &wanted.name, &schema, id, &source, dimensions)?;
-    create_triggers(client, id, &source, &key, &columns, &available)?;
+    if mode == SyncMode::Trigger {
+        source::create_triggers(client, id, &source)?;
+    }
     let relation = client
         .update("select pg_catalog.to_regclass($1)::oid", None, &[relation_name.as_str().into()])?
         .first()
@@ -76,30 +79,93 @@ pub fn create(client: &mut SpiClient<'_>, wanted: Wanted) -> Result<VectorTable>
         id,
         name: wanted.name,
         source: wanted.source,
-        source_name: Some(source),
-        key,
-        key_type,
+        source_name: Some(source.clone()),
+        key: Key { columns: Vec::new() },
         relation,
         relation_name: server::qualified_name(relation),
         provider: wanted.provider,
         model,
         dimensions,
         known_models: Default::default(),
-        columns,
         // SAFETY: a plain read of the process's own state.
         owner: unsafe { pg_sys::GetUserId() },
         status: Status::Pending,
         system_id: server::system_id(),
+        batch_interval,
+        stored: Stored {
+            primary_key_column: Key::shown(&key),
+            sync_mode: mode,
+            key_types: key_columns.iter().map(|c| c.base_type.clone()).collect(),
+            key_numbers: key_columns.iter().map(|c| c.number).collect(),
+            column_numbers: numbers(&columns, &available),
+            source_name: source,
+            on_source_drop,
+            extension_id: String::new(),
+        },
+        reads_run: false,
+        columns,
     };
     let _rights = Rights::of_extension()?;
-    catalog::insert(client, &table)?;
+    let key_types: Vec<pg_sys::Oid> = key_columns.iter().map(|c| c.base).collect();
+    catalog::insert(client, &table, &key_types)?;
     if wanted.start_backfill {
         task::ask(client, id, &table.name)?;
         catalog::set_working_status(client, id)?;
         table.status = Status::Backfilling;
     }
-    wake_at_commit();
+    trigger::touch_at_commit();
     Ok(table)
+}
+
+/// Shortest time between two comparisons, in seconds.
+const SHORTEST_INTERVAL: f64 = 1.0;
+/// Time between two comparisons unless something else is asked for, in seconds.
+const INTERVAL: f64 = 300.0;
+
+fn sync_mode(wanted: &Wanted) -> Result<SyncMode> {
+    match wanted.sync_mode.as_str() {
+        "trigger" => Ok(SyncMode::Trigger),
+        "batch" => Ok(SyncMode::Batch),
+        other => Err(Error::BadArgument {
+            message: format!("sync mode \"{other}\" is not available"),
+            detail: Some("The sync modes are: trigger, batch.".to_string()),
+            hint: None,
+        }),
+    }
+}
+
+fn batch_interval(wanted: &Wanted, mode: SyncMode) -> Result<Option<f64>> {
+    match (mode, wanted.batch_interval) {
+        (SyncMode::Trigger, None) => Ok(None),
+        (SyncMode::Trigger, Some(_)) => Err(Error::BadArgument {
+            message: "batch_interval needs sync mode \"batch\"".to_string(),
+            detail: Some("In sync mode \"trigger\" changes arrive as they are made.".to_string()),
+            hint: None,
+        }),
+        (SyncMode::Batch, None) => Ok(Some(INTERVAL)),
+        (SyncMode::Batch, Some(seconds)) if seconds < SHORTEST_INTERVAL => {
+            Err(Error::bad_argument("batch_interval must be one second or longer"))
+        }
+        (SyncMode::Batch, Some(seconds)) => Ok(Some(seconds)),
+    }
+}
+
+fn source_drop(word: &str) -> Result<SourceDrop> {
+    match word {
+        "keep" => Ok(SourceDrop::Keep),
+        "drop" => Ok(SourceDrop::Drop),
+        other => Err(Error::BadArgument {
+            message: format!("on_source_drop \"{other}\" is not available"),
+            detail: Some("It is one of: keep, drop.".to_string()),
+            hint: None,
+        }),
+    }
+}
+
+/// The numbers of the configured columns in the source.
+fn numbers(columns: &[Column], available: &[SourceColumn]) -> Vec<i16> {
+    let number = |c: &Column| available.iter().find(|a| a.name == c.name).map_or(0, |a| a.number);
+    columns.iter().map(number).collect()
 }
 
 /// The provider of this name, which the caller has to be allowed to use; none for the local one.
@@ -197,47 +263,6 @@ fn create_relation(
     Ok(qualified)
 }
 
-/// Creates the triggers of the source.
-fn create_triggers(
-    client: &mut SpiClient<'_>,
-    id: i32,
-    source: &str,
-    key: &str,
-    columns: &[Column],
-    available: &[SourceColumn],
-) -> Result<()> {
-    let watched: Vec<&SourceColumn> = available
-        .iter()
-        .filter(|a| a.name == key || columns.iter().any(|c| c.name == a.name))
-        .collect();
-    let changed = source::changed(&watched);
-    let arguments = format!("'{id}', {}", quote_literal(key));
-    for statement in [
-        format!(
-            "create trigger {} after insert or delete on {source} for each row
-                execute function embedd.note_change({arguments})",
-            trigger_name(id, "row")
-        ),
-        format!(
-            "create trigger {} after update on {source} for each row when ({changed})
-                execute function embedd.note_change({arguments})",
-            trigger_name(id, "update")
-        ),
-        format!(
-            "create trigger {} after truncate on {source} for each statement
-                execute function embedd.note_change({arguments})",
-            trigger_name(id, "truncate")
-        ),
-    ] {
-        client.update(&statement, None, &[])?;
-    }
-    Ok(())
-}
-
-fn trigger_name(id: i32, what: &str) -> String {
-    format!("embedd_{id}_{what}")
-}
-
 /// Forgets a vector table, and drops its table too unless it shall be kept.
 pub fn remove(client: &mut SpiClient<'_>, name: &str, keep_table: bool) -> Result<()> {
     server::check_writable("drop a vector table")?;
@@ -245,13 +270,17 @@ pub fn remove(client: &mut SpiClient<'_>, name: &str, keep_table: bool) -> Resul
     let table = catalog::find_for_update(client, name)?;
     drop(rights);
     check_may_change(&table)?;
+    forget(client, &table, keep_table)?;
+    trigger::touch_at_commit();
+    Ok(())
+}
+
+/// The same without any question, for a worker whose table has lost its source.
+pub fn forget(client: &mut SpiClient<'_>, table: &VectorTable, keep_table: bool) -> Result<()> {
     let rights = Rights::of_extension()?;
     if let Some(source) = &table.source_name {
         // With embedd's rights: to create a trigger needs a grant only, to drop it needs the table.
-        for what in ["row", "update", "truncate"] {
-            let trigger = trigger_name(table.id, what);
-            client.update(&format!("drop trigger if exists {trigger} on {source}"), None, &[])?;
-        }
+        source::drop_triggers(client, table.id, table.source, source)?;
     }
     catalog::delete(client, table.id)?;
     drop(rights);
@@ -263,7 +292,6 @@ pub fn remove(client: &mut SpiClient<'_>, name: &str, keep_table: bool) -> Resul
             client.update(&format!("drop table {relation}"), None, &[])?;
         }
     }
-    wake_at_commit();
     Ok(())
 }
 
@@ -278,12 +306,4 @@ pub fn check_may_change(table: &VectorTable) -> Result<()> {
         object: format!("vector table \"{}\"", table.name),
         hint: "Only its owner and members of that role may do this.".to_string(),
     })
-}
-
-/// Wakes this database's sync worker when, and only when, the transaction commits.
-pub fn wake_at_commit() {
-    pgrx::register_xact_callback(pgrx::PgXactCallbackEvent::Commit, || {
-        // SAFETY: a plain global of the process.
-        shared::wake_worker(unsafe { pg_sys::MyDatabaseId });
-    });
 }

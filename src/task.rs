@@ -1,7 +1,7 @@
-//! The only reader and writer of embedd.tasks: backfills asked for, running and ended.
+//! The only reader and writer of embedd.tasks: backfills and comparisons asked for, running and ended.
 
 use pgrx::prelude::*;
-use pgrx::spi::SpiClient;
+use pgrx::spi::{SpiClient, SpiTupleTable};
 
 use crate::error::{Error, Result};
 
@@ -34,6 +34,29 @@ pub struct Task {
     pub phase: Phase,
     /// Every key up to this one is done in this phase.
     pub last_key: Option<String>,
+    pub kind: Kind,
+}
+
+/// What a task is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// The first load of a vector table.
+    Backfill,
+    /// Every row is looked at again, also those that have failed.
+    Rebackfill,
+    /// Source and vector table are compared, and what differs is put right.
+    Reconcile,
+}
+
+impl Kind {
+    /// The word users see.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Backfill => "backfill",
+            Self::Rebackfill => "rebackfill",
+            Self::Reconcile => "reconcile",
+        }
+    }
 }
 
 /// What a caller of backfill() gets to know.
@@ -43,17 +66,37 @@ pub struct Asked {
     pub created_at: TimestampWithTimeZone,
 }
 
-/// Asks for a backfill; one that is not ended yet is an error.
+/// Asks for a backfill; one that is not ended yet is an error. A comparison under way becomes one.
 pub fn ask(client: &mut SpiClient<'_>, table_id: i32, name: &str) -> Result<Asked> {
     let rows = client.update(
-        "insert into embedd.tasks (task_type, target_id)
-         select case when exists (select from embedd.tasks where target_id = $1 and status = 'completed')
+        "insert into embedd.tasks as t (task_type, target_id)
+         select case when exists (select from embedd.tasks
+                                   where target_id = $1 and status = 'completed' and task_type <> 'reconcile')
                 then 'rebackfill' else 'backfill' end, $1
+         on conflict (target_id) where status in ('pending', 'running')
+         do update set task_type = excluded.task_type, phase = 'source', last_processed_pk = null, processed_rows = 0,
+                   different_rows = 0
+             where t.task_type = 'reconcile'
+         returning task_id, task_type, created_at",
+        None,
+        &[table_id.into()],
+    )?;
+    asked(rows, name)
+}
+
+/// Asks for a comparison; a task that is not ended yet is an error.
+pub fn ask_reconcile(client: &mut SpiClient<'_>, table_id: i32, name: &str) -> Result<Asked> {
+    let rows = client.update(
+        "insert into embedd.tasks (task_type, target_id) values ('reconcile', $1)
          on conflict (target_id) where status in ('pending', 'running') do nothing
          returning task_id, task_type, created_at",
         None,
         &[table_id.into()],
     )?;
+    asked(rows, name)
+}
+
+fn asked(rows: SpiTupleTable<'_>, name: &str) -> Result<Asked> {
     if rows.is_empty() {
         return Err(Error::BackfillInProgress { name: name.to_string() });
     }
@@ -64,14 +107,14 @@ pub fn ask(client: &mut SpiClient<'_>, table_id: i32, name: &str) -> Result<Aske
     }
 }
 
-/// Has a vector table gone over from its beginning, by the task that is open or by a new one.
-pub fn restart_or_ask(client: &mut SpiClient<'_>, table_id: i32) -> Result<()> {
+/// Has a vector table gone over from its beginning, by the task that is open or by a new one of this kind.
+pub fn restart_or_ask(client: &mut SpiClient<'_>, table_id: i32, kind: Kind) -> Result<()> {
     client.update(
-        "insert into embedd.tasks as t (task_type, target_id) values ('rebackfill', $1)
+        "insert into embedd.tasks as t (task_type, target_id) values ($2, $1)
          on conflict (target_id) where status in ('pending', 'running')
-         do update set phase = 'source', last_processed_pk = null, processed_rows = 0",
+         do update set phase = 'source', last_processed_pk = null, processed_rows = 0, different_rows = 0",
         None,
-        &[table_id.into()],
+        &[table_id.into(), kind.as_str().into()],
     )?;
     Ok(())
 }
@@ -79,16 +122,19 @@ pub fn restart_or_ask(client: &mut SpiClient<'_>, table_id: i32) -> Result<()> {
 /// Every task that is not ended, in the order they are worked on.
 pub fn open(client: &SpiClient<'_>) -> Result<Vec<Task>> {
     let rows = client.select(
-        "select task_id, target_id, phase, last_processed_pk from embedd.tasks
+        "select task_id, target_id, phase, last_processed_pk, task_type from embedd.tasks
           where status in ('pending', 'running') order by priority, task_id",
         None,
         &[],
     )?;
     let mut tasks = Vec::new();
     for row in rows {
-        let (Some(id), Some(table_id), Some(phase)) =
-            (row.get::<i64>(1)?, row.get::<i32>(2)?, row.get::<String>(3)?)
-        else {
+        let (Some(id), Some(table_id), Some(phase), Some(kind)) = (
+            row.get::<i64>(1)?,
+            row.get::<i32>(2)?,
+            row.get::<String>(3)?,
+            row.get::<String>(5)?,
+        ) else {
             return Err(Error::Damaged { what: "task with nulls".to_string() });
         };
         let phase = match phase.as_str() {
@@ -96,7 +142,12 @@ pub fn open(client: &SpiClient<'_>) -> Result<Vec<Task>> {
             "orphans" => Phase::Orphans,
             _ => Phase::Source,
         };
-        tasks.push(Task { id, table_id, phase, last_key: row.get(4)? });
+        let kind = match kind.as_str() {
+            "backfill" => Kind::Backfill,
+            "rebackfill" => Kind::Rebackfill,
+            _ => Kind::Reconcile,
+        };
+        tasks.push(Task { id, table_id, phase, last_key: row.get(4)?, kind });
     }
     Ok(tasks)
 }
@@ -120,12 +171,21 @@ pub fn checkpoint(
     phase: Phase,
     last_key: Option<&str>,
     more_rows: i64,
+    more_different: i64,
 ) -> Result<()> {
     client.update(
         "update embedd.tasks
-            set phase = $2, last_processed_pk = $3, processed_rows = processed_rows + $4 where task_id = $1",
+            set phase = $2, last_processed_pk = $3, processed_rows = processed_rows + $4,
+                different_rows = different_rows + $5
+          where task_id = $1",
         None,
-        &[id.into(), phase.as_str().into(), last_key.into(), more_rows.into()],
+        &[
+            id.into(),
+            phase.as_str().into(),
+            last_key.into(),
+            more_rows.into(),
+            more_different.into(),
+        ],
     )?;
     Ok(())
 }
@@ -162,4 +222,39 @@ pub fn complete(client: &mut SpiClient<'_>, id: i64) -> Result<()> {
         &[id.into()],
     )?;
     Ok(())
+}
+
+/// Ends the open task of a vector table that can never be done.
+pub fn fail(client: &mut SpiClient<'_>, table_id: i32, reason: &str) -> Result<()> {
+    client.update(
+        "update embedd.tasks
+            set status = 'failed', completed_at = pg_catalog.clock_timestamp(), last_error = $2
+          where target_id = $1 and status in ('pending', 'running')",
+        None,
+        &[table_id.into(), reason.into()],
+    )?;
+    Ok(())
+}
+
+/// Notes how many rows the source of a batch run has.
+pub fn begin_count(client: &mut SpiClient<'_>, id: i64, rows: i64) -> Result<()> {
+    client.update(
+        "update embedd.tasks set processed_rows = $2, different_rows = 0 where task_id = $1",
+        None,
+        &[id.into(), rows.into()],
+    )?;
+    Ok(())
+}
+
+/// Whether a task of a vector table is open, and how many seconds ago the last one was begun that has ended.
+pub fn last_run(client: &SpiClient<'_>, table_id: i32) -> Result<(bool, Option<f64>)> {
+    let rows = client.select(
+        "select exists (select from embedd.tasks t where t.target_id = $1 and t.status in ('pending', 'running')),
+                (select extract(epoch from pg_catalog.clock_timestamp() - max(t.started_at))::float8
+                   from embedd.tasks t where t.target_id = $1 and t.status not in ('pending', 'running'))",
+        None,
+        &[table_id.into()],
+    )?;
+    let (is_open, ago) = rows.first().get_two::<bool, f64>()?;
+    Ok((is_open == Some(true), ago))
 }

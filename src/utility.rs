@@ -8,7 +8,7 @@ use pgrx::prelude::*;
 
 use crate::foreign::hide;
 use crate::foreign::statement::{self, Meaning};
-use crate::{shared, table};
+use crate::{shared, trigger};
 
 static mut PREVIOUS: pg_sys::ProcessUtility_hook_type = None;
 
@@ -112,7 +112,7 @@ unsafe extern "C-unwind" fn before(node: *mut pg_sys::Node) -> Meaning {
 /// After a change of a provider, once it is committed.
 #[pg_guard]
 unsafe extern "C-unwind" fn wake_later() {
-    table::wake_at_commit();
+    trigger::touch_at_commit();
 }
 
 /// After COMMIT PREPARED: the keys were noted by another session, perhaps long ago.

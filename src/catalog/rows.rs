@@ -2,6 +2,7 @@
 
 use pgrx::spi::SpiClient;
 
+use super::missing;
 use crate::error::Result;
 
 /// Keeps count of the rows of one table whose text was cut: `cut` were, the rest of `keys` were not.
@@ -27,11 +28,12 @@ pub fn set_truncated(
     Ok(())
 }
 
-/// Notes that a row cannot be embedded, and why.
+/// Notes that a row cannot be embedded, and why; counted anew once it has gone well.
 pub fn set_failed(client: &mut SpiClient<'_>, id: i32, key: &str, reason: &str) -> Result<()> {
     client.update(
         "insert into embedd.failed_rows as f (table_id, pk_value, reason) values ($1, $2, $3)
-         on conflict (table_id, pk_value) do update set reason = excluded.reason, failed_at = pg_catalog.now()",
+         on conflict (table_id, pk_value) do update
+            set reason = excluded.reason, failed_at = pg_catalog.now(), attempts = f.attempts + 1",
         None,
         &[id.into(), key.into(), reason.into()],
     )?;
@@ -40,10 +42,38 @@ pub fn set_failed(client: &mut SpiClient<'_>, id: i32, key: &str, reason: &str) 
 
 /// Forgets that rows once failed.
 pub fn forget_failed(client: &mut SpiClient<'_>, id: i32, keys: &[String]) -> Result<()> {
-    client.update(
-        "delete from embedd.failed_rows where table_id = $1 and pk_value = any($2)",
+    if !keys.is_empty() {
+        client.update(
+            "delete from embedd.failed_rows where table_id = $1 and pk_value = any($2)",
+            None,
+            &[id.into(), keys.to_vec().into()],
+        )?;
+    }
+    Ok(())
+}
+
+/// The rows of a table that have failed: all, or those of these keys.
+pub fn failed_keys(
+    client: &mut SpiClient<'_>,
+    id: i32,
+    keys: Option<&[String]>,
+) -> Result<Vec<String>> {
+    let rows = client.update(
+        "select f.pk_value from embedd.failed_rows f
+          where f.table_id = $1 and ($2::text[] is null or f.pk_value = any($2)) order by f.pk_value",
         None,
-        &[id.into(), keys.to_vec().into()],
+        &[id.into(), keys.map(<[String]>::to_vec).into()],
+    )?;
+    rows.into_iter().map(|row| row.get::<String>(1)?.ok_or_else(missing)).collect()
+}
+
+/// Forgets rows that failed before a task was begun which has tried them again: they are no longer there.
+pub fn forget_earlier_failed(client: &mut SpiClient<'_>, id: i32, task: i64) -> Result<()> {
+    client.update(
+        "delete from embedd.failed_rows f
+          where f.table_id = $1 and f.failed_at < (select t.started_at from embedd.tasks t where t.task_id = $2)",
+        None,
+        &[id.into(), task.into()],
     )?;
     Ok(())
 }

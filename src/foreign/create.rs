@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::name::quote_ident;
 use crate::provider::Kind;
 use crate::server::{self, Rights, role_name};
-use crate::{catalog, table};
+use crate::{catalog, trigger};
 
 /// What create_provider() and update_provider() were asked for.
 #[derive(Default)]
@@ -120,7 +120,7 @@ pub fn create(wanted: &Wanted) -> Result<Made> {
         Err(Error::ProviderTaken { name: wanted.name.clone(), detail: None })
     })
     .execute()?;
-    table::wake_at_commit();
+    trigger::touch_at_commit();
     made(&wanted.name)
 }
 
@@ -151,7 +151,7 @@ pub fn update(wanted: &Wanted) -> Result<Made> {
         None if mapping.is_empty() => {}
         None => create_mapping(&server.name, &mapping)?,
     }
-    table::wake_at_commit();
+    trigger::touch_at_commit();
     made(&wanted.name)
 }
 
@@ -172,7 +172,7 @@ pub fn remove(client: &mut SpiClient<'_>, name: &str) -> Result<()> {
         delete(pg_sys::UserMappingRelationId, mapping);
     }
     delete(pg_sys::ForeignServerRelationId, server.oid);
-    table::wake_at_commit();
+    trigger::touch_at_commit();
     Ok(())
 }
 

@@ -5,8 +5,10 @@ use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 /// Why a key is in the backlog.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// A row of the queue names it.
+    /// A row of the queue names it, because it changed.
     QueueRow(i64),
+    /// A row of the queue names it, because another worker's scan has found it.
+    PagedRow(i64),
     /// This page of a scan names it.
     Page(u64),
 }
@@ -39,12 +41,13 @@ pub struct Backlog {
 }
 
 impl Backlog {
-    /// Adds the keys of a queue row.
-    pub fn add_row(&mut self, id: i64, keys: Vec<String>) {
+    /// Adds the keys of a queue row, which changes overtake when it is paged.
+    pub fn add_row(&mut self, id: i64, keys: Vec<String>, is_paged: bool) {
         let mut distinct = HashSet::new();
+        let origin = if is_paged { Origin::PagedRow(id) } else { Origin::QueueRow(id) };
         for key in keys {
             if distinct.insert(key.clone()) {
-                self.add(key, Origin::QueueRow(id));
+                self.add(key, origin);
             }
         }
         self.rows.insert(id, distinct.len());
@@ -81,7 +84,7 @@ impl Backlog {
                 self.waiting.insert(key.clone(), vec![origin]);
                 match origin {
                     Origin::QueueRow(_) => self.fresh.push_back(key),
-                    Origin::Page(_) => self.paged.push_back(key),
+                    Origin::Page(_) | Origin::PagedRow(_) => self.paged.push_back(key),
                 }
             }
         }
@@ -189,7 +192,7 @@ impl Backlog {
     pub fn rows_done_with(&self, keys: &[Taken]) -> Vec<i64> {
         let mut fewer: HashMap<i64, usize> = HashMap::new();
         for origin in keys.iter().flat_map(|k| &k.origins) {
-            if let Origin::QueueRow(id) = origin {
+            if let Origin::QueueRow(id) | Origin::PagedRow(id) = origin {
                 *fewer.entry(*id).or_default() += 1;
             }
         }
@@ -209,7 +212,7 @@ impl Backlog {
             self.release(&taken.key);
             for origin in &taken.origins {
                 match origin {
-                    Origin::QueueRow(id) => {
+                    Origin::QueueRow(id) | Origin::PagedRow(id) => {
                         if let Some(left) = self.rows.get_mut(id) {
                             *left -= 1;
                         }
@@ -238,7 +241,6 @@ impl Backlog {
     }
 
     /// Whether nothing waits and nothing is in work.
-    #[cfg(test)]
     pub fn is_empty(&self) -> bool {
         self.waiting.is_empty() && self.in_work.is_empty()
     }
@@ -258,20 +260,15 @@ impl Backlog {
         self.paged.len() + self.parked_paged
     }
 
-    /// Queue rows read and not done.
-    pub fn rows(&self) -> impl Iterator<Item = i64> {
-        self.rows.keys().copied()
-    }
-
     /// Oldest queue row that is not done.
     pub fn lowest_row(&self) -> Option<i64> {
         self.rows.first_key_value().map(|(id, _)| *id)
     }
 }
 
-/// Whether nothing but pages names a key.
+/// Whether nothing but a scan names a key.
 fn only_page(origins: &[Origin]) -> bool {
-    origins.iter().all(|origin| matches!(origin, Origin::Page(_)))
+    !origins.iter().any(|origin| matches!(origin, Origin::QueueRow(_)))
 }
 
 #[cfg(test)]
@@ -289,8 +286,8 @@ mod tests {
     #[test]
     fn changes_of_one_key_are_folded_and_finish_all_their_rows() {
         let mut backlog = Backlog::default();
-        backlog.add_row(1, keys(&["a", "b", "a"]));
-        backlog.add_row(2, keys(&["a"]));
+        backlog.add_row(1, keys(&["a", "b", "a"]), false);
+        backlog.add_row(2, keys(&["a"]), false);
         let taken = backlog.take_fresh(1);
         assert_eq!(names(&taken), ["a"]);
         assert_eq!(backlog.rows_done_with(&taken), [2]);
@@ -306,9 +303,9 @@ mod tests {
     #[test]
     fn a_key_that_changes_while_in_work_waits_for_its_end() {
         let mut backlog = Backlog::default();
-        backlog.add_row(1, keys(&["a"]));
+        backlog.add_row(1, keys(&["a"]), false);
         let first = backlog.take_fresh(10);
-        backlog.add_row(2, keys(&["a"]));
+        backlog.add_row(2, keys(&["a"]), false);
         assert!(backlog.take_fresh(10).is_empty());
         backlog.finish(&first);
         let second = backlog.take_fresh(10);
@@ -319,9 +316,9 @@ mod tests {
     #[test]
     fn work_given_back_is_taken_first_and_keeps_newer_changes() {
         let mut backlog = Backlog::default();
-        backlog.add_row(1, keys(&["a", "b"]));
+        backlog.add_row(1, keys(&["a", "b"]), false);
         let first = backlog.take_fresh(1);
-        backlog.add_row(2, keys(&["a"]));
+        backlog.add_row(2, keys(&["a"]), false);
         backlog.give_back(first);
         let again = backlog.take_fresh(10);
         assert_eq!(names(&again), ["b", "a"]);
@@ -335,7 +332,7 @@ mod tests {
     fn a_key_of_a_page_that_changes_is_done_once_for_both() {
         let mut backlog = Backlog::default();
         let page = backlog.add_page(keys(&["a", "b", "c"]));
-        backlog.add_row(7, keys(&["z", "b"]));
+        backlog.add_row(7, keys(&["z", "b"]), false);
         let fresh = backlog.take_fresh(10);
         assert_eq!(names(&fresh), ["z", "b"]);
         backlog.finish(&fresh);
@@ -350,7 +347,7 @@ mod tests {
     #[test]
     fn a_key_put_aside_is_taken_again_for_a_change_or_when_the_provider_is_back() {
         let mut backlog = Backlog::default();
-        backlog.add_row(1, keys(&["a", "b"]));
+        backlog.add_row(1, keys(&["a", "b"]), false);
         let page = backlog.add_page(keys(&["c"]));
         let fresh = backlog.take_fresh(10);
         backlog.park(fresh);
@@ -358,7 +355,7 @@ mod tests {
         backlog.park(paged);
         assert_eq!((backlog.parked_len(), backlog.paged_len()), (3, 1));
         assert!(backlog.take_fresh(10).is_empty() && backlog.take_paged(10).is_empty());
-        backlog.add_row(2, keys(&["b", "c"]));
+        backlog.add_row(2, keys(&["b", "c"]), false);
         let changed = backlog.take_fresh(10);
         assert_eq!(names(&changed), ["b", "c"]);
         assert_eq!(backlog.paged_len(), 0);

@@ -1,11 +1,13 @@
 //! One batch of keys in one short transaction: its documents are read, or what has come of them is stored.
 
+use std::collections::HashSet;
+
 use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
 
 use super::apply;
 use super::backlog::Taken;
-use super::load::{self, Document, Need};
+use super::load::{self, By, Document, Need};
 use super::work::Work;
 use crate::embedder::wire::Embeddings;
 use crate::error::Result as Outcome;
@@ -25,11 +27,11 @@ pub struct Loaded {
 }
 
 /// Reads the documents and does all that needs no provider, in one transaction.
-pub fn load(work: &mut Work, keys: &[Taken]) -> Result<Loaded, RolledBack> {
+pub fn load(work: &mut Work, keys: &[Taken], by: By) -> Result<Loaded, RolledBack> {
     transaction::run(|| {
         Spi::connect_mut(|client| {
             let names: Vec<&str> = keys.iter().map(|k| k.key.as_str()).collect();
-            let needs = load::needs(client, &work.table, &names)?;
+            let needs = load::needs(client, &work.table, &names, by)?;
             let mut loaded = Loaded {
                 done: vec![],
                 unread: vec![],
@@ -37,7 +39,7 @@ pub fn load(work: &mut Work, keys: &[Taken]) -> Result<Loaded, RolledBack> {
                 documents: vec![],
                 provider: None,
             };
-            let (mut gone, mut rewritten) = (Vec::new(), Vec::new());
+            let (mut gone, mut rewritten, mut refused) = (Vec::new(), Vec::new(), Vec::new());
             for (taken, need) in keys.iter().zip(needs) {
                 match need {
                     None => {
@@ -52,13 +54,22 @@ pub fn load(work: &mut Work, keys: &[Taken]) -> Result<Loaded, RolledBack> {
                     Some(Need::Nothing) => {}
                     Some(Need::Remove(pk_value)) => gone.push(pk_value),
                     Some(Need::Rewrite(document)) => rewritten.push(document),
+                    Some(Need::Refuse(pk_value)) => refused.push(pk_value),
                 }
                 loaded.done.push(taken.clone());
             }
             if !loaded.done.is_empty() {
                 apply::remove(client, &work.table, &gone)?;
                 apply::rewrite(client, &work.table, &rewritten)?;
-                forget_failed(client, work, &loaded.done)?;
+                // Which row is meant nobody knows, and the last one that was must not answer for it.
+                apply::remove(client, &work.table, &refused)?;
+                let well: Vec<Taken> =
+                    loaded.done.iter().filter(|t| !refused.contains(&t.key)).cloned().collect();
+                forget_failed(client, work, &well)?;
+                for key in &refused {
+                    let reason = "the key is that of several rows of the source";
+                    catalog::set_failed(client, work.table.id, key, reason)?;
+                }
                 finish(client, work, &loaded.done)?;
             }
             if !loaded.to_embed.is_empty() {
@@ -81,7 +92,13 @@ pub fn store(
     transaction::run(|| {
         Spi::connect_mut(|client| {
             apply::store(client, &work.table, documents, embeddings)?;
-            forget_failed(client, work, keys)?;
+            let refused: HashSet<u32> = embeddings.refused.iter().map(|(n, _)| *n).collect();
+            let well: Vec<Taken> = (0..)
+                .zip(keys)
+                .filter(|(n, _)| !refused.contains(n))
+                .map(|(_, taken)| taken.clone())
+                .collect();
+            forget_failed(client, work, &well)?;
             for (number, reason) in &embeddings.refused {
                 if let Some(document) = documents.get(*number as usize) {
                     catalog::set_failed(client, work.table.id, &document.pk_value, reason)?;
@@ -113,6 +130,7 @@ fn forget_failed(client: &mut SpiClient<'_>, work: &Work, keys: &[Taken]) -> Out
 
 /// Removes the rows of the queue that are done with these keys, in the transaction that did them.
 fn finish(client: &mut SpiClient<'_>, work: &mut Work, keys: &[Taken]) -> Outcome<()> {
-    queue::remove(client, work.table.id, &work.backlog.rows_done_with(keys))?;
+    let rows = work.backlog.rows_done_with(keys);
+    queue::remove(client, work.portion, work.table.id, &rows)?;
     work.note_success(client)
 }

@@ -3,10 +3,14 @@
 mod apply;
 mod backlog;
 mod batch;
+mod follow;
 mod load;
+mod noting;
 mod outstanding;
 mod reader;
+mod run;
 mod scan;
+mod schedule;
 mod work;
 
 use std::collections::{BTreeMap, HashMap};
@@ -14,18 +18,22 @@ use std::time::{Duration, Instant};
 
 use pgrx::prelude::*;
 
-use self::backlog::Taken;
+use self::backlog::{Origin, Taken};
 use self::batch::Loaded;
-use self::load::Document;
+use self::follow::Mend;
+use self::load::{By, Document};
 use self::outstanding::{Outstanding, Share};
 use self::reader::{Reader, Seen};
+use self::schedule::Schedule;
 use self::work::Work;
 use crate::embedder::account::account;
 use crate::embedder::client::Client;
 use crate::embedder::wire::{Embeddings, Failure, InputType, Priority, Reply, Request};
+use crate::error::Error;
 use crate::provider::{Kind, Provider};
-use crate::worker::transaction::RolledBack;
-use crate::{foreign, guc};
+use crate::shared::Portion;
+use crate::worker::transaction::{self, RolledBack};
+use crate::{foreign, guc, shared};
 
 /// Pause after the embedder could not be reached or the catalog could not be read.
 const TROUBLE: Duration = Duration::from_secs(1);
@@ -40,6 +48,8 @@ pub enum Round {
     NoExtension,
     /// Nothing more to do before something happens or this time is over.
     Wait(Duration),
+    /// Nothing is to be done at all before somebody wakes the worker, or before this time is over.
+    Idle(Option<Duration>),
 }
 
 /// A request that the embedder works on.
@@ -51,9 +61,12 @@ struct Flight {
     bytes: usize,
 }
 
-/// The engine of one database.
-#[derive(Default)]
+/// The engine of one portion of a database's keys, or of one batch run.
 pub struct Engine {
+    portion: Portion,
+    /// The vector table of the batch run.
+    only: Option<i32>,
+    schedule: Schedule,
     tables: BTreeMap<i32, Work>,
     reader: Reader,
     client: Option<Client>,
@@ -68,32 +81,114 @@ pub struct Engine {
 }
 
 impl Engine {
+    /// The engine of a sync worker.
+    pub fn new(portion: Portion) -> Self {
+        Self::with(portion, None)
+    }
+
+    /// The engine of a batch run of one vector table.
+    pub fn of_run(table_id: i32) -> Self {
+        Self::with(Portion { index: 0, count: 1 }, Some(table_id))
+    }
+
+    fn with(portion: Portion, only: Option<i32>) -> Self {
+        Self {
+            portion,
+            only,
+            schedule: Schedule::default(),
+            tables: BTreeMap::new(),
+            reader: Reader::new(portion, only),
+            client: None,
+            flights: HashMap::new(),
+            outstanding: Outstanding::default(),
+            last_request: 0,
+            last_served: 0,
+            rest_until: None,
+            read_trouble: None,
+        }
+    }
+
+    /// Whether a batch run is over: done, or in trouble, and then another one begins anew.
+    pub fn is_run_over(&self) -> bool {
+        let now = Instant::now();
+        self.only.and_then(|id| self.tables.get(&id)).is_none_or(|work| {
+            work.is_in_trouble(now)
+                || !work.is_active()
+                || (work.scan.is_none() && work.backlog.is_empty())
+        })
+    }
+
     /// Takes replies in, reads what has changed, and gives out work.
     pub fn round(&mut self) -> Round {
         self.receive();
         let unread = match self.reader.read(&mut self.tables) {
             Ok(Seen::NoExtension) => return Round::NoExtension,
             Ok(Seen::AnotherExtension) => {
-                *self = Self::default();
+                *self = Self::with(self.portion, self.only);
                 return Round::Wait(Duration::ZERO);
+            }
+            Ok(Seen::OldInstallation) => {
+                let error = Error::OldInstallation;
+                self.could_not_read(format!("{error}: {}", error.hint().unwrap_or_default()));
+                return Round::Wait(guc::poll_interval());
             }
             Ok(Seen::Read { more }) => {
                 self.read_trouble = None;
                 more
             }
             Err(failure) => {
-                if self.read_trouble.as_ref() != Some(&failure.message) {
-                    log!("could not read the queue: {}", failure.message);
-                    self.read_trouble = Some(failure.message);
-                }
+                self.could_not_read(failure.message);
                 return Round::Wait(TROUBLE);
             }
         };
+        self.mend();
         for work in self.tables.values_mut() {
+            work.report_found();
             work.note_if_due();
         }
+        if self.only.is_none() {
+            if self.schedule.look_after(self.reader.batch_tables()) {
+                self.reader.look_again();
+                return Round::Wait(Duration::ZERO);
+            }
+        }
         let more = self.give_out();
-        Round::Wait(if more || unread { Duration::ZERO } else { self.pause() })
+        match more || unread {
+            true => Round::Wait(Duration::ZERO),
+            false if self.is_idle() => Round::Idle(self.schedule.due()),
+            false => Round::Wait(self.pause()),
+        }
+    }
+
+    fn could_not_read(&mut self, reason: String) {
+        if self.read_trouble.as_ref() != Some(&reason) {
+            log!("could not read the queue: {reason}");
+            self.read_trouble = Some(reason);
+        }
+    }
+
+    /// Whether nothing is under way, and nothing waits for it.
+    fn is_idle(&self) -> bool {
+        self.flights.is_empty()
+            && self.rest_until.is_none()
+            && !self.schedule.is_running()
+            && self.tables.values().all(Work::is_idle)
+    }
+
+    /// Puts right what was found of the sources, each in a transaction of its own.
+    fn mend(&mut self) {
+        let now = Instant::now();
+        for work in self.tables.values_mut() {
+            let Some(mend) = work.mend.clone().filter(|_| !work.is_resting(now)) else { continue };
+            let table = work.table.clone();
+            match transaction::run(|| Spi::connect_mut(|c| follow::mend(c, &table, &mend))) {
+                Ok(_) => work.mend = None,
+                Err(failure) => work.rolled_back(&failure),
+            }
+            if mend != Mend::Clear {
+                self.reader.look_again();
+            }
+        }
     }
 
     /// The connection to the embedder, to be waited for: its socket, and whether there is more to be sent.
@@ -105,6 +200,7 @@ impl Engine {
     fn pause(&self) -> Duration {
         let now = Instant::now();
         let due = self.tables.values().filter_map(Work::due).chain(self.rest_until);
+        let due = due.chain(self.schedule.due_at());
         due.map(|at| at.saturating_duration_since(now) + Duration::from_millis(1))
             .min()
             .unwrap_or(Duration::MAX)
@@ -172,12 +268,12 @@ impl Engine {
     /// Reads the documents of a batch, does what needs no provider, and sends off the rest.
     fn load(&mut self, id: i32, keys: Vec<Taken>, priority: Priority) {
         let Some(work) = self.tables.get_mut(&id) else { return };
-        match batch::load(work, &keys) {
+        match batch::load(work, &keys, By::Key) {
             Ok(Loaded { done, unread, to_embed, documents, provider }) => {
                 if to_embed.is_empty() {
                     work.batch = work.batch.saturating_mul(2);
                 }
-                work.backlog.finish(&done);
+                finish(work, &done);
                 work.backlog.give_back(unread);
                 if !done.is_empty() {
                     work.succeeded();
@@ -209,9 +305,17 @@ impl Engine {
             work.batch = keys.len() / 2;
             return work.backlog.give_back(keys);
         }
+        // A key that its type does not take (any more) is found by its text, mostly to be removed.
+        if let Ok(Loaded { done, to_embed, .. }) = batch::load(work, &keys, By::Text)
+            && to_embed.is_empty()
+        {
+            finish(work, &done);
+            work.batch = guc::batch_texts();
+            return;
+        }
         match batch::set_aside(work, &keys, failure) {
             Ok(()) => {
-                work.backlog.finish(&keys);
+                finish(work, &keys);
                 work.batch = guc::batch_texts();
             }
             Err(failure) => {
@@ -322,7 +426,7 @@ impl Engine {
         match batch::store(work, &keys, documents, embeddings) {
             Ok(()) => {
                 work.batch = work.batch.saturating_mul(2);
-                work.backlog.finish(&keys);
+                finish(work, &keys);
                 work.succeeded();
             }
             Err(failure) if failure.is_of_a_row() && keys.len() > 1 => {
@@ -343,6 +447,19 @@ impl Engine {
     /// Ends what works for this process elsewhere, because it is about to leave the database.
     pub fn leave(&mut self) {
         self.tables.values_mut().for_each(Work::end_builder);
+        self.schedule.end_all();
+    }
+}
+
+/// Keys are done: so are their rows of the queue.
+fn finish(work: &mut Work, keys: &[Taken]) {
+    work.backlog.finish(keys);
+    work.count_done(keys.len());
+    let is_paged = |taken: &Taken| taken.origins.iter().any(|o| matches!(o, Origin::PagedRow(_)));
+    if keys.iter().any(is_paged) {
+        // The worker whose scan has found them waits for it.
+        // SAFETY: a plain global of the process.
+        shared::wake_worker(unsafe { pg_sys::MyDatabaseId });
     }
 }
 

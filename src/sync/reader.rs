@@ -1,18 +1,23 @@
 //! Reads what is to be done: vector tables, tasks and the queue, in one short transaction a round.
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
 
+use super::follow;
 use super::scan::Scan;
+use super::schedule::Batch;
 use super::work::Work;
-use crate::catalog::{self, Status, VectorTable};
+use crate::catalog::{self, Status, SyncMode, VectorTable};
 use crate::error::Result;
 use crate::foreign::depend;
+use crate::queue::{self, Change, Reading, Row};
+use crate::shared::{self, Portion};
 use crate::task::{self, Task};
 use crate::worker::transaction::{self, RolledBack};
-use crate::{queue, server};
+use crate::{guc, server};
 
 /// Keys in memory beyond which no more of a table's queue is read.
 const ENOUGH: usize = 2000;
@@ -27,63 +32,76 @@ pub enum Seen {
     NoExtension,
     /// It was dropped and created again: nothing in memory is true any more.
     AnotherExtension,
+    /// Its objects are older than the library.
+    OldInstallation,
     /// The tables are up to date; `more` when a queue holds rows beyond those read.
     Read { more: bool },
 }
 
-/// Up to which id the queue can hold no row that is not visible yet.
+/// How far a worker has read the queue of one table.
 ///
-/// A transaction takes the id of its queue row while it runs, so a lower id may become visible after a higher one. An id is
-/// settled once every transaction that ran when it was given out has ended. Reading starts behind the settled and done
-/// ids, so its cost does not grow with the rows that vacuum could not take away yet.
-#[derive(Default)]
-struct Settled {
-    id: i64,
-    candidate: Option<(i64, pg_sys::TransactionId)>,
+/// A transaction takes the id of its queue row while it runs, so a lower id may become visible after a higher one. The
+/// transactions that ran at the last reading are remembered, and when one has ended its rows are looked up by its number:
+/// what is before `after` is never read again, however long somebody's transaction or snapshot lasts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Position {
+    pub after: i64,
+    /// Transactions that may still bring rows with ids up to `after`.
+    pub open: Vec<u64>,
 }
 
-impl Settled {
-    /// Takes the candidate over when every transaction of its time has ended. Called with the snapshot of the reading.
-    fn advance(&mut self) {
-        // SAFETY: a snapshot is active in every transaction of a worker.
-        let oldest = unsafe { (*pg_sys::GetActiveSnapshot()).xmin };
-        if let Some((id, limit)) = self.candidate
-            && !precedes(oldest, limit)
-        {
-            self.id = id;
-            self.candidate = None;
-        }
+impl Position {
+    /// Those of the open transactions that have ended by now.
+    fn ended(&self, open_now: &[u64]) -> Vec<u64> {
+        self.open.iter().copied().filter(|x| !open_now.contains(x)).collect()
     }
 
-    /// Proposes the ids given out so far, in this order: first the ids, then the transactions.
-    fn propose(&mut self, client: &SpiClient<'_>) -> Result<()> {
-        if self.candidate.is_none() {
-            let last = queue::last_id(client)?;
-            if last > self.id {
-                // SAFETY: reads shared memory under its own lock.
-                let next = unsafe { pg_sys::ReadNextFullTransactionId() };
-                self.candidate = Some((last, pg_sys::TransactionId::from(next.value as u32)));
-            }
-        }
-        Ok(())
+    /// Moves on behind the last row that was read.
+    fn advance(&mut self, last: Option<i64>, open_now: &[u64]) {
+        self.after = last.unwrap_or(self.after);
+        self.open = open_now.to_vec();
     }
-}
-
-/// Whether one transaction id is older than another, as they wrap around.
-fn precedes(a: pg_sys::TransactionId, b: pg_sys::TransactionId) -> bool {
-    (a.into_inner().wrapping_sub(b.into_inner()) as i32) < 0
 }
 
 /// Reads for the engine and remembers what it need not read again.
-#[derive(Default)]
 pub struct Reader {
+    portion: Portion,
+    /// The only vector table that is looked after, by a worker for a batch run.
+    only: Option<i32>,
     extension: Option<pg_sys::Oid>,
-    settled: Settled,
+    /// What was seen of embedd's own tables, and when.
     fingerprint: Option<i64>,
+    touches: u32,
+    looked_at: Option<Instant>,
     open_tasks: Vec<Task>,
+    batches: Vec<Batch>,
 }
 
 impl Reader {
+    /// A reader that has read nothing yet.
+    pub fn new(portion: Portion, only: Option<i32>) -> Self {
+        Self {
+            portion,
+            only,
+            extension: None,
+            fingerprint: None,
+            touches: 0,
+            looked_at: None,
+            open_tasks: Vec::new(),
+            batches: Vec::new(),
+        }
+    }
+
+    /// The vector tables that are compared every now and then, as they were last seen.
+    pub fn batch_tables(&self) -> &[Batch] {
+        &self.batches
+    }
+
+    /// Has the vector tables read again in the next round.
+    pub fn look_again(&mut self) {
+        self.fingerprint = None;
+    }
+
     /// Brings the tables in memory up to date.
     pub fn read(
         &mut self,
@@ -94,15 +112,31 @@ impl Reader {
             if self.extension.is_some_and(|known| known != extension) {
                 return Ok(Seen::AnotherExtension);
             }
-            self.extension = Some(extension);
             Spi::connect_mut(|client| {
-                self.settled.advance();
+                if !server::is_updated(client)? {
+                    return Ok(Seen::OldInstallation);
+                }
+                self.extension = Some(extension);
                 self.read_tables(client, tables)?;
                 let more = self.read_queue(client, tables)?;
-                self.settled.propose(client)?;
                 Ok(Seen::Read { more })
             })
         })
+    }
+
+    /// Whether the sources and embedd's own tables are to be looked at: one of them has changed, or it is time.
+    fn shall_look(&mut self, client: &SpiClient<'_>) -> Result<bool> {
+        // SAFETY: a plain global of the process.
+        let touches = shared::config_changes(unsafe { pg_sys::MyDatabaseId });
+        let is_due = self.looked_at.is_none_or(|at| at.elapsed() >= guc::poll_interval());
+        let is_touched = self.touches != touches;
+        let fingerprint = catalog::fingerprint(client)?;
+        if self.fingerprint == Some(fingerprint) && !is_due && !is_touched {
+            return Ok(false);
+        }
+        self.touches = touches;
+        self.looked_at = Some(Instant::now());
+        Ok(true)
     }
 
     /// Reads vector tables and tasks when one of them has changed.
@@ -111,23 +145,41 @@ impl Reader {
         client: &mut SpiClient<'_>,
         tables: &mut BTreeMap<i32, Work>,
     ) -> Result<()> {
-        let fingerprint = catalog::fingerprint(client)?;
-        if self.fingerprint != Some(fingerprint) {
+        if self.shall_look(client)? {
+            if self.portion.index == 0 && self.only.is_none() {
+                queue::share_out(client, self.portion.count)?;
+            }
             let mut found: BTreeMap<i32, VectorTable> =
                 catalog::all(client)?.into_iter().map(|t| (t.id, t)).collect();
+            found.retain(|id, _| self.only.is_none_or(|only| only == *id));
             adopt(client, &mut found)?;
-            let mut settled = true;
-            for table in found.values_mut() {
-                settled &= depend::follow(client, table)?;
+            if self.only.is_none() {
+                let portion = self.portion;
+                let is_mine = |id| queue::portion_of_table(id, portion.count) == portion.index;
+                self.batches = Batch::all(client, found.values().filter(|t| is_mine(t.id)))?;
+                found.retain(|_, table| table.stored.sync_mode == SyncMode::Trigger);
             }
+            let mut settled = true;
             tables.retain(|id, _| found.contains_key(id));
-            for (id, table) in found {
-                match tables.get_mut(&id) {
-                    Some(work) => work.update(table),
-                    None => {
-                        tables.insert(id, Work::new(table));
+            for (id, mut table) in found {
+                settled &= depend::follow(client, &mut table)?;
+                table.reads_run = self.only.is_some();
+                let (mend, broken) = follow::look(client, &mut table)?;
+                // One worker sees to it, and the others find it done.
+                let is_mine = queue::portion_of_table(id, self.portion.count) == self.portion.index;
+                let mend = mend.filter(|_| is_mine);
+                let work = match tables.remove(&id) {
+                    Some(mut work) => {
+                        work.update(table);
+                        work
                     }
-                }
+                    None => {
+                        let position = catalog::position(client, id, self.portion)?;
+                        let (after, open) = position.unwrap_or_default();
+                        Work::new(table, self.portion, Position { after, open })
+                    }
+                };
+                tables.insert(id, work.found(mend, broken));
             }
             self.open_tasks = task::open(client)?;
             // What is not settled is looked at again in the next round, at the latest by the poll.
@@ -137,8 +189,9 @@ impl Reader {
             if let Some(work) = tables.get_mut(&task.table_id)
                 && work.is_active()
                 && work.scan.is_none()
+                && queue::portion_of_table(task.table_id, self.portion.count) == self.portion.index
             {
-                work.scan = Some(Scan::of_task(client, task)?);
+                work.scan = Some(Scan::of_task(client, task, self.portion)?);
             }
         }
         for work in tables.values_mut() {
@@ -157,79 +210,90 @@ impl Reader {
         tables: &mut BTreeMap<i32, Work>,
     ) -> Result<bool> {
         let mut after = Vec::new();
-        let mut known = Vec::new();
         for (id, work) in tables.iter() {
             let pending = work.table.status == Status::Pending;
             // What waits for the provider must not hide a change that needs none: a deleted row has to go.
             let waiting = work.backlog.len();
             let has_room = waiting - work.backlog.parked_len() < ENOUGH && waiting < TOO_MANY;
             if pending || (work.is_active() && has_room) {
-                after.push((*id, work.mark));
-                known.extend(work.backlog.rows());
-                known.extend(&work.marks);
-                known.extend(work.scan.iter().flat_map(|s| s.marks()));
+                after.push((*id, work.position.after));
             }
         }
-        let mut read: BTreeMap<i32, (i64, i64)> =
-            after.iter().map(|(id, _)| (*id, (0, 0))).collect();
-        for row in queue::read(client, &after, &known, ROWS_AT_ONCE)? {
+        let Reading { rows, open } = queue::read(client, self.portion, &after, ROWS_AT_ONCE)?;
+        let mut ended = Vec::new();
+        for (id, _) in &after {
+            if let Some(work) = tables.get(id) {
+                ended.extend(work.position.ended(&open));
+            }
+        }
+        ended.sort_unstable();
+        ended.dedup();
+        for row in queue::read_of(client, self.portion, &ended)? {
+            let Some(work) = tables.get_mut(&row.table_id) else { continue };
+            let is_late = row.id <= work.position.after
+                && work.position.open.contains(&row.transaction)
+                && after.iter().any(|(id, _)| *id == row.table_id);
+            if is_late {
+                take(client, self.portion, work, row)?;
+            }
+        }
+        let mut read: BTreeMap<i32, (i64, Option<i64>)> =
+            after.iter().map(|(id, _)| (*id, (0, None))).collect();
+        for row in rows {
             let Some(work) = tables.get_mut(&row.table_id) else { continue };
             if let Some((count, last)) = read.get_mut(&row.table_id) {
                 *count += 1;
-                *last = row.id;
+                *last = Some(row.id);
             }
-            match row.keys {
-                // Nothing is embedded before the backfill, and the backfill reads every row as it is then.
-                _ if work.table.status == Status::Pending => {
-                    queue::remove(client, row.table_id, &[row.id])?;
-                }
-                Some(keys) => {
-                    let keys = keys.iter().map(|key| work.table.shown(key)).collect();
-                    work.backlog.add_row(row.id, keys);
-                }
-                None => work.marks.push(row.id),
-            }
+            take(client, self.portion, work, row)?;
         }
         let mut more = false;
         for (id, (count, last)) in read {
             more |= count >= ROWS_AT_ONCE;
-            let Some(work) = tables.get_mut(&id) else { continue };
-            let all_read = if count < ROWS_AT_ONCE { i64::MAX } else { last };
-            let open = work
-                .backlog
-                .lowest_row()
-                .into_iter()
-                .chain(work.marks.iter().copied())
-                .chain(work.scan.iter().flat_map(|s| s.marks().iter().copied()))
-                .min()
-                .map_or(i64::MAX, |id| id - 1);
-            work.mark = work.mark.max(self.settled.id.min(all_read).min(open));
+            if let Some(work) = tables.get_mut(&id) {
+                work.position.advance(last, &open);
+            }
         }
         Ok(more)
     }
+}
+
+/// Puts a row of the queue into the backlog of its table.
+fn take(client: &mut SpiClient<'_>, portion: Portion, work: &mut Work, row: Row) -> Result<()> {
+    match row.change {
+        // Nothing is embedded before the backfill, and the backfill reads every row as it is then.
+        _ if work.table.status == Status::Pending => {
+            queue::remove(client, portion, row.table_id, &[row.id])?;
+        }
+        Change::Keys(keys) => {
+            let keys = keys.iter().map(|key| work.table.shown(key)).collect();
+            work.backlog.add_row(row.id, keys, row.is_paged);
+        }
+        Change::Sweep(sweep) => work.marks.push((row.id, sweep)),
+    }
+    Ok(())
 }
 
 /// Takes over vector tables that came from another cluster with a dump or an upgrade, and has them gone over once.
 ///
 /// Where embedd's own tables are filled by logical replication the other cluster is alive and keeps its work.
 fn adopt(client: &mut SpiClient<'_>, found: &mut BTreeMap<i32, VectorTable>) -> Result<()> {
-    let here = server::system_id();
-    if found.values().all(|t| t.system_id == here) {
+    if found.values().all(VectorTable::is_at_home) {
         return Ok(());
     }
     if catalog::is_subscribed(client)? {
-        found.retain(|_, t| t.system_id == here);
+        found.retain(|_, t| t.is_at_home());
         return Ok(());
     }
-    for table in found.values_mut().filter(|t| t.system_id != here) {
-        catalog::adopt(client, table.id)?;
+    for table in found.values_mut().filter(|t| !t.is_at_home()) {
+        follow::settle(client, table)?;
         queue::remove_foreign(client, table.id)?;
-        table.system_id = here;
         if !matches!(table.status, Status::Pending) {
             // A task that is open already goes over everything that it has not reached; begin it anew.
-            task::restart_or_ask(client, table.id)?;
+            task::restart_or_ask(client, table.id, task::Kind::Rebackfill)?;
         }
         log!("vector table \"{}\" came from another cluster and is gone over once", table.name);
     }
     Ok(())
 }
+

@@ -1,25 +1,31 @@
-//! Goes over a whole vector table in pages: a backfill, or what follows a TRUNCATE.
+//! Goes over a whole vector table in pages: a backfill, a comparison, or what follows a TRUNCATE.
+
+mod page;
 
 use std::collections::VecDeque;
 
 use pgrx::spi::SpiClient;
 
+use self::page::Found;
 use super::backlog::Backlog;
+use super::load::{self, By};
+use super::run;
 use crate::catalog::{self, VectorTable};
 use crate::error::Result;
 use crate::index;
-use crate::name::quote_ident;
-use crate::queue;
-use crate::server::Rights;
-use crate::task::{self, Phase, Task};
+use crate::queue::{self, Sweep};
+use crate::shared::Portion;
+use crate::task::{self, Kind, Phase, Task};
 
 /// Keys in one page.
 const PAGE: i64 = 1000;
+/// Pages that other workers have to do, beyond which no more are read.
+const HANDED_PAGES: usize = 4;
 
 /// Who asked for the scan.
 #[derive(Clone, Debug)]
 enum Reason {
-    Task(i64),
+    Task(i64, Kind),
     /// Rows of the queue that stand for a change of any number of rows.
     Marks(Vec<i64>),
 }
@@ -33,11 +39,16 @@ struct Page {
     last: Option<String>,
     /// Rows of the source that were looked at for it.
     rows: i64,
+    /// How many of them differ.
+    different: i64,
+    /// Rows of the queue through which other workers do their part, by portion and id.
+    handed: Vec<(u16, i64)>,
 }
 
 /// A scan under way. Its keys go through the same backlog as changes.
 #[derive(Clone, Debug)]
 pub struct Scan {
+    portion: Portion,
     reason: Reason,
     phase: Phase,
     /// Every key up to this one is done in this phase.
@@ -50,38 +61,58 @@ pub struct Scan {
     is_read: bool,
     /// Whether it is known if the load is great enough to do without the indexes meanwhile.
     has_looked_at_indexes: bool,
+    /// Whether a batch run has compared source and vector table.
+    has_compared: bool,
+    /// A row of the last page that was tried could not be read: the next try does not look at the rows themselves.
+    is_careful: bool,
 }
 
 /// What a step of a scan has brought.
 pub enum Step {
-    /// The keys of another page, and how its number is to be noted: [`Scan::add_page`].
-    Page { keys: Vec<String>, last: String, rows: i64 },
+    /// The keys of another page that are to be looked at, to be noted with [`Scan::add_page`].
+    Page(NewPage),
     /// Nothing to read before pages are done, or before the indexes are built.
     Wait,
     /// The scan is over.
     Done,
 }
 
+/// A page that was read.
+pub struct NewPage {
+    pub keys: Vec<String>,
+    last: String,
+    rows: i64,
+    different: i64,
+    handed: Vec<(u16, i64)>,
+}
+
 impl Scan {
     /// Begins a task, or takes it up again where it was.
-    pub fn of_task(client: &mut SpiClient<'_>, task: &Task) -> Result<Self> {
+    pub fn of_task(client: &mut SpiClient<'_>, task: &Task, portion: Portion) -> Result<Self> {
         task::begin(client, task.id)?;
         Ok(Self {
             done_key: task.last_key.clone(),
             read_key: task.last_key.clone(),
             phase: task.phase,
             has_looked_at_indexes: task.last_key.is_some() || task.phase != Phase::Source,
-            ..Self::new(Reason::Task(task.id))
+            ..Self::new(Reason::Task(task.id, task.kind), portion)
         })
     }
 
     /// A scan that stands for these rows of the queue.
-    pub fn of_marks(marks: Vec<i64>) -> Self {
-        Self::new(Reason::Marks(marks))
+    pub fn of_marks(marks: Vec<(i64, Sweep)>, portion: Portion) -> Self {
+        // Where rows have only gone, nothing in the source can be new.
+        let has_changed = marks.iter().any(|(_, sweep)| *sweep == Sweep::Changed);
+        let ids = marks.into_iter().map(|(id, _)| id).collect();
+        Self {
+            phase: if has_changed { Phase::Source } else { Phase::Orphans },
+            ..Self::new(Reason::Marks(ids), portion)
+        }
     }
 
-    fn new(reason: Reason) -> Self {
+    fn new(reason: Reason, portion: Portion) -> Self {
         Self {
+            portion,
             reason,
             phase: Phase::Source,
             done_key: None,
@@ -89,6 +120,8 @@ impl Scan {
             pages: VecDeque::new(),
             is_read: false,
             has_looked_at_indexes: true,
+            has_compared: false,
+            is_careful: false,
         }
     }
 
@@ -106,19 +139,27 @@ impl Scan {
     pub fn marks(&self) -> &[i64] {
         match &self.reason {
             Reason::Marks(marks) => marks,
-            Reason::Task(_) => &[],
+            Reason::Task(..) => &[],
         }
     }
 
     /// Has the scan wait for keys that are looked at besides its own.
     pub fn wait_for(&mut self, number: u64) {
-        self.pages.push_back(Page { number, last: None, rows: 0 });
+        let page = Page { number, last: None, rows: 0, different: 0, handed: Vec::new() };
+        self.pages.push_back(page);
     }
 
     /// Notes that a page which a step has brought is in work under this number.
-    pub fn add_page(&mut self, number: u64, last: String, rows: i64) {
+    pub fn add_page(&mut self, number: u64, page: NewPage) {
+        let NewPage { last, rows, different, handed, .. } = page;
+        self.is_careful = false;
         self.read_key = Some(last.clone());
-        self.pages.push_back(Page { number, last: Some(last), rows });
+        self.pages.push_back(Page { number, last: Some(last), rows, different, handed });
+    }
+
+    /// A row of the page could not be read; false when that was known already.
+    pub fn take_care(&mut self) -> bool {
+        !std::mem::replace(&mut self.is_careful, true)
     }
 
     /// Whether a step would bring the scan on: its first page is done, or there is room for another one.
@@ -127,8 +168,13 @@ impl Scan {
             _ if self.waits_for_indexes() => false,
             None => true,
             Some(page) if backlog.is_page_done(page.number) => true,
-            Some(_) => !self.is_read && backlog.paged_len() < PAGE as usize / 2,
+            Some(_) => !self.is_read && self.has_room(backlog),
         }
+    }
+
+    fn has_room(&self, backlog: &Backlog) -> bool {
+        let handed = self.pages.iter().filter(|page| !page.handed.is_empty()).count();
+        backlog.paged_len() < PAGE as usize / 2 && handed < HANDED_PAGES
     }
 
     /// Notes which pages are done, and reads another one where there is room.
@@ -141,24 +187,36 @@ impl Scan {
         backlog: &Backlog,
     ) -> Result<(Step, Self)> {
         let mut next = self.clone();
-        let mut rows = 0;
-        while let Some(page) = next.pages.pop_front_if(|page| backlog.is_page_done(page.number)) {
-            next.done_key = page.last.or(next.done_key);
+        let (mut rows, mut different) = (0, 0);
+        while let Some(page) = next.pages.front_mut().filter(|p| backlog.is_page_done(p.number)) {
+            if !page.handed.is_empty() {
+                let count = self.portion.count;
+                page.handed = queue::still_there(client, table.id, count, &page.handed)?;
+                if !page.handed.is_empty() {
+                    break;
+                }
+            }
             rows += page.rows;
+            different += page.different;
+            let last = page.last.take();
+            next.done_key = last.or(next.done_key);
+            next.pages.pop_front();
         }
         let step = next.read(client, table, backlog)?;
         match &next.reason {
-            Reason::Task(id) => {
+            Reason::Task(id, kind) => {
                 let done_key = next.done_key.as_deref();
-                task::checkpoint(client, *id, next.phase, done_key, rows)?;
+                task::checkpoint(client, *id, next.phase, done_key, rows, different)?;
                 if matches!(step, Step::Done) {
+                    if *kind == Kind::Rebackfill {
+                        catalog::forget_earlier_failed(client, table.id, *id)?;
+                    }
                     task::complete(client, *id)?;
                     catalog::set_working_status(client, table.id)?;
-                    catalog::set_synced_now(client, table.id)?;
                 }
             }
             Reason::Marks(marks) if matches!(step, Step::Done) => {
-                queue::remove(client, table.id, marks)?;
+                queue::remove(client, self.portion, table.id, marks)?;
             }
             Reason::Marks(_) => {}
         }
@@ -168,23 +226,24 @@ impl Scan {
     /// Reads the next page; goes over to the next phase when all of this one is done.
     fn read(
         &mut self,
-        client: &SpiClient<'_>,
+        client: &mut SpiClient<'_>,
         table: &VectorTable,
         backlog: &Backlog,
     ) -> Result<Step> {
         loop {
+            if table.reads_run && !self.has_compared {
+                return self.compare(client, table);
+            }
             if !self.is_read {
-                if !self.pages.is_empty() && backlog.paged_len() >= PAGE as usize / 2 {
+                if !self.pages.is_empty() && !self.has_room(backlog) {
                     return Ok(Step::Wait);
                 }
-                let after = self.read_key.as_deref();
-                let (keys, last, rows) = match self.phase {
-                    Phase::Source => source_page(client, table, after)?,
-                    Phase::Orphans => orphan_page(client, table, after)?,
-                    Phase::Index => return Ok(Step::Wait),
-                };
-                if let Some(last) = last {
-                    return Ok(Step::Page { keys, last, rows });
+                if self.phase == Phase::Index {
+                    return Ok(Step::Wait);
+                }
+                let found = self.find(client, table)?;
+                if let Some(last) = found.last.clone() {
+                    return Ok(self.hand_out(table, found, last));
                 }
                 self.is_read = true;
             }
@@ -192,76 +251,85 @@ impl Scan {
                 return Ok(Step::Wait);
             }
             match self.phase {
-                Phase::Source => {
-                    let reason = self.reason.clone();
-                    *self = Self { phase: Phase::Orphans, ..Self::new(reason) };
-                }
-                Phase::Orphans
-                    if matches!(self.reason, Reason::Task(_))
+                // A batch run knows of both.
+                Phase::Source if !table.reads_run => self.go_on_with(Phase::Orphans),
+                Phase::Source | Phase::Orphans
+                    if matches!(self.reason, Reason::Task(..))
                         && index::is_held(client, table.id)? =>
                 {
-                    let reason = self.reason.clone();
-                    *self = Self { phase: Phase::Index, ..Self::new(reason) };
+                    self.go_on_with(Phase::Index);
                     return Ok(Step::Wait);
                 }
-                Phase::Orphans | Phase::Index => return Ok(Step::Done),
+                Phase::Orphans if !table.reads_run => {
+                    page::forget_gone(client, table, self.by())?;
+                    return Ok(Step::Done);
+                }
+                _ => return Ok(Step::Done),
             }
         }
     }
-}
 
-/// The next keys of the source, the last of them, and their number.
-fn source_page(
-    client: &SpiClient<'_>,
-    table: &VectorTable,
-    after: Option<&str>,
-) -> Result<(Vec<String>, Option<String>, i64)> {
-    let source = table.source_name()?;
-    let key = quote_ident(&table.key);
-    let key_type = &table.key_type;
-    let condition =
-        if after.is_some() { format!("where s.{key} > $1::{key_type}") } else { String::new() };
-    let query =
-        format!("select s.{key}::text from {source} s {condition} order by s.{key} limit {PAGE}");
-    let _rights = Rights::of_owner(table.owner);
-    let arguments: &[pgrx::datum::DatumWithOid<'_>] =
-        &after.map(|a| vec![a.into()]).unwrap_or_default();
-    let mut keys = Vec::new();
-    for row in client.select(&query, None, arguments)? {
-        keys.extend(row.get::<String>(1)?);
+    fn by(&self) -> By {
+        if self.is_careful { By::Text } else { By::Key }
     }
-    let last = keys.last().cloned();
-    let count = keys.len() as i64;
-    Ok((keys, last, count))
-}
 
-/// Of the next rows of the vector table those without a source row, the last of all looked at, and no rows of the source.
-fn orphan_page(
-    client: &SpiClient<'_>,
-    table: &VectorTable,
-    after: Option<&str>,
-) -> Result<(Vec<String>, Option<String>, i64)> {
-    let source = table.source_name()?;
-    let relation = table.relation_name()?;
-    let key = quote_ident(&table.key);
-    let key_type = &table.key_type;
-    let query = format!(
-        "select v.pk_value, exists (
-                select from {source} s
-                 where s.{key} = v.pk_value::{key_type} and s.{key}::text collate \"default\" = v.pk_value)
-           from (select pk_value from {relation} where pk_value > $1 or $1 is null
-                  order by pk_value limit {PAGE}) v
-          order by v.pk_value"
-    );
-    let _rights = Rights::of_owner(table.owner);
-    let (mut keys, mut last) = (Vec::new(), None);
-    for row in client.select(&query, None, &[after.into()])? {
-        let key = row.get::<String>(1)?;
-        if row.get::<bool>(2)? == Some(false) {
-            keys.extend(key.clone());
+    fn go_on_with(&mut self, phase: Phase) {
+        let (reason, has_compared) = (self.reason.clone(), self.has_compared);
+        *self = Self { phase, has_compared, ..Self::new(reason, self.portion) };
+    }
+
+    /// Begins a batch run.
+    fn compare(&mut self, client: &mut SpiClient<'_>, table: &VectorTable) -> Result<Step> {
+        let takes_failed = !matches!(self.reason, Reason::Task(_, Kind::Reconcile));
+        let total = run::compare(client, table, takes_failed)?;
+        if let Reason::Task(id, _) = self.reason {
+            task::begin_count(client, id, total)?;
         }
-        last = key.or(last);
+        self.read_key = None;
+        self.done_key = None;
+        self.has_compared = true;
+        Ok(Step::Wait)
     }
-    // Rows of the source are counted once, in the other phase.
-    Ok((keys, last, 0))
+
+    /// The next page of this phase: which of its keys are to be looked at.
+    fn find(&self, client: &mut SpiClient<'_>, table: &VectorTable) -> Result<Found> {
+        let after = self.read_key.as_deref();
+        if table.reads_run {
+            return page::of_run(client, after);
+        }
+        if self.phase == Phase::Orphans {
+            return page::of_orphans(client, table, after, self.by());
+        }
+        let mut found = page::of_source(client, table, after)?;
+        let is_first_load = matches!(self.reason, Reason::Task(_, Kind::Backfill));
+        if is_first_load || self.is_careful {
+            return Ok(found);
+        }
+        let mut failed = catalog::failed_keys(client, table.id, Some(&found.keys))?;
+        found.keys.retain(|key| !failed.contains(key));
+        found.keys = load::different(client, table, &found.keys)?;
+        if matches!(self.reason, Reason::Task(_, Kind::Rebackfill)) {
+            // They are tried again whatever is stored of them.
+            found.keys.append(&mut failed);
+        }
+        Ok(found)
+    }
+
+    /// Gives other workers their part of a page.
+    fn hand_out(
+        &self,
+        table: &VectorTable,
+        found: Found,
+        last: String,
+    ) -> Step {
+        let Found { keys, rows, .. } = found;
+        let different = keys.len() as i64;
+        let count = self.portion.count;
+        let (mine, others): (Vec<String>, Vec<String>) = keys
+            .into_iter()
+            .partition(|key| queue::portion_of(key.as_bytes(), count) == self.portion.index);
+        let others: Vec<&[u8]> = others.iter().map(|key| key.as_bytes()).collect();
+        let handed = queue::write_paged(table.id, count, &others);
+        Step::Page(NewPage { keys: mine, last, rows, different, handed })
+    }
 }

@@ -5,19 +5,25 @@ use std::time::{Duration, Instant};
 use pgrx::prelude::*;
 
 use super::backlog::Backlog;
+use super::follow::Mend;
+use super::noting::Noting;
 use super::outstanding::Share;
+use super::reader::Position;
 use super::scan::{Scan, Step};
-use crate::catalog::{self, Status, VectorTable};
+use crate::catalog::{self, Progress, Status, VectorTable};
 use crate::error::Result;
 use crate::provider::Provider;
-use crate::worker::index_builder::Builder;
+use crate::queue::Sweep;
+use crate::shared::Portion;
+use crate::worker::helper::Helper;
+use crate::worker::index_builder;
 use crate::worker::transaction::{self, RolledBack};
 use crate::{foreign, guc, index, server, task};
 
 /// First and longest pause of a table after a failure.
 const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(60));
-/// How often last_synced_at is written while changes keep arriving.
-const SYNCED_NOTE: Duration = Duration::from_secs(5);
+/// How long another reason for the same trouble is not worth a line in the log.
+const LOG_AGAIN: Duration = Duration::from_secs(60);
 
 /// One vector table at work.
 pub struct Work {
@@ -25,9 +31,15 @@ pub struct Work {
     pub backlog: Backlog,
     pub scan: Option<Scan>,
     /// Queue rows that stand for a change of any number of rows and wait for a scan.
-    pub marks: Vec<i64>,
-    /// Every row of the queue up to this id is done for good.
-    pub mark: i64,
+    pub marks: Vec<(i64, Sweep)>,
+    pub portion: Portion,
+    /// How far the queue is read.
+    pub position: Position,
+    /// What has to be put right before anything else.
+    pub mend: Option<Mend>,
+    /// Why nothing can be done for the table as its source is now, and whether that is to be noted.
+    broken: Option<String>,
+    is_news: bool,
     /// Keys loaded at once at most; halved to find a row that breaks its batch.
     pub batch: usize,
     /// The last answer of the embedder was a failure: work that needs no embedding is no sign that it is over.
@@ -35,7 +47,7 @@ pub struct Work {
     /// Until then nothing is sent to the provider; what needs none goes on.
     embed_at: Option<Instant>,
     /// The process that builds the indexes.
-    builder: Option<Builder>,
+    builder: Option<Helper>,
     /// When the next one may begin, after one has failed.
     build_at: Option<Instant>,
     /// Who embeds, as it was when the table was read; none when nobody may.
@@ -44,15 +56,15 @@ pub struct Work {
     pub share: Option<Share>,
     failures: u32,
     retry_at: Option<Instant>,
-    last_logged: Option<String>,
+    last_reason: Option<String>,
+    last_logged: Option<Instant>,
     has_error: bool,
-    synced_note: Option<Instant>,
-    synced_since_note: bool,
+    progress: Noting,
 }
 
 impl Work {
     /// Work for a table that was not known before.
-    pub fn new(table: VectorTable) -> Self {
+    pub fn new(table: VectorTable, portion: Portion, position: Position) -> Self {
         let has_error = table.status == Status::Error;
         Self {
             provider: foreign::provider(&table).ok(),
@@ -60,7 +72,12 @@ impl Work {
             backlog: Backlog::default(),
             scan: None,
             marks: Vec::new(),
-            mark: 0,
+            portion,
+            progress: Noting::default(),
+            position,
+            mend: None,
+            broken: None,
+            is_news: false,
             batch: usize::MAX,
             embedding_failed: false,
             embed_at: None,
@@ -69,11 +86,10 @@ impl Work {
             share: None,
             failures: 0,
             retry_at: None,
+            last_reason: None,
             last_logged: None,
             // After a start nobody knows whether an old error is over; the first success tells.
             has_error,
-            synced_note: None,
-            synced_since_note: false,
         }
     }
 
@@ -95,12 +111,57 @@ impl Work {
         }
     }
 
+    /// Takes over what was found of the source: what has to be put right, and why nothing can be done meanwhile.
+    pub fn found(mut self, mend: Option<Mend>, broken: Option<String>) -> Self {
+        self.mend = mend.filter(|mend| *mend != Mend::Clear || self.broken != broken);
+        self.is_news = self.broken != broken;
+        self.broken = broken;
+        self
+    }
+
+    /// Notes what was found, in a transaction of its own.
+    pub fn report_found(&mut self) {
+        if !std::mem::take(&mut self.is_news) {
+            return;
+        }
+        match self.broken.clone() {
+            Some(reason) => self.note_failure(&reason, true),
+            None => {
+                let id = self.table.id;
+                self.retry_at = None;
+                self.failures = 0;
+                let noted = transaction::run(|| {
+                    Spi::connect_mut(|client| catalog::set_working_status(client, id))
+                });
+                match noted {
+                    Ok(()) => self.succeeded(),
+                    Err(failure) => self.rolled_back(&failure),
+                }
+            }
+        }
+    }
+
     /// Whether its changes are read and worked on now.
     pub fn is_active(&self) -> bool {
-        matches!(
+        self.broken.is_none()
+            && matches!(
             self.table.status,
-            Status::Backfilling | Status::Synced | Status::Error | Status::PendingRebackfill
-        )
+                Status::Backfilling | Status::Synced | Status::Error | Status::PendingRebackfill
+            )
+    }
+
+    /// Whether nothing waits for it, and nothing is under way.
+    pub fn is_idle(&self) -> bool {
+        self.mend.is_none()
+            && (!self.is_active() || (self.scan.is_none() && self.marks.is_empty()))
+            && self.backlog.is_empty()
+            && self.progress.due().is_none()
+            && !self.has_error
+    }
+
+    /// Whether it failed, and waits for another try.
+    pub fn is_in_trouble(&self, now: Instant) -> bool {
+        self.broken.is_some() || self.is_resting(now) || self.waits_for_provider(now)
     }
 
     /// Whether it rests after a failure.
@@ -110,9 +171,7 @@ impl Work {
 
     /// When something is to be done without anybody asking: the end of a rest, or a note that is due.
     pub fn due(&self) -> Option<Instant> {
-        let note = self
-            .synced_since_note
-            .then(|| self.synced_note.map_or_else(Instant::now, |at| at + SYNCED_NOTE));
+        let note = self.progress.due();
         let retry = [self.retry_at, self.embed_at, self.build_at].into_iter().flatten().min();
         let retry = retry.filter(|_| self.is_active());
         match (note, retry) {
@@ -158,7 +217,7 @@ impl Work {
             // What is in work now would be stored while the table is locked.
             None if !self.backlog.in_work().is_empty() => {}
             None => {
-                self.builder = Builder::start(self.table.id, &self.table.name);
+                self.builder = index_builder::start(self.table.id, &self.table.name);
                 if self.builder.is_none() {
                     self.build_at = Some(now + RETRY.1);
                     let reason = "no place for a process that builds its index: increase max_worker_processes";
@@ -171,7 +230,7 @@ impl Work {
     /// Goes on with the scan of a table where it can; false when there is nothing to go on with.
     pub fn advance_scan(&mut self, now: Instant) -> bool {
         if self.scan.is_none() && !self.marks.is_empty() {
-            let mut scan = Scan::of_marks(std::mem::take(&mut self.marks));
+            let mut scan = Scan::of_marks(std::mem::take(&mut self.marks), self.portion);
             // What was loaded before the TRUNCATE may be stored after the scan has passed: it is looked at again.
             scan.wait_for(self.backlog.add_page(self.backlog.in_work()));
             self.scan = Some(scan);
@@ -193,8 +252,8 @@ impl Work {
         }
         let (table, backlog) = (&self.table, &self.backlog);
         match transaction::run(|| Spi::connect_mut(|client| scan.step(client, table, backlog))) {
-            Ok((Step::Page { keys, last, rows }, mut next)) => {
-                next.add_page(self.backlog.add_page(keys), last, rows);
+            Ok((Step::Page(page), mut next)) => {
+                next.add_page(self.backlog.add_page(page.keys.clone()), page);
                 self.scan = Some(next);
             }
             Ok((Step::Wait, next)) => self.scan = Some(next),
@@ -202,6 +261,7 @@ impl Work {
                 self.scan = None;
                 self.succeeded();
             }
+            Err(failure) if failure.is_of_a_row() && scan.take_care() => {}
             Err(failure) => self.rolled_back(&failure),
         }
         true
@@ -236,7 +296,7 @@ impl Work {
         // What was in flight together fails together, which is one failure.
         if !self.waits_for_provider(Instant::now()) {
             self.embed_at = Some(self.next_try(wait));
-        } else if self.last_logged.as_deref() == Some(reason) {
+        } else if self.last_reason.as_deref() == Some(reason) {
             return;
         }
         self.embedding_failed = true;
@@ -254,7 +314,7 @@ impl Work {
     fn failed(&mut self, reason: &str, stuck: bool) {
         if !self.is_resting(Instant::now()) {
             self.retry_at = Some(self.next_try(None));
-        } else if self.last_logged.as_deref() == Some(reason) {
+        } else if self.last_reason.as_deref() == Some(reason) {
             return;
         }
         self.note_failure(reason, stuck);
@@ -281,14 +341,18 @@ impl Work {
             }
         }
         self.has_error = true;
-        if self.last_logged.as_deref() != Some(reason) {
+        // One line when it begins; a reason that changes with every try says nothing new for a while.
+        let is_news = self.last_reason.as_deref() != Some(reason)
+            && self.last_logged.is_none_or(|at| at.elapsed() >= LOG_AGAIN);
+        if is_news {
             ereport!(
                 PgLogLevel::LOG,
                 PgSqlErrorCode::ERRCODE_EXTERNAL_ROUTINE_EXCEPTION,
                 format!("sync of vector table \"{}\" failed: {reason}", self.table.name)
             );
-            self.last_logged = Some(reason.to_string());
+            self.last_logged = Some(Instant::now());
         }
+        self.last_reason = Some(reason.to_string());
     }
 
     /// A transaction of the table's own that was rolled back.
@@ -307,25 +371,18 @@ impl Work {
         {
             catalog::set_working_status(client, self.table.id)?;
         }
-        if self.synced_note.is_none_or(|at| at.elapsed() >= SYNCED_NOTE) {
-            catalog::set_synced_now(client, self.table.id)?;
-        }
         Ok(())
     }
 
     /// The same, after that transaction has committed.
     pub fn succeeded(&mut self) {
-        if self.embedding_failed {
-            self.synced_since_note = true;
-            return;
-        }
+        self.progress.has_synced = true;
         // Another batch has failed a moment ago, and is not tried again any sooner because this one went well.
         let now = Instant::now();
-        if self.is_resting(now) || self.waits_for_provider(now) {
-            self.synced_since_note = true;
+        if self.embedding_failed || self.is_resting(now) || self.waits_for_provider(now) {
             return;
         }
-        if self.has_error {
+        if self.has_error && self.last_logged.is_some() {
             ereport!(
                 PgLogLevel::LOG,
                 PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION,
@@ -333,27 +390,42 @@ impl Work {
             );
         }
         self.has_error = false;
+        self.last_reason = None;
         self.last_logged = None;
         self.failures = 0;
         self.retry_at = None;
         self.embed_at = None;
-        if self.synced_note.is_none_or(|at| at.elapsed() >= SYNCED_NOTE) {
-            self.synced_note = Some(Instant::now());
-            self.synced_since_note = false;
-        } else {
-            self.synced_since_note = true;
-        }
     }
 
-    /// Notes the time of the last changes once it is due.
+    /// Counts rows that are done, for the rate.
+    pub fn count_done(&mut self, rows: usize) {
+        self.progress.rows += rows;
+    }
+
+    /// Notes how far the table is once that is due.
     pub fn note_if_due(&mut self) {
-        let due = self.synced_note.is_none_or(|at| at.elapsed() >= SYNCED_NOTE);
-        if self.synced_since_note && due {
-            let id = self.table.id;
-            let _ =
-                transaction::run(|| Spi::connect_mut(|client| catalog::set_synced_now(client, id)));
-            self.synced_note = Some(Instant::now());
-            self.synced_since_note = false;
+        let is_idle = self.backlog.is_empty() && self.scan.is_none();
+        if !self.progress.is_due(is_idle) {
+            return;
         }
+        // Before the oldest row that is not done everything is.
+        let marks = self.marks.iter().map(|(id, _)| *id);
+        let scanned = self.scan.iter().flat_map(|scan| scan.marks().iter().copied());
+        let lowest = self.backlog.lowest_row().into_iter().chain(marks).chain(scanned).min();
+        let done = lowest.map_or(self.position.after, |id| (id - 1).min(self.position.after));
+        let (id, portion, open) = (self.table.id, self.portion, self.position.open.clone());
+        let progress = Progress {
+            done,
+            open: &open,
+            has_synced: self.progress.has_synced,
+            rate: self.progress.rate(),
+        };
+        let noted = transaction::run(|| {
+            Spi::connect_mut(|client| catalog::set_progress(client, id, portion, &progress))
+        });
+        if let Err(failure) = noted {
+            debug1!("could not note how far vector table {id} is: {}", failure.message);
+        }
+        self.progress.noted();
     }
 }

@@ -1,9 +1,9 @@
 //! The index builder's process: it builds the vector indexes of one vector table after its first load, and ends.
 
-use pgrx::bgworkers::{BackgroundWorkerBuilder, BackgroundWorkerStatus, DynamicBackgroundWorker};
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
+use super::helper::{Errand, Helper};
 use super::sync_worker;
 use super::transaction::{self, RolledBack};
 use crate::{catalog, index, shared, task};
@@ -11,50 +11,16 @@ use crate::{catalog, index, shared, task};
 /// Type of the process, and the beginning of its name.
 pub const INDEX_BUILDER: &str = "embedd index builder";
 
-/// An index builder that was started.
-pub struct Builder(DynamicBackgroundWorker);
-
-impl Builder {
-    /// Starts one for a vector table of this process's database; none when the server has no place for it.
-    pub fn start(table_id: i32, name: &str) -> Option<Builder> {
-        // SAFETY: plain globals of the process.
-        let (database, pid) = unsafe { (pg_sys::MyDatabaseId, pg_sys::MyProcPid) };
-        let argument = u64::from(database.to_u32()) << 32 | u64::from(table_id as u32);
-        let builder = BackgroundWorkerBuilder::new(&format!("{INDEX_BUILDER} for {name}"))
-            .set_type(INDEX_BUILDER)
-            .set_library("embedd")
-            .set_function("embedd_index_builder_main")
-            .set_argument(Some(pg_sys::Datum::from(argument)))
-            .set_notify_pid(pid)
-            .enable_spi_access()
-            .set_restart_time(None);
-        // SAFETY: what describes the process has to live longer than the transaction in which somebody looks at it.
-        let before = unsafe { pg_sys::MemoryContextSwitchTo(pg_sys::TopMemoryContext) };
-        let started = builder.load_dynamic();
-        // SAFETY: as it was before.
-        unsafe { pg_sys::MemoryContextSwitchTo(before) };
-        started.ok().map(Builder)
-    }
-
-    /// Ends it where it stands; the next one begins anew.
-    pub fn terminate(self) {
-        self.0.terminate();
-    }
-
-    /// Whether it has ended.
-    pub fn has_ended(&self) -> bool {
-        !matches!(self.0.pid(), Ok(_) | Err(BackgroundWorkerStatus::NotYetStarted))
-    }
+/// Starts one for a vector table; none when the server has no place for it.
+pub fn start(table_id: i32, name: &str) -> Option<Helper> {
+    Helper::start(INDEX_BUILDER, "embedd_index_builder_main", table_id, name)
 }
 
-/// What the postmaster runs as an index builder; the argument is the oid of the database and the number of the table.
+/// What the postmaster runs as an index builder.
 #[pg_guard]
 #[unsafe(no_mangle)]
 pub extern "C-unwind" fn embedd_index_builder_main(arg: pg_sys::Datum) {
-    let argument = arg.value() as u64;
-    let database = pg_sys::Oid::from((argument >> 32) as u32);
-    let id = argument as u32 as i32;
-    sync_worker::connect(database);
+    let Errand { database, table_id: id } = Errand::begin(arg);
     // A lock on the table is waited for: whoever has it does not wait for us.
     sync_worker::set(c"lock_timeout", c"0");
     if let Err(failure) = build(id) {
@@ -85,8 +51,7 @@ fn build(id: i32) -> Result<(), RolledBack> {
         Spi::connect_mut(|client| {
             index::forget_held(client, id)?;
             task::complete_index(client, id)?;
-            catalog::set_working_status(client, id)?;
-            catalog::set_synced_now(client, id)
+            catalog::set_working_status(client, id)
         })
     })
 }

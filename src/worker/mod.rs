@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use pgrx::bgworkers::{BackgroundWorkerBuilder, BgWorkerStartTime};
+
+pub mod batch_worker;
 pub mod embedder;
+pub mod helper;
 pub mod index_builder;
 pub mod launcher;
 pub mod signals;

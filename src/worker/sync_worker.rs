@@ -10,15 +10,9 @@ use crate::server;
 use crate::shared::{self, SlotState};
 use crate::sync::{Engine, Round};
 
-/// Settings that the text form of a value or the safety of a query depends on, the same in every sync worker.
+/// Settings that the safety of a query depends on, the same in every sync worker.
 const SETTINGS: &[(&CStr, &CStr)] = &[
     (c"search_path", c"pg_catalog, pg_temp"),
-    (c"datestyle", c"ISO, YMD"),
-    (c"intervalstyle", c"postgres"),
-    (c"timezone", c"UTC"),
-    (c"extra_float_digits", c"1"),
-    (c"bytea_output", c"hex"),
-    (c"lc_monetary", c"C"),
     (c"statement_timeout", c"0"),
     // One locked table must not keep the others waiting.
     // Shorter than deadlock_timeout, so that in a deadlock with a session it is the worker that gives way.
@@ -39,7 +33,7 @@ pub fn connect(database: pg_sys::Oid) {
     signals::accept(Terminate::AtOnce);
     // SAFETY: the main thread of a background worker that is not connected yet.
     unsafe { pg_sys::BackgroundWorkerInitializeConnectionByOid(database, pg_sys::InvalidOid, 0) };
-    SETTINGS.iter().for_each(|(name, value)| set(name, value));
+    SETTINGS.iter().chain(server::TEXT_SETTINGS).for_each(|(name, value)| set(name, value));
 }
 
 /// Sets what nothing else in the process sets again.
@@ -64,7 +58,7 @@ pub extern "C-unwind" fn embedd_sync_worker_main(arg: pg_sys::Datum) {
     unsafe { pg_sys::before_shmem_exit(Some(on_exit), arg) };
     connect(database);
     shared::worker_started(database);
-    let mut engine = Engine::default();
+    let mut engine = Engine::new(shared::Portion { index: 0, count: 1 });
     loop {
         check_for_interrupts!();
         signals::reload_if_asked();
@@ -81,6 +75,10 @@ pub extern "C-unwind" fn embedd_sync_worker_main(arg: pg_sys::Datum) {
             }
             // Whoever woke the worker since may have done so after the round had looked.
             Round::Wait(_) if shared::wakes(database) != wakes => {}
+            Round::Idle(due) => {
+                let due = due.unwrap_or(std::time::Duration::MAX).min(crate::guc::poll_interval());
+                server::wait(due, engine.socket());
+            }
             Round::Wait(timeout) => server::wait(timeout, engine.socket()),
         }
     }

@@ -30,9 +30,9 @@ select id, name, provider, source_table, mode, sync_status, model, dimensions, p
     {"name": "added",       "role": "metadata",  "filter_type": "datetime"},
     {"name": "tags",        "role": "metadata"}]');
 -- What embedd knows of it.
-select id, name, source_table, primary_key_column, key_type, vector_table, embedding_provider, embedding_model,
+select id, name, source_table, primary_key_column, key_types, vector_table, embedding_provider, embedding_model,
        embedding_dimensions, sync_mode, jsonb_array_length(columns) as columns, owner = current_user::regrole as mine, sync_status,
-       last_synced_at, last_error, last_error_at, created_at <= now() as created
+       batch_interval, on_source_drop, source_name, last_error, last_error_at, created_at <= now() as created
   from embedd.vector_tables where name = 'products-search';
 \x off
 -- What it made: a table with an index, and triggers on the source.
@@ -81,13 +81,28 @@ select s.id, key, s.sync_status
                     'a_mood', 'a_domain']) with ordinality k(key, n)
  cross join lateral embedd.create_vector_table('by ' || key, 'keys', '[{"name": "t", "role": "embedding"}]', primary_key_column => key) s
  order by n;
-select v.id, v.primary_key_column, v.key_type from embedd.vector_tables v where v.source_table = 'keys'::regclass order by v.id;
+select v.id, v.primary_key_column, v.key_types from embedd.vector_tables v where v.source_table = 'keys'::regclass order by v.id;
 -- A unique index will do, and INCLUDE columns are no part of the key.
 create table included (id integer not null, t text);
 create unique index on included (id) include (t);
 select platform_vector_ref from embedd.create_vector_table('included', 'included', '[{"name": "t", "role": "embedding"}]', 'id');
 -- The key may be a column that is embedded.
 select platform_vector_ref from embedd.create_vector_table('own key', 'included', '[{"name": "id", "role": "embedding"}]', 'id');
+-- A key of several columns, in the order of its index.
+create table pairs_of (b date, a integer, "the c" text, t text, primary key (a, b), unique ("the c", a));
+alter table pairs_of alter "the c" set not null;
+select v.platform_vector_ref, t.primary_key_column, t.key_types, t.key_numbers
+  from embedd.create_vector_table('pairs', 'pairs_of', '[{"name": "t", "role": "embedding"}]') v join embedd.vector_tables t using (id);
+select t.primary_key_column, t.key_types
+  from embedd.create_vector_table('named pairs', 'pairs_of', '[{"name": "t", "role": "embedding"}]', '["a", "the c"]') v join embedd.vector_tables t using (id);
+-- Other types of keys.
+create table more_keys (t timestamptz primary key, d date not null unique, f float8 not null unique, f4 float4 not null unique,
+    b bytea not null unique, boo boolean not null unique, r int4range not null unique, iv interval not null unique, a integer[] not null unique,
+    j jsonb not null unique, i inet not null unique, name text);
+select t.primary_key_column, t.key_types
+  from unnest(array['t', 'd', 'f', 'f4', 'b', 'boo', 'r', 'iv', 'a', 'j', 'i']) with ordinality k(key, n)
+ cross join lateral embedd.create_vector_table('more by ' || key, 'more_keys', '[{"name": "name", "role": "embedding"}]', key) v
+  join embedd.vector_tables t on t.id = v.id order by n;
 -- A partitioned table is a source.
 create table parted (id integer primary key, t text) partition by range (id);
 create table parted_1 partition of parted for values from (0) to (100);
@@ -127,8 +142,7 @@ create table weak_keys (
     name text);
 create unique index on weak_keys ((expression + 0));
 create unique index on weak_keys (partial) where partial > 0;
-create table bad_keys (t timestamptz primary key, d date not null unique, f float8 not null unique, f4 float4 not null unique,
-    b bytea not null unique, boo boolean not null unique, r int4range not null unique, iv interval not null unique, name text);
+create table bad_keys (m money primary key, r regclass not null unique, o regrole not null unique, name text);
 select * from golden.traces() \gset before_
 
 \x on
@@ -189,12 +203,15 @@ select * from golden.refusal($$ select embedd.create_vector_table('x', 'no_key',
 select * from golden.refusal($$ select embedd.create_vector_table('x', 'no_key', '[{"name": "name", "role": "embedding"}]', 'id') $$);
 select * from golden.refusal($$ select embedd.create_vector_table('x', 'no_key', '[{"name": "name", "role": "embedding"}]', 'no_such_column') $$);
 select * from golden.refusal($$ select embedd.create_vector_table('x', 'no_key', '[{"name": "name", "role": "embedding"}]', '') $$);
-select * from golden.refusal($$ select embedd.create_vector_table('x', 'two_keys', '[{"name": "name", "role": "embedding"}]') $$);
 select * from golden.refusal($$ select embedd.create_vector_table('x', 'two_keys', '[{"name": "name", "role": "embedding"}]', 'a') $$);
+select * from golden.refusal($$ select embedd.create_vector_table('x', 'two_keys', '[{"name": "name", "role": "embedding"}]', '["a", "n"]') $$);
+select * from golden.refusal($$ select embedd.create_vector_table('x', 'two_keys', '[{"name": "name", "role": "embedding"}]', '["a", "x"]') $$);
+select * from golden.refusal($$ select embedd.create_vector_table('x', 'two_keys', '[{"name": "name", "role": "embedding"}]', '["a", "a"]') $$);
+select code from golden.refusal($$ select embedd.create_vector_table('x', 'two_keys', '[{"name": "name", "role": "embedding"}]', '[1]') $$);
 select * from golden.refusal($$ select embedd.create_vector_table('x', 'two_keys', '[{"name": "name", "role": "embedding"}]', 'n') $$);
 select k.key, r.* from unnest(array['nullable', 'expression', 'partial', 'later']) with ordinality k(key, n),
     golden.refusal(format($$ select embedd.create_vector_table('x', 'weak_keys', '[{"name": "name", "role": "embedding"}]', %L) $$, key)) r order by n;
-select k.key, r.* from unnest(array['t', 'd', 'f', 'f4', 'b', 'boo', 'r', 'iv']) with ordinality k(key, n),
+select k.key, r.* from unnest(array['m', 'r', 'o']) with ordinality k(key, n),
     golden.refusal(format($$ select embedd.create_vector_table('x', 'bad_keys', '[{"name": "name", "role": "embedding"}]', %L) $$, key)) r order by n;
 
 -- Provider, model, dimensions, mode.
@@ -202,9 +219,14 @@ select * from golden.refusal($$ select embedd.create_vector_table('x', 'products
 select * from golden.refusal($$ select embedd.create_vector_table('x', 'products', '[{"name": "name", "role": "embedding"}]', embedding_model => 'no-such-model') $$);
 select * from golden.refusal($$ select embedd.create_vector_table('x', 'products', '[{"name": "name", "role": "embedding"}]', embedding_dimensions => 1536) $$);
 select * from golden.refusal($$ select embedd.create_vector_table('x', 'products', '[{"name": "name", "role": "embedding"}]', embedding_dimensions => 0) $$);
-select * from golden.refusal($$ select embedd.create_vector_table('x', 'products', '[{"name": "name", "role": "embedding"}]', sync_mode => 'batch') $$);
+select * from golden.refusal($$ select embedd.create_vector_table('x', 'products', '[{"name": "name", "role": "embedding"}]', batch_interval => '1 hour') $$);
+select * from golden.refusal($$ select embedd.create_vector_table('x', 'products', '[{"name": "name", "role": "embedding"}]', sync_mode => 'batch', batch_interval => '900 ms') $$);
+select * from golden.refusal($$ select embedd.create_vector_table('x', 'products', '[{"name": "name", "role": "embedding"}]', sync_mode => 'batch', batch_interval => '-1 day') $$);
+select * from golden.refusal($$ select embedd.create_vector_table('x', 'a_view', '[{"name": "name", "role": "embedding"}]', sync_mode => 'batch') $$);
+select * from golden.refusal($$ select embedd.create_vector_table('x', 'a_sequence', '[{"name": "last_value", "role": "embedding"}]', sync_mode => 'batch') $$);
+select * from golden.refusal($$ select embedd.create_vector_table('x', 'products', '[{"name": "name", "role": "embedding"}]', on_source_drop => 'explode') $$);
 select * from golden.refusal($$ select embedd.create_vector_table('x', 'products', '[{"name": "name", "role": "embedding"}]', sync_mode => 'cdc') $$);
--- Only primary_key_column, embedding_model and embedding_dimensions may be null.
+-- Only primary_key_column, embedding_model, embedding_dimensions and batch_interval may be null.
 \x off
 select statement, code from unnest(array[
     $$ (null, 'products', '[{"name": "name", "role": "embedding"}]') $$,
@@ -212,7 +234,8 @@ select statement, code from unnest(array[
     $$ ('x', 'products', null) $$,
     $$ ('x', 'products', '[{"name": "name", "role": "embedding"}]', embedding_provider => null) $$,
     $$ ('x', 'products', '[{"name": "name", "role": "embedding"}]', sync_mode => null) $$,
-    $$ ('x', 'products', '[{"name": "name", "role": "embedding"}]', start_backfill => null) $$]) with ordinality s(statement, n),
+    $$ ('x', 'products', '[{"name": "name", "role": "embedding"}]', start_backfill => null) $$,
+    $$ ('x', 'products', '[{"name": "name", "role": "embedding"}]', on_source_drop => null) $$]) with ordinality s(statement, n),
     golden.refusal('select embedd.create_vector_table' || statement) order by n;
 \x on
 -- A table of that name is there already: the next number is taken.

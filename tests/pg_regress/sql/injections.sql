@@ -112,7 +112,7 @@ call golden.wait_synced('r');
 update "of r".t set d = 'changed';
 call golden.wait_synced('r');
 select pk_value, embedded_text from :r_vectors;
-select key_type from embedd.vector_tables where name = 'r';
+select key_types from embedd.vector_tables where name = 'r';
 select embedd.drop_vector_table('r');
 reset role;
 drop schema "of r" cascade;

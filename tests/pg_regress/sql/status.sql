@@ -30,7 +30,7 @@ select * from golden.refusal($$ select embedd.backfill('notes') $$) \gx
 commit;
 call golden.wait_synced('notes');
 select sync_status, synced_rows, total_rows, rows_pending, staleness_secs, last_synced_at > now() - interval '1 hour' as just_now, last_error, last_error_at,
-       failed_rows, truncated_rows, rate, eta from embedd.sync_status('notes') \gx
+       failed_rows, truncated_rows, rate, eta, oldest_pending_secs, is_estimated from embedd.sync_status('notes') \gx
 select task_id, task_type, status, phase, attempts, processed_rows, last_error, started_at >= created_at as started, completed_at >= started_at as completed
   from embedd.tasks order by task_id;
 -- The next one is a rebackfill. It finds what no trigger saw, and embeds nothing twice.
@@ -93,7 +93,7 @@ insert into pairs select n, row(n, n)::pair from generate_series(1, 40) n;
 select platform_vector_ref as pairs_vectors from embedd.create_vector_table('pairs', 'pairs', '[{"name": "p", "role": "embedding"}]', start_backfill => true) \gset
 call golden.wait_synced('pairs');
 select sync_status, synced_rows, total_rows, rows_pending, failed_rows, last_error from embedd.sync_status('pairs');
-select f.pk_value, f.reason, f.failed_at <= now() as failed_at from embedd.failed_rows f join embedd.vector_tables v on v.id = f.table_id where v.name = 'pairs';
+select f.pk_value, f.reason, f.attempts, f.first_failed_at <= f.failed_at as first, f.failed_at <= now() as failed_at from embedd.failed_rows f join embedd.vector_tables v on v.id = f.table_id where v.name = 'pairs';
 select count(*), count(embedding) from :pairs_vectors;
 update pairs set p = row(14, 13) where id = 13;
 call golden.wait_synced('pairs');
@@ -104,15 +104,26 @@ alter table pairs rename column p to q;
 insert into pairs values (41, row(41, 41));
 insert into notes values (3001, 'the others go on');
 call golden.wait_synced('notes');
+-- A new name is followed, and the field keeps its own.
+call golden.wait_synced('pairs');
+call golden.wait_for('the name to be noted', $$ select columns -> 0 ->> 'source_column' = 'q' from embedd.vector_tables where name = 'pairs' $$);
+select columns from embedd.vector_tables where name = 'pairs';
+select embedded_text, metadata from :pairs_vectors where pk_value = '41';
+-- A column that is gone is named.
+alter table pairs drop column q;
+insert into pairs values (42);
 call golden.wait_for('the error', $$ select sync_status = 'error' from embedd.sync_status('pairs') $$);
 select sync_status, last_error, last_error_at is not null as error_at, rows_pending from embedd.sync_status('pairs');
-alter table pairs rename column q to p;
+select * from golden.refusal($$ select embedd.verify('pairs') $$) \gx
+alter table pairs add column q pair;
 call golden.wait_synced('pairs');
 select sync_status, last_error, last_error_at, synced_rows, total_rows from embedd.sync_status('pairs');
 
 -- A source that is gone.
 drop table pairs;
 select synced_rows, total_rows from embedd.sync_status('pairs');
+call golden.wait_for('the error', $$ select last_error is not null from embedd.sync_status('pairs') $$);
+select sync_status, last_error, rows_pending from embedd.sync_status('pairs');
 select embedd.drop_vector_table('pairs');
 
 -- Unknown names.

@@ -1,0 +1,161 @@
+//! Reads embedd.vector_tables straight from its heap: a writer of a source needs no grant on anything of embedd's.
+
+use std::ffi::CStr;
+
+use pgrx::prelude::*;
+
+use crate::server;
+
+/// What the triggers of a source have to know of a vector table.
+pub struct Config {
+    pub table_id: i32,
+    pub source: pg_sys::Oid,
+    /// Whether numbers of columns mean anything: they do not in a copy that came with a dump.
+    pub is_at_home: bool,
+    /// None in an installation that has not been updated yet.
+    pub key_numbers: Option<Vec<i16>>,
+    pub column_numbers: Option<Vec<i16>>,
+}
+
+/// A vector table that uses a relation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Use {
+    pub table_id: i32,
+    /// Whether changes are noted as they are made.
+    pub has_triggers: bool,
+    pub source: pg_sys::Oid,
+    pub vectors: pg_sys::Oid,
+}
+
+unsafe extern "C-unwind" {
+    /// The tables a partition hangs under, nearest first (catalog/partition.h).
+    fn get_partition_ancestors(relation: pg_sys::Oid) -> *mut pg_sys::List;
+}
+
+/// Whether a relation is this source, or a partition of it at any depth.
+pub fn belongs_to(relation: pg_sys::Oid, source: pg_sys::Oid) -> bool {
+    // SAFETY: catalog look-ups in a transaction.
+    unsafe {
+        relation == source
+            || (pg_sys::get_rel_relispartition(relation)
+                && pg_sys::list_member_oid(
+                    pg_sys::ffi::pg_guard_ffi_boundary(|| get_partition_ancestors(relation)),
+                    source,
+                ))
+    }
+}
+
+/// The configuration of a vector table, if a relation is its source or a partition of that.
+pub fn config(table_id: i32, relation: pg_sys::Oid) -> Option<Config> {
+    let mut found = None;
+    scan(|row| {
+        if row.integer(c"id") == table_id {
+            found = Some(Config {
+                table_id,
+                source: row.oid(c"source_table"),
+                is_at_home: row.is_at_home(),
+                key_numbers: row.numbers(c"key_numbers"),
+                column_numbers: row.numbers(c"column_numbers"),
+            });
+        }
+        found.is_none()
+    });
+    found.filter(|config| belongs_to(relation, config.source))
+}
+
+/// The vector tables whose source or whose table a relation is; of a partition those of its ancestors.
+pub fn uses(relation: pg_sys::Oid) -> Vec<Use> {
+    let mut all = Vec::new();
+    scan(|row| {
+        all.push(Use {
+            table_id: row.integer(c"id"),
+            has_triggers: row.text_is(c"sync_mode", b"trigger"),
+            source: row.oid(c"source_table"),
+            vectors: row.oid(c"vector_table"),
+        });
+        true
+    });
+    all.retain(|u| u.vectors == relation || belongs_to(relation, u.source));
+    all
+}
+
+/// A row of the heap.
+struct Row {
+    tuple: pg_sys::HeapTuple,
+    relation: pg_sys::Relation,
+}
+
+impl Row {
+    /// The value of a column; none when it is null, or not there in this installation.
+    fn value(&self, column: &CStr) -> Option<pg_sys::Datum> {
+        // SAFETY: the tuple and its relation are those of a scan that is open; SPI_getbinval wants a number that is there.
+        unsafe {
+            let number = pg_sys::get_attnum((*self.relation).rd_id, column.as_ptr());
+            let mut is_null = true;
+            if number <= 0 {
+                return None;
+            }
+            let descriptor = (*self.relation).rd_att;
+            let value = pg_sys::SPI_getbinval(self.tuple, descriptor, number.into(), &mut is_null);
+            (!is_null).then_some(value)
+        }
+    }
+
+    fn integer(&self, column: &CStr) -> i32 {
+        self.value(column).map_or(0, |value| value.value() as i32)
+    }
+
+    fn oid(&self, column: &CStr) -> pg_sys::Oid {
+        self.value(column)
+            .map_or(pg_sys::InvalidOid, |value| pg_sys::Oid::from(value.value() as u32))
+    }
+
+    fn numbers(&self, column: &CStr) -> Option<Vec<i16>> {
+        // SAFETY: the columns asked for are of type smallint[].
+        unsafe { Vec::<i16>::from_datum(self.value(column)?, false) }
+    }
+
+    fn text_is(&self, column: &CStr, word: &[u8]) -> bool {
+        // SAFETY: the columns asked for are of type text, and short.
+        let text = self.value(column).and_then(|v| unsafe { String::from_datum(v, false) });
+        text.is_some_and(|text| text.as_bytes() == word)
+    }
+
+    /// An installation that was not updated yet has not noted where it is from.
+    fn is_at_home(&self) -> bool {
+        let cluster = self.value(c"system_id").map(|v| v.value() as i64);
+        cluster == Some(server::system_id())
+            && self
+                .value(c"extension_id")
+                .is_none_or(|v| Some(pg_sys::Oid::from(v.value() as u32)) == server::extension())
+    }
+}
+
+/// Looks at each vector table until `look` has seen enough.
+fn scan(mut look: impl FnMut(&Row) -> bool) {
+    // SAFETY: a scan inside a transaction; rows are looked at while it is open.
+    unsafe {
+        let schema = pg_sys::get_namespace_oid(c"embedd".as_ptr(), true);
+        let tables = pg_sys::get_relname_relid(c"vector_tables".as_ptr(), schema);
+        if schema == pg_sys::InvalidOid || tables == pg_sys::InvalidOid {
+            return;
+        }
+        let relation = pg_sys::table_open(tables, pg_sys::AccessShareLock as pg_sys::LOCKMODE);
+        let scan = pg_sys::systable_beginscan(
+            relation,
+            pg_sys::InvalidOid,
+            false,
+            std::ptr::null_mut(),
+            0,
+            std::ptr::null_mut(),
+        );
+        loop {
+            let tuple = pg_sys::systable_getnext(scan);
+            if tuple.is_null() || !look(&Row { tuple, relation }) {
+                break;
+            }
+        }
+        pg_sys::systable_endscan(scan);
+        pg_sys::table_close(relation, pg_sys::AccessShareLock as pg_sys::LOCKMODE);
+    }
+}

@@ -1,0 +1,232 @@
+//! A vector table as embedd knows it, and how it is read from embedd.vector_tables.
+
+use std::cell::OnceCell;
+use std::collections::BTreeMap;
+
+use pgrx::prelude::*;
+use pgrx::spi::{SpiClient, SpiHeapTupleData, SpiTupleTable};
+use pgrx::{JsonB, spi};
+use serde::Deserialize;
+
+use super::{Status, kept, missing};
+use crate::document::Column;
+use crate::error::{Error, Result};
+use crate::key::{Form, Key, without_blanks};
+use crate::models::{self, Entry};
+use crate::server::{extension, owner_of, qualified_name, system_id};
+
+/// How changes of a source are noticed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SyncMode {
+    /// As they are made.
+    Trigger,
+    /// By comparing source and vector table every now and then.
+    Batch,
+}
+
+impl SyncMode {
+    /// The word users see.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Trigger => "trigger",
+            Self::Batch => "batch",
+        }
+    }
+}
+
+/// What becomes of the vectors when the source is dropped.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SourceDrop {
+    /// They stay, and go on when there is a table of that name again.
+    #[default]
+    Keep,
+    /// They are dropped too.
+    Drop,
+}
+
+impl SourceDrop {
+    /// The word users see.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Keep => "keep",
+            Self::Drop => "drop",
+        }
+    }
+}
+
+/// What is stored besides, by name: until ALTER EXTENSION UPDATE an older installation has less of it.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Stored {
+    pub primary_key_column: String,
+    pub sync_mode: SyncMode,
+    #[serde(default)]
+    pub key_types: Vec<String>,
+    #[serde(default)]
+    pub key_numbers: Vec<i16>,
+    #[serde(default)]
+    pub column_numbers: Vec<i16>,
+    /// Qualified name of the source when it was last seen.
+    #[serde(default)]
+    pub source_name: String,
+    #[serde(default)]
+    pub extension_id: String,
+    #[serde(default)]
+    pub on_source_drop: SourceDrop,
+}
+
+/// A vector table.
+#[derive(Clone, Debug)]
+pub struct VectorTable {
+    pub id: i32,
+    pub name: String,
+    pub source: pg_sys::Oid,
+    /// Quoted and qualified name of the source; None when it was dropped.
+    pub source_name: Option<String>,
+    /// What names a row of the source; without columns before [`VectorTable::resolve`].
+    pub key: Key,
+    pub relation: pg_sys::Oid,
+    /// Quoted and qualified name of the table that holds the vectors; None when it was dropped.
+    pub relation_name: Option<String>,
+    pub provider: String,
+    pub model: String,
+    /// Numbers in one vector.
+    pub dimensions: i32,
+    /// What the model catalog knows of a model of this name, by kind of provider.
+    pub known_models: BTreeMap<String, Entry>,
+    pub columns: Vec<Column>,
+    pub owner: pg_sys::Oid,
+    pub status: Status,
+    /// Cluster that keeps the table in sync.
+    pub system_id: i64,
+    /// Seconds between two comparisons in sync mode batch.
+    pub batch_interval: Option<f64>,
+    pub stored: Stored,
+    /// Whether documents come from the temporary table of a batch run and not from the source.
+    pub reads_run: bool,
+}
+
+impl VectorTable {
+    /// A noted key as it stands in pk_value: the blanks that fill char(n) up are no part of it.
+    pub fn shown(&self, key: &str) -> String {
+        match self.key.columns.as_slice() {
+            [column] if Form::of_type(&column.type_name) == Form::Padded => {
+                String::from_utf8_lossy(without_blanks(key.as_bytes())).into_owned()
+            }
+            _ => key.to_string(),
+        }
+    }
+
+    /// What a query selects the source's rows from: the rows of its children are none of an ordinary table's own, as
+    /// for its constraints and triggers.
+    pub fn source_name(&self) -> Result<String> {
+        let name = self
+            .source_name
+            .as_deref()
+            .ok_or_else(|| Error::RelationGone { what: "source", name: self.name.clone() })?;
+        // SAFETY: a syscache look-up in a transaction.
+        let kind = unsafe { pg_sys::get_rel_relkind(self.source) };
+        Ok(match kind as u8 == pg_sys::RELKIND_RELATION {
+            true => format!("only {name}"),
+            false => name.to_string(),
+        })
+    }
+
+    /// The name of the table with the vectors, or the error that says it is gone.
+    pub fn relation_name(&self) -> Result<&str> {
+        self.relation_name
+            .as_deref()
+            .ok_or_else(|| Error::RelationGone { what: "table", name: self.name.clone() })
+    }
+
+    /// Whether this cluster and this installation keep it in sync: else it came with a dump or a copy of the files.
+    pub fn is_at_home(&self) -> bool {
+        self.system_id == system_id()
+            && extension().is_some_and(|oid| self.stored.extension_id == oid.to_u32().to_string())
+    }
+
+    /// The names that the key's columns had when they were last seen.
+    pub fn key_names(&self) -> Vec<String> {
+        Key::names(&self.stored.primary_key_column, self.stored.key_types.len())
+    }
+}
+
+const SELECT: &str = "
+    select v.id, v.name, v.source_table::oid, v.vector_table::oid, v.embedding_provider, v.embedding_model,
+           v.embedding_dimensions, v.columns, v.owner::oid, v.sync_status, v.system_id,
+           (select pg_catalog.jsonb_object_agg(m.provider, pg_catalog.to_jsonb(m))
+              from embedd.models m where m.model = v.embedding_model),
+           pg_catalog.to_jsonb(v),
+           extract(epoch from (pg_catalog.to_jsonb(v) ->> 'batch_interval')::interval)::float8
+      from embedd.vector_tables v";
+
+thread_local! {
+    /// The plan of [`find`], which every query of a session needs.
+    static FIND: OnceCell<spi::OwnedPreparedStatement> = const { OnceCell::new() };
+}
+
+/// Reads one row of SELECT.
+fn vector_table(row: &SpiHeapTupleData<'_>) -> Result<VectorTable> {
+    let text = |n: usize| -> Result<String> { row.get::<String>(n)?.ok_or_else(missing) };
+    let oid = |n: usize| -> Result<pg_sys::Oid> { row.get::<pg_sys::Oid>(n)?.ok_or_else(missing) };
+    let json = |n: usize| -> Result<serde_json::Value> {
+        Ok(row.get::<JsonB>(n)?.ok_or_else(missing)?.0)
+    };
+    let (source, relation) = (oid(3)?, oid(4)?);
+    Ok(VectorTable {
+        id: row.get(1)?.ok_or_else(missing)?,
+        name: text(2)?,
+        source,
+        source_name: qualified_name(source),
+        key: Key { columns: Vec::new() },
+        relation,
+        relation_name: qualified_name(relation),
+        provider: text(5)?,
+        model: text(6)?,
+        dimensions: row.get(7)?.ok_or_else(missing)?,
+        columns: serde_json::from_value(json(8)?)
+            .map_err(|e| Error::Damaged { what: format!("columns: {e}") })?,
+        owner: owner_of(relation).map_or_else(|| oid(9), Ok)?,
+        status: Status::parse(&text(10)?)?,
+        system_id: row.get(11)?.ok_or_else(missing)?,
+        known_models: models::parse_by_kind(row.get(12)?)?,
+        stored: serde_json::from_value(json(13)?)
+            .map_err(|e| Error::Damaged { what: format!("vector_tables: {e}") })?,
+        batch_interval: row.get(14)?,
+        reads_run: false,
+    })
+}
+
+fn vector_tables(rows: SpiTupleTable<'_>) -> Result<Vec<VectorTable>> {
+    rows.into_iter().map(|row| vector_table(&row)).collect()
+}
+
+/// The vector table of this name.
+pub fn find(client: &SpiClient<'_>, name: &str) -> Result<VectorTable> {
+    let query = format!("{SELECT} where v.name = $1");
+    let rows = kept(&FIND, client, &query, &[PgBuiltInOids::TEXTOID.oid()], &[name.into()])?;
+    vector_tables(rows)?.pop().ok_or_else(|| Error::UnknownVectorTable { name: name.to_string() })
+}
+
+/// The same, locked against every other function call that would change it.
+pub fn find_for_update(client: &mut SpiClient<'_>, name: &str) -> Result<VectorTable> {
+    client.update(
+        "select 1 from embedd.vector_tables where name = $1 for update",
+        None,
+        &[name.into()],
+    )?;
+    let rows = client.update(&format!("{SELECT} where v.name = $1"), None, &[name.into()])?;
+    vector_tables(rows)?.pop().ok_or_else(|| Error::UnknownVectorTable { name: name.to_string() })
+}
+
+/// The vector table of this number; none when it was dropped.
+pub fn by_id(client: &SpiClient<'_>, id: i32) -> Result<Option<VectorTable>> {
+    let rows = client.select(&format!("{SELECT} where v.id = $1"), None, &[id.into()])?;
+    Ok(vector_tables(rows)?.pop())
+}
+
+/// Every vector table of the database.
+pub fn all(client: &SpiClient<'_>) -> Result<Vec<VectorTable>> {
+    vector_tables(client.select(&format!("{SELECT} order by v.id"), None, &[])?)
+}

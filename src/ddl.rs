@@ -1,0 +1,137 @@
+//! What a session's own DDL means for sources: partitions that come and go, and relations and columns that are renamed or dropped.
+
+use pgrx::prelude::*;
+
+use crate::catalog::{self, Use};
+use crate::queue::Sweep;
+use crate::trigger;
+
+static mut PREVIOUS: pg_sys::object_access_hook_type = None;
+
+/// Puts the hook in place. Called while the postmaster loads its libraries.
+pub fn init() {
+    // SAFETY: the postmaster is single-threaded while it loads libraries.
+    unsafe {
+        PREVIOUS = pg_sys::object_access_hook;
+        pg_sys::object_access_hook = Some(on_access);
+    }
+}
+
+/// The hook: called for whatever is created, altered, dropped, truncated or looked at.
+unsafe extern "C-unwind" fn on_access(
+    access: pg_sys::ObjectAccessType::Type,
+    class: pg_sys::Oid,
+    object: pg_sys::Oid,
+    part: i32,
+    argument: *mut std::ffi::c_void,
+) {
+    // SAFETY: the chain gets the arguments as they came.
+    unsafe {
+        if let Some(next) = PREVIOUS {
+            next(access, class, object, part, argument);
+        }
+        // Objects of the system itself are none of ours.
+        if object.to_u32() < pg_sys::FirstNormalObjectId {
+            return;
+        }
+        if class == pg_sys::RelationRelationId {
+            on_relation(access, object, part);
+        } else if class == INHERITS && access == pg_sys::ObjectAccessType::OAT_POST_ALTER {
+            let alter = argument.cast::<pg_sys::ObjectAccessPostAlter>();
+            if !alter.is_null() {
+                on_inheritance(object, (*alter).auxiliary_id);
+            }
+        }
+    }
+}
+
+/// pg_inherits (catalog/pg_inherits.h); the number is the same in every version.
+const INHERITS: pg_sys::Oid = pg_sys::Oid::from_u32(2611);
+
+/// Whether changes are noted here at all.
+fn is_noting() -> bool {
+    // SAFETY: plain globals of the process. Where changes arrive by replication, another node has noted them.
+    unsafe {
+        pg_sys::IsTransactionState()
+            && pg_sys::MyDatabaseId != pg_sys::InvalidOid
+            && pg_sys::SessionReplicationRole
+                != pg_sys::SESSION_REPLICATION_ROLE_REPLICA as i32
+    }
+}
+
+/// A relation, or a column of one, is dropped, altered or truncated.
+#[pg_guard]
+unsafe extern "C-unwind" fn on_relation(
+    access: pg_sys::ObjectAccessType::Type,
+    relation: pg_sys::Oid,
+    column: i32,
+) {
+    use pg_sys::ObjectAccessType::*;
+    if !matches!(access, OAT_DROP | OAT_POST_ALTER | OAT_TRUNCATE) || !is_noting() {
+        return;
+    }
+    // SAFETY: a syscache look-up in a transaction.
+    let kind = unsafe { pg_sys::get_rel_relkind(relation) } as u8;
+    if !matches!(kind, pg_sys::RELKIND_RELATION | pg_sys::RELKIND_PARTITIONED_TABLE | pg_sys::RELKIND_VIEW
+        | pg_sys::RELKIND_MATVIEW | pg_sys::RELKIND_FOREIGN_TABLE)
+    {
+        return;
+    }
+    for used in catalog::uses(relation) {
+        let is_itself = used.source == relation || used.vectors == relation;
+        match access {
+            _ if is_itself && access != OAT_TRUNCATE => trigger::touch_at_commit(),
+            // The rows of the source go with those of its partition; its own TRUNCATE fires its trigger.
+            OAT_DROP | OAT_TRUNCATE if !is_itself && column == 0 => sweep(used, Sweep::Gone),
+            _ => {}
+        }
+    }
+}
+
+/// A relation has become the child of another, or no longer is.
+#[pg_guard]
+unsafe extern "C-unwind" fn on_inheritance(child: pg_sys::Oid, parent: pg_sys::Oid) {
+    // SAFETY: a syscache look-up in a transaction.
+    let is_partition = || unsafe { pg_sys::get_rel_relkind(parent) } as u8
+        == pg_sys::RELKIND_PARTITIONED_TABLE;
+    if !is_noting() || !is_partition() || is_empty(child) {
+        return;
+    }
+    for used in catalog::uses(parent).into_iter().filter(|used| used.vectors != parent) {
+        sweep(used, Sweep::Changed);
+    }
+}
+
+fn sweep(used: Use, sweep: Sweep) {
+    if used.has_triggers {
+        trigger::note_sweep(used.table_id, sweep);
+    }
+}
+
+unsafe extern "C-unwind" {
+    /// Whether a table ever had children (catalog/pg_inherits.h).
+    fn has_subclass(relation: pg_sys::Oid) -> bool;
+}
+
+/// Whether a relation has no rows for certain, as a partition that was made just now.
+fn is_empty(relation: pg_sys::Oid) -> bool {
+    // SAFETY: the statement holds a lock on the relation; it is closed again here.
+    unsafe {
+        match pg_sys::get_rel_relkind(relation) as u8 {
+            pg_sys::RELKIND_PARTITIONED_TABLE => {
+                !pg_sys::ffi::pg_guard_ffi_boundary(|| has_subclass(relation))
+            }
+            pg_sys::RELKIND_RELATION => {
+                let open = pg_sys::try_relation_open(relation, pg_sys::NoLock as pg_sys::LOCKMODE);
+                if open.is_null() {
+                    return true;
+                }
+                let fork = pg_sys::ForkNumber::MAIN_FORKNUM;
+                let blocks = pg_sys::RelationGetNumberOfBlocksInFork(open, fork);
+                pg_sys::relation_close(open, pg_sys::NoLock as pg_sys::LOCKMODE);
+                blocks == 0
+            }
+            _ => false,
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! How many rows source and vector table have: counted while they are few, estimated when they are many.
+
+use pgrx::spi::SpiClient;
+
+use crate::catalog::{SyncMode, VectorTable};
+use crate::error::Result;
+use crate::server::Rights;
+
+/// Rows of a relation that are counted.
+const COUNTED: i64 = 10_000;
+/// Rows of failures and cut texts that are counted.
+pub const MOST_NOTES: i64 = 100_000;
+/// Rows that a relation has for certain when its statistics say so, however old they are.
+const MANY: f64 = 100_000.0;
+
+/// What was counted.
+#[derive(Default)]
+pub struct Counted {
+    /// Rows of the vector table; none where it is gone.
+    pub synced: Option<i64>,
+    /// Rows of the source; none where it is gone, or not to be counted.
+    pub total: Option<i64>,
+    pub is_estimated: bool,
+}
+
+/// Rows of the vector table and of its source, as the owner sees them.
+pub fn rows(client: &SpiClient<'_>, table: &VectorTable) -> Result<Counted> {
+    let _rights = Rights::of_owner(table.owner);
+    let mut counted = Counted::default();
+    if let Ok(relation) = table.relation_name() {
+        counted.synced = count(client, relation, relation, &mut counted.is_estimated)?;
+    }
+    if let (Ok(source), Some(name)) = (table.source_name(), &table.source_name)
+        && table.stored.sync_mode == SyncMode::Trigger
+    {
+        counted.total = count(client, &source, name, &mut counted.is_estimated)?;
+    }
+    Ok(counted)
+}
+
+/// Rows of a relation that may be read, where `from` selects them.
+fn count(
+    client: &SpiClient<'_>,
+    from: &str,
+    name: &str,
+    is_estimated: &mut bool,
+) -> Result<Option<i64>> {
+    let rows = client.select(
+        "select pg_catalog.has_any_column_privilege($1, 'SELECT')",
+        None,
+        &[name.into()],
+    )?;
+    if rows.first().get_one::<bool>()? != Some(true) {
+        return Ok(None);
+    }
+    let rows = client.select(
+        // What the last vacuum or analyze has seen, in proportion to what the table has grown since.
+        "select sum(c.reltuples::float8 / nullif(c.relpages, 0)
+                    * (pg_catalog.pg_relation_size(c.oid) / pg_catalog.current_setting('block_size')::bigint))
+           from pg_catalog.pg_class c
+          where c.reltuples > 0
+            and (c.oid = $1::regclass or c.oid in (select t.relid from pg_catalog.pg_partition_tree($1::regclass) t where t.isleaf))",
+        None,
+        &[name.into()],
+    )?;
+    let estimate = rows.first().get_one::<f64>()?;
+    if let Some(estimate) = estimate.filter(|estimate| *estimate > MANY) {
+        *is_estimated = true;
+        return Ok(Some(estimate as i64));
+    }
+    let first = format!("select count(*) from (select from {from} limit {}) r", COUNTED + 1);
+    let many = client.select(&first, None, &[])?.first().get_one::<i64>()?.unwrap_or_default();
+    if many <= COUNTED {
+        return Ok(Some(many));
+    }
+    *is_estimated = true;
+    if let Some(estimate) = estimate.filter(|estimate| *estimate >= COUNTED as f64) {
+        return Ok(Some(estimate as i64));
+    }
+    // Without statistics: as dense as its beginning. A partitioned table is as large as all of its partitions.
+    let rows = client.select(
+        &format!(
+            "select {many} * (select sum(pg_catalog.pg_relation_size(c.oid)) from pg_catalog.pg_class c
+                               where c.oid = $1::regclass or c.oid in (
+                                     select t.relid from pg_catalog.pg_partition_tree($1::regclass) t where t.isleaf))::float8
+                    / nullif(sum(f.blocks) * pg_catalog.current_setting('block_size')::bigint, 0)
+               from (select 1 + max((f.ctid::text::point)[0])::bigint as blocks
+                       from (select tableoid, ctid from {from} limit {many}) f group by f.tableoid) f"
+        ),
+        None,
+        &[name.into()],
+    )?;
+    Ok(Some(rows.first().get_one::<f64>()?.map_or(many, |rows| (rows as i64).max(many))))
+}

@@ -1,0 +1,151 @@
+//! Follows the source of a vector table: columns that were renamed, a source that was dropped or made anew, triggers that are missing.
+
+use pgrx::prelude::*;
+use pgrx::spi::SpiClient;
+
+use crate::catalog::{self, Moved, SourceDrop, SyncMode, VectorTable};
+use crate::error::{Error, Result};
+use crate::server::Rights;
+use crate::{queue, server, source, table, task};
+
+/// What has to be put right for a vector table, in a transaction of its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Mend {
+    /// The source or its columns have other names: it is noted.
+    Note(Moved),
+    /// Another table has the name of the source that was dropped, and takes its place.
+    Rebind(Moved),
+    /// The triggers are missing.
+    Triggers,
+    /// The source was dropped, and the vectors are to go with it.
+    Drop,
+    /// The source was dropped, and the vectors stay: what waits for it will never be done.
+    Clear,
+}
+
+/// Finds key and columns of a vector table in its source. Comes back with what has to be put right, and with the reason
+/// why nothing can be done for it meanwhile. Writes nothing, so that no table keeps the others waiting.
+pub fn look(
+    client: &SpiClient<'_>,
+    table: &mut VectorTable,
+) -> Result<(Option<Mend>, Option<String>)> {
+    if let Err(gone) = table.relation_name() {
+        return Ok((None, Some(gone.to_string())));
+    }
+    if table.source_name.is_none() {
+        return look_for_source(client, table);
+    }
+    let moved = match table.resolve() {
+        Ok(moved) => moved,
+        Err(error) => return Ok((None, Some(error.to_string()))),
+    };
+    let is_noted = table.stored.sync_mode == SyncMode::Trigger;
+    if is_noted && !source::has_triggers(client, table.id, table.source)? {
+        return Ok((Some(Mend::Triggers), None));
+    }
+    Ok((moved.map(Mend::Note), None))
+}
+
+/// The source was dropped: is there another of its name?
+fn look_for_source(
+    client: &SpiClient<'_>,
+    table: &mut VectorTable,
+) -> Result<(Option<Mend>, Option<String>)> {
+    let gone = Error::RelationGone { what: "source", name: table.name.clone() }.to_string();
+    let name = table.stored.source_name.clone();
+    let rows = client.select(
+        "select pg_catalog.to_regclass($1)::oid",
+        None,
+        &[name.as_str().into()],
+    )?;
+    let Some(source) = rows.first().get_one::<pg_sys::Oid>()? else {
+        return Ok(match table.stored.on_source_drop {
+            SourceDrop::Drop => (Some(Mend::Drop), Some(gone)),
+            SourceDrop::Keep => (Some(Mend::Clear), Some(gone)),
+        });
+    };
+    if let Err(error) = source::check(client, source, table.stored.sync_mode) {
+        return Ok((None, Some(format!("{gone}: {error}"))));
+    }
+    let mut other = VectorTable {
+        source,
+        source_name: server::qualified_name(source),
+        ..table.clone()
+    };
+    other.forget_numbers();
+    match other.resolve() {
+        Ok(moved) => {
+            let moved = moved.unwrap_or_default();
+            *table = other;
+            Ok((Some(Mend::Rebind(moved)), Some(gone)))
+        }
+        Err(error) => Ok((None, Some(format!("{gone}: {error}")))),
+    }
+}
+
+/// Puts right what [`look`] has found; the transaction is the caller's. False when the vector table is no more.
+pub fn mend(client: &mut SpiClient<'_>, table: &VectorTable, mend: &Mend) -> Result<bool> {
+    match mend {
+        Mend::Note(moved) => catalog::note_moved(client, table, moved)?,
+        Mend::Rebind(moved) => {
+            catalog::note_moved(client, table, moved)?;
+            if table.stored.sync_mode == SyncMode::Trigger {
+                make_triggers(client, table)?;
+            }
+            compare(client, table)?;
+            catalog::set_working_status(client, table.id)?;
+            log!("the source of vector table \"{}\" was made anew and is followed", table.name);
+        }
+        Mend::Triggers => {
+            make_triggers(client, table)?;
+            compare(client, table)?;
+            log!("the triggers of vector table \"{}\" were missing and are made anew", table.name);
+        }
+        Mend::Drop => {
+            let _rights = Rights::of_owner(table.owner);
+            table::forget(client, table, false)?;
+            log!("vector table \"{}\" was dropped with its source", table.name);
+            return Ok(false);
+        }
+        Mend::Clear => {
+            queue::remove_all(client, table.id)?;
+            task::fail(client, table.id, "the source was dropped")?;
+        }
+    }
+    Ok(true)
+}
+
+/// Makes the triggers with the rights of the vector table's owner, as create_vector_table() does.
+fn make_triggers(client: &mut SpiClient<'_>, table: &VectorTable) -> Result<()> {
+    let Some(source) = &table.source_name else { return Ok(()) };
+    source::drop_triggers(client, table.id, table.source, source)?;
+    let _rights = Rights::of_owner(table.owner);
+    source::create_triggers(client, table.id, source)
+}
+
+/// Has a vector table compared that may have missed changes, unless it was never filled.
+fn compare(client: &mut SpiClient<'_>, table: &VectorTable) -> Result<()> {
+    if table.status != catalog::Status::Pending {
+        task::restart_or_ask(client, table.id, task::Kind::Reconcile)?;
+    }
+    Ok(())
+}
+
+/// Makes a vector table that came with a dump this installation's own; the columns are found by their names.
+pub fn settle(client: &mut SpiClient<'_>, table: &mut VectorTable) -> Result<()> {
+    let moved = table.resolve();
+    catalog::adopt(client, table.id)?;
+    match moved {
+        Ok(Some(moved)) => catalog::note_moved(client, table, &moved)?,
+        Ok(None) => {}
+        // Numbers that mean nothing must not be believed later.
+        Err(_) => {
+            table.forget_numbers();
+            catalog::note_moved(client, table, &table.as_stored())?;
+        }
+    }
+    if let Some(stored) = catalog::by_id(client, table.id)? {
+        *table = stored;
+    }
+    Ok(())
+}

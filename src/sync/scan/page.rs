@@ -1,0 +1,78 @@
+//! The pages of a scan: the next keys of the source, of the vector table, or of a batch run.
+
+use pgrx::spi::SpiClient;
+
+use super::PAGE;
+use crate::catalog::{self, VectorTable};
+use crate::error::Result;
+use crate::server::Rights;
+use crate::sync::load::{self, By};
+use crate::sync::run;
+
+/// A page that was found.
+pub struct Found {
+    /// The keys that are to be looked at.
+    pub keys: Vec<String>,
+    /// The last key of all that it went over; none when there are no more.
+    pub last: Option<String>,
+    /// How many rows of the source that were.
+    pub rows: i64,
+}
+
+/// The next keys of the source in the order of its key.
+pub fn of_source(client: &SpiClient<'_>, table: &VectorTable, after: Option<&str>) -> Result<Found> {
+    let source = table.source_name()?;
+    let key = &table.key;
+    let condition = match after {
+        Some(_) => format!("where {}", key.after("s", &key.values("$1"))),
+        None => String::new(),
+    };
+    let query = format!(
+        "select {} from {source} s {condition} order by {} limit {PAGE}",
+        key.pk_value("s"),
+        key.order("s")
+    );
+    let _rights = Rights::of_owner(table.owner);
+    let arguments: &[pgrx::datum::DatumWithOid<'_>] =
+        &after.map(|a| vec![a.into()]).unwrap_or_default();
+    let keys = load::texts(client.select(&query, None, arguments)?)?;
+    Ok(Found { last: keys.last().cloned(), rows: keys.len() as i64, keys })
+}
+
+/// Of the next rows of the vector table those without a source row.
+pub fn of_orphans(
+    client: &SpiClient<'_>,
+    table: &VectorTable,
+    after: Option<&str>,
+    by: By,
+) -> Result<Found> {
+    let relation = table.relation_name()?;
+    let query = format!(
+        "select pk_value from {relation} where pk_value > $1 or $1 is null order by pk_value limit {PAGE}"
+    );
+    let keys = {
+        let _rights = Rights::of_owner(table.owner);
+        load::texts(client.select(&query, None, &[after.into()])?)?
+    };
+    let last = keys.last().cloned();
+    let keys = load::gone(client, table, &keys, by)?;
+    // Rows of the source are counted once, in the other phase.
+    Ok(Found { keys, last, rows: 0 })
+}
+
+/// The next keys of a batch run; its places stand for the keys behind which it goes on.
+pub fn of_run(client: &SpiClient<'_>, after: Option<&str>) -> Result<Found> {
+    let after = after.and_then(|place| place.parse().ok()).unwrap_or_default();
+    let (keys, last) = run::page(client, after, PAGE)?;
+    Ok(Found { keys, last: last.map(|place| place.to_string()), rows: 0 })
+}
+
+/// Forgets rows that have failed and are no longer there.
+pub fn forget_gone(client: &mut SpiClient<'_>, table: &VectorTable, by: By) -> Result<()> {
+    let failed = catalog::failed_keys(client, table.id, None)?;
+    for keys in failed.chunks(PAGE as usize) {
+        let gone = load::gone(client, table, keys, by)?;
+        catalog::forget_failed(client, table.id, &gone)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,163 @@
+//! When the batch runs of a database begin: each in a process of its own, so that a slow view or a foreign server that
+//! hangs keeps nobody else waiting.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use pgrx::prelude::*;
+use pgrx::spi::SpiClient;
+
+use crate::catalog::{Status, SyncMode, VectorTable};
+use crate::error::Result;
+use crate::task::{self, Kind};
+use crate::worker::batch_worker;
+use crate::worker::helper::Helper;
+use crate::worker::transaction;
+
+/// Runs of one database at the same time.
+const AT_ONCE: usize = 2;
+/// First and longest pause before a run that failed is tried again.
+const AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+
+/// A vector table that is compared every now and then.
+#[derive(Clone, Debug)]
+pub struct Batch {
+    pub id: i32,
+    name: String,
+    is_active: bool,
+    interval: Duration,
+    /// A task waits for a run.
+    has_task: bool,
+    /// How long ago the last run ended, at this moment.
+    last: Option<(Duration, Instant)>,
+}
+
+impl Batch {
+    /// Those of some vector tables, with their tasks.
+    pub fn all<'a>(
+        client: &SpiClient<'_>,
+        tables: impl Iterator<Item = &'a VectorTable>,
+    ) -> Result<Vec<Self>> {
+        let mut batches = Vec::new();
+        for table in tables.filter(|t| t.stored.sync_mode == SyncMode::Batch) {
+            let (has_task, ago) = task::last_run(client, table.id)?;
+            batches.push(Self {
+                id: table.id,
+                name: table.name.clone(),
+                is_active: !matches!(table.status, Status::Pending | Status::Paused),
+                interval: Duration::from_secs_f64(table.batch_interval.unwrap_or(300.0)),
+                has_task,
+                last: ago.map(|ago| (Duration::from_secs_f64(ago.max(0.0)), Instant::now())),
+            });
+        }
+        Ok(batches)
+    }
+
+    /// When its next run is due; none when it waits for somebody.
+    fn due(&self) -> Option<Instant> {
+        let now = Instant::now();
+        match self.last {
+            _ if !self.is_active => None,
+            _ if self.has_task => Some(now),
+            Some((ago, seen)) => Some(seen + self.interval.saturating_sub(ago)),
+            None => Some(now),
+        }
+    }
+}
+
+/// What is known of the runs of one table.
+#[derive(Default)]
+struct Runs {
+    process: Option<Helper>,
+    failures: u32,
+    /// Not before then.
+    again: Option<Instant>,
+}
+
+/// The runs of a database.
+#[derive(Default)]
+pub struct Schedule {
+    runs: HashMap<i32, Runs>,
+    due: Option<Instant>,
+}
+
+impl Schedule {
+    /// Begins the runs that are due, and sees what became of those that have ended. True when the tables have to be read
+    /// again.
+    pub fn look_after(&mut self, tables: &[Batch]) -> bool {
+        let now = Instant::now();
+        let mut has_news = false;
+        self.runs.retain(|id, runs| tables.iter().any(|t| t.id == *id) || runs.process.is_some());
+        for runs in self.runs.values_mut() {
+            if runs.process.as_ref().is_some_and(Helper::has_ended) {
+                runs.process = None;
+                has_news = true;
+                // Whether it went well the tables tell; until then it is not begun again.
+                let pause = AGAIN.0.saturating_mul(1 << runs.failures.min(6)).min(AGAIN.1);
+                runs.failures += 1;
+                runs.again = Some(now + pause);
+            }
+        }
+        if has_news {
+            // The tables are as they were before the run.
+            self.due = Some(now);
+            return true;
+        }
+        self.due = None;
+        for table in tables {
+            let running = self.runs.values().filter(|runs| runs.process.is_some()).count();
+            let runs = self.runs.entry(table.id).or_default();
+            if !table.has_task && runs.process.is_none() {
+                // The last run has ended well.
+                runs.failures = 0;
+                runs.again = None;
+            }
+            let Some(due) = table.due().filter(|_| runs.process.is_none()) else { continue };
+            let at = runs.again.map_or(due, |again| due.max(again));
+            if at > now || running >= AT_ONCE {
+                let at = if at > now { at } else { now + AGAIN.0 };
+                self.due = Some(self.due.map_or(at, |due| due.min(at)));
+                continue;
+            }
+            let id = table.id;
+            let asked = table.has_task
+                || transaction::run(|| {
+                    Spi::connect_mut(|client| task::restart_or_ask(client, id, Kind::Reconcile))
+                })
+                .is_ok();
+            runs.process = asked.then(|| batch_worker::start(id, &table.name)).flatten();
+            if runs.process.is_none() {
+                runs.failures += 1;
+                runs.again = Some(now + AGAIN.1);
+                let at = now + AGAIN.1;
+                self.due = Some(self.due.map_or(at, |due| due.min(at)));
+                log!("no place for a batch run of vector table \"{}\": increase max_worker_processes", table.name);
+            }
+        }
+        false
+    }
+
+    /// Whether a run is under way.
+    pub fn is_running(&self) -> bool {
+        self.runs.values().any(|runs| runs.process.is_some())
+    }
+
+    /// When something is to be done.
+    pub fn due_at(&self) -> Option<Instant> {
+        self.due
+    }
+
+    /// The same as the time that is left.
+    pub fn due(&self) -> Option<Duration> {
+        self.due.map(|at| at.saturating_duration_since(Instant::now()))
+    }
+
+    /// Ends every run where it stands; the next one begins anew.
+    pub fn end_all(&mut self) {
+        for runs in self.runs.values_mut() {
+            if let Some(process) = runs.process.take() {
+                process.terminate();
+            }
+        }
+    }
+}
