@@ -54,8 +54,7 @@ fn is_noting() -> bool {
     unsafe {
         pg_sys::IsTransactionState()
             && pg_sys::MyDatabaseId != pg_sys::InvalidOid
-            && pg_sys::SessionReplicationRole
-                != pg_sys::SESSION_REPLICATION_ROLE_REPLICA as i32
+            && pg_sys::SessionReplicationRole != pg_sys::SESSION_REPLICATION_ROLE_REPLICA as i32
     }
 }
 
@@ -72,9 +71,14 @@ unsafe extern "C-unwind" fn on_relation(
     }
     // SAFETY: a syscache look-up in a transaction.
     let kind = unsafe { pg_sys::get_rel_relkind(relation) } as u8;
-    if !matches!(kind, pg_sys::RELKIND_RELATION | pg_sys::RELKIND_PARTITIONED_TABLE | pg_sys::RELKIND_VIEW
-        | pg_sys::RELKIND_MATVIEW | pg_sys::RELKIND_FOREIGN_TABLE)
-    {
+    if !matches!(
+        kind,
+        pg_sys::RELKIND_RELATION
+            | pg_sys::RELKIND_PARTITIONED_TABLE
+            | pg_sys::RELKIND_VIEW
+            | pg_sys::RELKIND_MATVIEW
+            | pg_sys::RELKIND_FOREIGN_TABLE
+    ) {
         return;
     }
     for used in catalog::uses(relation) {
@@ -92,8 +96,8 @@ unsafe extern "C-unwind" fn on_relation(
 #[pg_guard]
 unsafe extern "C-unwind" fn on_inheritance(child: pg_sys::Oid, parent: pg_sys::Oid) {
     // SAFETY: a syscache look-up in a transaction.
-    let is_partition = || unsafe { pg_sys::get_rel_relkind(parent) } as u8
-        == pg_sys::RELKIND_PARTITIONED_TABLE;
+    let is_partition =
+        || unsafe { pg_sys::get_rel_relkind(parent) } as u8 == pg_sys::RELKIND_PARTITIONED_TABLE;
     if !is_noting() || !is_partition() || is_empty(child) {
         return;
     }

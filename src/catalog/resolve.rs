@@ -122,12 +122,8 @@ fn key_column(relation: pg_sys::Oid, found: &Found) -> Result<(KeyColumn, String
     // SAFETY: look-ups in a transaction.
     let base = unsafe { pg_sys::getBaseType(pg_sys::get_atttype(relation, found.number)) };
     let (equals, greater) = operators(base);
-    let column = KeyColumn {
-        name: found.name.clone(),
-        type_name: type_name(base, true),
-        equals,
-        greater,
-    };
+    let column =
+        KeyColumn { name: found.name.clone(), type_name: type_name(base, true), equals, greater };
     Ok((column, type_name(base, false)))
 }
 

@@ -74,6 +74,9 @@ pub struct Stored {
     pub extension_id: String,
     #[serde(default)]
     pub on_source_drop: SourceDrop,
+    /// Why the last attempt to keep it in sync failed.
+    #[serde(default)]
+    pub last_error: Option<String>,
 }
 
 /// A vector table.
@@ -170,9 +173,8 @@ thread_local! {
 fn vector_table(row: &SpiHeapTupleData<'_>) -> Result<VectorTable> {
     let text = |n: usize| -> Result<String> { row.get::<String>(n)?.ok_or_else(missing) };
     let oid = |n: usize| -> Result<pg_sys::Oid> { row.get::<pg_sys::Oid>(n)?.ok_or_else(missing) };
-    let json = |n: usize| -> Result<serde_json::Value> {
-        Ok(row.get::<JsonB>(n)?.ok_or_else(missing)?.0)
-    };
+    let json =
+        |n: usize| -> Result<serde_json::Value> { Ok(row.get::<JsonB>(n)?.ok_or_else(missing)?.0) };
     let (source, relation) = (oid(3)?, oid(4)?);
     Ok(VectorTable {
         id: row.get(1)?.ok_or_else(missing)?,

@@ -69,13 +69,13 @@ impl Noted {
 /// The portion of a key, so that one key is always one worker's.
 pub fn portion_of(key: &[u8], portions: u16) -> u16 {
     // FNV-1a: whoever reads the row hashes nothing, so only workers and writers of one library have to agree.
-    let hash = key.iter().fold(0x811c_9dc5_u32, |hash, byte| {
-        (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193)
-    });
+    let hash = key
+        .iter()
+        .fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193));
     (hash % u32::from(portions)) as u16
 }
 
-/// The portion whose worker goes over a whole vector table.
+/// The portion whose worker does what is done once for a vector table.
 pub fn portion_of_table(table_id: i32, portions: u16) -> u16 {
     (table_id.unsigned_abs() % u32::from(portions)) as u16
 }
@@ -89,7 +89,7 @@ pub fn write(table_id: i32, noted: &Noted, from: usize) {
     let keys: Vec<&[u8]> = (from..noted.len()).map(|n| noted.key(n)).collect();
     let mut rows = Vec::new();
     if noted.sweep != Sweep::None {
-        rows.push(NewRow::of_sweep(table_id, portions, noted.sweep));
+        rows.extend(NewRow::of_sweep(portions, noted.sweep));
     }
     rows.extend(NewRow::of_keys(portions, &keys, false));
     insert(table_id, &rows);
@@ -112,9 +112,13 @@ pub(super) struct NewRow<'a> {
 }
 
 impl<'a> NewRow<'a> {
-    pub(super) fn of_sweep(table_id: i32, portions: u16, sweep: Sweep) -> Self {
-        let keys = (sweep == Sweep::Gone).then(Vec::new);
-        Self { portions, portion: portion_of_table(table_id, portions), is_paged: false, keys }
+    /// Rows for what keys cannot tell, one for each worker: what it has in work may be older.
+    pub(super) fn of_sweep(portions: u16, sweep: Sweep) -> Vec<Self> {
+        let row = |portion| {
+            let keys = (sweep == Sweep::Gone).then(Vec::new);
+            Self { portions, portion, is_paged: false, keys }
+        };
+        (0..portions).map(row).collect()
     }
 
     /// Rows for keys, those of one portion together and in their order.
@@ -132,7 +136,12 @@ impl<'a> NewRow<'a> {
                     bytes += keys[end].len();
                     end += 1;
                 }
-                rows.push(Self { portions, portion, is_paged, keys: Some(keys[start..end].to_vec()) });
+                rows.push(Self {
+                    portions,
+                    portion,
+                    is_paged,
+                    keys: Some(keys[start..end].to_vec()),
+                });
                 start = end;
             }
         }

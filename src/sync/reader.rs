@@ -296,4 +296,3 @@ fn adopt(client: &mut SpiClient<'_>, found: &mut BTreeMap<i32, VectorTable>) -> 
     }
     Ok(())
 }
-

@@ -65,8 +65,11 @@ pub struct Work {
 impl Work {
     /// Work for a table that was not known before.
     pub fn new(table: VectorTable, portion: Portion, position: Position) -> Self {
-        let has_error = table.status == Status::Error;
+        // After a start nobody knows whether an old error is over; the first success tells.
+        let last_reason = table.stored.last_error.clone();
         Self {
+            has_error: last_reason.is_some() || table.status == Status::Error,
+            last_reason,
             provider: foreign::provider(&table).ok(),
             table,
             backlog: Backlog::default(),
@@ -86,10 +89,7 @@ impl Work {
             share: None,
             failures: 0,
             retry_at: None,
-            last_reason: None,
             last_logged: None,
-            // After a start nobody knows whether an old error is over; the first success tells.
-            has_error,
         }
     }
 
@@ -145,7 +145,7 @@ impl Work {
     pub fn is_active(&self) -> bool {
         self.broken.is_none()
             && matches!(
-            self.table.status,
+                self.table.status,
                 Status::Backfilling | Status::Synced | Status::Error | Status::PendingRebackfill
             )
     }
@@ -382,7 +382,7 @@ impl Work {
         if self.embedding_failed || self.is_resting(now) || self.waits_for_provider(now) {
             return;
         }
-        if self.has_error && self.last_logged.is_some() {
+        if self.has_error {
             ereport!(
                 PgLogLevel::LOG,
                 PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION,

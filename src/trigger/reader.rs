@@ -5,9 +5,9 @@ use std::ffi::CStr;
 
 use pgrx::prelude::*;
 
+use crate::catalog::{self, Config};
 use crate::key::{Form, push_element, without_blanks};
 use crate::queue::{Noted, Sweep};
-use crate::catalog::{self, Config};
 use crate::server;
 
 /// PostgreSQL's own functions that raise nothing, without the guard of pg_sys: they are called for every row.
