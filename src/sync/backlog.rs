@@ -238,7 +238,6 @@ impl Backlog {
     }
 
     /// Whether nothing waits and nothing is in work.
-    #[cfg(test)]
     pub fn is_empty(&self) -> bool {
         self.waiting.is_empty() && self.in_work.is_empty()
     }

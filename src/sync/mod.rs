@@ -24,6 +24,7 @@ use crate::embedder::account::account;
 use crate::embedder::client::Client;
 use crate::embedder::wire::{Embeddings, Failure, InputType, Priority, Reply, Request};
 use crate::provider::{Kind, Provider};
+use crate::shared::Portion;
 use crate::worker::transaction::RolledBack;
 use crate::{foreign, guc};
 
@@ -40,6 +41,8 @@ pub enum Round {
     NoExtension,
     /// Nothing more to do before something happens or this time is over.
     Wait(Duration),
+    /// Nothing is to be done before somebody wakes the worker or this time, if it is known, is over.
+    Idle(Option<Duration>),
 }
 
 /// A request that the embedder works on.
@@ -54,6 +57,7 @@ struct Flight {
 /// The engine of one database.
 #[derive(Default)]
 pub struct Engine {
+    portion: Portion,
     tables: BTreeMap<i32, Work>,
     reader: Reader,
     client: Option<Client>,
@@ -68,13 +72,22 @@ pub struct Engine {
 }
 
 impl Engine {
+    /// The engine of a worker that does this portion of a database's work.
+    pub fn new(portion: Portion) -> Self {
+        Self { portion, ..Self::default() }
+    }
+
     /// Takes replies in, reads what has changed, and gives out work.
     pub fn round(&mut self) -> Round {
+        // This goes when the queue is split by portion; until then the first worker does everything.
+        if self.portion.index != 0 {
+            return Round::Idle(None);
+        }
         self.receive();
         let unread = match self.reader.read(&mut self.tables) {
             Ok(Seen::NoExtension) => return Round::NoExtension,
             Ok(Seen::AnotherExtension) => {
-                *self = Self::default();
+                *self = Self::new(self.portion);
                 return Round::Wait(Duration::ZERO);
             }
             Ok(Seen::Read { more }) => {
@@ -93,7 +106,17 @@ impl Engine {
             work.note_if_due();
         }
         let more = self.give_out();
-        Round::Wait(if more || unread { Duration::ZERO } else { self.pause() })
+        match more || unread {
+            true => Round::Wait(Duration::ZERO),
+            false if self.is_idle() => Round::Idle(self.due()),
+            false => Round::Wait(self.pause()),
+        }
+    }
+
+    /// Whether nothing is to be done, unless somebody asks for something new.
+    fn is_idle(&self) -> bool {
+        let tables_are_idle = self.tables.values().all(|work| work.is_idle(Instant::now()));
+        self.flights.is_empty() && self.reader.is_settled() && tables_are_idle
     }
 
     /// The connection to the embedder, to be waited for: its socket, and whether there is more to be sent.
@@ -103,12 +126,14 @@ impl Engine {
 
     /// Time until something is due without anybody waking the worker.
     fn pause(&self) -> Duration {
+        self.due().unwrap_or(Duration::MAX).min(guc::poll_interval())
+    }
+
+    /// Time until something is due that the engine knows of.
+    pub fn due(&self) -> Option<Duration> {
         let now = Instant::now();
         let due = self.tables.values().filter_map(Work::due).chain(self.rest_until);
-        due.map(|at| at.saturating_duration_since(now) + Duration::from_millis(1))
-            .min()
-            .unwrap_or(Duration::MAX)
-            .min(guc::poll_interval())
+        due.map(|at| at.saturating_duration_since(now) + Duration::from_millis(1)).min()
     }
 
     /// Gives out work until every request is taken or nothing is left; true when it stopped in between.
@@ -340,9 +365,20 @@ impl Engine {
         }
     }
 
-    /// Ends what works for this process elsewhere, because it is about to leave the database.
+    /// Takes in what the embedder still has, which is paid for, and gives out nothing; true when nothing is out.
+    pub fn wind_up(&mut self) -> bool {
+        self.receive();
+        self.flights.is_empty()
+    }
+
+    /// Whether a process builds an index for this one, which another one would begin anew.
+    pub fn builds_indexes(&self) -> bool {
+        self.tables.values().any(Work::has_builder)
+    }
+
+    /// Ends what works for this process elsewhere and notes what it would note later, because it is about to leave.
     pub fn leave(&mut self) {
-        self.tables.values_mut().for_each(Work::end_builder);
+        self.tables.values_mut().for_each(Work::leave);
     }
 }
 

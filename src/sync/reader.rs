@@ -84,6 +84,11 @@ pub struct Reader {
 }
 
 impl Reader {
+    /// Whether what was read of the tables may be believed until one of them changes.
+    pub fn is_settled(&self) -> bool {
+        self.fingerprint.is_some()
+    }
+
     /// Brings the tables in memory up to date.
     pub fn read(
         &mut self,

@@ -121,14 +121,29 @@ impl Work {
         }
     }
 
+    /// Whether nothing is to be done for it, unless somebody asks for something new.
+    pub fn is_idle(&self, now: Instant) -> bool {
+        !self.is_active()
+            || (self.scan.is_none()
+                && self.marks.is_empty()
+                && self.backlog.is_empty()
+                && !self.is_resting(now))
+    }
+
+    /// Whether a process builds its indexes.
+    pub fn has_builder(&self) -> bool {
+        self.builder.is_some()
+    }
+
     /// Whether the indexes are being built, or will be as soon as nothing is in work. After a failure changes go on.
     pub fn builds_indexes(&self, now: Instant) -> bool {
         self.scan.as_ref().is_some_and(Scan::waits_for_indexes)
             && (self.builder.is_some() || self.build_at.is_none_or(|at| at <= now))
     }
 
-    /// Ends the process that builds the indexes; another one begins anew.
-    pub fn end_builder(&mut self) {
+    /// Ends the process that builds the indexes, another one begins anew; and notes what nobody will note later.
+    pub fn leave(&mut self) {
+        self.note();
         if let Some(builder) = self.builder.take() {
             builder.terminate();
         }
@@ -347,8 +362,14 @@ impl Work {
 
     /// Notes the time of the last changes once it is due.
     pub fn note_if_due(&mut self) {
-        let due = self.synced_note.is_none_or(|at| at.elapsed() >= SYNCED_NOTE);
-        if self.synced_since_note && due {
+        if self.synced_note.is_none_or(|at| at.elapsed() >= SYNCED_NOTE) {
+            self.note();
+        }
+    }
+
+    /// Notes the time of the last changes where that is still to be done.
+    pub fn note(&mut self) {
+        if self.synced_since_note {
             let id = self.table.id;
             let _ =
                 transaction::run(|| Spi::connect_mut(|client| catalog::set_synced_now(client, id)));

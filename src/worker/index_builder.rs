@@ -1,9 +1,9 @@
 //! The index builder's process: it builds the vector indexes of one vector table after its first load, and ends.
 
-use pgrx::bgworkers::{BackgroundWorkerBuilder, BackgroundWorkerStatus, DynamicBackgroundWorker};
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
+use super::process::Process;
 use super::sync_worker;
 use super::transaction::{self, RolledBack};
 use crate::{catalog, index, shared, task};
@@ -12,28 +12,16 @@ use crate::{catalog, index, shared, task};
 pub const INDEX_BUILDER: &str = "embedd index builder";
 
 /// An index builder that was started.
-pub struct Builder(DynamicBackgroundWorker);
+pub struct Builder(Process);
 
 impl Builder {
     /// Starts one for a vector table of this process's database; none when the server has no place for it.
     pub fn start(table_id: i32, name: &str) -> Option<Builder> {
-        // SAFETY: plain globals of the process.
-        let (database, pid) = unsafe { (pg_sys::MyDatabaseId, pg_sys::MyProcPid) };
+        // SAFETY: a plain global of the process.
+        let database = unsafe { pg_sys::MyDatabaseId };
         let argument = u64::from(database.to_u32()) << 32 | u64::from(table_id as u32);
-        let builder = BackgroundWorkerBuilder::new(&format!("{INDEX_BUILDER} for {name}"))
-            .set_type(INDEX_BUILDER)
-            .set_library("embedd")
-            .set_function("embedd_index_builder_main")
-            .set_argument(Some(pg_sys::Datum::from(argument)))
-            .set_notify_pid(pid)
-            .enable_spi_access()
-            .set_restart_time(None);
-        // SAFETY: what describes the process has to live longer than the transaction in which somebody looks at it.
-        let before = unsafe { pg_sys::MemoryContextSwitchTo(pg_sys::TopMemoryContext) };
-        let started = builder.load_dynamic();
-        // SAFETY: as it was before.
-        unsafe { pg_sys::MemoryContextSwitchTo(before) };
-        started.ok().map(Builder)
+        let title = format!("{INDEX_BUILDER} for {name}");
+        Process::start(INDEX_BUILDER, &title, "embedd_index_builder_main", argument).map(Builder)
     }
 
     /// Ends it where it stands; the next one begins anew.
@@ -43,7 +31,7 @@ impl Builder {
 
     /// Whether it has ended.
     pub fn has_ended(&self) -> bool {
-        !matches!(self.0.pid(), Ok(_) | Err(BackgroundWorkerStatus::NotYetStarted))
+        self.0.has_ended()
     }
 }
 

@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use pgrx::bgworkers::{BackgroundWorkerBuilder, BgWorkerStartTime};
+mod databases;
 pub mod embedder;
 pub mod index_builder;
 pub mod launcher;
+mod process;
 pub mod signals;
 pub mod sync_worker;
 pub mod transaction;
