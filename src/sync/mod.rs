@@ -155,7 +155,7 @@ impl Engine {
         let more = self.give_out();
         match more || unread {
             true => Round::Wait(Duration::ZERO),
-            false if self.is_idle() => Round::Idle(self.schedule.due()),
+            false if self.is_idle() => Round::Idle(self.due()),
             false => Round::Wait(self.pause()),
         }
     }
@@ -171,6 +171,7 @@ impl Engine {
     fn is_idle(&self) -> bool {
         self.flights.is_empty()
             && self.rest_until.is_none()
+            && self.reader.is_settled()
             && !self.schedule.is_running()
             && self.tables.values().all(Work::is_idle)
     }
@@ -198,13 +199,15 @@ impl Engine {
 
     /// Time until something is due without anybody waking the worker.
     fn pause(&self) -> Duration {
+        self.due().unwrap_or(Duration::MAX).min(guc::poll_interval())
+    }
+
+    /// Time until something is due that the engine knows of.
+    pub fn due(&self) -> Option<Duration> {
         let now = Instant::now();
         let due = self.tables.values().filter_map(Work::due).chain(self.rest_until);
-        let due = due.chain(self.schedule.due_at());
-        due.map(|at| at.saturating_duration_since(now) + Duration::from_millis(1))
-            .min()
-            .unwrap_or(Duration::MAX)
-            .min(guc::poll_interval())
+        let due = due.chain(self.schedule.due());
+        due.map(|at| at.saturating_duration_since(now) + Duration::from_millis(1)).min()
     }
 
     /// Gives out work until every request is taken or nothing is left; true when it stopped in between.
@@ -444,9 +447,20 @@ impl Engine {
         }
     }
 
-    /// Ends what works for this process elsewhere, because it is about to leave the database.
+    /// Takes in what the embedder still has, which is paid for, and gives out nothing; true when nothing is out.
+    pub fn wind_up(&mut self) -> bool {
+        self.receive();
+        self.flights.is_empty()
+    }
+
+    /// Whether a process works for this one, which another one would begin anew.
+    pub fn has_helpers(&self) -> bool {
+        self.schedule.is_running() || self.tables.values().any(Work::has_builder)
+    }
+
+    /// Ends what works for this process elsewhere and notes what it would note later, because it is about to leave.
     pub fn leave(&mut self) {
-        self.tables.values_mut().for_each(Work::end_builder);
+        self.tables.values_mut().for_each(Work::leave);
         self.schedule.end_all();
     }
 }

@@ -97,6 +97,11 @@ impl Reader {
         &self.batches
     }
 
+    /// Whether what was read of the tables may be believed until one of them changes.
+    pub fn is_settled(&self) -> bool {
+        self.fingerprint.is_some()
+    }
+
     /// Has the vector tables read again in the next round.
     pub fn look_again(&mut self) {
         self.fingerprint = None;

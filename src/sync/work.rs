@@ -15,8 +15,8 @@ use crate::error::Result;
 use crate::provider::Provider;
 use crate::queue::Sweep;
 use crate::shared::Portion;
-use crate::worker::helper::Helper;
 use crate::worker::index_builder;
+use crate::worker::process::Process;
 use crate::worker::transaction::{self, RolledBack};
 use crate::{foreign, guc, index, server, task};
 
@@ -47,7 +47,7 @@ pub struct Work {
     /// Until then nothing is sent to the provider; what needs none goes on.
     embed_at: Option<Instant>,
     /// The process that builds the indexes.
-    builder: Option<Helper>,
+    builder: Option<Process>,
     /// When the next one may begin, after one has failed.
     build_at: Option<Instant>,
     /// Who embeds, as it was when the table was read; none when nobody may.
@@ -155,7 +155,6 @@ impl Work {
         self.mend.is_none()
             && (!self.is_active() || (self.scan.is_none() && self.marks.is_empty()))
             && self.backlog.is_empty()
-            && self.progress.due().is_none()
             && !self.has_error
     }
 
@@ -186,8 +185,16 @@ impl Work {
             && (self.builder.is_some() || self.build_at.is_none_or(|at| at <= now))
     }
 
-    /// Ends the process that builds the indexes; another one begins anew.
-    pub fn end_builder(&mut self) {
+    /// Whether a process builds its indexes.
+    pub fn has_builder(&self) -> bool {
+        self.builder.is_some()
+    }
+
+    /// Ends the process that builds the indexes, another one begins anew; and notes what nobody will note later.
+    pub fn leave(&mut self) {
+        if self.progress.due().is_some() {
+            self.note();
+        }
         if let Some(builder) = self.builder.take() {
             builder.terminate();
         }
@@ -405,9 +412,12 @@ impl Work {
     /// Notes how far the table is once that is due.
     pub fn note_if_due(&mut self) {
         let is_idle = self.backlog.is_empty() && self.scan.is_none();
-        if !self.progress.is_due(is_idle) {
-            return;
+        if self.progress.is_due(is_idle) {
+            self.note();
         }
+    }
+
+    fn note(&mut self) {
         // Before the oldest row that is not done everything is.
         let marks = self.marks.iter().map(|(id, _)| *id);
         let scanned = self.scan.iter().flat_map(|scan| scan.marks().iter().copied());
