@@ -99,7 +99,7 @@ pub fn difference_sql(
          coalesce(d.row_hash = v.row_hash, false) as has_hash \
          from (select c.*, pg_catalog.count(*) over (partition by c.pk_value) as copies from ({documents}) c) d \
          full join {relation} v on v.pk_value = d.pk_value \
-         where d.row_hash is distinct from v.row_hash or d.copies > 1 \
+         where d.row_hash is distinct from v.row_hash or d.pk_value is null or d.copies > 1 \
          or (d.embedded_text <> '' and v.embedding is null)"
     )
 }

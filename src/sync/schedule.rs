@@ -54,8 +54,7 @@ impl Batch {
     }
 
     /// When its next run is due; none when it waits for somebody.
-    fn due(&self) -> Option<Instant> {
-        let now = Instant::now();
+    fn due(&self, now: Instant) -> Option<Instant> {
         match self.last {
             _ if !self.is_active => None,
             _ if self.has_task => Some(now),
@@ -112,7 +111,7 @@ impl Schedule {
                 runs.failures = 0;
                 runs.again = None;
             }
-            let Some(due) = table.due().filter(|_| runs.process.is_none()) else { continue };
+            let Some(due) = table.due(now).filter(|_| runs.process.is_none()) else { continue };
             let at = runs.again.map_or(due, |again| due.max(again));
             if at > now || running >= AT_ONCE {
                 let at = if at > now { at } else { now + AGAIN.0 };
