@@ -45,8 +45,8 @@ const WRITERS: u64 = 4;
 const KILLS_PER_CHECK: u64 = 20;
 
 /// Settings of the worker, which bound what a kill can cost.
-const BATCH_TEXTS: u64 = 16;
-const TEXTS_IN_FLIGHT: u64 = 32;
+const BATCH_TEXTS: u64 = 8;
+const TEXTS_IN_FLIGHT: u64 = 16;
 
 /// Texts that the worker may have given the embedder when it is killed: changes and a scan have the limit each, and
 /// the last batch may go beyond it.
