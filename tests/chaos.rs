@@ -60,6 +60,8 @@ struct Size {
     events: u64,
     /// Rows at the beginning; from 5,000 on the index is built by a process of its own.
     rows: i64,
+    /// Runs side by side that share kills and events.
+    runs: u64,
 }
 
 /// Says how to repeat a run that fails.
@@ -68,7 +70,8 @@ struct Repeat(Size);
 impl Drop for Repeat {
     fn drop(&mut self) {
         if thread::panicking() {
-            let Size { seed, kills, events, .. } = self.0;
+            let Size { seed, runs, .. } = self.0;
+            let (kills, events) = (self.0.kills * runs, self.0.events * runs);
             eprintln!(
                 "to repeat: EMBEDD_CHAOS_SEED={seed} EMBEDD_CHAOS_KILLS={kills} EMBEDD_CHAOS_EVENTS={events}"
             );
@@ -201,7 +204,8 @@ impl Run {
     }
 
     /// The process that builds the first index is killed twice, if the source is large enough to have one.
-    fn kill_index_builders(&mut self) {
+    fn kill_index_builders(&mut self) -> Vec<Instant> {
+        let mut losses = Vec::new();
         for _ in 0..2 {
             let mut found = None;
             self.cluster.wait_until(LONG, "a process that builds the index", || {
@@ -209,10 +213,12 @@ impl Run {
                 found.is_some()
             });
             kill9(found.expect("just found"));
+            losses.push(Instant::now());
             *self.killed.entry(Victim::IndexBuilder).or_default() += 1;
             self.account.lost += IN_FLIGHT;
             drop(self.connect());
         }
+        losses
     }
 }
 
@@ -221,9 +227,8 @@ fn run(size: Size) {
     let _repeat = Repeat(size);
     let mut run = Run::start(size);
     if size.rows >= 5000 {
-        let begin = Instant::now();
-        run.kill_index_builders();
-        run.breathe(&[begin, Instant::now()]);
+        let losses = run.kill_index_builders();
+        run.breathe(&losses);
     }
     let mut round = 0;
     while round < size.kills {
@@ -260,16 +265,19 @@ fn seed() -> u64 {
 fn a_short_run() {
     let kills = from_environment("EMBEDD_CHAOS_KILLS").unwrap_or(12);
     let events = from_environment("EMBEDD_CHAOS_EVENTS").unwrap_or(480);
-    run(Size { seed: seed(), kills, events, rows: 300 });
+    run(Size { seed: seed(), kills, events, rows: 300, runs: 1 });
 }
 
 #[test]
-#[ignore = "takes half an hour; make soak"]
+#[ignore = "takes long; make soak"]
 fn a_long_run() {
     let kills = from_environment("EMBEDD_CHAOS_KILLS").unwrap_or(1000);
     let events = from_environment("EMBEDD_CHAOS_EVENTS").unwrap_or(40 * kills);
     // Two clusters side by side: while one of them recovers, the other one works.
-    let half = move |seed| Size { seed, kills: kills.div_ceil(2), events: events / 2, rows: 6000 };
+    let half = move |seed| {
+        let (kills, events) = (kills.div_ceil(2), events / 2);
+        Size { seed, kills, events, rows: 6000, runs: 2 }
+    };
     let seed = seed();
     let runs = [seed, seed + 1].map(|seed| thread::spawn(move || run(half(seed))));
     let failed = runs.map(|run| run.join().is_err());
