@@ -221,7 +221,7 @@ pub fn event(seed: u64, writer: u64, n: u64) -> Event {
             if rng.bool() {
                 statements.push(format!("{end} PREPARED '{name}'"));
             }
-            vec![statements].concat()
+            statements
         }
         109..115 => return Event::EndPrepared,
         115..116 => {
