@@ -15,7 +15,6 @@ use std::time::{Duration, Instant};
 
 use fake_provider::{Dialect, FakeProvider, Respond, Rule};
 use postgres::Client;
-use support::processes::SYNC_WORKER;
 use support::source::{COLUMNS, assert_equal, relation};
 use support::{Cluster, LONG};
 
@@ -52,8 +51,11 @@ struct Sampled {
     lock: String,
 }
 
-/// Looks at the worker until it is told to stop.
-fn sample(mut client: Client, vectors: String, stop: Stop) -> JoinHandle<Sampled> {
+/// Which backend is looked at, as a condition.
+const THE_WORKER: &str = "a.datname = 'patience' AND a.backend_type = 'embedd sync worker'";
+
+/// Looks at a backend until it is told to stop.
+fn sample(mut client: Client, who: &str, vectors: &str, stop: &Stop) -> JoinHandle<Sampled> {
     let sql = format!(
         "SELECT a.xact_start IS NOT NULL,
                 coalesce(extract(epoch FROM clock_timestamp() - a.xact_start), 0)::float8,
@@ -61,14 +63,15 @@ fn sample(mut client: Client, vectors: String, stop: Stop) -> JoinHandle<Sampled
                             FROM pg_locks l
                            WHERE l.pid = a.pid AND l.granted
                              AND l.relation IN ('t'::regclass, '{vectors}'::regclass)), '{{}}')
-           FROM pg_stat_activity a WHERE a.datname = '{DB}' AND a.backend_type = '{SYNC_WORKER}'"
+           FROM pg_stat_activity a WHERE {who}"
     );
+    let stop = Arc::clone(stop);
     thread::spawn(move || {
         let statement = client.prepare(&sql).unwrap();
         let mut seen = Sampled::default();
         let mut held: HashMap<String, Instant> = HashMap::new();
         while !stop.load(Ordering::SeqCst) {
-            let row = client.query_opt(&statement, &[]).unwrap().expect("the worker is there");
+            let row = client.query_opt(&statement, &[]).unwrap().expect("the backend is there");
             let now = Instant::now();
             seen.looks += 1;
             seen.in_transaction += u64::from(row.get::<_, bool>(0));
@@ -87,6 +90,19 @@ fn sample(mut client: Client, vectors: String, stop: Stop) -> JoinHandle<Sampled
         }
         seen
     })
+}
+
+/// Whether looking sees a transaction and a lock of a session that has them for a while.
+fn sees_locks(cluster: &Cluster, vectors: &str) -> bool {
+    let mut holder = cluster.connect(DB);
+    let pid: i32 = holder.query_one("SELECT pg_backend_pid()", &[]).unwrap().get(0);
+    let stop = Stop::default();
+    let looking = sample(cluster.connect(DB), &format!("a.pid = {pid}"), vectors, &stop);
+    let hold = format!("BEGIN; LOCK {vectors} IN ACCESS SHARE MODE; SELECT pg_sleep(0.5); COMMIT");
+    holder.batch_execute(&hold).unwrap();
+    stop.store(true, Ordering::SeqCst);
+    let seen = looking.join().expect("a session can be looked at");
+    !seen.longest_lock.is_zero() && !seen.longest_transaction.is_zero()
 }
 
 /// Runs the statements of one round after the other until it is told to stop; none of them may fail. Returns how many
@@ -181,7 +197,8 @@ fn a_slow_provider_keeps_nobody_waiting() {
     cluster.sync_worker(DB);
     let vectors = relation(&mut client, "t");
     let (looked, stop) = (Stop::default(), Stop::default());
-    let looking = sample(cluster.connect(DB), vectors.clone(), Arc::clone(&looked));
+    assert!(sees_locks(&cluster, &vectors), "a lock was held, and nobody saw it");
+    let looking = sample(cluster.connect(DB), THE_WORKER, &vectors, &looked);
     client.batch_execute("SELECT embedd.backfill('t')").unwrap();
     fake.wait_for_requests(1, LONG);
 
