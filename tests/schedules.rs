@@ -9,8 +9,8 @@ mod fake_provider;
 mod late;
 #[path = "schedules/lost.rs"]
 mod lost;
-#[path = "schedules/open.rs"]
-mod open;
+#[path = "schedules/paid.rs"]
+mod paid;
 #[path = "schedules/pauses.rs"]
 mod pauses;
 #[path = "schedules/rows.rs"]

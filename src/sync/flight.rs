@@ -105,7 +105,7 @@ impl Engine {
         // A vector table that was dropped meanwhile takes its keys with it.
         let Some(work) = self.tables.get_mut(&table_id) else { return };
         match reply.outcome {
-            Ok(embeddings) => self.store(table_id, keys, &documents, &embeddings),
+            Ok(embeddings) => self.take_in(table_id, keys, documents, embeddings),
             Err(failure) => {
                 work.backlog.park(keys);
                 let wait = failure.retry_after_ms.map(Duration::from_millis);
@@ -113,35 +113,81 @@ impl Engine {
             }
         }
     }
-    /// Stores vectors. Where a row is to blame for a failure, the halves are stored each for itself: they are paid for.
-    fn store(
+
+    /// Stores what has come; what is missing waits for the provider.
+    fn take_in(
         &mut self,
         id: i32,
-        mut keys: Vec<Taken>,
-        documents: &[Document],
-        embeddings: &Embeddings,
+        keys: Vec<Taken>,
+        documents: Vec<Document>,
+        embeddings: Embeddings,
     ) {
+        let Some(failure) = embeddings.failure.as_ref() else {
+            return self.store(Unstored { id, keys, documents, embeddings });
+        };
         let Some(work) = self.tables.get_mut(&id) else { return };
-        match batch::store(work, &keys, documents, embeddings) {
-            Ok(()) => {
-                work.batch = work.batch.saturating_mul(2);
-                finish(work, &keys);
-                work.succeeded();
-            }
-            Err(failure) if failure.is_of_a_row() && keys.len() > 1 => {
-                let half = keys.len() / 2;
-                let rest = keys.split_off(half);
-                let (first, second) = documents.split_at(half);
-                self.store(id, keys, first, &embeddings.part(0..half));
-                self.store(id, rest, second, &embeddings.part(half..documents.len()));
-            }
-            Err(failure) if failure.is_of_a_row() => self.narrow(id, keys, &failure),
-            Err(failure) => {
-                work.backlog.give_back(keys);
-                work.rolled_back(&failure);
+        let is_missing = |number: &usize| embeddings.unanswered.contains(&(*number as u32));
+        let (missing, there): (Vec<usize>, Vec<usize>) = (0..keys.len()).partition(is_missing);
+        work.backlog.park(missing.iter().map(|n| keys[*n].clone()).collect());
+        let wait = failure.retry_after_ms.map(Duration::from_millis);
+        work.embedding_failed(&in_full(failure), !failure.is_transient(), wait);
+        self.store(Unstored {
+            id,
+            keys: there.iter().map(|n| keys[*n].clone()).collect(),
+            documents: there.iter().map(|n| documents[*n].clone()).collect(),
+            embeddings: embeddings.only(&there),
+        });
+    }
+
+    /// Tries again to store vectors whose table was locked, or could not be written for another reason.
+    pub(super) fn store_again(&mut self) {
+        for vectors in std::mem::take(&mut self.unstored) {
+            match self.tables.get_mut(&vectors.id) {
+                None => {}
+                Some(work) if !work.is_active() => work.backlog.give_back(vectors.keys),
+                Some(_) => self.store(vectors),
             }
         }
     }
+
+    /// Stores vectors. They are paid for: where a row is to blame for a failure, the halves are stored each for itself, and
+    /// where the table is, they are kept until it can be written.
+    fn store(&mut self, mut vectors: Unstored) {
+        let Some(work) = self.tables.get_mut(&vectors.id) else { return };
+        if work.is_resting(Instant::now()) {
+            return self.unstored.push(vectors);
+        }
+        let Unstored { id, keys, documents, embeddings } = &vectors;
+        match batch::store(work, keys, documents, embeddings) {
+            Ok(()) => {
+                work.batch = work.batch.saturating_mul(2);
+                finish(work, keys);
+                work.succeeded();
+            }
+            Err(failure) if failure.is_of_a_row() && keys.len() > 1 => {
+                let (id, half, end) = (*id, keys.len() / 2, keys.len());
+                let first = embeddings.part(0..half);
+                let second = embeddings.part(half..end);
+                let keys = vectors.keys.split_off(half);
+                let documents = vectors.documents.split_off(half);
+                self.store(Unstored { embeddings: first, ..vectors });
+                self.store(Unstored { id, keys, documents, embeddings: second });
+            }
+            Err(failure) if failure.is_of_a_row() => self.narrow(*id, vectors.keys, &failure),
+            Err(failure) => {
+                work.rolled_back(&failure);
+                self.unstored.push(vectors);
+            }
+        }
+    }
+}
+
+/// Vectors that have come and are not stored yet.
+pub(super) struct Unstored {
+    id: i32,
+    keys: Vec<Taken>,
+    documents: Vec<Document>,
+    embeddings: Embeddings,
 }
 
 /// A failure of the provider with its detail, for the status.

@@ -21,7 +21,7 @@ use pgrx::prelude::*;
 
 use self::backlog::{Origin, Taken};
 use self::batch::Loaded;
-use self::flight::Flight;
+use self::flight::{Flight, Unstored};
 use self::follow::Mend;
 use self::load::By;
 use self::outstanding::{Outstanding, Share};
@@ -60,6 +60,7 @@ pub struct Engine {
     reader: Reader,
     client: Option<Client>,
     flights: HashMap<u64, Flight>,
+    unstored: Vec<Unstored>,
     outstanding: Outstanding,
     last_request: u64,
     /// The table that was served last; the next one goes first.
@@ -89,6 +90,7 @@ impl Engine {
             reader: Reader::new(portion, only),
             client: None,
             flights: HashMap::new(),
+            unstored: Vec::new(),
             outstanding: Outstanding::default(),
             last_request: 0,
             last_served: 0,
@@ -107,9 +109,8 @@ impl Engine {
         })
     }
 
-    /// Takes replies in, reads what has changed, and gives out work.
+    /// Reads what has changed, takes replies in, and gives out work.
     pub fn round(&mut self) -> Round {
-        self.receive();
         let unread = match self.reader.read(&mut self.tables) {
             Ok(Seen::NoExtension) => return Round::NoExtension,
             Ok(Seen::AnotherExtension) => {
@@ -131,6 +132,9 @@ impl Engine {
             }
         };
         self.mend();
+        // After the queue was read: what has changed meanwhile is known when an answer is stored.
+        self.store_again();
+        self.receive();
         for work in self.tables.values_mut() {
             work.report_found();
             work.note_if_due();
@@ -159,6 +163,7 @@ impl Engine {
     /// Whether nothing is under way, and nothing waits for it.
     fn is_idle(&self) -> bool {
         self.flights.is_empty()
+            && self.unstored.is_empty()
             && self.rest_until.is_none()
             && self.reader.is_settled()
             && !self.schedule.is_running()

@@ -157,6 +157,11 @@ impl Work {
             && !self.has_error
     }
 
+    /// Whether any number of rows may have gone.
+    pub fn is_swept(&self) -> bool {
+        !self.marks.is_empty() || self.scan.as_ref().is_some_and(|scan| !scan.marks().is_empty())
+    }
+
     /// Whether it failed, and waits for another try.
     pub fn is_in_trouble(&self, now: Instant) -> bool {
         self.broken.is_some() || self.is_resting(now) || self.waits_for_provider(now)

@@ -1,4 +1,4 @@
-//! Schedules of which the right end is not reached yet. `cargo test -- --ignored` shows how they end.
+//! Nothing is paid for twice because a table is locked or a part of a batch fails, and a row that is gone is not stored.
 
 use crate::fake_provider::{Respond, Rule};
 use crate::{LONG, Stage};
@@ -6,7 +6,6 @@ use crate::{LONG, Stage};
 /// Vectors have come, and the worker gives up waiting for a lock that somebody has on a row of the vector table. They
 /// have been paid for, however often it has to try.
 #[test]
-#[ignore = "a store that gives up at a lock forgets its vectors, and pays for them at each try"]
 fn a_vector_that_could_not_be_stored_at_once_is_paid_for_once() {
     let mut stage = Stage::shared("given_up");
     let mut other = stage.cluster.connect(&stage.db);
@@ -26,7 +25,6 @@ fn a_vector_that_could_not_be_stored_at_once_is_paid_for_once() {
 
 /// Of the texts of one batch some are answered, and the service is down for the request with the others.
 #[test]
-#[ignore = "vectors that have come are forgotten when another request of their batch fails"]
 fn a_batch_of_which_a_part_fails_is_paid_for_once() {
     let mut stage = Stage::shared("part");
     stage.run("SELECT embedd.update_provider('fake', options => '{\"texts_per_request\": 1}')");
@@ -46,7 +44,6 @@ fn a_batch_of_which_a_part_fails_is_paid_for_once() {
 
 /// A row is new, deleted while its text is at the provider, and never seen in the vector table: not for a moment.
 #[test]
-#[ignore = "the vector of a row that was deleted meanwhile is stored, and removed in the next round"]
 fn a_row_that_is_gone_is_not_stored_for_a_moment() {
     let mut stage = Stage::shared("moment");
     let log = format!(
