@@ -125,6 +125,24 @@ fn compare(client: &mut SpiClient<'_>, table: &VectorTable) -> Result<()> {
     Ok(())
 }
 
+/// Whether a vector table that came with a dump is all there: a restore makes primary keys and triggers last.
+pub fn is_complete(client: &SpiClient<'_>, table: &VectorTable) -> Result<bool> {
+    let rows = client.select(
+        "select exists (select from pg_catalog.pg_index i where i.indrelid = $1 and i.indisprimary)",
+        None,
+        &[table.relation.into()],
+    )?;
+    if rows.first().get_one::<bool>()? != Some(true) {
+        // A table that is gone is never complete, and its status says so.
+        return Ok(table.relation_name.is_none());
+    }
+    match table.stored.sync_mode {
+        SyncMode::Batch => Ok(true),
+        SyncMode::Trigger if table.source_name.is_none() => Ok(true),
+        SyncMode::Trigger => source::has_triggers(client, table.id, table.source),
+    }
+}
+
 /// Makes a vector table that came with a dump this installation's own; the columns are found by their names.
 pub fn settle(client: &mut SpiClient<'_>, table: &mut VectorTable) -> Result<()> {
     let moved = table.resolve();

@@ -211,14 +211,15 @@ impl Engine {
             return false;
         }
         self.rest_until = None;
-        let mut idle = 0;
-        for _ in 0..LOADS_PER_ROUND {
+        let (mut loads, mut idle) = (0, 0);
+        while loads < LOADS_PER_ROUND {
             // Fair share: tables take turns, and the turn goes on where the last round ended.
             let ids: Vec<i32> = self.tables.keys().copied().collect();
             let next = ids.iter().find(|id| **id > self.last_served).or(ids.first());
             let Some(id) = next.copied() else { return false };
             self.last_served = id;
             if self.serve(id, now) {
+                loads += 1;
                 idle = 0;
             } else {
                 idle += 1;

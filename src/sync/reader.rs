@@ -75,6 +75,8 @@ pub struct Reader {
     looked_at: Option<Instant>,
     open_tasks: Vec<Task>,
     batches: Vec<Batch>,
+    /// Vector tables that came with a dump and are not all there yet.
+    incomplete: Vec<i32>,
 }
 
 impl Reader {
@@ -89,6 +91,7 @@ impl Reader {
             looked_at: None,
             open_tasks: Vec::new(),
             batches: Vec::new(),
+            incomplete: Vec::new(),
         }
     }
 
@@ -157,14 +160,13 @@ impl Reader {
             let mut found: BTreeMap<i32, VectorTable> =
                 catalog::all(client)?.into_iter().map(|t| (t.id, t)).collect();
             found.retain(|id, _| self.only.is_none_or(|only| only == *id));
-            adopt(client, &mut found)?;
+            let mut settled = self.adopt(client, &mut found)?;
             if self.only.is_none() {
                 let portion = self.portion;
                 let is_mine = |id| queue::portion_of_table(id, portion.count) == portion.index;
                 self.batches = Batch::all(client, found.values().filter(|t| is_mine(t.id)))?;
                 found.retain(|_, table| table.stored.sync_mode == SyncMode::Trigger);
             }
-            let mut settled = true;
             tables.retain(|id, _| found.contains_key(id));
             for (id, mut table) in found {
                 settled &= depend::follow(client, &mut table)?;
@@ -206,6 +208,47 @@ impl Reader {
             work.table.owner = server::owner_of(work.table.relation).unwrap_or(work.table.owner);
         }
         Ok(())
+    }
+
+    /// Takes over vector tables that came from another cluster with a dump or an upgrade, and has them gone over once.
+    /// False when some of them are not complete yet: whoever restores them fills and finishes them without us.
+    ///
+    /// Where embedd's own tables are filled by logical replication the other cluster is alive and keeps its work.
+    fn adopt(
+        &mut self,
+        client: &mut SpiClient<'_>,
+        found: &mut BTreeMap<i32, VectorTable>,
+    ) -> Result<bool> {
+        if found.values().all(VectorTable::is_at_home) {
+            return Ok(true);
+        }
+        if catalog::is_subscribed(client)? {
+            found.retain(|_, t| t.is_at_home());
+            return Ok(true);
+        }
+        let mut incomplete = Vec::new();
+        for table in found.values_mut().filter(|t| !t.is_at_home()) {
+            if !follow::is_complete(client, table)? {
+                incomplete.push(table.id);
+                continue;
+            }
+            follow::settle(client, table)?;
+            queue::remove_foreign(client, table.id)?;
+            if !matches!(table.status, Status::Pending) {
+                // A task that is open already goes over everything that it has not reached; begin it anew.
+                task::restart_or_ask(client, table.id, task::Kind::Rebackfill)?;
+            }
+            log!("vector table \"{}\" came from another cluster and is gone over once", table.name);
+        }
+        found.retain(|id, _| !incomplete.contains(id));
+        if self.incomplete != incomplete && !incomplete.is_empty() {
+            log!(
+                "{} vector tables came from another cluster and wait for their triggers and primary keys",
+                incomplete.len()
+            );
+        }
+        self.incomplete = incomplete;
+        Ok(self.incomplete.is_empty())
     }
 
     /// Reads more of the queue of every table that has room for it; true when there is still more.
@@ -275,29 +318,6 @@ fn take(client: &mut SpiClient<'_>, portion: Portion, work: &mut Work, row: Row)
             work.backlog.add_row(row.id, keys, row.is_paged);
         }
         Change::Sweep(sweep) => work.marks.push((row.id, sweep)),
-    }
-    Ok(())
-}
-
-/// Takes over vector tables that came from another cluster with a dump or an upgrade, and has them gone over once.
-///
-/// Where embedd's own tables are filled by logical replication the other cluster is alive and keeps its work.
-fn adopt(client: &mut SpiClient<'_>, found: &mut BTreeMap<i32, VectorTable>) -> Result<()> {
-    if found.values().all(VectorTable::is_at_home) {
-        return Ok(());
-    }
-    if catalog::is_subscribed(client)? {
-        found.retain(|_, t| t.is_at_home());
-        return Ok(());
-    }
-    for table in found.values_mut().filter(|t| !t.is_at_home()) {
-        follow::settle(client, table)?;
-        queue::remove_foreign(client, table.id)?;
-        if !matches!(table.status, Status::Pending) {
-            // A task that is open already goes over everything that it has not reached; begin it anew.
-            task::restart_or_ask(client, table.id, task::Kind::Rebackfill)?;
-        }
-        log!("vector table \"{}\" came from another cluster and is gone over once", table.name);
     }
     Ok(())
 }
