@@ -17,11 +17,13 @@ use crate::error::{Error, Result};
 use crate::queue;
 use crate::server::{extension, system_id};
 
-pub use heap::{Config, Use, config, uses};
+pub use heap::{Config, Use, config, is_used, uses};
 pub use resolve::{Moved, forget_readers, operators};
 pub use rows::{failed_keys, forget_earlier_failed, forget_failed, set_failed, set_truncated};
 pub use state::{Progress, position, set_progress};
-pub use vector_table::{SourceDrop, Stored, SyncMode, VectorTable, all, by_id, find, find_for_update};
+pub use vector_table::{
+    SourceDrop, Stored, SyncMode, VectorTable, all, by_id, find, find_for_update,
+};
 
 /// The provider that is always there.
 pub const LOCAL_PROVIDER: &str = "local";
@@ -143,7 +145,11 @@ pub fn next_id(client: &mut SpiClient<'_>) -> Result<i32> {
 }
 
 /// Stores a new vector table; its names are those of existing tables.
-pub fn insert(client: &mut SpiClient<'_>, table: &VectorTable, key_types: &[pg_sys::Oid]) -> Result<()> {
+pub fn insert(
+    client: &mut SpiClient<'_>,
+    table: &VectorTable,
+    key_types: &[pg_sys::Oid],
+) -> Result<()> {
     let stored = &table.stored;
     client.update(
         "insert into embedd.vector_tables (id, name, source_table, primary_key_column, key_types, vector_table,

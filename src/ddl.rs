@@ -36,6 +36,8 @@ unsafe extern "C-unwind" fn on_access(
         }
         if class == pg_sys::RelationRelationId {
             on_relation(access, object, part);
+        } else if class == TRIGGERS {
+            on_trigger(access);
         } else if class == INHERITS && access == pg_sys::ObjectAccessType::OAT_POST_ALTER {
             let alter = argument.cast::<pg_sys::ObjectAccessPostAlter>();
             if !alter.is_null() {
@@ -48,14 +50,16 @@ unsafe extern "C-unwind" fn on_access(
 /// pg_inherits (catalog/pg_inherits.h); the number is the same in every version.
 const INHERITS: pg_sys::Oid = pg_sys::Oid::from_u32(2611);
 
+/// pg_trigger (catalog/pg_trigger.h); likewise.
+const TRIGGERS: pg_sys::Oid = pg_sys::Oid::from_u32(2620);
+
 /// Whether changes are noted here at all.
 fn is_noting() -> bool {
     // SAFETY: plain globals of the process. Where changes arrive by replication, another node has noted them.
     unsafe {
         pg_sys::IsTransactionState()
             && pg_sys::MyDatabaseId != pg_sys::InvalidOid
-            && pg_sys::SessionReplicationRole
-                != pg_sys::SESSION_REPLICATION_ROLE_REPLICA as i32
+            && pg_sys::SessionReplicationRole != pg_sys::SESSION_REPLICATION_ROLE_REPLICA as i32
     }
 }
 
@@ -67,14 +71,22 @@ unsafe extern "C-unwind" fn on_relation(
     column: i32,
 ) {
     use pg_sys::ObjectAccessType::*;
-    if !matches!(access, OAT_DROP | OAT_POST_ALTER | OAT_TRUNCATE) || !is_noting() {
+    // A new column may be one that was missed; a new relation is nobody's source yet.
+    let is_new_column = access == OAT_POST_CREATE && column != 0;
+    let is_change = matches!(access, OAT_DROP | OAT_POST_ALTER | OAT_TRUNCATE);
+    if !(is_change || is_new_column) || !is_noting() {
         return;
     }
     // SAFETY: a syscache look-up in a transaction.
     let kind = unsafe { pg_sys::get_rel_relkind(relation) } as u8;
-    if !matches!(kind, pg_sys::RELKIND_RELATION | pg_sys::RELKIND_PARTITIONED_TABLE | pg_sys::RELKIND_VIEW
-        | pg_sys::RELKIND_MATVIEW | pg_sys::RELKIND_FOREIGN_TABLE)
-    {
+    if !matches!(
+        kind,
+        pg_sys::RELKIND_RELATION
+            | pg_sys::RELKIND_PARTITIONED_TABLE
+            | pg_sys::RELKIND_VIEW
+            | pg_sys::RELKIND_MATVIEW
+            | pg_sys::RELKIND_FOREIGN_TABLE
+    ) {
         return;
     }
     for used in catalog::uses(relation) {
@@ -88,12 +100,24 @@ unsafe extern "C-unwind" fn on_relation(
     }
 }
 
+/// A trigger has come or gone, which may be one that a source needs.
+#[pg_guard]
+unsafe extern "C-unwind" fn on_trigger(access: pg_sys::ObjectAccessType::Type) {
+    use pg_sys::ObjectAccessType::*;
+    if matches!(access, OAT_POST_CREATE | OAT_POST_ALTER | OAT_DROP)
+        && is_noting()
+        && catalog::is_used()
+    {
+        trigger::touch_at_commit();
+    }
+}
+
 /// A relation has become the child of another, or no longer is.
 #[pg_guard]
 unsafe extern "C-unwind" fn on_inheritance(child: pg_sys::Oid, parent: pg_sys::Oid) {
     // SAFETY: a syscache look-up in a transaction.
-    let is_partition = || unsafe { pg_sys::get_rel_relkind(parent) } as u8
-        == pg_sys::RELKIND_PARTITIONED_TABLE;
+    let is_partition =
+        || unsafe { pg_sys::get_rel_relkind(parent) } as u8 == pg_sys::RELKIND_PARTITIONED_TABLE;
     if !is_noting() || !is_partition() || is_empty(child) {
         return;
     }
