@@ -53,11 +53,8 @@ fn look_for_source(
 ) -> Result<(Option<Mend>, Option<String>)> {
     let gone = Error::RelationGone { what: "source", name: table.name.clone() }.to_string();
     let name = table.stored.source_name.clone();
-    let rows = client.select(
-        "select pg_catalog.to_regclass($1)::oid",
-        None,
-        &[name.as_str().into()],
-    )?;
+    let rows =
+        client.select("select pg_catalog.to_regclass($1)::oid", None, &[name.as_str().into()])?;
     let Some(source) = rows.first().get_one::<pg_sys::Oid>()? else {
         return Ok(match table.stored.on_source_drop {
             SourceDrop::Drop => (Some(Mend::Drop), Some(gone)),
@@ -67,11 +64,8 @@ fn look_for_source(
     if let Err(error) = source::check(client, source, table.stored.sync_mode) {
         return Ok((None, Some(format!("{gone}: {error}"))));
     }
-    let mut other = VectorTable {
-        source,
-        source_name: server::qualified_name(source),
-        ..table.clone()
-    };
+    let mut other =
+        VectorTable { source, source_name: server::qualified_name(source), ..table.clone() };
     other.forget_numbers();
     match other.resolve() {
         Ok(moved) => {
@@ -86,7 +80,15 @@ fn look_for_source(
 /// Puts right what [`look`] has found; the transaction is the caller's. False when the vector table is no more.
 pub fn mend(client: &mut SpiClient<'_>, table: &VectorTable, mend: &Mend) -> Result<bool> {
     match mend {
-        Mend::Note(moved) => catalog::note_moved(client, table, moved)?,
+        Mend::Note(moved) => {
+            catalog::note_moved(client, table, moved)?;
+            // A column of the old name has come in place of one that was dropped, with values of its own.
+            if moved.key_numbers != table.stored.key_numbers
+                || moved.column_numbers != table.stored.column_numbers
+            {
+                compare(client, table)?;
+            }
+        }
         Mend::Rebind(moved) => {
             catalog::note_moved(client, table, moved)?;
             if table.stored.sync_mode == SyncMode::Trigger {
