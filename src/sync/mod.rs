@@ -172,6 +172,7 @@ impl Engine {
         self.flights.is_empty()
             && self.rest_until.is_none()
             && !self.schedule.is_running()
+            && !self.reader.waits_for_restore()
             && self.tables.values().all(Work::is_idle)
     }
 

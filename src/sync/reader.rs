@@ -1,7 +1,7 @@
 //! Reads what is to be done: vector tables, tasks and the queue, in one short transaction a round.
 
-use std::collections::BTreeMap;
-use std::time::Instant;
+use std::collections::{BTreeMap, HashMap};
+use std::time::{Duration, Instant};
 
 use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
@@ -17,7 +17,7 @@ use crate::queue::{self, Change, Reading, Row};
 use crate::shared::{self, Portion};
 use crate::task::{self, Task};
 use crate::worker::transaction::{self, RolledBack};
-use crate::{guc, server};
+use crate::{guc, server, source};
 
 /// Keys in memory beyond which no more of a table's queue is read.
 const ENOUGH: usize = 2000;
@@ -25,6 +25,9 @@ const ENOUGH: usize = 2000;
 const TOO_MANY: usize = 200_000;
 /// Queue rows of one table read at once.
 const ROWS_AT_ONCE: i64 = 64;
+
+/// Longest time between the rows of a dump and the triggers that come after them.
+const RESTORE: Duration = Duration::from_secs(600);
 
 /// What a reading has found.
 pub enum Seen {
@@ -71,6 +74,8 @@ pub struct Reader {
     extension: Option<pg_sys::Oid>,
     /// What was seen of embedd's own tables, and when.
     fingerprint: Option<i64>,
+    /// Vector tables of a dump whose triggers have not come yet, and since when they are seen.
+    incomplete: HashMap<i32, Instant>,
     touches: u32,
     looked_at: Option<Instant>,
     open_tasks: Vec<Task>,
@@ -88,6 +93,7 @@ impl Reader {
             touches: 0,
             looked_at: None,
             open_tasks: Vec::new(),
+            incomplete: HashMap::new(),
             batches: Vec::new(),
         }
     }
@@ -95,6 +101,11 @@ impl Reader {
     /// The vector tables that are compared every now and then, as they were last seen.
     pub fn batch_tables(&self) -> &[Batch] {
         &self.batches
+    }
+
+    /// Whether the rest of a dump is waited for.
+    pub fn waits_for_restore(&self) -> bool {
+        !self.incomplete.is_empty()
     }
 
     /// Has the vector tables read again in the next round.
@@ -152,14 +163,13 @@ impl Reader {
             let mut found: BTreeMap<i32, VectorTable> =
                 catalog::all(client)?.into_iter().map(|t| (t.id, t)).collect();
             found.retain(|id, _| self.only.is_none_or(|only| only == *id));
-            adopt(client, &mut found)?;
+            let mut settled = adopt(client, &mut found, &mut self.incomplete)?;
             if self.only.is_none() {
                 let portion = self.portion;
                 let is_mine = |id| queue::portion_of_table(id, portion.count) == portion.index;
                 self.batches = Batch::all(client, found.values().filter(|t| is_mine(t.id)))?;
                 found.retain(|_, table| table.stored.sync_mode == SyncMode::Trigger);
             }
-            let mut settled = true;
             tables.retain(|id, _| found.contains_key(id));
             for (id, mut table) in found {
                 settled &= depend::follow(client, &mut table)?;
@@ -277,14 +287,34 @@ fn take(client: &mut SpiClient<'_>, portion: Portion, work: &mut Work, row: Row)
 /// Takes over vector tables that came from another cluster with a dump or an upgrade, and has them gone over once.
 ///
 /// Where embedd's own tables are filled by logical replication the other cluster is alive and keeps its work.
-fn adopt(client: &mut SpiClient<'_>, found: &mut BTreeMap<i32, VectorTable>) -> Result<()> {
+///
+/// A dump brings its triggers last, when all rows are there. Before that nothing is made that would come with it too; false
+/// while a table is waited for.
+fn adopt(
+    client: &mut SpiClient<'_>,
+    found: &mut BTreeMap<i32, VectorTable>,
+    incomplete: &mut HashMap<i32, Instant>,
+) -> Result<bool> {
     if found.values().all(VectorTable::is_at_home) {
-        return Ok(());
+        incomplete.clear();
+        return Ok(true);
     }
     if catalog::is_subscribed(client)? {
         found.retain(|_, t| t.is_at_home());
-        return Ok(());
+        return Ok(true);
     }
+    let mut waits = Vec::new();
+    for table in found.values().filter(|t| !t.is_at_home()) {
+        let is_noted = table.stored.sync_mode == SyncMode::Trigger && table.source_name.is_some();
+        if is_noted && !source::has_triggers(client, table.id, table.source)? {
+            let since = incomplete.entry(table.id).or_insert_with(Instant::now);
+            if since.elapsed() < RESTORE {
+                waits.push(table.id);
+            }
+        }
+    }
+    found.retain(|id, _| !waits.contains(id));
+    incomplete.retain(|id, _| waits.contains(id));
     for table in found.values_mut().filter(|t| !t.is_at_home()) {
         follow::settle(client, table)?;
         queue::remove_foreign(client, table.id)?;
@@ -294,6 +324,5 @@ fn adopt(client: &mut SpiClient<'_>, found: &mut BTreeMap<i32, VectorTable>) -> 
         }
         log!("vector table \"{}\" came from another cluster and is gone over once", table.name);
     }
-    Ok(())
+    Ok(waits.is_empty())
 }
-
