@@ -29,6 +29,20 @@ impl VectorTable {
         self.stored.column_numbers.fill(0);
     }
 
+    /// Keeps the source as it is until the transaction ends, and finds its columns again: since it was read names may have
+    /// changed hands.
+    pub fn pin(&mut self) -> Result<()> {
+        // SAFETY: inside a transaction that has pushed one snapshot of its own. One from before the lock would find a
+        // table that was rewritten meanwhile empty.
+        unsafe {
+            pg_sys::LockRelationOid(self.source, pg_sys::AccessShareLock as pg_sys::LOCKMODE);
+            pg_sys::PopActiveSnapshot();
+            pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot());
+        }
+        self.source_name = server::qualified_name(self.source);
+        self.resolve().map(drop)
+    }
+
     /// What is stored of it, in the form in which it is written.
     pub fn as_stored(&self) -> Moved {
         Moved {
@@ -122,12 +136,8 @@ fn key_column(relation: pg_sys::Oid, found: &Found) -> Result<(KeyColumn, String
     // SAFETY: look-ups in a transaction.
     let base = unsafe { pg_sys::getBaseType(pg_sys::get_atttype(relation, found.number)) };
     let (equals, greater) = operators(base);
-    let column = KeyColumn {
-        name: found.name.clone(),
-        type_name: type_name(base, true),
-        equals,
-        greater,
-    };
+    let column =
+        KeyColumn { name: found.name.clone(), type_name: type_name(base, true), equals, greater };
     Ok((column, type_name(base, false)))
 }
 
