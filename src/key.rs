@@ -225,7 +225,10 @@ mod tests {
         let key = Key { columns: vec![column("the Id", "integer")] };
         assert_eq!(key.pk_value("s"), "s.\"the Id\"::text collate pg_catalog.\"default\"");
         assert_eq!(key.values("k.pk"), ["(k.pk)::integer"]);
-        assert_eq!(key.after("s", &key.values("$1")), "s.\"the Id\" operator(pg_catalog.>) ($1)::integer");
+        assert_eq!(
+            key.after("s", &key.values("$1")),
+            "s.\"the Id\" operator(pg_catalog.>) ($1)::integer"
+        );
         assert_eq!(Key::names(&Key::shown(&["a,b".into()]), 1), ["a,b"]);
     }
 

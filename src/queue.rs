@@ -13,9 +13,9 @@ use crate::error::Result;
 use crate::server;
 use crate::shared::{self, Portion};
 
-pub use write::{Noted, Sweep, portion_of, portion_of_table, write, write_paged};
 #[cfg(feature = "pg_test")]
 pub use write::KEYS_PER_ROW;
+pub use write::{Noted, Sweep, portion_of, portion_of_table, write, write_paged};
 
 /// What a row of the queue says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -106,11 +106,7 @@ pub fn read(
 }
 
 /// Rows of these transactions, whatever table they are of.
-pub fn read_of(
-    client: &SpiClient<'_>,
-    portion: Portion,
-    transactions: &[u64],
-) -> Result<Vec<Row>> {
+pub fn read_of(client: &SpiClient<'_>, portion: Portion, transactions: &[u64]) -> Result<Vec<Row>> {
     if transactions.is_empty() {
         return Ok(Vec::new());
     }
@@ -243,10 +239,8 @@ pub fn pending(client: &SpiClient<'_>, table_id: i32) -> Result<Pending> {
         ],
     )?;
     let row = rows.first();
-    let (mut keys, count) = (
-        row.get::<i64>(1)?.unwrap_or_default(),
-        row.get::<i64>(3)?.unwrap_or_default(),
-    );
+    let (mut keys, count) =
+        (row.get::<i64>(1)?.unwrap_or_default(), row.get::<i64>(3)?.unwrap_or_default());
     let is_estimated = count >= COUNTED;
     if is_estimated {
         // At the most as many rows more as ids were given out since, each with as many keys.
@@ -257,7 +251,12 @@ pub fn pending(client: &SpiClient<'_>, table_id: i32) -> Result<Pending> {
 }
 
 /// Removes finished rows of one table.
-pub fn remove(client: &mut SpiClient<'_>, portion: Portion, table_id: i32, ids: &[i64]) -> Result<()> {
+pub fn remove(
+    client: &mut SpiClient<'_>,
+    portion: Portion,
+    table_id: i32,
+    ids: &[i64],
+) -> Result<()> {
     if !ids.is_empty() {
         client.update(
             "delete from embedd.queue where table_id = $1 and portions = $2 and portion = $3 and id = any($4)",

@@ -7,11 +7,11 @@ use crate::document::difference_sql;
 use crate::error::{Error, Result};
 use crate::queue::{self, Noted};
 use crate::server::{self, Rights};
+use crate::source;
 use crate::status::find_to_change;
 use crate::table::check_may_change;
 use crate::task::{self, Asked, Kind};
 use crate::trigger::touch_at_commit;
-use crate::source;
 
 /// Rows fetched at once.
 const ROWS_AT_ONCE: std::ffi::c_long = 10_000;
@@ -44,7 +44,9 @@ pub fn verify(name: &str) -> Result<Vec<Difference>> {
         drop(rights);
         // A row that cannot be read would keep the others from being looked at.
         let not_failed = |pk: &str| {
-            format!("not exists (select from unnest($1::text[]) f(pk_value) where f.pk_value = {pk})")
+            format!(
+                "not exists (select from unnest($1::text[]) f(pk_value) where f.pk_value = {pk})"
+            )
         };
         let differences = difference_sql(
             &table.source_name()?,

@@ -129,12 +129,9 @@ pub fn open(client: &SpiClient<'_>) -> Result<Vec<Task>> {
     )?;
     let mut tasks = Vec::new();
     for row in rows {
-        let (Some(id), Some(table_id), Some(phase), Some(kind)) = (
-            row.get::<i64>(1)?,
-            row.get::<i32>(2)?,
-            row.get::<String>(3)?,
-            row.get::<String>(5)?,
-        ) else {
+        let (Some(id), Some(table_id), Some(phase), Some(kind)) =
+            (row.get::<i64>(1)?, row.get::<i32>(2)?, row.get::<String>(3)?, row.get::<String>(5)?)
+        else {
             return Err(Error::Damaged { what: "task with nulls".to_string() });
         };
         let phase = match phase.as_str() {

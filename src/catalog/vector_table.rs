@@ -170,9 +170,8 @@ thread_local! {
 fn vector_table(row: &SpiHeapTupleData<'_>) -> Result<VectorTable> {
     let text = |n: usize| -> Result<String> { row.get::<String>(n)?.ok_or_else(missing) };
     let oid = |n: usize| -> Result<pg_sys::Oid> { row.get::<pg_sys::Oid>(n)?.ok_or_else(missing) };
-    let json = |n: usize| -> Result<serde_json::Value> {
-        Ok(row.get::<JsonB>(n)?.ok_or_else(missing)?.0)
-    };
+    let json =
+        |n: usize| -> Result<serde_json::Value> { Ok(row.get::<JsonB>(n)?.ok_or_else(missing)?.0) };
     let (source, relation) = (oid(3)?, oid(4)?);
     Ok(VectorTable {
         id: row.get(1)?.ok_or_else(missing)?,

@@ -69,9 +69,9 @@ impl Noted {
 /// The portion of a key, so that one key is always one worker's.
 pub fn portion_of(key: &[u8], portions: u16) -> u16 {
     // FNV-1a: whoever reads the row hashes nothing, so only workers and writers of one library have to agree.
-    let hash = key.iter().fold(0x811c_9dc5_u32, |hash, byte| {
-        (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193)
-    });
+    let hash = key
+        .iter()
+        .fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193));
     (hash % u32::from(portions)) as u16
 }
 
@@ -132,7 +132,12 @@ impl<'a> NewRow<'a> {
                     bytes += keys[end].len();
                     end += 1;
                 }
-                rows.push(Self { portions, portion, is_paged, keys: Some(keys[start..end].to_vec()) });
+                rows.push(Self {
+                    portions,
+                    portion,
+                    is_paged,
+                    keys: Some(keys[start..end].to_vec()),
+                });
                 start = end;
             }
         }

@@ -51,7 +51,9 @@ pub enum By {
 fn from_sql(table: &VectorTable, by: By) -> Result<String> {
     let relation = table.relation_name()?;
     let documents = match (table.reads_run, by) {
-        (true, _) => format!("{} r where r.pk_value = k.pk and r.row_hash is not null", run::SELECT),
+        (true, _) => {
+            format!("{} r where r.pk_value = k.pk and r.row_hash is not null", run::SELECT)
+        }
         (false, By::Key) => {
             let condition = table.key.matches("s", &table.key.values("k.pk"), "k.pk");
             document_sql(&table.source_name()?, &table.key, &table.columns, &condition)
@@ -71,7 +73,11 @@ fn from_sql(table: &VectorTable, by: By) -> Result<String> {
 /// Those of some keys whose rows are not in the vector table as they should be.
 ///
 /// Runs with the rights of the vector table's owner.
-pub fn different(client: &SpiClient<'_>, table: &VectorTable, keys: &[String]) -> Result<Vec<String>> {
+pub fn different(
+    client: &SpiClient<'_>,
+    table: &VectorTable,
+    keys: &[String],
+) -> Result<Vec<String>> {
     let query = format!(
         "select k.pk {}
           where d.row_hash is distinct from v.row_hash or (d.embedded_text <> '' and v.embedding is null)

@@ -131,7 +131,10 @@ impl Schedule {
                 runs.again = Some(now + AGAIN.1);
                 let at = now + AGAIN.1;
                 self.due = Some(self.due.map_or(at, |due| due.min(at)));
-                log!("no place for a batch run of vector table \"{}\": increase max_worker_processes", table.name);
+                log!(
+                    "no place for a batch run of vector table \"{}\": increase max_worker_processes",
+                    table.name
+                );
             }
         }
         false

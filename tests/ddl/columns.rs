@@ -10,10 +10,11 @@ use crate::{answers, synced, versions, wait_error, wait_noted, wait_well};
 fn write(client: &mut Client, column: &str, n: i64) {
     client
         .batch_execute(&format!(
-            "UPDATE t SET {column} = {n} WHERE {column}::text = '{0}'; DELETE FROM t WHERE {column}::text = '{1}';
-             INSERT INTO t ({column}) VALUES ({2})",
-            n - 1,
-            n - 2,
+            "UPDATE t SET {column} = {0} WHERE {column} = {1}; DELETE FROM t WHERE {column} = {2};
+             INSERT INTO t ({column}) VALUES ({3})",
+            n + 2000,
+            n,
+            n + 1,
             n + 1000
         ))
         .unwrap();
@@ -67,11 +68,11 @@ fn the_key_is_dropped_and_made_anew() {
     let (cluster, mut client) = synced("dropped_key", 20);
     client.batch_execute("ALTER TABLE t DROP COLUMN id").unwrap();
     assert_gone(&cluster, "dropped_key", &mut client, "id", "price");
+    client.batch_execute("TRUNCATE t; INSERT INTO t (title) VALUES ('one'), ('two')").unwrap();
     client
-        .batch_execute("TRUNCATE t; INSERT INTO t (title) VALUES ('one'), ('two')")
-        .unwrap();
-    client
-        .batch_execute("ALTER TABLE t ADD COLUMN id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY")
+        .batch_execute(
+            "ALTER TABLE t ADD COLUMN id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY",
+        )
         .unwrap();
     wait_well(&cluster, "dropped_key", "t");
     cluster.assert_synced("dropped_key", "t");
@@ -85,15 +86,18 @@ fn the_type_of_the_key_changes() {
     let before = versions(&mut client, "t");
     let mut other = cluster.connect("key_type");
     other.batch_execute("UPDATE t SET price = 100 WHERE id = 20").unwrap();
-    for (n, to, named) in [(1, "integer", "integer"), (2, "text", "text"), (3, "numeric(10,2)", "numeric")] {
-        client
-            .batch_execute(&format!("ALTER TABLE t ALTER id TYPE {to} USING id::{to}"))
-            .unwrap();
+    for (n, to, named) in
+        [(1, "integer", "integer"), (2, "text", "text"), (3, "numeric(10,2)", "numeric")]
+    {
+        client.batch_execute(&format!("ALTER TABLE t ALTER id TYPE {to} USING id::{to}")).unwrap();
         wait_error(&cluster, "key_type", "t", "\"id\"");
         wait_error(&cluster, "key_type", "t", named);
         // Sessions that knew the old type and new ones write.
         other
-            .batch_execute(&format!("UPDATE t SET title = 'other {n}' WHERE id::numeric = {}", n + 1))
+            .batch_execute(&format!(
+                "UPDATE t SET title = 'other {n}' WHERE id::numeric = {}",
+                n + 1
+            ))
             .unwrap();
         cluster
             .connect("key_type")
@@ -107,7 +111,9 @@ fn the_type_of_the_key_changes() {
         client.batch_execute("SELECT embedd.reconcile('t')").unwrap();
         wait_well(&cluster, "key_type", "t");
         cluster.assert_synced("key_type", "t");
-        other.batch_execute(&format!("UPDATE t SET title = 'later {n}' WHERE id::numeric = 5")).unwrap();
+        other
+            .batch_execute(&format!("UPDATE t SET title = 'later {n}' WHERE id::numeric = 5"))
+            .unwrap();
         cluster.assert_synced("key_type", "t");
     }
     assert_eq!(stored_text(&mut client, "t", "5.00").unwrap(), "Title: later 3\nbody of 5");

@@ -2,8 +2,8 @@
 
 use std::process::Command;
 
-use crate::support::source::stored_text;
 use crate::support::binaries;
+use crate::support::source::stored_text;
 use crate::{answers, synced, wait_noted};
 
 #[test]
@@ -19,9 +19,15 @@ fn a_dump_is_restored_beside_its_origin_and_written_to_at_once() {
              UPDATE t SET price = id",
         )
         .unwrap();
-    wait_noted(&cluster, "origin", "columns::text ~ 'headline' AND column_numbers = ARRAY[2, 3, 7]::smallint[]");
+    wait_noted(
+        &cluster,
+        "origin",
+        "columns::text ~ 'headline' AND column_numbers = ARRAY[2, 3, 7]::smallint[]",
+    );
     cluster.assert_synced("origin", "t");
-    client.batch_execute("SELECT embedd.pause_sync('t'); UPDATE t SET body = 'waits' WHERE id = 1").unwrap();
+    client
+        .batch_execute("SELECT embedd.pause_sync('t'); UPDATE t SET body = 'waits' WHERE id = 1")
+        .unwrap();
     client.batch_execute("SELECT embedd.resume_sync('t')").unwrap();
     cluster.assert_synced("origin", "t");
     let file = cluster.dir().join("dump.sql");
@@ -53,6 +59,10 @@ fn a_dump_is_restored_beside_its_origin_and_written_to_at_once() {
         .unwrap();
     cluster.assert_synced("copy", "t");
     // The origin goes on as before.
-    client.batch_execute("UPDATE t SET headline = 'of the origin' WHERE id = 1; DELETE FROM t WHERE id = 9").unwrap();
+    client
+        .batch_execute(
+            "UPDATE t SET headline = 'of the origin' WHERE id = 1; DELETE FROM t WHERE id = 9",
+        )
+        .unwrap();
     cluster.assert_synced("origin", "t");
 }

@@ -57,12 +57,18 @@ fn names_change_under_the_writes_of_others() {
                 "ALTER TABLE public.\"the T\" RENAME title TO \"Head line\"",
                 "columns #>> '{0,source_column}' = 'Head line'",
             ),
-            ("ALTER TABLE public.\"the T\" RENAME id TO \"the Key\"", "primary_key_column = 'the Key'"),
+            (
+                "ALTER TABLE public.\"the T\" RENAME id TO \"the Key\"",
+                "primary_key_column = 'the Key'",
+            ),
             (
                 "CREATE SCHEMA other; ALTER TABLE public.\"the T\" SET SCHEMA other",
                 "source_name = 'other.\"the T\"'",
             ),
-            ("ALTER TABLE other.\"the T\" RENAME price TO cost", "columns #>> '{2,source_column}' = 'cost'"),
+            (
+                "ALTER TABLE other.\"the T\" RENAME price TO cost",
+                "columns #>> '{2,source_column}' = 'cost'",
+            ),
             ("ALTER SCHEMA other RENAME TO \"O\"", "source_name = '\"O\".\"the T\"'"),
             // Two names change places.
             (
@@ -92,7 +98,10 @@ fn names_change_under_the_writes_of_others() {
         )
         .unwrap();
     let metadata: serde_json::Value = serde_json::from_str(row.get(0)).unwrap();
-    assert_eq!(metadata, serde_json::json!({"title": "title 150", "body": "body of 150", "price": 150}));
+    assert_eq!(
+        metadata,
+        serde_json::json!({"title": "title 150", "body": "body of 150", "price": 150})
+    );
     // Nobody wrote to these, and nobody has embedded them again.
     let now = versions(&mut client, "t");
     let rewritten: Vec<i32> =
@@ -150,7 +159,9 @@ fn what_is_rolled_back_changes_nothing() {
     for change in changes {
         client.batch_execute(&format!("BEGIN; {change}; ROLLBACK")).unwrap();
         client
-            .batch_execute(&format!("BEGIN; SAVEPOINT a; {change}; ROLLBACK TO a; SELECT 1; COMMIT"))
+            .batch_execute(&format!(
+                "BEGIN; SAVEPOINT a; {change}; ROLLBACK TO a; SELECT 1; COMMIT"
+            ))
             .unwrap();
     }
     // A write after all of them has the worker look at everything again.
@@ -158,7 +169,12 @@ fn what_is_rolled_back_changes_nothing() {
     cluster.wait_until(SHORT, "the write to arrive", || {
         stored_text(&mut client, "t", "1").unwrap() == "Title: written\nbody of 1"
     });
-    cluster.wait_for("rolled_back", LONG, "an empty queue", "SELECT NOT EXISTS (SELECT FROM embedd.queue)");
+    cluster.wait_for(
+        "rolled_back",
+        LONG,
+        "an empty queue",
+        "SELECT NOT EXISTS (SELECT FROM embedd.queue)",
+    );
     let mut after = everything(&mut client);
     assert_eq!(after.1.remove("1").is_some_and(|xmin| xmin != before.1["1"]), true);
     assert!(after.1.iter().all(|(key, xmin)| before.1[key] == *xmin), "{after:?}");

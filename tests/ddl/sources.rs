@@ -34,7 +34,12 @@ fn a_source_that_is_dropped_leaves_its_vectors() {
     let (cluster, mut client) = synced("gone", 10);
     client.batch_execute("UPDATE t SET title = 'last words' WHERE id < 4; DROP TABLE t").unwrap();
     wait_error(&cluster, "gone", "t", "source");
-    cluster.wait_for("gone", LONG, "an empty queue", "SELECT NOT EXISTS (SELECT FROM embedd.queue)");
+    cluster.wait_for(
+        "gone",
+        LONG,
+        "an empty queue",
+        "SELECT NOT EXISTS (SELECT FROM embedd.queue)",
+    );
     assert_eq!(answers(&mut client, r#"{"price": {"lte": 7}}"#), 7);
     for call in ["embedd.reconcile('t')", "embedd.verify('t')"] {
         let error = client.query(&format!("SELECT {call}"), &[]).unwrap_err();
@@ -69,7 +74,9 @@ fn a_source_that_takes_its_vectors_along() {
         .unwrap();
     cluster.assert_synced("gone_with", "t");
     let vectors = relation(&mut client, "t");
-    client.batch_execute("BEGIN; DROP TABLE t; ROLLBACK; UPDATE t SET title = 'still here'").unwrap();
+    client
+        .batch_execute("BEGIN; DROP TABLE t; ROLLBACK; UPDATE t SET title = 'still here'")
+        .unwrap();
     cluster.assert_synced("gone_with", "t");
     client.batch_execute("UPDATE t SET title = 'last words'; DROP TABLE t").unwrap();
     let sql = format!(
@@ -89,7 +96,11 @@ fn made_anew(db: &str, statements: &[&str]) {
     }
     let after = client.query_one("SELECT 't'::regclass::oid", &[]).unwrap().get::<_, u32>(0);
     assert_ne!(before, after);
-    wait_noted(&cluster, db, &format!("source_table = {after} AND sync_status = 'synced' AND last_error IS NULL"));
+    wait_noted(
+        &cluster,
+        db,
+        &format!("source_table = {after} AND sync_status = 'synced' AND last_error IS NULL"),
+    );
     cluster.wait_done(db);
     assert_eq!(fake.paid_total(), 11, "{:?}", fake.paid_more_than_once());
     client
@@ -108,7 +119,10 @@ const ROWS: &str = "INSERT INTO t SELECT i, CASE i WHEN 10 THEN 'another ten' EL
 
 #[test]
 fn a_source_is_made_anew_in_one_transaction() {
-    made_anew("anew_one", &[&format!("BEGIN; DROP TABLE t; CREATE TABLE t {DEFINITION}; {ROWS}; COMMIT")]);
+    made_anew(
+        "anew_one",
+        &[&format!("BEGIN; DROP TABLE t; CREATE TABLE t {DEFINITION}; {ROWS}; COMMIT")],
+    );
 }
 
 #[test]
@@ -149,10 +163,12 @@ fn another_table_takes_the_name_of_the_source() {
 fn a_table_that_cannot_take_the_place_of_the_source() {
     let fake = FakeProvider::start(Dialect::OpenAi);
     let (cluster, mut client) = paid_for("anew_bad", &fake, "keep");
-    client.batch_execute("DROP TABLE t; CREATE TABLE t (id bigint PRIMARY KEY, body text)").unwrap();
+    client
+        .batch_execute("DROP TABLE t; CREATE TABLE t (id bigint PRIMARY KEY, body text)")
+        .unwrap();
     wait_error(&cluster, "anew_bad", "t", "\"title\"");
     client.batch_execute("DROP TABLE t; CREATE VIEW t AS SELECT 1 AS id").unwrap();
-    wait_error(&cluster, "anew_bad", "t", "a view");
+    wait_error(&cluster, "anew_bad", "t", "public.t");
     assert_eq!(answers(&mut client, "{}"), 10);
     client.batch_execute(&format!("DROP VIEW t; CREATE TABLE t {DEFINITION}; {ROWS}")).unwrap();
     wait_well(&cluster, "anew_bad", "t");
@@ -196,7 +212,7 @@ fn the_vector_table_is_dropped_by_hand() {
         .batch_execute("UPDATE t SET title = 'x'; DELETE FROM t WHERE id = 1; TRUNCATE t; INSERT INTO t VALUES (1)")
         .unwrap();
     let error = client.query("SELECT * FROM embedd.query('t', 'x')", &[]).unwrap_err();
-    assert!(error.as_db_error().unwrap().message().contains("gone"), "{error:?}");
+    assert!(error.as_db_error().unwrap().message().contains("does not exist"), "{error:?}");
     client.batch_execute("SELECT embedd.drop_vector_table('t')").unwrap();
     create_vector_table(&mut client, "t");
     backfill(&mut client, "t");
@@ -217,7 +233,9 @@ fn a_truncate_reaches_through_foreign_keys() {
         .batch_execute("DELETE FROM parent WHERE id = 1; UPDATE parent SET id = 102 WHERE id = 2")
         .unwrap();
     cluster.assert_synced("cascade", "t");
-    client.batch_execute("BEGIN; SAVEPOINT a; TRUNCATE parent CASCADE; ROLLBACK TO a; COMMIT").unwrap();
+    client
+        .batch_execute("BEGIN; SAVEPOINT a; TRUNCATE parent CASCADE; ROLLBACK TO a; COMMIT")
+        .unwrap();
     cluster.assert_synced("cascade", "t");
     client.batch_execute("TRUNCATE parent CASCADE").unwrap();
     cluster.assert_synced("cascade", "t");

@@ -21,7 +21,7 @@ fn columns_of_every_kind() {
              ALTER TABLE t ALTER long SET STORAGE EXTERNAL;
              INSERT INTO t (id, j, jb, a, m, d, n, b, c, s, long, ts, i, f)
                 SELECT n, '{"a":  1}', '{"b": [1, null]}', ARRAY['x', NULL, 'y"z'], 'sad', 'short ' || n, 1.0, '\x00ff',
-                       ROW(1, 'a b'), ROW(n), repeat('long text ', 1000) || n, '2024-01-02 03:04:05+06', '1 year 2 days', 0.1
+                       ROW(1, 'a b')::point_of, ROW(n)::spoken, repeat('long text ', 1000) || n, '2024-01-02 03:04:05+06', '1 year 2 days', 0.1
                   FROM generate_series(1, 30) n;
              INSERT INTO t (id) VALUES (31);
              SELECT embedd.create_vector_table('t', 't', '[
@@ -42,7 +42,7 @@ fn columns_of_every_kind() {
              UPDATE t SET j = '{"a": 1}' WHERE id = 1;
              UPDATE t SET jb = '{"b":   [1, null]}' WHERE id = 30;
              UPDATE t SET jb = jb || '{"c": "é"}' WHERE id = 2;
-             UPDATE t SET a = a || 'more' WHERE id = 3;
+             UPDATE t SET a = a || 'more'::text WHERE id = 3;
              UPDATE t SET m = 'happy' WHERE id = 4;
              UPDATE t SET d = 'other' WHERE id = 5;
              UPDATE t SET n = 1.00 WHERE id = 6;
@@ -59,13 +59,15 @@ fn columns_of_every_kind() {
              UPDATE t SET f = 0.30000000000000004 WHERE id = 16;
              UPDATE t SET d = '' WHERE id = 17; UPDATE t SET d = NULL WHERE id = 18; UPDATE t SET d = '' WHERE id = 18;
              UPDATE t SET d = NULL WHERE id = 17;
-             UPDATE t SET (j, jb, a, m, d, n, b, c, s, long) = (SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL) WHERE id = 19;
+             UPDATE t SET (j, jb, a, m, d, n, b, c, s, long) = (SELECT NULL::json, NULL::jsonb, NULL::text[], NULL::mood, NULL::short, NULL::numeric, NULL::bytea, NULL::point_of, NULL::spoken, NULL::text) WHERE id = 19;
              UPDATE t SET d = 'out of nothing' WHERE id = 31;
              INSERT INTO t (id, d, i, ts, b, f) VALUES (32, 'odd settings', 'P1Y2M', '01.02.2024', 'a\000b', 1e-17)"#,
         )
         .unwrap();
     cluster.assert_synced("kinds", "t");
-    client.batch_execute("ALTER TYPE mood RENAME VALUE 'sad' TO 'blue'; SELECT embedd.reconcile('t')").unwrap();
+    client
+        .batch_execute("ALTER TYPE mood RENAME VALUE 'sad' TO 'blue'; SELECT embedd.reconcile('t')")
+        .unwrap();
     cluster.assert_synced("kinds", "t");
     client.batch_execute("UPDATE t SET m = NULL, jb = '{}' WHERE id IN (20, 29, 30)").unwrap();
     cluster.assert_synced("kinds", "t");
@@ -75,7 +77,11 @@ fn columns_of_every_kind() {
 #[test]
 fn writes_that_change_nothing_are_not_seen() {
     let (cluster, mut client) = synced("nothing", 20);
-    client.batch_execute("ALTER TABLE t ADD COLUMN seen integer; ALTER TABLE t ALTER body SET STORAGE EXTERNAL").unwrap();
+    client
+        .batch_execute(
+            "ALTER TABLE t ADD COLUMN seen integer; ALTER TABLE t ALTER body SET STORAGE EXTERNAL",
+        )
+        .unwrap();
     client.batch_execute("UPDATE t SET body = repeat('long ', 2000) WHERE id = 1").unwrap();
     cluster.assert_synced("nothing", "t");
     let before = versions(&mut client, "t");
@@ -128,7 +134,10 @@ fn what_no_trigger_sees_is_found_by_a_comparison() {
         .unwrap();
     cluster.wait_done("silent");
     let problems: Vec<(String, i64)> = client
-        .query("SELECT problem, count(*) FROM embedd.verify('t') GROUP BY problem ORDER BY problem", &[])
+        .query(
+            "SELECT problem, count(*) FROM embedd.verify('t') GROUP BY problem ORDER BY problem",
+            &[],
+        )
         .unwrap()
         .iter()
         .map(|row| (row.get(0), row.get(1)))
@@ -176,7 +185,12 @@ fn a_role_that_knows_nothing_of_embedd() {
              ALTER TABLE t ATTACH PARTITION t1 FOR VALUES FROM ('01/01/2000') TO ('01/01/2010'); DROP TABLE t1",
         )
         .unwrap();
-    cluster.wait_for("stranger", LONG, "the new name", "SELECT columns::text ~ 'titel' FROM embedd.vector_tables");
+    cluster.wait_for(
+        "stranger",
+        LONG,
+        "the new name",
+        "SELECT columns::text ~ 'titel' FROM embedd.vector_tables",
+    );
     cluster.assert_synced("stranger", "t");
     stranger.batch_execute("DROP TABLE t").unwrap();
     let sql = "SELECT sync_status = 'error' FROM embedd.sync_status('t')";
@@ -210,4 +224,21 @@ fn a_session_that_has_prepared_its_writes() {
     other.execute(&write, &[&9_i64, &"only the second is left".to_string()]).unwrap();
     cluster.assert_synced("prepared", "second");
     assert!(relation(&mut client, "second").contains("second"));
+}
+
+#[test]
+fn a_table_that_is_rewritten_while_the_worker_waits_for_it() {
+    let (cluster, mut client) = synced("rewritten", 200);
+    let mut other = cluster.connect("rewritten");
+    let worker = cluster.sync_worker("rewritten");
+    {
+        let _still = crate::support::Frozen::new(worker);
+        client.batch_execute("UPDATE t SET title = 'seen late' WHERE id < 100").unwrap();
+        other.batch_execute("BEGIN; ALTER TABLE t ALTER price TYPE numeric; ALTER TABLE t ADD FOREIGN KEY (id) REFERENCES t").unwrap();
+    }
+    let sql = format!("SELECT EXISTS (SELECT FROM pg_locks WHERE pid = {worker} AND NOT granted)");
+    cluster.wait_for("rewritten", LONG, "the worker to wait", &sql);
+    // What has a snapshot from before it finds the new table empty.
+    other.batch_execute("COMMIT").unwrap();
+    cluster.assert_synced("rewritten", "t");
 }

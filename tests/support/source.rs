@@ -23,7 +23,8 @@ impl Cluster {
         static SHARED: Mutex<Weak<Cluster>> = Mutex::new(Weak::new());
         let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
         shared.upgrade().unwrap_or_else(|| {
-            let cluster = Arc::new(Self::builder().never_polling().start());
+            let cluster =
+                Arc::new(Self::builder().never_polling().set("max_worker_processes", "64").start());
             *shared = Arc::downgrade(&cluster);
             cluster
         })
@@ -177,7 +178,8 @@ fn key_sql(client: &mut Client, name: &str) -> String {
         _ => format!("format('%s', {column})"),
     };
     let element = |row: &postgres::Row| {
-        let (column, kind, is_scalar): (String, String, bool) = (row.get(0), row.get(1), row.get(2));
+        let (column, kind, is_scalar): (String, String, bool) =
+            (row.get(0), row.get(1), row.get(2));
         match is_scalar && columns.len() > 1 {
             true => format!("{column}::{kind}"),
             false => text(&column, &kind),

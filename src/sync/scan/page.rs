@@ -20,7 +20,11 @@ pub struct Found {
 }
 
 /// The next keys of the source in the order of its key.
-pub fn of_source(client: &SpiClient<'_>, table: &VectorTable, after: Option<&str>) -> Result<Found> {
+pub fn of_source(
+    client: &SpiClient<'_>,
+    table: &VectorTable,
+    after: Option<&str>,
+) -> Result<Found> {
     let source = table.source_name()?;
     let key = &table.key;
     let condition = match after {
