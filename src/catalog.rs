@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 use crate::queue;
 use crate::server::{extension, system_id};
 
-pub use heap::{Config, Use, config, uses};
+pub use heap::{Config, Use, config, is_used, uses};
 pub use resolve::{Moved, forget_readers, operators};
 pub use rows::{failed_keys, forget_earlier_failed, forget_failed, set_failed, set_truncated};
 pub use state::{Progress, position, set_progress};

@@ -36,6 +36,8 @@ unsafe extern "C-unwind" fn on_access(
         }
         if class == pg_sys::RelationRelationId {
             on_relation(access, object, part);
+        } else if class == TRIGGERS {
+            on_trigger(access);
         } else if class == INHERITS && access == pg_sys::ObjectAccessType::OAT_POST_ALTER {
             let alter = argument.cast::<pg_sys::ObjectAccessPostAlter>();
             if !alter.is_null() {
@@ -47,6 +49,9 @@ unsafe extern "C-unwind" fn on_access(
 
 /// pg_inherits (catalog/pg_inherits.h); the number is the same in every version.
 const INHERITS: pg_sys::Oid = pg_sys::Oid::from_u32(2611);
+
+/// pg_trigger (catalog/pg_trigger.h); likewise.
+const TRIGGERS: pg_sys::Oid = pg_sys::Oid::from_u32(2620);
 
 /// Whether changes are noted here at all.
 fn is_noting() -> bool {
@@ -66,7 +71,10 @@ unsafe extern "C-unwind" fn on_relation(
     column: i32,
 ) {
     use pg_sys::ObjectAccessType::*;
-    if !matches!(access, OAT_DROP | OAT_POST_ALTER | OAT_TRUNCATE) || !is_noting() {
+    // A new column may be one that was missed; a new relation is nobody's source yet.
+    let is_new_column = access == OAT_POST_CREATE && column != 0;
+    let is_change = matches!(access, OAT_DROP | OAT_POST_ALTER | OAT_TRUNCATE);
+    if !(is_change || is_new_column) || !is_noting() {
         return;
     }
     // SAFETY: a syscache look-up in a transaction.
@@ -89,6 +97,18 @@ unsafe extern "C-unwind" fn on_relation(
             OAT_DROP | OAT_TRUNCATE if !is_itself && column == 0 => sweep(used, Sweep::Gone),
             _ => {}
         }
+    }
+}
+
+/// A trigger has come or gone, which may be one that a source needs.
+#[pg_guard]
+unsafe extern "C-unwind" fn on_trigger(access: pg_sys::ObjectAccessType::Type) {
+    use pg_sys::ObjectAccessType::*;
+    if matches!(access, OAT_POST_CREATE | OAT_POST_ALTER | OAT_DROP)
+        && is_noting()
+        && catalog::is_used()
+    {
+        trigger::touch_at_commit();
     }
 }
 

@@ -2,7 +2,7 @@
 
 mod reader;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 
 use pgrx::prelude::*;
 
@@ -122,6 +122,8 @@ thread_local! {
     /// One for each trigger that fired: partitions and several vector tables of one source take turns.
     static READERS: RefCell<Vec<Reader>> = const { RefCell::new(Vec::new()) };
     static REGISTERED: RefCell<bool> = const { RefCell::new(false) };
+    /// The transaction that has just committed has touched what workers keep in memory.
+    static HAS_TOUCHED: Cell<bool> = const { Cell::new(false) };
 }
 
 /// The trigger function `embedd.note_change()`; argument of its triggers: id of the vector table.
@@ -234,6 +236,7 @@ fn register_callbacks() {
             unsafe {
                 pg_sys::RegisterXactCallback(Some(on_transaction), std::ptr::null_mut());
                 pg_sys::RegisterSubXactCallback(Some(on_subtransaction), std::ptr::null_mut());
+                pg_sys::RegisterResourceReleaseCallback(Some(on_release), std::ptr::null_mut());
                 pg_sys::CacheRegisterRelcacheCallback(
                     Some(reader::on_relation_change),
                     pg_sys::Datum::from(0usize),
@@ -261,9 +264,8 @@ unsafe extern "C-unwind" fn on_transaction(
             let Transaction { written, touches, .. } = TRANSACTION.take();
             // SAFETY: a plain global of the process.
             let database = unsafe { pg_sys::MyDatabaseId };
-            if touches {
-                shared::touch(database);
-            } else if written {
+            HAS_TOUCHED.set(touches);
+            if written && !touches {
                 shared::wake_worker(database);
             }
         }
@@ -272,6 +274,22 @@ unsafe extern "C-unwind" fn on_transaction(
             READERS.take();
         }
         _ => {}
+    }
+}
+
+/// A worker that is woken before others were told what has changed would find everything as it was, in its own caches, and
+/// never look again.
+#[pg_guard]
+unsafe extern "C-unwind" fn on_release(
+    phase: pg_sys::ResourceReleasePhase::Type,
+    is_commit: bool,
+    is_top_level: bool,
+    _arg: *mut std::ffi::c_void,
+) {
+    let is_over = phase == pg_sys::ResourceReleasePhase::RESOURCE_RELEASE_AFTER_LOCKS;
+    if is_over && is_top_level && HAS_TOUCHED.take() && is_commit {
+        // SAFETY: a plain global of the process.
+        shared::touch(unsafe { pg_sys::MyDatabaseId });
     }
 }
 

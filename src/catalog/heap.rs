@@ -15,6 +15,8 @@ pub struct Config {
     /// None in an installation that has not been updated yet.
     pub key_numbers: Option<Vec<i16>>,
     pub column_numbers: Option<Vec<i16>>,
+    /// Types of the key's columns, which are those that the vector table's keys are made of.
+    pub key_types: Vec<pg_sys::Oid>,
 }
 
 /// A vector table that uses a relation.
@@ -56,11 +58,22 @@ pub fn config(table_id: i32, relation: pg_sys::Oid) -> Option<Config> {
                 is_at_home: row.is_at_home(),
                 key_numbers: row.numbers(c"key_numbers"),
                 column_numbers: row.numbers(c"column_numbers"),
+                key_types: row.oids(c"key_types"),
             });
         }
         found.is_none()
     });
     found.filter(|config| belongs_to(relation, config.source))
+}
+
+/// Whether there is any vector table in this database.
+pub fn is_used() -> bool {
+    let mut is_there = false;
+    scan(|_| {
+        is_there = true;
+        false
+    });
+    is_there
 }
 
 /// The vector tables whose source or whose table a relation is; of a partition those of its ancestors.
@@ -113,6 +126,13 @@ impl Row {
     fn numbers(&self, column: &CStr) -> Option<Vec<i16>> {
         // SAFETY: the columns asked for are of type smallint[].
         unsafe { Vec::<i16>::from_datum(self.value(column)?, false) }
+    }
+
+    fn oids(&self, column: &CStr) -> Vec<pg_sys::Oid> {
+        // SAFETY: the columns asked for are of type regtype[], whose elements are stored as those of oid[] are.
+        let found =
+            self.value(column).and_then(|v| unsafe { Vec::<pg_sys::Oid>::from_datum(v, false) });
+        found.unwrap_or_default()
     }
 
     fn text_is(&self, column: &CStr, word: &[u8]) -> bool {

@@ -29,6 +29,20 @@ impl VectorTable {
         self.stored.column_numbers.fill(0);
     }
 
+    /// Keeps the source as it is until the transaction ends, and finds its columns again: since it was read names may have
+    /// changed hands.
+    pub fn pin(&mut self) -> Result<()> {
+        // SAFETY: inside a transaction that has pushed one snapshot of its own. One from before the lock would find a
+        // table that was rewritten meanwhile empty.
+        unsafe {
+            pg_sys::LockRelationOid(self.source, pg_sys::AccessShareLock as pg_sys::LOCKMODE);
+            pg_sys::PopActiveSnapshot();
+            pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot());
+        }
+        self.source_name = server::qualified_name(self.source);
+        self.resolve().map(drop)
+    }
+
     /// What is stored of it, in the form in which it is written.
     pub fn as_stored(&self) -> Moved {
         Moved {

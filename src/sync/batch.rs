@@ -29,6 +29,9 @@ pub struct Loaded {
 /// Reads the documents and does all that needs no provider, in one transaction.
 pub fn load(work: &mut Work, keys: &[Taken], by: By) -> Result<Loaded, RolledBack> {
     transaction::run(|| {
+        if !work.table.reads_run {
+            work.table.pin()?;
+        }
         Spi::connect_mut(|client| {
             let names: Vec<&str> = keys.iter().map(|k| k.key.as_str()).collect();
             let needs = load::needs(client, &work.table, &names, by)?;

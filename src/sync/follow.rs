@@ -80,7 +80,15 @@ fn look_for_source(
 /// Puts right what [`look`] has found; the transaction is the caller's. False when the vector table is no more.
 pub fn mend(client: &mut SpiClient<'_>, table: &VectorTable, mend: &Mend) -> Result<bool> {
     match mend {
-        Mend::Note(moved) => catalog::note_moved(client, table, moved)?,
+        Mend::Note(moved) => {
+            catalog::note_moved(client, table, moved)?;
+            // A column of the old name has come in place of one that was dropped, with values of its own.
+            if moved.key_numbers != table.stored.key_numbers
+                || moved.column_numbers != table.stored.column_numbers
+            {
+                compare(client, table)?;
+            }
+        }
         Mend::Rebind(moved) => {
             catalog::note_moved(client, table, moved)?;
             if table.stored.sync_mode == SyncMode::Trigger {

@@ -143,6 +143,11 @@ impl Scan {
         }
     }
 
+    /// Whether a step looks at the source: all but those of a batch run that has compared.
+    pub fn reads_source(&self, table: &VectorTable) -> bool {
+        !table.reads_run || !self.has_compared
+    }
+
     /// Has the scan wait for keys that are looked at besides its own.
     pub fn wait_for(&mut self, number: u64) {
         let page = Page { number, last: None, rows: 0, different: 0, handed: Vec::new() };

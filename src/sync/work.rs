@@ -261,8 +261,14 @@ impl Work {
         if !scan.can_step(&self.backlog) {
             return false;
         }
-        let (table, backlog) = (&self.table, &self.backlog);
-        match transaction::run(|| Spi::connect_mut(|client| scan.step(client, table, backlog))) {
+        let (table, backlog) = (&mut self.table, &self.backlog);
+        let stepped = transaction::run(|| {
+            if scan.reads_source(table) {
+                table.pin()?;
+            }
+            Spi::connect_mut(|client| scan.step(client, table, backlog))
+        });
+        match stepped {
             Ok((Step::Page(page), mut next)) => {
                 next.add_page(self.backlog.add_page(page.keys.clone()), page);
                 self.scan = Some(next);

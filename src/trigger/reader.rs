@@ -231,7 +231,13 @@ fn parts(
         },
         (None, None) => None,
     };
-    let key = numbers.unwrap_or_default().into_iter().map(|n| key_part(relation, n)).collect();
+    let key: Vec<KeyPart> =
+        numbers.unwrap_or_default().into_iter().map(|n| key_part(relation, n)).collect();
+    // Keys of another type than the vector table's would not be found again, even after the type is what it was.
+    // SAFETY: a syscache look-up in a transaction.
+    let fits = |(part, was): (&KeyPart, &pg_sys::Oid)| unsafe { pg_sys::getBaseType(part.type_oid) } == *was;
+    let is_known = config.key_types.is_empty() || key.iter().zip(&config.key_types).all(fits);
+    let key = if is_known { key } else { Vec::new() };
     // A column that is gone cannot be compared: then every update counts until somebody has seen to it.
     let watched = config.column_numbers.as_ref().and_then(|numbers| {
         let all = config.key_numbers.iter().flatten().chain(numbers);

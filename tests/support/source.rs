@@ -23,7 +23,8 @@ impl Cluster {
         static SHARED: Mutex<Weak<Cluster>> = Mutex::new(Weak::new());
         let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
         shared.upgrade().unwrap_or_else(|| {
-            let cluster = Arc::new(Self::builder().never_polling().start());
+            let cluster =
+                Arc::new(Self::builder().never_polling().set("max_worker_processes", "64").start());
             *shared = Arc::downgrade(&cluster);
             cluster
         })
@@ -102,24 +103,8 @@ pub fn stored_text(client: &mut Client, name: &str, key: &str) -> Option<String>
 /// The vector table holds exactly the source's keys; each row has the text, the metadata and the vector that follow
 /// from the source row as it is now; and no row failed. What they have to be is computed here and not by embedd.
 pub fn assert_equal(client: &mut Client, name: &str) {
-    let sql = "
-        WITH configured AS (
-            SELECT v.*, c.name AS column_name, c.role, c.ordinal, c.name_prefix, c.place
-              FROM embedd.vector_tables v
-             CROSS JOIN ROWS FROM (jsonb_to_recordset(v.columns)
-                        AS (name text, role text, ordinal integer, name_prefix text))
-                        WITH ORDINALITY c(name, role, ordinal, name_prefix, place)
-             WHERE v.name = $1)
-        SELECT primary_key_column,
-               'concat_ws(E''\\n'', ' || string_agg(format('%L || nullif(s.%I::text, %L)', coalesce(name_prefix, ''),
-                    column_name, ''), ', ' ORDER BY ordinal NULLS LAST, place) FILTER (WHERE role = 'embedding') || ')',
-               'jsonb_build_object(' || string_agg(format('%L, s.%I', column_name, column_name), ', ') || ')',
-               source_table::text
-          FROM configured GROUP BY primary_key_column, source_table";
-    let row = client.query_one(sql, &[&name]).expect("the vector table is configured");
-    let (key, text, metadata, source): (String, String, String, String) =
-        (row.get(0), row.get(1), row.get(2), row.get(3));
     let relation = relation(client, name);
+    let documents = documents_sql(client, name);
     let sql = format!(
         "SELECT coalesce(e.key, v.pk_value) || ': ' || CASE
                     WHEN v.pk_value IS NULL THEN 'missing' WHEN e.key IS NULL THEN 'orphaned'
@@ -129,14 +114,13 @@ pub fn assert_equal(client: &mut Client, name: &str) {
                         THEN format('metadata %s, not %s', v.metadata, e.metadata)
                     WHEN (v.embedding IS NULL) <> (e.text = '') THEN 'no vector, or one without a text'
                     ELSE 'no hash' END
-           FROM (SELECT s.\"{key}\"::text AS key, {text} AS text, {metadata} AS metadata FROM {source} s) e
-           FULL JOIN {relation} v ON v.pk_value = e.key
+           FROM ({documents}) e FULL JOIN {relation} v ON v.pk_value = e.key
           WHERE v.pk_value IS NULL OR e.key IS NULL OR v.embedded_text IS DISTINCT FROM e.text
              OR v.metadata IS DISTINCT FROM e.metadata OR (v.embedding IS NULL) <> (e.text = '')
              OR v.row_hash IS NULL
           ORDER BY 1"
     );
-    let rows = client.query(&sql, &[]).expect("source and vectors can be compared");
+    let rows = in_fixed_settings(client, &sql);
     let differences: Vec<String> = rows.iter().take(10).map(|row| row.get(0)).collect();
     assert!(
         rows.is_empty(),
@@ -148,6 +132,78 @@ pub fn assert_equal(client: &mut Client, name: &str) {
                  JOIN embedd.vector_tables v ON v.id = f.table_id WHERE v.name = $1";
     let failed = client.query(sql, &[&name]).expect("failed_rows can be read");
     assert!(failed.is_empty(), "rows failed, first {}", failed[0].get::<_, String>(0));
+}
+
+/// The query that says what a vector table has to hold: key, text and metadata of every row of its source.
+fn documents_sql(client: &mut Client, name: &str) -> String {
+    let sql = "
+        WITH configured AS (
+            SELECT c.name AS field, coalesce(c.source_column, c.name) AS source_column, c.role, c.ordinal,
+                   c.name_prefix, c.place, v.source_table::text AS source
+              FROM embedd.vector_tables v
+             CROSS JOIN ROWS FROM (jsonb_to_recordset(v.columns)
+                        AS (name text, role text, ordinal integer, name_prefix text, source_column text))
+                        WITH ORDINALITY c(name, role, ordinal, name_prefix, source_column, place)
+             WHERE v.name = $1)
+        SELECT 'concat_ws(E''\\n'', ' || string_agg(format('%L || nullif(s.%I::text, %L)', coalesce(name_prefix, ''),
+                    source_column, ''), ', ' ORDER BY ordinal NULLS LAST, place) FILTER (WHERE role = 'embedding') || ')',
+               'jsonb_build_object(' || string_agg(format('%L, s.%I', field, source_column), ', ') || ')', source
+          FROM configured GROUP BY source";
+    let row = client.query_one(sql, &[&name]).expect("the vector table is configured");
+    let (text, metadata, source): (String, String, String) = (row.get(0), row.get(1), row.get(2));
+    let key = key_sql(client, name);
+    format!("SELECT {key} AS key, {text} AS text, {metadata} AS metadata FROM {source} s")
+}
+
+/// What pk_value has to be for a row `s`: the text of the one column, or of several a JSON array with numbers and truth
+/// values as they are and everything else as its text.
+fn key_sql(client: &mut Client, name: &str) -> String {
+    // The base type of a column counts, so that a domain over integer is a number too.
+    let sql = "
+        WITH RECURSIVE part AS (
+            SELECT k.n, a.attname, a.atttypid AS type
+              FROM embedd.vector_tables v
+             CROSS JOIN jsonb_array_elements_text(CASE cardinality(v.key_types)
+                            WHEN 1 THEN jsonb_build_array(v.primary_key_column)
+                            ELSE v.primary_key_column::jsonb END) WITH ORDINALITY k(name, n)
+              JOIN pg_attribute a ON a.attrelid = v.source_table AND a.attname = k.name
+             WHERE v.name = $1
+            UNION ALL
+            SELECT p.n, p.attname, t.typbasetype FROM part p JOIN pg_type t ON t.oid = p.type WHERE t.typtype = 'd')
+        SELECT format('s.%I', p.attname), t.typname::text, t.typname IN ('int2', 'int4', 'int8', 'numeric', 'bool')
+          FROM part p JOIN pg_type t ON t.oid = p.type WHERE t.typtype <> 'd' ORDER BY p.n";
+    let columns = client.query(sql, &[&name]).expect("the key can be found");
+    let text = |column: &str, kind: &str| match kind {
+        "bpchar" => format!("rtrim(format('%s', {column}), ' ')"),
+        _ => format!("format('%s', {column})"),
+    };
+    let element = |row: &postgres::Row| {
+        let (column, kind, is_scalar): (String, String, bool) =
+            (row.get(0), row.get(1), row.get(2));
+        match is_scalar && columns.len() > 1 {
+            true => format!("{column}::{kind}"),
+            false => text(&column, &kind),
+        }
+    };
+    let elements: Vec<String> = columns.iter().map(element).collect();
+    match elements.as_slice() {
+        [one] => one.clone(),
+        _ => format!("jsonb_build_array({})::text", elements.join(", ")),
+    }
+}
+
+/// Runs a query with the settings under which embedd turns values into text, whatever the session has set.
+fn in_fixed_settings(client: &mut Client, sql: &str) -> Vec<postgres::Row> {
+    let mut transaction = client.transaction().expect("a transaction can be begun");
+    transaction
+        .batch_execute(
+            "SET LOCAL datestyle = 'ISO, YMD'; SET LOCAL intervalstyle = 'postgres'; SET LOCAL timezone = 'UTC';
+             SET LOCAL extra_float_digits = 1; SET LOCAL bytea_output = 'hex'",
+        )
+        .expect("the settings can be set");
+    let rows = transaction.query(sql, &[]).expect("source and vectors can be compared");
+    transaction.commit().expect("nothing was changed");
+    rows
 }
 
 /// A few of the vectors are those of the text they stand beside.
