@@ -116,8 +116,8 @@ fn partitions_come() {
              CREATE TABLE t_f1 PARTITION OF t_f FOR VALUES FROM (600) TO (650);
              INSERT INTO t_f VALUES (601, 'two floors down', '', 2);
              ALTER TABLE t ATTACH PARTITION t_f FOR VALUES FROM (600) TO (700);
-             BEGIN; CREATE TABLE t_g (LIKE t); INSERT INTO t_g VALUES (701, 'never', '', 1);
-               ALTER TABLE t ATTACH PARTITION t_g FOR VALUES FROM (700) TO (800); ROLLBACK;
+             BEGIN; SAVEPOINT a; CREATE TABLE t_g (LIKE t); INSERT INTO t_g VALUES (701, 'never', '', 1);
+               ALTER TABLE t ATTACH PARTITION t_g FOR VALUES FROM (700) TO (800); ROLLBACK TO a; COMMIT;
              CREATE TABLE t_default PARTITION OF t DEFAULT; INSERT INTO t VALUES (9000, 'far out', '', 1)"
         ))
         .unwrap();
