@@ -64,6 +64,11 @@ fn look_for_source(
     if let Err(error) = source::check(client, source, table.stored.sync_mode) {
         return Ok((None, Some(format!("{gone}: {error}"))));
     }
+    if !is_trusted(source, table.owner) {
+        let role = server::owner_of(source).map_or_else(String::new, server::role_name);
+        let reason = format!("{gone}: {name} belongs to role \"{role}\"");
+        return Ok((None, Some(reason)));
+    }
     let mut other =
         VectorTable { source, source_name: server::qualified_name(source), ..table.clone() };
     other.forget_numbers();
@@ -75,6 +80,15 @@ fn look_for_source(
         }
         Err(error) => Ok((None, Some(format!("{gone}: {error}")))),
     }
+}
+
+/// Whether a relation belongs to somebody whose code the owner of a vector table runs anyway: to read it runs its view, its
+/// types and their casts with that owner's rights, and anybody may make a table under a name that has become free.
+fn is_trusted(source: pg_sys::Oid, owner: pg_sys::Oid) -> bool {
+    server::owner_of(source).is_some_and(|theirs| {
+        // SAFETY: look-ups of roles in a transaction.
+        unsafe { pg_sys::superuser_arg(theirs) || pg_sys::has_privs_of_role(owner, theirs) }
+    })
 }
 
 /// Puts right what [`look`] has found; the transaction is the caller's. False when the vector table is no more.
