@@ -88,13 +88,18 @@ impl Engine {
         }
     }
 
-    /// Takes in what the embedder has answered.
+    /// Takes what the embedder has answered off the connection; it is stored after the next reading of the queue.
     pub(super) fn receive(&mut self) {
         let Some(client) = &mut self.client else { return };
         match client.receive() {
-            Ok(replies) => replies.into_iter().for_each(|reply| self.land(reply)),
+            Ok(replies) => self.arrived.extend(replies),
             Err(error) => self.lose_embedder(&error.to_string()),
         }
+    }
+
+    /// Brings what has arrived into the vector tables.
+    pub(super) fn land_arrived(&mut self) {
+        std::mem::take(&mut self.arrived).into_iter().for_each(|reply| self.land(reply));
     }
 
     /// Brings one answer into its vector table.

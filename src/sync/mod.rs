@@ -29,7 +29,7 @@ use self::reader::{Reader, Seen};
 use self::schedule::Schedule;
 use self::work::Work;
 use crate::embedder::client::Client;
-use crate::embedder::wire::Priority;
+use crate::embedder::wire::{Priority, Reply};
 use crate::error::Error;
 use crate::shared::Portion;
 use crate::worker::transaction::{self, RolledBack};
@@ -60,6 +60,8 @@ pub struct Engine {
     reader: Reader,
     client: Option<Client>,
     flights: HashMap<u64, Flight>,
+    /// Answers that have come and are not looked at yet.
+    arrived: Vec<Reply>,
     unstored: Vec<Unstored>,
     outstanding: Outstanding,
     last_request: u64,
@@ -90,6 +92,7 @@ impl Engine {
             reader: Reader::new(portion, only),
             client: None,
             flights: HashMap::new(),
+            arrived: Vec::new(),
             unstored: Vec::new(),
             outstanding: Outstanding::default(),
             last_request: 0,
@@ -111,6 +114,7 @@ impl Engine {
 
     /// Reads what has changed, takes replies in, and gives out work.
     pub fn round(&mut self) -> Round {
+        self.receive();
         let unread = match self.reader.read(&mut self.tables) {
             Ok(Seen::NoExtension) => return Round::NoExtension,
             Ok(Seen::AnotherExtension) => {
@@ -132,18 +136,16 @@ impl Engine {
             }
         };
         self.mend();
-        // After the queue was read: what has changed meanwhile is known when an answer is stored.
+        // After the queue was read: what had changed when an answer came is known when it is stored.
         self.store_again();
-        self.receive();
+        self.land_arrived();
         for work in self.tables.values_mut() {
             work.report_found();
             work.note_if_due();
         }
-        if self.only.is_none() {
-            if self.schedule.look_after(self.reader.batch_tables()) {
-                self.reader.look_again();
-                return Round::Wait(Duration::ZERO);
-            }
+        if self.only.is_none() && self.schedule.look_after(self.reader.batch_tables()) {
+            self.reader.look_again();
+            return Round::Wait(Duration::ZERO);
         }
         let more = self.give_out();
         match more || unread {
@@ -326,6 +328,7 @@ impl Engine {
     /// Takes in what the embedder still has, which is paid for, and gives out nothing; true when nothing is out.
     pub fn wind_up(&mut self) -> bool {
         self.receive();
+        self.land_arrived();
         self.flights.is_empty()
     }
 
