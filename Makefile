@@ -36,7 +36,7 @@ unexport RUST_BACKTRACE
 export RUSTFLAGS = -C link-arg=-Wl,--no-gc-sections
 export PATH := $(TOOLS)/bin:$(PATH)
 
-.PHONY: help setup install model demo clean-demo test test-pure test-backend test-golden test-outside bench lint
+.PHONY: help setup install model demo clean-demo test test-pure test-backend test-golden test-outside soak bench lint
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
 
@@ -48,6 +48,7 @@ help:
 	@echo '  test-backend     inside a PostgreSQL backend'
 	@echo '  test-golden      the SQL surface, word for word (EMBEDD_GOLDEN_ACCEPT=1 takes the answers over)'
 	@echo '  test-outside     real clusters, driven from outside'
+	@echo 'make soak          random writers, kills and crashes for a long time (EMBEDD_CHAOS_SEED, _EVENTS, _KILLS)'
 	@echo 'make bench         the measured promises; TEST=name for one'
 	@echo 'make lint          formatting and clippy, warnings are errors'
 	@echo 'make setup         packages, pgvector and cargo-pgrx, where they are missing'
@@ -93,6 +94,9 @@ test-golden: install
 
 test-outside: install
 	$(CARGO_TEST) $(OUTSIDE:%=--test %) -- $(TEST)
+
+soak: install
+	$(CARGO_TEST) --test chaos -- --ignored --nocapture a_long_run
 
 bench: install model
 	EMBEDD_MODEL_DIR="$(MODEL_DIR)" cargo bench --locked $(FEATURES) --bench '$(or $(TEST),*)'

@@ -8,11 +8,18 @@ mod tests {
     use serde_json::json;
 
     use crate::document::{document_sql, parse_columns};
+    use crate::key::{Key, KeyColumn};
 
     /// Text, metadata and hash of the only row of the table `rows_of_test`.
     fn document(columns: &serde_json::Value) -> (String, String, String) {
         let columns = parse_columns(columns).expect("columns");
-        let sql = document_sql("rows_of_test", "id", &columns, "true");
+        let id = KeyColumn {
+            name: "id".into(),
+            type_name: "integer".into(),
+            equals: "operator(pg_catalog.=)".into(),
+            greater: "operator(pg_catalog.>)".into(),
+        };
+        let sql = document_sql("rows_of_test", &Key { columns: vec![id] }, &columns, "true");
         let sql = format!("select d.embedded_text, d.metadata::text, d.row_hash from ({sql}) d");
         let (text, metadata, hash) = Spi::get_three::<String, String, String>(&sql).expect("query");
         (text.expect("text"), metadata.expect("metadata"), hash.expect("hash"))

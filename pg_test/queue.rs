@@ -6,7 +6,15 @@ use pgrx::prelude::*;
 mod tests {
     use pgrx::prelude::*;
 
-    use crate::queue::{self, KEYS_PER_ROW, Noted};
+    use crate::queue::{self, Change, KEYS_PER_ROW, Noted, Row, Sweep};
+    use crate::shared::Portion;
+
+    const ALL: Portion = Portion { index: 0, count: 1 };
+
+    fn read(table_id: i32, after: i64) -> Vec<Row> {
+        let reading = Spi::connect(|client| queue::read(client, ALL, &[(table_id, after)], 100));
+        reading.expect("read").rows
+    }
 
     fn noted(keys: impl IntoIterator<Item = String>) -> Noted {
         let mut noted = Noted::default();
@@ -18,40 +26,66 @@ mod tests {
     fn keys_are_packed_and_come_back_in_order() {
         let keys: Vec<String> = (0..2 * KEYS_PER_ROW + 5).map(|n| format!("key {n}")).collect();
         queue::write(77, &noted(keys.clone()), 0);
-        let rows = Spi::connect(|client| queue::read(client, &[(77, 0)], &[], 10)).expect("read");
+        let rows = read(77, 0);
         assert_eq!(rows.len(), 3);
-        let read: Vec<String> = rows.into_iter().filter_map(|r| r.keys).flatten().collect();
-        assert_eq!(read, keys);
+        let mut found = Vec::new();
+        for row in rows {
+            let Change::Keys(mut keys) = row.change else { panic!("keys are expected") };
+            found.append(&mut keys);
+        }
+        assert_eq!(found, keys);
     }
 
     #[pg_test]
     fn long_keys_make_shorter_rows() {
         queue::write(78, &noted((0..20).map(|n| format!("{n}{}", "x".repeat(100_000)))), 0);
-        let rows = Spi::connect(|client| queue::read(client, &[(78, 0)], &[], 100)).expect("read");
+        let rows = read(78, 0);
         assert!(rows.len() >= 6, "{} rows", rows.len());
     }
 
     #[pg_test]
     fn a_change_of_any_number_of_rows_has_no_keys() {
-        let mut whole = Noted::default();
-        whole.whole_table = true;
-        queue::write(79, &whole, 0);
-        let rows = Spi::connect(|client| queue::read(client, &[(79, 0)], &[], 10)).expect("read");
-        assert!(rows.len() == 1 && rows[0].keys.is_none());
+        for (table_id, sweep) in [(79, Sweep::Changed), (80, Sweep::Gone)] {
+            let noted = Noted { sweep, ..Noted::default() };
+            queue::write(table_id, &noted, 0);
+            let rows = read(table_id, 0);
+            assert!(rows.len() == 1 && rows[0].change == Change::Sweep(sweep));
+        }
     }
 
     #[pg_test]
-    fn known_rows_and_those_before_the_mark_are_not_read_again() {
+    fn rows_before_the_position_are_found_by_their_transaction_only() {
         for n in 0..4 {
-            queue::write(80, &noted([n.to_string()]), 0);
+            queue::write(81, &noted([n.to_string()]), 0);
         }
-        let ids = |after, known: &[i64]| -> Vec<i64> {
-            let rows = Spi::connect(|client| queue::read(client, &[(80, after)], known, 10));
-            rows.expect("read").iter().map(|r| r.id).collect()
-        };
-        let all = ids(0, &[]);
+        let rows = read(81, 0);
+        let all: Vec<i64> = rows.iter().map(|r| r.id).collect();
         assert_eq!(all.len(), 4);
-        assert_eq!(ids(all[0], &[all[2]]), [all[1], all[3]]);
+        assert_eq!(read(81, all[1]).iter().map(|r| r.id).collect::<Vec<_>>(), all[2..]);
+        let of_mine = Spi::connect(|client| queue::read_of(client, ALL, &[rows[0].transaction]))
+            .expect("read");
+        assert_eq!(of_mine.iter().filter(|r| r.table_id == 81).count(), 4);
+        let of_others = Spi::connect(|client| queue::read_of(client, ALL, &[3])).expect("read");
+        assert!(of_others.is_empty());
+    }
+
+    #[pg_test]
+    fn rows_for_another_number_of_workers_are_shared_out_anew() {
+        queue::write(82, &noted((0..500).map(|n| n.to_string())), 0);
+        Spi::connect_mut(|client| queue::share_out(client, 3)).expect("share out");
+        assert!(read(82, 0).is_empty());
+        let mut found = Vec::new();
+        for index in 0..3 {
+            let portion = Portion { index, count: 3 };
+            let reading = Spi::connect(|client| queue::read(client, portion, &[(82, 0)], 100));
+            for row in reading.expect("read").rows {
+                let Change::Keys(keys) = row.change else { panic!("keys are expected") };
+                assert!(keys.iter().all(|key| queue::portion_of(key.as_bytes(), 3) == index));
+                found.extend(keys);
+            }
+        }
+        found.sort_by_key(|key| key.parse::<i32>().ok());
+        assert_eq!(found, (0..500).map(|n| n.to_string()).collect::<Vec<_>>());
     }
 
     #[pg_test]

@@ -113,7 +113,7 @@ create function embedd.create_vector_table(
         dimensions integer, platform_vector_ref text, columns jsonb, created_at timestamp with time zone)
     language c
     set search_path = pg_catalog, pg_temp
-    as 'MODULE_PATHNAME', 'create_vector_table_wrapper';
+    as 'MODULE_PATHNAME', 'make_vector_table_wrapper';
 
 drop function embedd.sync_status(text);
 create function embedd.sync_status(name text)
@@ -124,7 +124,7 @@ create function embedd.sync_status(name text)
         oldest_pending_secs double precision, is_estimated boolean)
     language c strict
     set search_path = pg_catalog, pg_temp
-    as 'MODULE_PATHNAME', 'sync_status_wrapper';
+    as 'MODULE_PATHNAME', 'state_of_sync_wrapper';
 
 create function embedd.verify(name text)
     returns table (pk_value text, problem text)
@@ -153,3 +153,6 @@ comment on function embedd.retry_failed(text, text) is
     'Has rows that have failed tried again, the one with this key or all of them; returns how many';
 comment on function embedd.sync_status(text) is
     'How the sync of a vector table stands; synced_rows = total_rows and rows_pending = 0 means done. rate is rows a second, oldest_pending_secs the age of the oldest change that waits, staleness_secs how old the vectors may be, and is_estimated tells that a number is too large to be counted each time';
+
+-- The worker has waited for this.
+select embedd.start_sync();

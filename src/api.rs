@@ -1,5 +1,6 @@
 //! Every SQL function that needs Rust: its arguments, its result and where it is done.
 
+mod outdated;
 pub mod providers;
 
 use pgrx::JsonB;
@@ -24,10 +25,11 @@ fn seconds(interval: Interval) -> f64 {
     days * 86_400.0 + interval.micros() as f64 / 1e6
 }
 
-#[pg_extern(volatile, parallel_unsafe)]
+// Its name in the library is another one than that of the function with fewer arguments, up to 0.2.0.
+#[pg_extern(volatile, parallel_unsafe, name = "create_vector_table")]
 #[search_path(pg_catalog, pg_temp)]
 #[allow(clippy::too_many_arguments, clippy::type_complexity)]
-fn create_vector_table(
+fn make_vector_table(
     name: Option<&str>,
     source_table: Option<RegClass>,
     columns: Option<RawJsonb>,
@@ -174,10 +176,10 @@ fn resume_sync(name: &str) -> Result<(), ErrorReport> {
 }
 
 // Volatile, so that a session that looks again inside one transaction sees what the worker has done since.
-#[pg_extern(volatile, parallel_unsafe)]
+#[pg_extern(volatile, parallel_unsafe, name = "sync_status")]
 #[search_path(pg_catalog, pg_temp)]
 #[allow(clippy::type_complexity)]
-fn sync_status(
+fn state_of_sync(
     name: &str,
 ) -> Result<
     TableIterator<

@@ -4,7 +4,7 @@ use pgrx::prelude::*;
 
 use crate::catalog::{self, Use};
 use crate::queue::Sweep;
-use crate::trigger;
+use crate::{server, trigger};
 
 static mut PREVIOUS: pg_sys::object_access_hook_type = None;
 
@@ -59,6 +59,9 @@ fn is_noting() -> bool {
     unsafe {
         pg_sys::IsTransactionState()
             && pg_sys::MyDatabaseId != pg_sys::InvalidOid
+            // Our own script is about to change the very table that would be read.
+            && !(pg_sys::creating_extension
+                && server::extension() == Some(pg_sys::CurrentExtensionObject))
             && pg_sys::SessionReplicationRole != pg_sys::SESSION_REPLICATION_ROLE_REPLICA as i32
     }
 }
@@ -86,7 +89,8 @@ unsafe extern "C-unwind" fn on_relation(
             | pg_sys::RELKIND_VIEW
             | pg_sys::RELKIND_MATVIEW
             | pg_sys::RELKIND_FOREIGN_TABLE
-    ) {
+    ) || server::is_own(relation)
+    {
         return;
     }
     for used in catalog::uses(relation) {

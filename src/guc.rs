@@ -8,6 +8,11 @@ use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, pg_sys};
 
 use crate::embedder::server;
 use crate::embedder::usage::USAGE_PATH;
+use crate::shared::{MOST_PORTIONS, SLOTS};
+
+/// Worker processes that sync workers leave to others: the embedder, the launcher, PostgreSQL's own launcher of logical
+/// replication, and one more that builds an index or helps with a parallel query.
+const LEFT_TO_OTHERS: i32 = 4;
 
 static LOCAL_MODEL_PATH: GucSetting<Option<CString>> =
     GucSetting::<Option<CString>>::new(Some(c""));
@@ -19,6 +24,9 @@ static EMBEDDER_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(60_000);
 static BATCH_TEXTS: GucSetting<i32> = GucSetting::<i32>::new(64);
 static TEXTS_IN_FLIGHT: GucSetting<i32> = GucSetting::<i32>::new(4096);
 static POLL_INTERVAL: GucSetting<i32> = GucSetting::<i32>::new(10_000);
+static WORKERS_PER_DATABASE: GucSetting<i32> = GucSetting::<i32>::new(1);
+static MAX_SYNC_WORKERS: GucSetting<i32> = GucSetting::<i32>::new(0);
+static WORKER_IDLE_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(300_000);
 
 /// Defines every setting and reserves the prefix `embedd`. Called once, from `_PG_init`.
 pub fn define() {
@@ -110,7 +118,42 @@ pub fn define() {
         GucContext::Sighup,
         GucFlags::UNIT_MS,
     );
+    define_workers();
     reserve_prefix();
+}
+
+/// How many sync workers there are, and for how long.
+fn define_workers() {
+    GucRegistry::define_int_guc(
+        c"embedd.workers_per_database",
+        c"Sync workers that share the work of one database.",
+        c"Each takes one of max_worker_processes and of embedd.max_sync_workers.",
+        &WORKERS_PER_DATABASE,
+        1,
+        i32::from(MOST_PORTIONS),
+        GucContext::Sighup,
+        GucFlags::default(),
+    );
+    GucRegistry::define_int_guc(
+        c"embedd.max_sync_workers",
+        c"Sync workers that run at the same time, in all databases together.",
+        c"Databases with work take turns when there are more of them; 0 means max_worker_processes less 4.",
+        &MAX_SYNC_WORKERS,
+        0,
+        SLOTS as i32,
+        GucContext::Sighup,
+        GucFlags::default(),
+    );
+    GucRegistry::define_int_guc(
+        c"embedd.worker_idle_timeout",
+        c"Time without anything to do after which a sync worker ends.",
+        c"The next commit with a change brings it back; 0 keeps it as long as no other database needs its place.",
+        &WORKER_IDLE_TIMEOUT,
+        0,
+        86_400_000,
+        GucContext::Sighup,
+        GucFlags::UNIT_MS,
+    );
 }
 
 #[cfg(not(feature = "pg14"))]
@@ -179,4 +222,29 @@ pub fn texts_in_flight() -> usize {
 /// Time after which a sync worker looks for work by itself.
 pub fn poll_interval() -> Duration {
     Duration::from_millis(POLL_INTERVAL.get() as u64)
+}
+
+/// Sync workers that each database shall have.
+pub fn workers_per_database() -> u16 {
+    WORKERS_PER_DATABASE.get() as u16
+}
+
+/// Sync workers that may run at the same time.
+///
+/// The default follows max_worker_processes, because that is what is short: a fixed number would either leave places
+/// unused on a large server, or take the last one from an index builder on a server as it comes, with 8 of them.
+pub fn max_sync_workers() -> usize {
+    // SAFETY: a plain global, set at server start.
+    let most = unsafe { pg_sys::max_worker_processes };
+    let set = match MAX_SYNC_WORKERS.get() {
+        0 => most - LEFT_TO_OTHERS,
+        set => set,
+    };
+    set.clamp(1, SLOTS as i32) as usize
+}
+
+/// Time without anything to do after which a sync worker ends; None when it stays.
+pub fn worker_idle_timeout() -> Option<Duration> {
+    let timeout = WORKER_IDLE_TIMEOUT.get() as u64;
+    (timeout > 0).then(|| Duration::from_millis(timeout))
 }

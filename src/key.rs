@@ -237,12 +237,12 @@ mod tests {
         let key = Key { columns: vec![column("a", "bigint"), column("b", "date")] };
         assert_eq!(
             key.pk_value("s"),
-            "pg_catalog.jsonb_build_array(s.a::bigint, pg_catalog.format('%s', s.b))::text collate pg_catalog.\"default\""
+            "pg_catalog.jsonb_build_array(s.\"a\"::bigint, pg_catalog.format('%s', s.\"b\"))::text collate pg_catalog.\"default\""
         );
         assert_eq!(key.values("p"), ["((p)::jsonb ->> 0)::bigint", "((p)::jsonb ->> 1)::date"]);
         assert_eq!(
             key.after("s", &["1".into(), "2".into()]),
-            "row(s.a, s.b) operator(pg_catalog.>) row(1, 2)"
+            "row(s.\"a\", s.\"b\") operator(pg_catalog.>) row(1, 2)"
         );
         let names = ["a".to_string(), "b\"".to_string()];
         assert_eq!(Key::names(&Key::shown(&names), 2), names);
@@ -254,7 +254,7 @@ mod tests {
         key.columns[0].greater = "operator(public.>)".into();
         assert_eq!(
             key.after("s", &["x".into(), "y".into()]),
-            "((s.a operator(public.>) x) or (s.a operator(pg_catalog.=) x and s.b operator(pg_catalog.>) y))"
+            "((s.\"a\" operator(public.>) x) or (s.\"a\" operator(pg_catalog.=) x and s.\"b\" operator(pg_catalog.>) y))"
         );
     }
 

@@ -155,7 +155,7 @@ pub fn share_out(client: &mut SpiClient<'_>, portions: u16) -> Result<()> {
         for row in rows.into_iter().flatten() {
             match &row.change {
                 Change::Sweep(sweep) => {
-                    insert(row.table_id, &[NewRow::of_sweep(row.table_id, portions, *sweep)]);
+                    insert(row.table_id, &NewRow::of_sweep(portions, *sweep));
                 }
                 Change::Keys(keys) => {
                     let keys: Vec<&[u8]> = keys.iter().map(|key| key.as_bytes()).collect();

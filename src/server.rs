@@ -96,6 +96,15 @@ pub fn queue_relations() -> Option<(pg_sys::Oid, pg_sys::Oid)> {
     }
 }
 
+/// Whether a relation is one of embedd's own tables.
+pub fn is_own(relation: pg_sys::Oid) -> bool {
+    // SAFETY: syscache look-ups in a transaction, with a terminated constant name.
+    unsafe {
+        let schema = pg_sys::get_namespace_oid(c"embedd".as_ptr(), true);
+        schema != pg_sys::InvalidOid && pg_sys::get_rel_namespace(relation) == schema
+    }
+}
+
 /// The oid of the extension, which tells it from one that was dropped and created again; None when it is not there.
 pub fn extension() -> Option<pg_sys::Oid> {
     // SAFETY: a catalog look-up in a transaction.

@@ -101,6 +101,7 @@ pub fn create(client: &mut SpiClient<'_>, wanted: Wanted) -> Result<VectorTable>
             source_name: source,
             on_source_drop,
             extension_id: String::new(),
+            last_error: None,
         },
         reads_run: false,
         columns,

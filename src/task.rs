@@ -209,6 +209,9 @@ pub fn complete_index(client: &mut SpiClient<'_>, table_id: i32) -> Result<()> {
     Ok(())
 }
 
+/// Comparisons that have ended well and are kept for each vector table.
+const KEPT: i64 = 20;
+
 /// Ends a task well.
 pub fn complete(client: &mut SpiClient<'_>, id: i64) -> Result<()> {
     client.update(
@@ -217,6 +220,15 @@ pub fn complete(client: &mut SpiClient<'_>, id: i64) -> Result<()> {
           where task_id = $1",
         None,
         &[id.into()],
+    )?;
+    client.update(
+        "delete from embedd.tasks t using embedd.tasks d
+          where d.task_id = $1 and t.target_id = d.target_id and t.task_type = 'reconcile' and t.status = 'completed'
+            and t.task_id < (select k.task_id from embedd.tasks k
+                              where k.target_id = d.target_id and k.task_type = 'reconcile' and k.status = 'completed'
+                              order by k.task_id desc offset $2 limit 1)",
+        None,
+        &[id.into(), KEPT.into()],
     )?;
     Ok(())
 }

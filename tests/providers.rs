@@ -1,6 +1,8 @@
 //! Providers as users meet them: real clusters against scripted services.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "providers/fairness.rs"]
+mod fairness;
 #[path = "support/fake_provider/mod.rs"]
 #[allow(dead_code, reason = "every program uses a part of it")]
 mod fake_provider;

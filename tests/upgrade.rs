@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use postgres::Client;
-use support::source::{assert_equal, backfill, create_source};
-use support::{Cluster, binaries};
+use support::source::{COLUMNS, backfill};
+use support::{Cluster, SHORT, binaries};
 
 /// What tells two installations of the extension apart, as queries for one text a row; none names an oid.
 const DESCRIPTIONS: [(&str, &str); 13] = [
@@ -63,6 +63,22 @@ const DESCRIPTIONS: [(&str, &str); 13] = [
     ),
     ("models", "SELECT m::text FROM embedd.models m WHERE m.built_in"),
 ];
+
+/// A source with its vector table, backfilled while it was empty, in the form of 0.1.0.
+const OLD_TABLE: &str = "
+    CREATE TABLE t (id bigint PRIMARY KEY, title text, body text, price integer);
+    CREATE TABLE embedd_vt_00000001_t (pk_value text PRIMARY KEY, embedding vector(384), embedded_text text,
+        metadata jsonb DEFAULT '{}', row_hash text);
+    CREATE INDEX ON embedd_vt_00000001_t USING hnsw (embedding vector_cosine_ops);
+    CREATE TRIGGER embedd_1_row AFTER INSERT OR DELETE ON t FOR EACH ROW EXECUTE FUNCTION embedd.note_change('1', 'id');
+    CREATE TRIGGER embedd_1_update AFTER UPDATE ON t FOR EACH ROW WHEN (old IS DISTINCT FROM new)
+        EXECUTE FUNCTION embedd.note_change('1', 'id');
+    CREATE TRIGGER embedd_1_truncate AFTER TRUNCATE ON t FOR EACH STATEMENT EXECUTE FUNCTION embedd.note_change('1', 'id');
+    INSERT INTO embedd.vector_tables (name, source_table, primary_key_column, key_type, vector_table, embedding_provider,
+            embedding_model, embedding_dimensions, columns, owner, sync_status, system_id)
+        SELECT 't', 't', 'id', 'bigint', 'embedd_vt_00000001_t', 'local', 'all-MiniLM-L6-v2', 384, 'COLUMNS',
+               current_user::regrole, 'synced', system_identifier FROM pg_control_system();
+    INSERT INTO embedd.tasks (task_type, target_id, status) VALUES ('backfill', 1, 'completed');";
 
 /// Objects of the extension, and those among them that have columns.
 const OBJECTS: &str = "WITH members AS (
@@ -145,10 +161,24 @@ fn an_updated_extension_is_the_same_as_a_fresh_one() {
     );
     let mut old = cluster.connect("old");
 
-    // The new library serves the old version too, until somebody updates it.
-    create_source(&mut old, "t", 20);
-    backfill(&mut old, "t");
-    cluster.assert_synced("old", "t");
+    // A vector table as 0.1.0 has made it. Until somebody updates, its changes are noted by the new library.
+    old.batch_execute(&OLD_TABLE.replace("COLUMNS", COLUMNS)).unwrap();
+    let create = format!("SELECT embedd.create_vector_table('x', 't', '{COLUMNS}')");
+    for call in [&create, "SELECT * FROM embedd.sync_status('t')"] {
+        let error = old.batch_execute(call).unwrap_err();
+        let error = error.as_db_error().unwrap();
+        assert_eq!(error.code().code(), "55000", "{error:?}");
+        assert_eq!(error.hint(), Some("ALTER EXTENSION embedd UPDATE."));
+    }
+    old.batch_execute(
+        "INSERT INTO t SELECT i, 'title ' || i, '', i FROM generate_series(1, 20) i;
+         UPDATE t SET title = 'changed' WHERE id = 3; UPDATE t SET id = 40 WHERE id = 4; DELETE FROM t WHERE id = 5",
+    )
+    .unwrap();
+    let log = "extension \"embedd\" has to be updated";
+    cluster.wait_until(SHORT, "the worker to say so", || cluster.log_contains(log));
+    let noted = "SELECT sum(cardinality(keys)) = 24 AND (SELECT count(*) = 0 FROM embedd_vt_00000001_t) FROM embedd.queue";
+    assert!(old.query_one(noted, &[]).unwrap().get::<_, bool>(0));
     old.batch_execute(
         "INSERT INTO embedd.models VALUES ('openai', 'mine', 7, true), ('openai', 'text-embedding-3-large', 9, false)",
     )
@@ -185,12 +215,19 @@ fn an_updated_extension_is_the_same_as_a_fresh_one() {
         .query_one("SELECT dimensions, is_default FROM embedd.models WHERE NOT built_in", &[])
         .unwrap();
     assert_eq!((mine.get::<_, i32>(0), mine.get::<_, bool>(1)), (7, false));
+    cluster.assert_synced("old", "t");
     old.batch_execute(
-        "UPDATE t SET title = 'after the update' WHERE id = 1; DELETE FROM t WHERE id = 2",
+        "UPDATE t SET title = 'after the update' WHERE id = 1; DELETE FROM t WHERE id = 2;
+         ALTER TABLE t RENAME COLUMN id TO nr; UPDATE t SET nr = 50 WHERE nr = 6",
     )
     .unwrap();
-    cluster.assert_synced("old", "t");
-    assert_equal(&mut old, "t");
+    cluster.wait_done("old");
+    let verify = "SELECT count(*) FROM embedd.verify('t')";
+    assert_eq!(old.query_one(verify, &[]).unwrap().get::<_, i64>(0), 0);
+    let moved = "SELECT count(*) FROM embedd_vt_00000001_t WHERE pk_value IN ('6', '50')";
+    assert_eq!(old.query_one(moved, &[]).unwrap().get::<_, i64>(0), 1);
+    backfill(&mut old, "t");
+    cluster.wait_done("old");
     old.batch_execute(
         "SELECT embedd.create_provider('o', 'ollama', base_url => 'http://127.0.0.1:1');
          SELECT embedd.create_vector_table('o', 't', '[{\"name\": \"title\", \"role\": \"embedding\"}]',

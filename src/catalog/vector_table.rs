@@ -74,6 +74,9 @@ pub struct Stored {
     pub extension_id: String,
     #[serde(default)]
     pub on_source_drop: SourceDrop,
+    /// Why the last attempt to keep it in sync failed.
+    #[serde(default)]
+    pub last_error: Option<String>,
 }
 
 /// A vector table.

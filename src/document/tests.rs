@@ -2,11 +2,32 @@
 
 use serde_json::json;
 
+use super::sql::expressions;
 use super::*;
+use crate::key::{Key, KeyColumn};
+
+/// A key of one integer column.
+fn key(name: &str) -> Key {
+    let operator = |op: &str| format!("operator(pg_catalog.{op})");
+    let column = KeyColumn {
+        name: name.to_string(),
+        type_name: "integer".to_string(),
+        equals: operator("="),
+        greater: operator(">"),
+    };
+    Key { columns: vec![column] }
+}
 
 fn column(name: &str, role: Role, ordinal: Option<i32>, prefix: Option<&str>) -> Column {
     let name_prefix = prefix.map(str::to_string);
-    Column { name: name.to_string(), role, ordinal, name_prefix, filter_type: None }
+    Column {
+        name: name.to_string(),
+        role,
+        ordinal,
+        name_prefix,
+        filter_type: None,
+        source_column: None,
+    }
 }
 
 fn names(columns: &[Column]) -> Vec<&str> {
@@ -35,6 +56,7 @@ fn columns_survive_being_stored() {
         column("a", Role::Embedding, Some(0), Some("A: ")),
         Column {
             filter_type: Some(FilterType::Datetime),
+            source_column: None,
             ..column("b", Role::Metadata, None, None)
         },
     ];
@@ -233,7 +255,7 @@ fn a_document_is_one_query() {
         column("price", Role::Metadata, None, None),
     ];
     assert_eq!(
-        document_sql("\"public\".\"products\"", "id", &columns, "s.\"id\" = any($1)"),
+        document_sql("\"public\".\"products\"", &key("id"), &columns, "s.\"id\" = any($1)"),
         "select d.pk_value, d.embedded_text, d.metadata, \
          pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to(\
          pg_catalog.length(d.embedded_text)::text || ':'::text || d.embedded_text \
@@ -262,7 +284,7 @@ fn names_and_prefixes_cannot_break_out() {
         expressions.metadata,
         "pg_catalog.jsonb_build_object(E'a\"''\\\\'::text, t.\"a\"\"'\\\")"
     );
-    assert!(document_sql("t", "k\"; --", &columns, "true").contains("s.\"k\"\"; --\"::text"));
+    assert!(document_sql("t", &key("k\"; --"), &columns, "true").contains("s.\"k\"\"; --\"::text"));
 }
 
 #[test]

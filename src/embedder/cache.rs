@@ -191,7 +191,7 @@ mod tests {
         let lookup = cache.look_up(&mut first);
         assert_eq!(first.texts, ["a", "b"]);
         let (values, truncated) = (vec![1.0, 2.0, 3.0, 4.0], vec![true, false]);
-        let fresh = Embeddings { dimensions: 2, values, truncated, refused: Vec::new() };
+        let fresh = Embeddings { dimensions: 2, values, truncated, ..Embeddings::default() };
         assert_eq!(cache.complete(lookup, &fresh), fresh);
 
         let mut second = first.clone();
@@ -202,7 +202,7 @@ mod tests {
             dimensions: 2,
             values: vec![5.0, 6.0],
             truncated: vec![false],
-            refused: Vec::new(),
+            ..Embeddings::default()
         };
         let all = cache.complete(lookup, &fresh);
         assert_eq!(all.values, [3.0, 4.0, 5.0, 6.0, 1.0, 2.0]);

@@ -174,7 +174,7 @@ impl Progress {
             let mut values = Vec::with_capacity(self.slots.len() * dimensions);
             self.slots.iter().for_each(|slot| values.extend_from_slice(&self.vectors[*slot]));
             let truncated = self.slots.iter().map(|slot| self.truncated[*slot]).collect();
-            self.answer(Ok(Embeddings { dimensions, values, truncated, refused: Vec::new() }));
+            self.answer(Ok(Embeddings { dimensions, values, truncated, ..Embeddings::default() }));
         }
     }
 }

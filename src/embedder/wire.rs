@@ -71,6 +71,18 @@ pub struct Embeddings {
     pub truncated: Vec<bool>,
     /// Texts that the provider refuses, by number, with its reason; their numbers are all zero.
     pub refused: Vec<(u32, String)>,
+    /// Texts that have no vector yet because their part of the request failed, by number; their numbers are all zero.
+    pub unanswered: Vec<u32>,
+    /// Why.
+    pub failure: Option<Failure>,
+}
+
+/// What is told of the texts without a vector.
+#[derive(Default, Serialize, Deserialize)]
+struct Aside {
+    refused: Vec<(u32, String)>,
+    unanswered: Vec<u32>,
+    failure: Option<Failure>,
 }
 
 impl Embeddings {
@@ -91,6 +103,21 @@ impl Embeddings {
             values: self.values.get(numbers).unwrap_or_default().to_vec(),
             truncated: self.truncated.get(range.clone()).unwrap_or_default().to_vec(),
             refused: self.refused.iter().filter(is_in).map(moved).collect(),
+            ..Embeddings::default()
+        }
+    }
+
+    /// Those of the texts with these numbers, which have to be in their order.
+    pub fn only(&self, numbers: &[usize]) -> Embeddings {
+        let place = |number: u32| numbers.binary_search(&(number as usize)).ok();
+        let moved =
+            |(number, reason): &(u32, String)| Some((place(*number)? as u32, reason.clone()));
+        Embeddings {
+            dimensions: self.dimensions,
+            values: numbers.iter().flat_map(|number| self.vector(*number)).copied().collect(),
+            truncated: numbers.iter().map(|n| self.truncated.get(*n) == Some(&true)).collect(),
+            refused: self.refused.iter().filter_map(moved).collect(),
+            ..Embeddings::default()
         }
     }
 
@@ -255,7 +282,7 @@ pub fn decode_reply(body: &[u8]) -> Result<Reply, WireError> {
     Ok(Reply { id: u64::from_le_bytes(id), outcome })
 }
 
-/// Appends vectors: numbers in a vector, number of vectors, the marks, the numbers, and the refused texts as JSON.
+/// Appends vectors: numbers in a vector, number of vectors, the marks, the numbers, and of the texts without a vector why, as JSON.
 fn encode_embeddings(embeddings: &Embeddings, frame: &mut Vec<u8>) -> Result<(), WireError> {
     let (count, dimensions) = (embeddings.count(), embeddings.dimensions);
     if count.checked_mul(dimensions) != Some(embeddings.values.len()) {
@@ -272,7 +299,12 @@ fn encode_embeddings(embeddings: &Embeddings, frame: &mut Vec<u8>) -> Result<(),
     let (marks, values) = (&embeddings.truncated, &embeddings.values);
     frame.extend(marks.iter().map(|mark| u8::from(*mark)));
     frame.extend(values.iter().flat_map(|value| value.to_le_bytes()));
-    serde_json::to_writer(frame, &embeddings.refused).map_err(|error| malformed(error.to_string()))
+    let aside = Aside {
+        refused: embeddings.refused.clone(),
+        unanswered: embeddings.unanswered.clone(),
+        failure: embeddings.failure.clone(),
+    };
+    serde_json::to_writer(frame, &aside).map_err(|error| malformed(error.to_string()))
 }
 
 /// Reads what [`encode_embeddings`] wrote, and nothing else.
@@ -292,7 +324,8 @@ fn decode_embeddings(payload: &[u8]) -> Result<Embeddings, WireError> {
     if marks.iter().any(|mark| *mark > 1) {
         return Err(malformed("a mark that is neither 0 nor 1"));
     }
-    let refused = serde_json::from_slice(reasons).map_err(|error| malformed(error.to_string()))?;
+    let Aside { refused, unanswered, failure } =
+        serde_json::from_slice(reasons).map_err(|error| malformed(error.to_string()))?;
     let numbers = rest.strip_suffix(reasons).unwrap_or(rest);
     let values = numbers.as_chunks::<4>().0.iter();
     Ok(Embeddings {
@@ -300,6 +333,8 @@ fn decode_embeddings(payload: &[u8]) -> Result<Embeddings, WireError> {
         values: values.map(|bytes| f32::from_le_bytes(*bytes)).collect(),
         truncated: marks.iter().map(|mark| *mark == 1).collect(),
         refused,
+        unanswered,
+        failure,
     })
 }
 
@@ -357,6 +392,7 @@ mod tests {
             values: vec![1.5, -0.0, f32::MIN_POSITIVE, 3.0],
             truncated: vec![false, true],
             refused: Vec::new(),
+            ..Embeddings::default()
         };
         let part = embeddings.part(1..2);
         assert_eq!((part.vector(0), part.count()), (embeddings.vector(1), 1));

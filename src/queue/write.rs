@@ -75,7 +75,7 @@ pub fn portion_of(key: &[u8], portions: u16) -> u16 {
     (hash % u32::from(portions)) as u16
 }
 
-/// The portion whose worker goes over a whole vector table.
+/// The portion whose worker does what is done once for a vector table.
 pub fn portion_of_table(table_id: i32, portions: u16) -> u16 {
     (table_id.unsigned_abs() % u32::from(portions)) as u16
 }
@@ -89,7 +89,7 @@ pub fn write(table_id: i32, noted: &Noted, from: usize) {
     let keys: Vec<&[u8]> = (from..noted.len()).map(|n| noted.key(n)).collect();
     let mut rows = Vec::new();
     if noted.sweep != Sweep::None {
-        rows.push(NewRow::of_sweep(table_id, portions, noted.sweep));
+        rows.extend(NewRow::of_sweep(portions, noted.sweep));
     }
     rows.extend(NewRow::of_keys(portions, &keys, false));
     insert(table_id, &rows);
@@ -112,9 +112,13 @@ pub(super) struct NewRow<'a> {
 }
 
 impl<'a> NewRow<'a> {
-    pub(super) fn of_sweep(table_id: i32, portions: u16, sweep: Sweep) -> Self {
-        let keys = (sweep == Sweep::Gone).then(Vec::new);
-        Self { portions, portion: portion_of_table(table_id, portions), is_paged: false, keys }
+    /// Rows for what keys cannot tell, one for each worker: what it has in work may be older.
+    pub(super) fn of_sweep(portions: u16, sweep: Sweep) -> Vec<Self> {
+        let row = |portion| {
+            let keys = (sweep == Sweep::Gone).then(Vec::new);
+            Self { portions, portion, is_paged: false, keys }
+        };
+        (0..portions).map(row).collect()
     }
 
     /// Rows for keys, those of one portion together and in their order.

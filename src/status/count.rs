@@ -57,9 +57,9 @@ fn count(
         // What the last vacuum or analyze has seen, in proportion to what the table has grown since.
         "select sum(c.reltuples::float8 / nullif(c.relpages, 0)
                     * (pg_catalog.pg_relation_size(c.oid) / pg_catalog.current_setting('block_size')::bigint))
-           from pg_catalog.pg_class c
-          where c.reltuples > 0
-            and (c.oid = $1::regclass or c.oid in (select t.relid from pg_catalog.pg_partition_tree($1::regclass) t where t.isleaf))",
+           from (select $1::regclass::oid as relid union select t.relid from pg_catalog.pg_partition_tree($1::regclass) t) t
+           join pg_catalog.pg_class c on c.oid = t.relid
+          where c.reltuples > 0 and c.relpages > 0",
         None,
         &[name.into()],
     )?;
@@ -80,9 +80,9 @@ fn count(
     // Without statistics: as dense as its beginning. A partitioned table is as large as all of its partitions.
     let rows = client.select(
         &format!(
-            "select {many} * (select sum(pg_catalog.pg_relation_size(c.oid)) from pg_catalog.pg_class c
-                               where c.oid = $1::regclass or c.oid in (
-                                     select t.relid from pg_catalog.pg_partition_tree($1::regclass) t where t.isleaf))::float8
+            "select {many} * (select pg_catalog.pg_relation_size($1::regclass)
+                                    + coalesce(sum(pg_catalog.pg_relation_size(t.relid)) filter (where t.isleaf and t.level > 0), 0)
+                                from pg_catalog.pg_partition_tree($1::regclass) t)::float8
                     / nullif(sum(f.blocks) * pg_catalog.current_setting('block_size')::bigint, 0)
                from (select 1 + max((f.ctid::text::point)[0])::bigint as blocks
                        from (select tableoid, ctid from {from} limit {many}) f group by f.tableoid) f"

@@ -230,6 +230,11 @@ impl Backlog {
         }
     }
 
+    /// Whether a key in work has changed again since it was taken.
+    pub fn has_newer(&self, key: &str) -> bool {
+        self.waiting.contains_key(key)
+    }
+
     /// Keys in work.
     pub fn in_work(&self) -> Vec<String> {
         self.in_work.iter().cloned().collect()

@@ -94,7 +94,16 @@ pub fn store(
     work.embedder_answered();
     transaction::run(|| {
         Spi::connect_mut(|client| {
-            apply::store(client, &work.table, documents, embeddings)?;
+            let gone = gone_meanwhile(client, work, keys)?;
+            let there: Vec<usize> =
+                (0..keys.len()).filter(|n| !gone.contains(&keys[*n].key)).collect();
+            if gone.is_empty() {
+                apply::store(client, &work.table, documents, embeddings)?;
+            } else {
+                let documents: Vec<Document> =
+                    there.iter().map(|n| documents[*n].clone()).collect();
+                apply::store(client, &work.table, &documents, &embeddings.only(&there))?;
+            }
             let refused: HashSet<u32> = embeddings.refused.iter().map(|(n, _)| *n).collect();
             let well: Vec<Taken> = (0..)
                 .zip(keys)
@@ -103,13 +112,25 @@ pub fn store(
                 .collect();
             forget_failed(client, work, &well)?;
             for (number, reason) in &embeddings.refused {
-                if let Some(document) = documents.get(*number as usize) {
+                if let Some(document) =
+                    documents.get(*number as usize).filter(|_| there.contains(&(*number as usize)))
+                {
                     catalog::set_failed(client, work.table.id, &document.pk_value, reason)?;
                 }
             }
             finish(client, work, keys)
         })
     })
+}
+
+/// Keys whose rows have gone since they were read: they are not stored, not even until their turn comes.
+fn gone_meanwhile(client: &mut SpiClient<'_>, work: &Work, keys: &[Taken]) -> Outcome<Vec<String>> {
+    let doubtful = keys.iter().filter(|k| work.is_swept() || work.backlog.has_newer(&k.key));
+    let doubtful: Vec<String> = doubtful.map(|k| k.key.clone()).collect();
+    match doubtful.is_empty() || work.table.reads_run {
+        true => Ok(Vec::new()),
+        false => load::gone(client, &work.table, &doubtful, By::Key),
+    }
 }
 
 /// Notes a row that cannot be read or stored, with its reason, so that the others go on.

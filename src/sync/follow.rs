@@ -64,6 +64,11 @@ fn look_for_source(
     if let Err(error) = source::check(client, source, table.stored.sync_mode) {
         return Ok((None, Some(format!("{gone}: {error}"))));
     }
+    if !is_trusted(source, table.owner) {
+        let role = server::owner_of(source).map_or_else(String::new, server::role_name);
+        let reason = format!("{gone}: {name} belongs to role \"{role}\"");
+        return Ok((None, Some(reason)));
+    }
     let mut other =
         VectorTable { source, source_name: server::qualified_name(source), ..table.clone() };
     other.forget_numbers();
@@ -75,6 +80,15 @@ fn look_for_source(
         }
         Err(error) => Ok((None, Some(format!("{gone}: {error}")))),
     }
+}
+
+/// Whether a relation belongs to somebody whose code the owner of a vector table runs anyway: to read it runs its view, its
+/// types and their casts with that owner's rights, and anybody may make a table under a name that has become free.
+fn is_trusted(source: pg_sys::Oid, owner: pg_sys::Oid) -> bool {
+    server::owner_of(source).is_some_and(|theirs| {
+        // SAFETY: look-ups of roles in a transaction.
+        unsafe { pg_sys::superuser_arg(theirs) || pg_sys::has_privs_of_role(owner, theirs) }
+    })
 }
 
 /// Puts right what [`look`] has found; the transaction is the caller's. False when the vector table is no more.
@@ -131,6 +145,24 @@ fn compare(client: &mut SpiClient<'_>, table: &VectorTable) -> Result<()> {
         task::restart_or_ask(client, table.id, task::Kind::Reconcile)?;
     }
     Ok(())
+}
+
+/// Whether a vector table that came with a dump is all there: a restore makes primary keys and triggers last.
+pub fn is_complete(client: &SpiClient<'_>, table: &VectorTable) -> Result<bool> {
+    let rows = client.select(
+        "select exists (select from pg_catalog.pg_index i where i.indrelid = $1 and i.indisprimary)",
+        None,
+        &[table.relation.into()],
+    )?;
+    if rows.first().get_one::<bool>()? != Some(true) {
+        // A table that is gone is never complete, and its status says so.
+        return Ok(table.relation_name.is_none());
+    }
+    match table.stored.sync_mode {
+        SyncMode::Batch => Ok(true),
+        SyncMode::Trigger if table.source_name.is_none() => Ok(true),
+        SyncMode::Trigger => source::has_triggers(client, table.id, table.source),
+    }
 }
 
 /// Makes a vector table that came with a dump this installation's own; the columns are found by their names.

@@ -80,7 +80,8 @@ pub fn different(
 ) -> Result<Vec<String>> {
     let query = format!(
         "select k.pk {}
-          where d.row_hash is distinct from v.row_hash or (d.embedded_text <> '' and v.embedding is null)
+          where d.row_hash is distinct from v.row_hash or (d.pk_value is null and v.pk_value is not null)
+             or (d.embedded_text <> '' and v.embedding is null)
           order by k.ord",
         from_sql(table, By::Key)?
     );

@@ -3,6 +3,7 @@
 mod apply;
 mod backlog;
 mod batch;
+mod flight;
 mod follow;
 mod load;
 mod noting;
@@ -20,27 +21,24 @@ use pgrx::prelude::*;
 
 use self::backlog::{Origin, Taken};
 use self::batch::Loaded;
+use self::flight::{Flight, Unstored};
 use self::follow::Mend;
-use self::load::{By, Document};
+use self::load::By;
 use self::outstanding::{Outstanding, Share};
 use self::reader::{Reader, Seen};
 use self::schedule::Schedule;
 use self::work::Work;
-use crate::embedder::account::account;
 use crate::embedder::client::Client;
-use crate::embedder::wire::{Embeddings, Failure, InputType, Priority, Reply, Request};
+use crate::embedder::wire::Priority;
 use crate::error::Error;
-use crate::provider::{Kind, Provider};
 use crate::shared::Portion;
 use crate::worker::transaction::{self, RolledBack};
-use crate::{foreign, guc, shared};
+use crate::{guc, shared};
 
 /// Pause after the embedder could not be reached or the catalog could not be read.
 const TROUBLE: Duration = Duration::from_secs(1);
 /// Batches loaded before the worker looks at its signals, its queue and its replies again.
 const LOADS_PER_ROUND: usize = 8;
-/// Longest text sent to the embedder, in bytes: no model reads that far.
-const LONGEST_TEXT: usize = 1024 * 1024;
 
 /// What a round ends with.
 pub enum Round {
@@ -50,15 +48,6 @@ pub enum Round {
     Wait(Duration),
     /// Nothing is to be done at all before somebody wakes the worker, or before this time is over.
     Idle(Option<Duration>),
-}
-
-/// A request that the embedder works on.
-struct Flight {
-    table_id: i32,
-    keys: Vec<Taken>,
-    documents: Vec<Document>,
-    share: Share,
-    bytes: usize,
 }
 
 /// The engine of one portion of a database's keys, or of one batch run.
@@ -71,6 +60,7 @@ pub struct Engine {
     reader: Reader,
     client: Option<Client>,
     flights: HashMap<u64, Flight>,
+    unstored: Vec<Unstored>,
     outstanding: Outstanding,
     last_request: u64,
     /// The table that was served last; the next one goes first.
@@ -100,6 +90,7 @@ impl Engine {
             reader: Reader::new(portion, only),
             client: None,
             flights: HashMap::new(),
+            unstored: Vec::new(),
             outstanding: Outstanding::default(),
             last_request: 0,
             last_served: 0,
@@ -118,9 +109,8 @@ impl Engine {
         })
     }
 
-    /// Takes replies in, reads what has changed, and gives out work.
+    /// Reads what has changed, takes replies in, and gives out work.
     pub fn round(&mut self) -> Round {
-        self.receive();
         let unread = match self.reader.read(&mut self.tables) {
             Ok(Seen::NoExtension) => return Round::NoExtension,
             Ok(Seen::AnotherExtension) => {
@@ -142,6 +132,9 @@ impl Engine {
             }
         };
         self.mend();
+        // After the queue was read: what has changed meanwhile is known when an answer is stored.
+        self.store_again();
+        self.receive();
         for work in self.tables.values_mut() {
             work.report_found();
             work.note_if_due();
@@ -155,7 +148,7 @@ impl Engine {
         let more = self.give_out();
         match more || unread {
             true => Round::Wait(Duration::ZERO),
-            false if self.is_idle() => Round::Idle(self.schedule.due()),
+            false if self.is_idle() => Round::Idle(self.due()),
             false => Round::Wait(self.pause()),
         }
     }
@@ -170,9 +163,10 @@ impl Engine {
     /// Whether nothing is under way, and nothing waits for it.
     fn is_idle(&self) -> bool {
         self.flights.is_empty()
+            && self.unstored.is_empty()
             && self.rest_until.is_none()
+            && self.reader.is_settled()
             && !self.schedule.is_running()
-            && !self.reader.waits_for_restore()
             && self.tables.values().all(Work::is_idle)
     }
 
@@ -199,13 +193,15 @@ impl Engine {
 
     /// Time until something is due without anybody waking the worker.
     fn pause(&self) -> Duration {
+        self.due().unwrap_or(Duration::MAX).min(guc::poll_interval())
+    }
+
+    /// Time until something is due that the engine knows of.
+    pub fn due(&self) -> Option<Duration> {
         let now = Instant::now();
         let due = self.tables.values().filter_map(Work::due).chain(self.rest_until);
-        let due = due.chain(self.schedule.due_at());
-        due.map(|at| at.saturating_duration_since(now) + Duration::from_millis(1))
-            .min()
-            .unwrap_or(Duration::MAX)
-            .min(guc::poll_interval())
+        let due = due.chain(self.schedule.due());
+        due.map(|at| at.saturating_duration_since(now) + Duration::from_millis(1)).min()
     }
 
     /// Gives out work until every request is taken or nothing is left; true when it stopped in between.
@@ -215,14 +211,15 @@ impl Engine {
             return false;
         }
         self.rest_until = None;
-        let mut idle = 0;
-        for _ in 0..LOADS_PER_ROUND {
+        let (mut loads, mut idle) = (0, 0);
+        while loads < LOADS_PER_ROUND {
             // Fair share: tables take turns, and the turn goes on where the last round ended.
             let ids: Vec<i32> = self.tables.keys().copied().collect();
             let next = ids.iter().find(|id| **id > self.last_served).or(ids.first());
             let Some(id) = next.copied() else { return false };
             self.last_served = id;
             if self.serve(id, now) {
+                loads += 1;
                 idle = 0;
             } else {
                 idle += 1;
@@ -326,128 +323,20 @@ impl Engine {
         }
     }
 
-    /// Sends a batch to the embedder.
-    fn send(
-        &mut self,
-        id: i32,
-        keys: Vec<Taken>,
-        documents: Vec<Document>,
-        provider: Provider,
-        priority: Priority,
-    ) {
-        let Some(work) = self.tables.get_mut(&id) else { return };
-        self.last_request += 1;
-        let is_local = provider.kind == Kind::Local;
-        let share = Share { account: account(&provider), priority, is_local };
-        let texts: Vec<String> = documents.iter().map(|d| beginning(&d.text).to_string()).collect();
-        let model = foreign::model(&work.table, provider.kind);
-        let vectors = texts.len() * model.dimensions as usize * size_of::<f32>();
-        let bytes = vectors + texts.iter().map(String::len).sum::<usize>();
-        work.share = Some(share);
-        self.outstanding.add(share, texts.len(), bytes);
-        let waiting = match priority {
-            Priority::Backfill => work.backlog.paged_len(),
-            _ => work.backlog.fresh_len(),
-        };
-        let request = Request {
-            id: self.last_request,
-            provider,
-            model,
-            input_type: InputType::Document,
-            priority,
-            more: waiting > 0 && self.outstanding.has_room(share),
-            patience_ms: 0,
-            texts,
-        };
-        let flight = Flight { table_id: id, keys, documents, share, bytes };
-        self.flights.insert(self.last_request, flight);
-        let sent = match &mut self.client {
-            Some(client) => client.send(request),
-            None => Client::connect().and_then(|mut client| {
-                client.send(request)?;
-                self.client = Some(client);
-                Ok(())
-            }),
-        };
-        if let Err(error) = sent {
-            self.lose_embedder(&error.to_string());
-        }
+    /// Takes in what the embedder still has, which is paid for, and gives out nothing; true when nothing is out.
+    pub fn wind_up(&mut self) -> bool {
+        self.receive();
+        self.flights.is_empty()
     }
 
-    /// The connection broke: everything that was sent is work again, after a rest.
-    fn lose_embedder(&mut self, reason: &str) {
-        debug1!("lost the embedder: {reason}");
-        self.client = None;
-        self.rest_until = Some(Instant::now() + TROUBLE);
-        self.outstanding.clear();
-        for flight in std::mem::take(&mut self.flights).into_values() {
-            if let Some(work) = self.tables.get_mut(&flight.table_id) {
-                work.backlog.give_back(flight.keys);
-            }
-        }
+    /// Whether a process works for this one, which another one would begin anew.
+    pub fn has_helpers(&self) -> bool {
+        self.schedule.is_running() || self.tables.values().any(Work::has_builder)
     }
 
-    /// Takes in what the embedder has answered.
-    fn receive(&mut self) {
-        let Some(client) = &mut self.client else { return };
-        match client.receive() {
-            Ok(replies) => replies.into_iter().for_each(|reply| self.land(reply)),
-            Err(error) => self.lose_embedder(&error.to_string()),
-        }
-    }
-
-    /// Brings one answer into its vector table.
-    fn land(&mut self, reply: Reply) {
-        let Some(flight) = self.flights.remove(&reply.id) else { return };
-        let Flight { table_id, keys, documents, share, bytes } = flight;
-        self.outstanding.remove(share, documents.len(), bytes);
-        // A vector table that was dropped meanwhile takes its keys with it.
-        let Some(work) = self.tables.get_mut(&table_id) else { return };
-        match reply.outcome {
-            Ok(embeddings) => self.store(table_id, keys, &documents, &embeddings),
-            Err(failure) => {
-                work.backlog.park(keys);
-                let wait = failure.retry_after_ms.map(Duration::from_millis);
-                work.embedding_failed(&in_full(&failure), !failure.is_transient(), wait);
-            }
-        }
-    }
-}
-
-impl Engine {
-    /// Stores vectors. Where a row is to blame for a failure, the halves are stored each for itself: they are paid for.
-    fn store(
-        &mut self,
-        id: i32,
-        mut keys: Vec<Taken>,
-        documents: &[Document],
-        embeddings: &Embeddings,
-    ) {
-        let Some(work) = self.tables.get_mut(&id) else { return };
-        match batch::store(work, &keys, documents, embeddings) {
-            Ok(()) => {
-                work.batch = work.batch.saturating_mul(2);
-                finish(work, &keys);
-                work.succeeded();
-            }
-            Err(failure) if failure.is_of_a_row() && keys.len() > 1 => {
-                let half = keys.len() / 2;
-                let rest = keys.split_off(half);
-                let (first, second) = documents.split_at(half);
-                self.store(id, keys, first, &embeddings.part(0..half));
-                self.store(id, rest, second, &embeddings.part(half..documents.len()));
-            }
-            Err(failure) if failure.is_of_a_row() => self.narrow(id, keys, &failure),
-            Err(failure) => {
-                work.backlog.give_back(keys);
-                work.rolled_back(&failure);
-            }
-        }
-    }
-
-    /// Ends what works for this process elsewhere, because it is about to leave the database.
+    /// Ends what works for this process elsewhere and notes what it would note later, because it is about to leave.
     pub fn leave(&mut self) {
-        self.tables.values_mut().for_each(Work::end_builder);
+        self.tables.values_mut().for_each(Work::leave);
         self.schedule.end_all();
     }
 }
@@ -462,21 +351,4 @@ fn finish(work: &mut Work, keys: &[Taken]) {
         // SAFETY: a plain global of the process.
         shared::wake_worker(unsafe { pg_sys::MyDatabaseId });
     }
-}
-
-/// A failure of the provider with its detail, for the status.
-fn in_full(failure: &Failure) -> String {
-    match &failure.detail {
-        Some(detail) => format!("{}: {detail}", failure.message),
-        None => failure.message.clone(),
-    }
-}
-
-/// The part of a text that is sent: whole, or its first megabyte.
-fn beginning(text: &str) -> &str {
-    let mut end = text.len().min(LONGEST_TEXT);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    &text[..end]
 }

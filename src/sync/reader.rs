@@ -1,7 +1,7 @@
 //! Reads what is to be done: vector tables, tasks and the queue, in one short transaction a round.
 
-use std::collections::{BTreeMap, HashMap};
-use std::time::{Duration, Instant};
+use std::collections::BTreeMap;
+use std::time::Instant;
 
 use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
@@ -17,7 +17,7 @@ use crate::queue::{self, Change, Reading, Row};
 use crate::shared::{self, Portion};
 use crate::task::{self, Task};
 use crate::worker::transaction::{self, RolledBack};
-use crate::{guc, server, source};
+use crate::{guc, server};
 
 /// Keys in memory beyond which no more of a table's queue is read.
 const ENOUGH: usize = 2000;
@@ -25,9 +25,6 @@ const ENOUGH: usize = 2000;
 const TOO_MANY: usize = 200_000;
 /// Queue rows of one table read at once.
 const ROWS_AT_ONCE: i64 = 64;
-
-/// Longest time between the rows of a dump and the triggers that come after them.
-const RESTORE: Duration = Duration::from_secs(600);
 
 /// What a reading has found.
 pub enum Seen {
@@ -74,12 +71,12 @@ pub struct Reader {
     extension: Option<pg_sys::Oid>,
     /// What was seen of embedd's own tables, and when.
     fingerprint: Option<i64>,
-    /// Vector tables of a dump whose triggers have not come yet, and since when they are seen.
-    incomplete: HashMap<i32, Instant>,
     touches: u32,
     looked_at: Option<Instant>,
     open_tasks: Vec<Task>,
     batches: Vec<Batch>,
+    /// Vector tables that came with a dump and are not all there yet.
+    incomplete: Vec<i32>,
 }
 
 impl Reader {
@@ -93,8 +90,8 @@ impl Reader {
             touches: 0,
             looked_at: None,
             open_tasks: Vec::new(),
-            incomplete: HashMap::new(),
             batches: Vec::new(),
+            incomplete: Vec::new(),
         }
     }
 
@@ -103,9 +100,9 @@ impl Reader {
         &self.batches
     }
 
-    /// Whether the rest of a dump is waited for.
-    pub fn waits_for_restore(&self) -> bool {
-        !self.incomplete.is_empty()
+    /// Whether what was read of the tables may be believed until one of them changes.
+    pub fn is_settled(&self) -> bool {
+        self.fingerprint.is_some()
     }
 
     /// Has the vector tables read again in the next round.
@@ -163,7 +160,7 @@ impl Reader {
             let mut found: BTreeMap<i32, VectorTable> =
                 catalog::all(client)?.into_iter().map(|t| (t.id, t)).collect();
             found.retain(|id, _| self.only.is_none_or(|only| only == *id));
-            let mut settled = adopt(client, &mut found, &mut self.incomplete)?;
+            let mut settled = self.adopt(client, &mut found)?;
             if self.only.is_none() {
                 let portion = self.portion;
                 let is_mine = |id| queue::portion_of_table(id, portion.count) == portion.index;
@@ -211,6 +208,47 @@ impl Reader {
             work.table.owner = server::owner_of(work.table.relation).unwrap_or(work.table.owner);
         }
         Ok(())
+    }
+
+    /// Takes over vector tables that came from another cluster with a dump or an upgrade, and has them gone over once.
+    /// False when some of them are not complete yet: whoever restores them fills and finishes them without us.
+    ///
+    /// Where embedd's own tables are filled by logical replication the other cluster is alive and keeps its work.
+    fn adopt(
+        &mut self,
+        client: &mut SpiClient<'_>,
+        found: &mut BTreeMap<i32, VectorTable>,
+    ) -> Result<bool> {
+        if found.values().all(VectorTable::is_at_home) {
+            return Ok(true);
+        }
+        if catalog::is_subscribed(client)? {
+            found.retain(|_, t| t.is_at_home());
+            return Ok(true);
+        }
+        let mut incomplete = Vec::new();
+        for table in found.values_mut().filter(|t| !t.is_at_home()) {
+            if !follow::is_complete(client, table)? {
+                incomplete.push(table.id);
+                continue;
+            }
+            follow::settle(client, table)?;
+            queue::remove_foreign(client, table.id)?;
+            if !matches!(table.status, Status::Pending) {
+                // A task that is open already goes over everything that it has not reached; begin it anew.
+                task::restart_or_ask(client, table.id, task::Kind::Rebackfill)?;
+            }
+            log!("vector table \"{}\" came from another cluster and is gone over once", table.name);
+        }
+        found.retain(|id, _| !incomplete.contains(id));
+        if self.incomplete != incomplete && !incomplete.is_empty() {
+            log!(
+                "{} vector tables came from another cluster and wait for their triggers and primary keys",
+                incomplete.len()
+            );
+        }
+        self.incomplete = incomplete;
+        Ok(self.incomplete.is_empty())
     }
 
     /// Reads more of the queue of every table that has room for it; true when there is still more.
@@ -282,47 +320,4 @@ fn take(client: &mut SpiClient<'_>, portion: Portion, work: &mut Work, row: Row)
         Change::Sweep(sweep) => work.marks.push((row.id, sweep)),
     }
     Ok(())
-}
-
-/// Takes over vector tables that came from another cluster with a dump or an upgrade, and has them gone over once.
-///
-/// Where embedd's own tables are filled by logical replication the other cluster is alive and keeps its work.
-///
-/// A dump brings its triggers last, when all rows are there. Before that nothing is made that would come with it too; false
-/// while a table is waited for.
-fn adopt(
-    client: &mut SpiClient<'_>,
-    found: &mut BTreeMap<i32, VectorTable>,
-    incomplete: &mut HashMap<i32, Instant>,
-) -> Result<bool> {
-    if found.values().all(VectorTable::is_at_home) {
-        incomplete.clear();
-        return Ok(true);
-    }
-    if catalog::is_subscribed(client)? {
-        found.retain(|_, t| t.is_at_home());
-        return Ok(true);
-    }
-    let mut waits = Vec::new();
-    for table in found.values().filter(|t| !t.is_at_home()) {
-        let is_noted = table.stored.sync_mode == SyncMode::Trigger && table.source_name.is_some();
-        if is_noted && !source::has_triggers(client, table.id, table.source)? {
-            let since = incomplete.entry(table.id).or_insert_with(Instant::now);
-            if since.elapsed() < RESTORE {
-                waits.push(table.id);
-            }
-        }
-    }
-    found.retain(|id, _| !waits.contains(id));
-    incomplete.retain(|id, _| waits.contains(id));
-    for table in found.values_mut().filter(|t| !t.is_at_home()) {
-        follow::settle(client, table)?;
-        queue::remove_foreign(client, table.id)?;
-        if !matches!(table.status, Status::Pending) {
-            // A task that is open already goes over everything that it has not reached; begin it anew.
-            task::restart_or_ask(client, table.id, task::Kind::Rebackfill)?;
-        }
-        log!("vector table \"{}\" came from another cluster and is gone over once", table.name);
-    }
-    Ok(waits.is_empty())
 }

@@ -279,8 +279,12 @@ impl Scan {
     }
 
     fn go_on_with(&mut self, phase: Phase) {
-        let (reason, has_compared) = (self.reason.clone(), self.has_compared);
-        *self = Self { phase, has_compared, ..Self::new(reason, self.portion) };
+        *self = Self {
+            phase,
+            has_compared: self.has_compared,
+            is_careful: self.is_careful,
+            ..Self::new(self.reason.clone(), self.portion)
+        };
     }
 
     /// Begins a batch run.
@@ -328,8 +332,14 @@ impl Scan {
         let (mine, others): (Vec<String>, Vec<String>) = keys
             .into_iter()
             .partition(|key| queue::portion_of(key.as_bytes(), count) == self.portion.index);
-        let others: Vec<&[u8]> = others.iter().map(|key| key.as_bytes()).collect();
-        let handed = queue::write_paged(table.id, count, &others);
+        let handed = match self.reason {
+            Reason::Task(..) => {
+                let others: Vec<&[u8]> = others.iter().map(|key| key.as_bytes()).collect();
+                queue::write_paged(table.id, count, &others)
+            }
+            // Each worker has a mark of its own.
+            Reason::Marks(_) => Vec::new(),
+        };
         Step::Page(NewPage { keys: mine, last, rows, different, handed })
     }
 }

@@ -11,7 +11,7 @@ use crate::catalog::{Status, SyncMode, VectorTable};
 use crate::error::Result;
 use crate::task::{self, Kind};
 use crate::worker::batch_worker;
-use crate::worker::helper::Helper;
+use crate::worker::process::Process;
 use crate::worker::transaction;
 
 /// Runs of one database at the same time.
@@ -54,8 +54,7 @@ impl Batch {
     }
 
     /// When its next run is due; none when it waits for somebody.
-    fn due(&self) -> Option<Instant> {
-        let now = Instant::now();
+    fn due(&self, now: Instant) -> Option<Instant> {
         match self.last {
             _ if !self.is_active => None,
             _ if self.has_task => Some(now),
@@ -68,7 +67,7 @@ impl Batch {
 /// What is known of the runs of one table.
 #[derive(Default)]
 struct Runs {
-    process: Option<Helper>,
+    process: Option<Process>,
     failures: u32,
     /// Not before then.
     again: Option<Instant>,
@@ -89,7 +88,7 @@ impl Schedule {
         let mut has_news = false;
         self.runs.retain(|id, runs| tables.iter().any(|t| t.id == *id) || runs.process.is_some());
         for runs in self.runs.values_mut() {
-            if runs.process.as_ref().is_some_and(Helper::has_ended) {
+            if runs.process.as_ref().is_some_and(Process::has_ended) {
                 runs.process = None;
                 has_news = true;
                 // Whether it went well the tables tell; until then it is not begun again.
@@ -112,7 +111,7 @@ impl Schedule {
                 runs.failures = 0;
                 runs.again = None;
             }
-            let Some(due) = table.due().filter(|_| runs.process.is_none()) else { continue };
+            let Some(due) = table.due(now).filter(|_| runs.process.is_none()) else { continue };
             let at = runs.again.map_or(due, |again| due.max(again));
             if at > now || running >= AT_ONCE {
                 let at = if at > now { at } else { now + AGAIN.0 };
@@ -146,13 +145,8 @@ impl Schedule {
     }
 
     /// When something is to be done.
-    pub fn due_at(&self) -> Option<Instant> {
+    pub fn due(&self) -> Option<Instant> {
         self.due
-    }
-
-    /// The same as the time that is left.
-    pub fn due(&self) -> Option<Duration> {
-        self.due.map(|at| at.saturating_duration_since(Instant::now()))
     }
 
     /// Ends every run where it stands; the next one begins anew.

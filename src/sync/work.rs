@@ -1,5 +1,7 @@
 //! What a sync worker holds in memory for one vector table: backlog, scan, errors and the pause after them.
 
+mod trouble;
+
 use std::time::{Duration, Instant};
 
 use pgrx::prelude::*;
@@ -11,19 +13,16 @@ use super::outstanding::Share;
 use super::reader::Position;
 use super::scan::{Scan, Step};
 use crate::catalog::{self, Progress, Status, VectorTable};
-use crate::error::Result;
 use crate::provider::Provider;
 use crate::queue::Sweep;
 use crate::shared::Portion;
-use crate::worker::helper::Helper;
 use crate::worker::index_builder;
-use crate::worker::transaction::{self, RolledBack};
-use crate::{foreign, guc, index, server, task};
+use crate::worker::process::Process;
+use crate::worker::transaction;
+use crate::{foreign, index};
 
 /// First and longest pause of a table after a failure.
 const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(60));
-/// How long another reason for the same trouble is not worth a line in the log.
-const LOG_AGAIN: Duration = Duration::from_secs(60);
 
 /// One vector table at work.
 pub struct Work {
@@ -47,7 +46,7 @@ pub struct Work {
     /// Until then nothing is sent to the provider; what needs none goes on.
     embed_at: Option<Instant>,
     /// The process that builds the indexes.
-    builder: Option<Helper>,
+    builder: Option<Process>,
     /// When the next one may begin, after one has failed.
     build_at: Option<Instant>,
     /// Who embeds, as it was when the table was read; none when nobody may.
@@ -65,8 +64,11 @@ pub struct Work {
 impl Work {
     /// Work for a table that was not known before.
     pub fn new(table: VectorTable, portion: Portion, position: Position) -> Self {
-        let has_error = table.status == Status::Error;
+        // After a start nobody knows whether an old error is over; the first success tells.
+        let last_reason = table.stored.last_error.clone();
         Self {
+            has_error: last_reason.is_some() || table.status == Status::Error,
+            last_reason,
             provider: foreign::provider(&table).ok(),
             table,
             backlog: Backlog::default(),
@@ -86,10 +88,7 @@ impl Work {
             share: None,
             failures: 0,
             retry_at: None,
-            last_reason: None,
             last_logged: None,
-            // After a start nobody knows whether an old error is over; the first success tells.
-            has_error,
         }
     }
 
@@ -155,8 +154,12 @@ impl Work {
         self.mend.is_none()
             && (!self.is_active() || (self.scan.is_none() && self.marks.is_empty()))
             && self.backlog.is_empty()
-            && self.progress.due().is_none()
             && !self.has_error
+    }
+
+    /// Whether any number of rows may have gone.
+    pub fn is_swept(&self) -> bool {
+        !self.marks.is_empty() || self.scan.as_ref().is_some_and(|scan| !scan.marks().is_empty())
     }
 
     /// Whether it failed, and waits for another try.
@@ -186,8 +189,16 @@ impl Work {
             && (self.builder.is_some() || self.build_at.is_none_or(|at| at <= now))
     }
 
-    /// Ends the process that builds the indexes; another one begins anew.
-    pub fn end_builder(&mut self) {
+    /// Whether a process builds its indexes.
+    pub fn has_builder(&self) -> bool {
+        self.builder.is_some()
+    }
+
+    /// Ends the process that builds the indexes, another one begins anew; and notes what nobody will note later.
+    pub fn leave(&mut self) {
+        if self.progress.due().is_some() {
+            self.note();
+        }
         if let Some(builder) = self.builder.take() {
             builder.terminate();
         }
@@ -273,136 +284,6 @@ impl Work {
         true
     }
 
-    /// Whether nothing may be sent to the provider for a while.
-    pub fn waits_for_provider(&self, now: Instant) -> bool {
-        self.embed_at.is_some_and(|at| at > now)
-    }
-
-    /// Takes back what waits for the provider: a batch to see whether it is there again, and the rest when it is.
-    pub fn take_back_parked(&mut self, now: Instant) {
-        if self.waits_for_provider(now) || self.backlog.parked_len() == 0 {
-            return;
-        }
-        match self.embedding_failed {
-            false => self.backlog.unpark(usize::MAX),
-            true if self.backlog.in_work().is_empty() => self.backlog.unpark(guc::batch_texts()),
-            true => {}
-        }
-    }
-
-    /// The embedder has brought vectors.
-    pub fn embedder_answered(&mut self) {
-        self.embedding_failed = false;
-        self.embed_at = None;
-    }
-
-    /// The embedder brought no vectors: nothing is sent for a while, and the status tells why; `stuck` when somebody has
-    /// to act. `wait` is how long the provider wants to be left alone.
-    pub fn embedding_failed(&mut self, reason: &str, stuck: bool, wait: Option<Duration>) {
-        // What was in flight together fails together, which is one failure.
-        if !self.waits_for_provider(Instant::now()) {
-            self.embed_at = Some(self.next_try(wait));
-        } else if self.last_reason.as_deref() == Some(reason) {
-            return;
-        }
-        self.embedding_failed = true;
-        self.note_failure(reason, stuck);
-    }
-
-    /// When it is tried again: when the provider wants it, or later each time.
-    fn next_try(&mut self, wait: Option<Duration>) -> Instant {
-        let rest = RETRY.0.saturating_mul(1 << self.failures.min(7)).min(RETRY.1);
-        self.failures += 1;
-        Instant::now() + wait.map_or(rest, |wait| wait.max(RETRY.0))
-    }
-
-    /// A failure of the table itself: it rests, and its status tells why; `stuck` when somebody has to act.
-    fn failed(&mut self, reason: &str, stuck: bool) {
-        if !self.is_resting(Instant::now()) {
-            self.retry_at = Some(self.next_try(None));
-        } else if self.last_reason.as_deref() == Some(reason) {
-            return;
-        }
-        self.note_failure(reason, stuck);
-    }
-
-    /// Writes down why the table is not in sync.
-    fn note_failure(&mut self, reason: &str, stuck: bool) {
-        let id = self.table.id;
-        let noted = transaction::run(|| {
-            if server::extension().is_none() {
-                return Ok(false);
-            }
-            Spi::connect_mut(|client| {
-                task::set_error(client, id, reason)?;
-                catalog::set_error(client, id, reason, stuck)
-            })
-        });
-        match noted {
-            // Dropped in the middle of the work: that is no failure.
-            Ok(false) => return,
-            Ok(true) => {}
-            Err(failure) => {
-                log!("could not note an error of vector table {id}: {}", failure.message);
-            }
-        }
-        self.has_error = true;
-        // One line when it begins; a reason that changes with every try says nothing new for a while.
-        let is_news = self.last_reason.as_deref() != Some(reason)
-            && self.last_logged.is_none_or(|at| at.elapsed() >= LOG_AGAIN);
-        if is_news {
-            ereport!(
-                PgLogLevel::LOG,
-                PgSqlErrorCode::ERRCODE_EXTERNAL_ROUTINE_EXCEPTION,
-                format!("sync of vector table \"{}\" failed: {reason}", self.table.name)
-            );
-            self.last_logged = Some(Instant::now());
-        }
-        self.last_reason = Some(reason.to_string());
-    }
-
-    /// A transaction of the table's own that was rolled back.
-    pub fn rolled_back(&mut self, failure: &RolledBack) {
-        self.failed(&failure.message, !failure.is_transient());
-    }
-
-    /// Part of a transaction that brings changes in: an error is over, and now and then the time is noted.
-    pub fn note_success(&mut self, client: &mut pgrx::spi::SpiClient<'_>) -> Result<()> {
-        let now = Instant::now();
-        let resting = self.is_resting(now) || self.waits_for_provider(now);
-        if self.has_error
-            && !self.embedding_failed
-            && !resting
-            && self.table.status != Status::Paused
-        {
-            catalog::set_working_status(client, self.table.id)?;
-        }
-        Ok(())
-    }
-
-    /// The same, after that transaction has committed.
-    pub fn succeeded(&mut self) {
-        self.progress.has_synced = true;
-        // Another batch has failed a moment ago, and is not tried again any sooner because this one went well.
-        let now = Instant::now();
-        if self.embedding_failed || self.is_resting(now) || self.waits_for_provider(now) {
-            return;
-        }
-        if self.has_error && self.last_logged.is_some() {
-            ereport!(
-                PgLogLevel::LOG,
-                PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION,
-                format!("sync of vector table \"{}\" works again", self.table.name)
-            );
-        }
-        self.has_error = false;
-        self.last_reason = None;
-        self.last_logged = None;
-        self.failures = 0;
-        self.retry_at = None;
-        self.embed_at = None;
-    }
-
     /// Counts rows that are done, for the rate.
     pub fn count_done(&mut self, rows: usize) {
         self.progress.rows += rows;
@@ -411,9 +292,12 @@ impl Work {
     /// Notes how far the table is once that is due.
     pub fn note_if_due(&mut self) {
         let is_idle = self.backlog.is_empty() && self.scan.is_none();
-        if !self.progress.is_due(is_idle) {
-            return;
+        if self.progress.is_due(is_idle) {
+            self.note();
         }
+    }
+
+    fn note(&mut self) {
         // Before the oldest row that is not done everything is.
         let marks = self.marks.iter().map(|(id, _)| *id);
         let scanned = self.scan.iter().flat_map(|scan| scan.marks().iter().copied());

@@ -3,7 +3,8 @@
 use pgrx::prelude::*;
 use pgrx::{check_for_interrupts, pg_sys};
 
-use super::helper::{Errand, Helper};
+use super::helper::{self, Errand};
+use super::process::Process;
 use super::signals;
 use crate::sync::{Engine, Round};
 use crate::{server, shared};
@@ -12,8 +13,8 @@ use crate::{server, shared};
 pub const BATCH_WORKER: &str = "embedd batch worker";
 
 /// Starts one for a vector table; none when the server has no place for it.
-pub fn start(table_id: i32, name: &str) -> Option<Helper> {
-    Helper::start(BATCH_WORKER, "embedd_batch_worker_main", table_id, name)
+pub fn start(table_id: i32, name: &str) -> Option<Process> {
+    helper::start(BATCH_WORKER, "embedd_batch_worker_main", table_id, name)
 }
 
 /// What the postmaster runs as a batch worker.

@@ -3,7 +3,8 @@
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
-use super::helper::{Errand, Helper};
+use super::helper::{self, Errand};
+use super::process::Process;
 use super::sync_worker;
 use super::transaction::{self, RolledBack};
 use crate::{catalog, index, shared, task};
@@ -12,8 +13,8 @@ use crate::{catalog, index, shared, task};
 pub const INDEX_BUILDER: &str = "embedd index builder";
 
 /// Starts one for a vector table; none when the server has no place for it.
-pub fn start(table_id: i32, name: &str) -> Option<Helper> {
-    Helper::start(INDEX_BUILDER, "embedd_index_builder_main", table_id, name)
+pub fn start(table_id: i32, name: &str) -> Option<Process> {
+    helper::start(INDEX_BUILDER, "embedd_index_builder_main", table_id, name)
 }
 
 /// What the postmaster runs as an index builder.

@@ -5,10 +5,12 @@ use std::time::Duration;
 use pgrx::bgworkers::{BackgroundWorkerBuilder, BgWorkerStartTime};
 
 pub mod batch_worker;
+mod databases;
 pub mod embedder;
 pub mod helper;
 pub mod index_builder;
 pub mod launcher;
+pub mod process;
 pub mod signals;
 pub mod sync_worker;
 pub mod transaction;

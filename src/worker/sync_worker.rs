@@ -1,14 +1,20 @@
-//! A sync worker's process: one a database, it runs the rounds of the sync engine and waits in between.
+//! A sync worker's process: one or more a database, it runs the rounds of the sync engine and waits in between.
 
 use std::ffi::CStr;
+use std::time::{Duration, Instant};
 
 use pgrx::prelude::*;
 use pgrx::{check_for_interrupts, pg_sys};
 
 use super::signals::{self, Terminate};
-use crate::server;
-use crate::shared::{self, SlotState};
+use crate::shared::{Ask, Portion, SlotState, worker};
 use crate::sync::{Engine, Round};
+use crate::{guc, server};
+
+/// Time for which a worker that has something to do keeps its place while others wait for one.
+pub const FAIR_TIME: Duration = Duration::from_secs(10);
+/// Longest wait for what is in flight before the worker gives way all the same.
+const WIND_UP: Duration = Duration::from_secs(30);
 
 /// Settings that the safety of a query depends on, the same in every sync worker.
 const SETTINGS: &[(&CStr, &CStr)] = &[
@@ -49,42 +55,113 @@ pub fn set(name: &CStr, value: &CStr) {
     }
 }
 
-/// What the postmaster runs as a sync worker; the argument is the oid of the database.
+/// What the postmaster runs as a sync worker; the argument is the oid of the database and the worker's portion of it.
 #[pg_guard]
 #[unsafe(no_mangle)]
 pub extern "C-unwind" fn embedd_sync_worker_main(arg: pg_sys::Datum) {
-    let database = pg_sys::Oid::from(arg.value() as u32);
+    let (database, portion) = unpack(arg);
     // SAFETY: the function is static and guarded.
     unsafe { pg_sys::before_shmem_exit(Some(on_exit), arg) };
     connect(database);
-    shared::worker_started(database);
-    let mut engine = Engine::new(shared::Portion { index: 0, count: 1 });
-    loop {
-        check_for_interrupts!();
-        signals::reload_if_asked();
-        if shared::shall_leave(database) {
-            engine.leave();
-            shared::worker_ended(database, SlotState::Left);
-            return;
-        }
-        let wakes = shared::wakes(database);
-        match engine.round() {
-            Round::NoExtension => {
-                shared::worker_ended(database, SlotState::NoExtension);
-                return;
-            }
-            // Whoever woke the worker since may have done so after the round had looked.
-            Round::Wait(_) if shared::wakes(database) != wakes => {}
-            Round::Idle(due) => {
-                let due = due.unwrap_or(std::time::Duration::MAX).min(crate::guc::poll_interval());
-                server::wait(due, engine.socket());
-            }
-            Round::Wait(timeout) => server::wait(timeout, engine.socket()),
-        }
+    if worker::started(database, portion) {
+        work(Engine::new(portion));
     }
 }
 
 #[pg_guard]
 unsafe extern "C-unwind" fn on_exit(_code: i32, arg: pg_sys::Datum) {
-    shared::worker_ended(pg_sys::Oid::from(arg.value() as u32), SlotState::Failed);
+    let (database, portion) = unpack(arg);
+    worker::ended(database, portion);
+}
+
+/// The argument of a worker's main function.
+pub fn pack(database: pg_sys::Oid, portion: Portion) -> u64 {
+    u64::from(database.to_u32()) << 32 | u64::from(portion.to_u32())
+}
+
+fn unpack(arg: pg_sys::Datum) -> (pg_sys::Oid, Portion) {
+    let argument = arg.value() as u64;
+    (pg_sys::Oid::from((argument >> 32) as u32), Portion::from_u32(argument as u32))
+}
+
+/// Runs round after round until there is a reason to leave the database.
+fn work(mut engine: Engine) {
+    // Since when the worker has something to do, or has nothing to do, and how often it was woken by then.
+    let mut busy_since = Instant::now();
+    let mut idle_since: Option<(Instant, u32)> = None;
+    let mut winds_up_since: Option<Instant> = None;
+    loop {
+        check_for_interrupts!();
+        signals::reload_if_asked();
+        if worker::is_asked(Ask::Database) {
+            engine.leave();
+            return worker::leave(SlotState::Left);
+        }
+        let wakes = worker::wakes();
+        if shall_give_way(&engine, idle_since.is_none().then_some(busy_since)) {
+            let since = *winds_up_since.get_or_insert_with(Instant::now);
+            if engine.wind_up() || since.elapsed() >= WIND_UP {
+                engine.leave();
+                return worker::leave(SlotState::GaveWay);
+            }
+            server::wait(WIND_UP.saturating_sub(since.elapsed()), engine.socket());
+            continue;
+        }
+        winds_up_since = None;
+        let round = engine.round();
+        if !matches!(round, Round::NoExtension) {
+            worker::found();
+        }
+        match round {
+            Round::NoExtension => {
+                if worker::step_aside(wakes, SlotState::NoExtension, None) {
+                    return;
+                }
+            }
+            Round::Idle(due) => {
+                let since = match idle_since {
+                    Some((since, woken)) if woken == wakes => since,
+                    _ => {
+                        worker::set_idle(true);
+                        Instant::now()
+                    }
+                };
+                idle_since = Some((since, wakes));
+                let left = guc::worker_idle_timeout().map(|t| t.saturating_sub(since.elapsed()));
+                if left == Some(Duration::ZERO)
+                    || worker::others_wait()
+                    || worker::is_asked(Ask::Place)
+                {
+                    engine.leave();
+                    if worker::step_aside(wakes, SlotState::Idle, engine.due()) {
+                        return;
+                    }
+                    continue;
+                }
+                let pause = [due, left].into_iter().flatten().min().unwrap_or(Duration::MAX);
+                wait(wakes, pause.min(guc::poll_interval()), &engine);
+            }
+            Round::Wait(pause) => {
+                if idle_since.take().is_some() {
+                    worker::set_idle(false);
+                    busy_since = Instant::now();
+                }
+                wait(wakes, pause, &engine);
+            }
+        }
+    }
+}
+
+/// Whether the worker shall leave although there is, or may be, something to do.
+fn shall_give_way(engine: &Engine, busy_since: Option<Instant>) -> bool {
+    let has_had_its_time = busy_since.is_some_and(|since| since.elapsed() >= FAIR_TIME);
+    worker::is_asked(Ask::Anew)
+        || (worker::is_asked(Ask::Place) && has_had_its_time && !engine.has_helpers())
+}
+
+/// Waits after a round, unless somebody has woken the worker since: that may have been after the round had looked.
+fn wait(wakes: u32, pause: Duration, engine: &Engine) {
+    if worker::wakes() == wakes {
+        server::wait(pause, engine.socket());
+    }
 }

@@ -18,6 +18,11 @@ pub fn kill9(pid: i32) {
     send(pid, libc::SIGKILL);
 }
 
+/// Asks a process to end, as `kill` does: the postmaster restarts it alone, and no session is cut off.
+pub fn terminate(pid: i32) {
+    send(pid, libc::SIGTERM);
+}
+
 /// Stops a process in its tracks, or lets it go on: for a worker that is there and does not move.
 pub fn freeze(pid: i32) {
     send(pid, libc::SIGSTOP);

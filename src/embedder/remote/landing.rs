@@ -253,7 +253,7 @@ impl Desk {
             let copy = if last { vector.take() } else { vector.clone() };
             let Some(ticket) = self.tickets.get_mut(id) else { continue };
             if ticket.take(*number, copy.unwrap_or_default()) {
-                ticket.complete();
+                ticket.complete(None);
                 self.tickets.remove(id);
             }
         }
@@ -264,7 +264,7 @@ impl Desk {
         for (id, number) in &text.takers {
             let Some(ticket) = self.tickets.get_mut(id) else { continue };
             if ticket.refuse(*number, reason) {
-                ticket.complete();
+                ticket.complete(None);
                 self.tickets.remove(id);
             }
         }

@@ -103,9 +103,13 @@ impl Ticket {
         }
     }
 
-    /// Tells why there will be no vectors.
+    /// Tells why there will be no more vectors. Those that have come are paid for, and go to a worker all the same.
     pub fn fail(&mut self, failure: &Failure) {
-        self.answer(Err(failure.clone()));
+        let has_some = self.vectors.iter().any(|vector| !vector.is_empty());
+        match self.priority == Priority::Question || !has_some {
+            true => self.answer(Err(failure.clone())),
+            false => self.complete(Some(failure)),
+        }
     }
 
     /// Takes a text's vector; true when it was the last that was missing.
@@ -123,8 +127,8 @@ impl Ticket {
         self.take(number, Vec::new())
     }
 
-    /// Answers with everything that has come.
-    pub fn complete(&mut self) {
+    /// Answers with everything that has come; what is missing has failed for this reason.
+    pub fn complete(&mut self, failure: Option<&Failure>) {
         let dimensions = match self.dimensions {
             0 => self.vectors.iter().map(Vec::len).max().unwrap_or_default(),
             wanted => wanted,
@@ -138,10 +142,15 @@ impl Ticket {
                     all.refused.push((position, reason.clone()));
                     all.values.resize(all.values.len() + dimensions, 0.0);
                 }
+                None if self.vectors[number].is_empty() => {
+                    all.unanswered.push(position);
+                    all.values.resize(all.values.len() + dimensions, 0.0);
+                }
                 None => all.values.extend_from_slice(&self.vectors[number]),
             }
             all.truncated.push(self.truncated[number]);
         }
+        all.failure = failure.filter(|_| !all.unanswered.is_empty()).cloned();
         self.answer(Ok(all));
     }
 }

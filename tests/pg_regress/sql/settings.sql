@@ -20,10 +20,17 @@ set embedd.batch_texts = 1;
 set embedd.texts_in_flight = 1;
 set embedd.query_cache_size = 0;
 set embedd.local_idle_unload = 0;
+set embedd.workers_per_database = 2;
+set embedd.max_sync_workers = 2;
+set embedd.worker_idle_timeout = 0;
 alter system set embedd.batch_texts = 0;
 alter system set embedd.texts_in_flight = 65537;
 alter system set embedd.poll_interval = '99ms';
 alter system set embedd.query_cache_size = '2GB';
+alter system set embedd.workers_per_database = 0;
+alter system set embedd.workers_per_database = 17;
+alter system set embedd.max_sync_workers = 129;
+alter system set embedd.worker_idle_timeout = '25h';
 
 -- The prefix is reserved.
 \set VERBOSITY sqlstate

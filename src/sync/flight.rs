@@ -1,0 +1,208 @@
+//! What the embedder has of a worker: batches are sent to it, and what it answers is stored.
+
+use std::time::{Duration, Instant};
+
+use pgrx::prelude::*;
+
+use super::backlog::Taken;
+use super::load::Document;
+use super::outstanding::Share;
+use super::{Engine, TROUBLE, batch, finish};
+use crate::embedder::account::account;
+use crate::embedder::client::Client;
+use crate::embedder::wire::{Embeddings, Failure, InputType, Priority, Reply, Request};
+use crate::foreign;
+use crate::provider::{Kind, Provider};
+
+/// Longest text sent to the embedder, in bytes: no model reads that far.
+const LONGEST_TEXT: usize = 1024 * 1024;
+
+/// A request that the embedder works on.
+pub(super) struct Flight {
+    pub(super) table_id: i32,
+    keys: Vec<Taken>,
+    documents: Vec<Document>,
+    share: Share,
+    bytes: usize,
+}
+
+impl Engine {
+    /// Sends a batch to the embedder.
+    pub(super) fn send(
+        &mut self,
+        id: i32,
+        keys: Vec<Taken>,
+        documents: Vec<Document>,
+        provider: Provider,
+        priority: Priority,
+    ) {
+        let Some(work) = self.tables.get_mut(&id) else { return };
+        self.last_request += 1;
+        let is_local = provider.kind == Kind::Local;
+        let share = Share { account: account(&provider), priority, is_local };
+        let texts: Vec<String> = documents.iter().map(|d| beginning(&d.text).to_string()).collect();
+        let model = foreign::model(&work.table, provider.kind);
+        let vectors = texts.len() * model.dimensions as usize * size_of::<f32>();
+        let bytes = vectors + texts.iter().map(String::len).sum::<usize>();
+        work.share = Some(share);
+        self.outstanding.add(share, texts.len(), bytes);
+        let waiting = match priority {
+            Priority::Backfill => work.backlog.paged_len(),
+            _ => work.backlog.fresh_len(),
+        };
+        let request = Request {
+            id: self.last_request,
+            provider,
+            model,
+            input_type: InputType::Document,
+            priority,
+            more: waiting > 0 && self.outstanding.has_room(share),
+            patience_ms: 0,
+            texts,
+        };
+        let flight = Flight { table_id: id, keys, documents, share, bytes };
+        self.flights.insert(self.last_request, flight);
+        let sent = match &mut self.client {
+            Some(client) => client.send(request),
+            None => Client::connect().and_then(|mut client| {
+                client.send(request)?;
+                self.client = Some(client);
+                Ok(())
+            }),
+        };
+        if let Err(error) = sent {
+            self.lose_embedder(&error.to_string());
+        }
+    }
+
+    /// The connection broke: everything that was sent is work again, after a rest.
+    fn lose_embedder(&mut self, reason: &str) {
+        debug1!("lost the embedder: {reason}");
+        self.client = None;
+        self.rest_until = Some(Instant::now() + TROUBLE);
+        self.outstanding.clear();
+        for flight in std::mem::take(&mut self.flights).into_values() {
+            if let Some(work) = self.tables.get_mut(&flight.table_id) {
+                work.backlog.give_back(flight.keys);
+            }
+        }
+    }
+
+    /// Takes in what the embedder has answered.
+    pub(super) fn receive(&mut self) {
+        let Some(client) = &mut self.client else { return };
+        match client.receive() {
+            Ok(replies) => replies.into_iter().for_each(|reply| self.land(reply)),
+            Err(error) => self.lose_embedder(&error.to_string()),
+        }
+    }
+
+    /// Brings one answer into its vector table.
+    fn land(&mut self, reply: Reply) {
+        let Some(flight) = self.flights.remove(&reply.id) else { return };
+        let Flight { table_id, keys, documents, share, bytes } = flight;
+        self.outstanding.remove(share, documents.len(), bytes);
+        // A vector table that was dropped meanwhile takes its keys with it.
+        let Some(work) = self.tables.get_mut(&table_id) else { return };
+        match reply.outcome {
+            Ok(embeddings) => self.take_in(table_id, keys, documents, embeddings),
+            Err(failure) => {
+                work.backlog.park(keys);
+                let wait = failure.retry_after_ms.map(Duration::from_millis);
+                work.embedding_failed(&in_full(&failure), !failure.is_transient(), wait);
+            }
+        }
+    }
+
+    /// Stores what has come; what is missing waits for the provider.
+    fn take_in(
+        &mut self,
+        id: i32,
+        keys: Vec<Taken>,
+        documents: Vec<Document>,
+        embeddings: Embeddings,
+    ) {
+        let Some(failure) = embeddings.failure.as_ref() else {
+            return self.store(Unstored { id, keys, documents, embeddings });
+        };
+        let Some(work) = self.tables.get_mut(&id) else { return };
+        let is_missing = |number: &usize| embeddings.unanswered.contains(&(*number as u32));
+        let (missing, there): (Vec<usize>, Vec<usize>) = (0..keys.len()).partition(is_missing);
+        work.backlog.park(missing.iter().map(|n| keys[*n].clone()).collect());
+        let wait = failure.retry_after_ms.map(Duration::from_millis);
+        work.embedding_failed(&in_full(failure), !failure.is_transient(), wait);
+        self.store(Unstored {
+            id,
+            keys: there.iter().map(|n| keys[*n].clone()).collect(),
+            documents: there.iter().map(|n| documents[*n].clone()).collect(),
+            embeddings: embeddings.only(&there),
+        });
+    }
+
+    /// Tries again to store vectors whose table was locked, or could not be written for another reason.
+    pub(super) fn store_again(&mut self) {
+        for vectors in std::mem::take(&mut self.unstored) {
+            match self.tables.get_mut(&vectors.id) {
+                None => {}
+                Some(work) if !work.is_active() => work.backlog.give_back(vectors.keys),
+                Some(_) => self.store(vectors),
+            }
+        }
+    }
+
+    /// Stores vectors. They are paid for: where a row is to blame for a failure, the halves are stored each for itself, and
+    /// where the table is, they are kept until it can be written.
+    fn store(&mut self, mut vectors: Unstored) {
+        let Some(work) = self.tables.get_mut(&vectors.id) else { return };
+        if work.is_resting(Instant::now()) {
+            return self.unstored.push(vectors);
+        }
+        let Unstored { id, keys, documents, embeddings } = &vectors;
+        match batch::store(work, keys, documents, embeddings) {
+            Ok(()) => {
+                work.batch = work.batch.saturating_mul(2);
+                finish(work, keys);
+                work.succeeded();
+            }
+            Err(failure) if failure.is_of_a_row() && keys.len() > 1 => {
+                let (id, half, end) = (*id, keys.len() / 2, keys.len());
+                let first = embeddings.part(0..half);
+                let second = embeddings.part(half..end);
+                let keys = vectors.keys.split_off(half);
+                let documents = vectors.documents.split_off(half);
+                self.store(Unstored { embeddings: first, ..vectors });
+                self.store(Unstored { id, keys, documents, embeddings: second });
+            }
+            Err(failure) if failure.is_of_a_row() => self.narrow(*id, vectors.keys, &failure),
+            Err(failure) => {
+                work.rolled_back(&failure);
+                self.unstored.push(vectors);
+            }
+        }
+    }
+}
+
+/// Vectors that have come and are not stored yet.
+pub(super) struct Unstored {
+    id: i32,
+    keys: Vec<Taken>,
+    documents: Vec<Document>,
+    embeddings: Embeddings,
+}
+
+/// A failure of the provider with its detail, for the status.
+fn in_full(failure: &Failure) -> String {
+    match &failure.detail {
+        Some(detail) => format!("{}: {detail}", failure.message),
+        None => failure.message.clone(),
+    }
+}
+
+/// The part of a text that is sent: whole, or its first megabyte.
+fn beginning(text: &str) -> &str {
+    let mut end = text.len().min(LONGEST_TEXT);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
+}
