@@ -150,7 +150,6 @@ impl Account {
 
 /// Every source equals its vectors, and every vector is the one of the text beside it.
 pub fn check(client: &mut Client) {
-    let knows_verify = "SELECT to_regprocedure('embedd.verify(text)') IS NOT NULL";
     for source in SOURCES {
         assert_equal(client, source);
         let sql = format!(
@@ -164,11 +163,8 @@ pub fn check(client: &mut Client) {
             let off = right.iter().zip(stored.as_slice()).any(|(a, b)| (a - b).abs() > 1e-5);
             assert!(!off, "the vector of row {key} of {source} is not the one of {text:?}");
         }
-        // Once every build has embedd.verify(), the question whether it is there can go.
-        if client.query_one(knows_verify, &[]).expect("a name can be looked up").get(0) {
-            let sql = "SELECT pk_value || ': ' || problem FROM embedd.verify($1)";
-            let found = client.query(sql, &[&source]).expect("embedd can verify");
-            assert!(found.is_empty(), "embedd.verify: {}", found[0].get::<_, String>(0));
-        }
+        let sql = "SELECT pk_value || ': ' || problem FROM embedd.verify($1)";
+        let found = client.query(sql, &[&source]).expect("embedd can verify");
+        assert!(found.is_empty(), "embedd.verify: {}", found[0].get::<_, String>(0));
     }
 }
