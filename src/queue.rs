@@ -94,15 +94,26 @@ pub fn read(
     )?;
     for row in found {
         reading.rows.extend(row_of(&row)?);
-        if let Some(snapshot) = row.get::<String>(6)?
-            && reading.open.is_empty()
-        {
-            // xmin:xmax:xip,xip,..
-            let open = snapshot.rsplit(':').next().unwrap_or_default();
-            reading.open = open.split(',').filter_map(|x| x.parse().ok()).collect();
+        if let Some(snapshot) = row.get::<String>(6)? {
+            reading.open = open_transactions(&snapshot);
         }
     }
     Ok(reading)
+}
+
+/// The transactions that a snapshot, as pg_current_snapshot() shows it, does not see and that may have taken ids before it.
+///
+/// A snapshot lists those that run up to the last one that has ended; those begun since then are in none of its lists.
+fn open_transactions(snapshot: &str) -> Vec<u64> {
+    // xmin:xmax:xip,xip,..
+    let mut parts = snapshot.split(':').skip(1);
+    let xmax: Option<u64> = parts.next().and_then(|xmax| xmax.parse().ok());
+    let running = parts.next().unwrap_or_default();
+    let mut open: Vec<u64> = running.split(',').filter_map(|x| x.parse().ok()).collect();
+    // SAFETY: reads shared memory under its own lock.
+    let next = unsafe { pg_sys::ReadNextFullTransactionId() }.value;
+    open.extend(xmax.into_iter().flat_map(|xmax| xmax..next));
+    open
 }
 
 /// Rows of these transactions, whatever table they are of.

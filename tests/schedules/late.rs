@@ -89,3 +89,27 @@ fn prepared_transactions_commit_behind_later_ones() {
     assert_eq!((stage.paid("late"), stage.paid("late too")), (1, 1));
     assert_eq!((stage.paid("undone"), stage.paid("never")), (0, 0));
 }
+
+/// The writer with the low id has begun after the one with the high id: no snapshot lists it among those that run, because
+/// none that began after it has ended. It commits between two looks at the queue.
+#[test]
+fn a_transaction_that_began_later_takes_an_earlier_place() {
+    let mut stage = Stage::alone();
+    let (mut first, mut second) =
+        (stage.cluster.connect(&stage.db), stage.cluster.connect(&stage.db));
+    let mut lock = stage.cluster.connect(&stage.db);
+    let sql = format!("BEGIN; SELECT FROM {} WHERE pk_value = '1' FOR UPDATE", stage.vectors);
+    lock.batch_execute(&sql).unwrap();
+    first.batch_execute("BEGIN; UPDATE t SET price = -1 WHERE id = 1").unwrap();
+    let before = last_id(&mut stage.client);
+    let early = format!("BEGIN; UPDATE t SET title = 'early place' WHERE id = 2; {MANY}");
+    second.batch_execute(&early).unwrap();
+    assert!(last_id(&mut stage.client) > before, "the writer has no row in the queue yet");
+    first.batch_execute("COMMIT").unwrap();
+    // It has read the queue, and looks at it again when it has given up.
+    stage.wait_for_worker_at_lock();
+    second.batch_execute("COMMIT").unwrap();
+    lock.batch_execute("COMMIT").unwrap();
+    stage.assert_synced();
+    assert_eq!(stage.paid("early place"), 1);
+}
