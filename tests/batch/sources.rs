@@ -39,7 +39,7 @@ fn a_view_that_joins_and_aggregates() {
         .unwrap();
     assert_arrives(&cluster, "view", "v");
     let row = client.query_one("SELECT id FROM embedd.query('v', 'renamed', 1)", &[]).unwrap();
-    assert_eq!(row.get::<_, String>(0).is_empty(), false);
+    assert!(!row.get::<_, String>(0).is_empty());
 }
 
 #[test]

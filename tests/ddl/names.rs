@@ -176,7 +176,7 @@ fn what_is_rolled_back_changes_nothing() {
         "SELECT NOT EXISTS (SELECT FROM embedd.queue)",
     );
     let mut after = everything(&mut client);
-    assert_eq!(after.1.remove("1").is_some_and(|xmin| xmin != before.1["1"]), true);
+    assert!(after.1.remove("1").is_some_and(|xmin| xmin != before.1["1"]));
     assert!(after.1.iter().all(|(key, xmin)| before.1[key] == *xmin), "{after:?}");
     assert_eq!(after.0, before.0);
     assert_equal(&mut client, "t");

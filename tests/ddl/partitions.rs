@@ -13,7 +13,7 @@ const OTHER: &str = "(price integer, body text, title text, id bigint NOT NULL)"
 fn synced(cluster: &Cluster, db: &str) -> Client {
     let mut client = cluster.database(db);
     client
-        .batch_execute(&format!(
+        .batch_execute(
             "CREATE TABLE t (id bigint PRIMARY KEY, title text, body text, price integer) PARTITION BY RANGE (id);
              CREATE TABLE t_low PARTITION OF t FOR VALUES FROM (0) TO (100);
              CREATE TABLE t_high PARTITION OF t FOR VALUES FROM (100) TO (300) PARTITION BY RANGE (id);
@@ -23,7 +23,7 @@ fn synced(cluster: &Cluster, db: &str) -> Client {
              CREATE TABLE t_b PARTITION OF t_high FOR VALUES FROM (200) TO (300);
              INSERT INTO t SELECT i, 'title ' || i, '', i FROM generate_series(0, 299, 5) i;
              INSERT INTO t_a (id, title) VALUES (101, 'straight')"
-        ))
+        )
         .unwrap();
     create_vector_table(&mut client, "t");
     backfill(&mut client, "t");
