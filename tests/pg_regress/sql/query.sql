@@ -155,6 +155,7 @@ select embedded_text, seen is not null as seen from :texts_vectors where pk_valu
 -- Its table dropped behind embedd's back.
 drop table :texts_vectors;
 select code, message ~ 'OID' as names_an_oid, message ~ 'texts' as names_the_vector_table from golden.refusal($$ select embedd.query('texts', 'x') $$);
+call golden.wait_for('the status', $$ select sync_status = 'error' from embedd.sync_status('texts') $$);
 select sync_status, synced_rows, total_rows from embedd.sync_status('texts');
 select embedd.drop_vector_table('texts');
 select * from golden.traces();
