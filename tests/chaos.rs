@@ -153,7 +153,11 @@ impl Run {
             strike::freeze(&self.cluster, writers, who, time);
         }
         strike::await_moment(&self.fake, trouble.moment);
-        let killed = strike::kill(&self.cluster, writers, &trouble);
+        let mut killed = None;
+        until(LONG, || {
+            killed = strike::kill(&self.cluster, writers, &trouble);
+            killed.is_some()
+        });
         let (victim, at) = killed.expect("there is a sync worker to be killed");
         *self.killed.entry(victim).or_default() += 1;
         losses.push(at);
@@ -179,7 +183,15 @@ impl Run {
     /// The provider is well, what was prepared is ended, the queue drains: now all has to be right.
     fn breathe(&mut self, losses: &[Instant]) {
         let mut client = self.connect();
-        writers::end_prepared(&mut client, "").expect("prepared transactions can be ended");
+        // The last kill may be felt only now.
+        let ended = until(LONG, || {
+            let is_ended = writers::end_prepared(&mut client, "").is_ok();
+            if !is_ended {
+                client = self.connect();
+            }
+            is_ended
+        });
+        assert!(ended.is_some(), "prepared transactions can be ended");
         // Any change of a provider has it tried again at once, which spares a long rest.
         let timeout = 3000 + self.begin.elapsed().as_millis() % 100;
         let sql = format!(
