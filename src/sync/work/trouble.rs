@@ -111,7 +111,8 @@ impl Work {
     /// Part of a transaction that brings changes in: an error is over, and now and then the time is noted.
     pub fn note_success(&mut self, client: &mut SpiClient<'_>) -> Result<()> {
         let now = Instant::now();
-        let resting = self.is_resting(now) || self.waits_for_provider(now);
+        // What was in flight when the source went is no sign that it is there again.
+        let resting = self.is_in_trouble(now);
         if self.has_error
             && !self.embedding_failed
             && !resting
@@ -127,7 +128,7 @@ impl Work {
         self.progress.has_synced = true;
         // Another batch has failed a moment ago, and is not tried again any sooner because this one went well.
         let now = Instant::now();
-        if self.embedding_failed || self.is_resting(now) || self.waits_for_provider(now) {
+        if self.embedding_failed || self.is_in_trouble(now) {
             return;
         }
         if self.has_error {
