@@ -142,8 +142,8 @@ pub fn texts(transactions: &[u64]) -> Vec<String> {
     transactions.iter().map(u64::to_string).collect()
 }
 
-/// Writes rows anew that were written for another number of workers. Called by the first of them.
-pub fn share_out(client: &mut SpiClient<'_>, portions: u16) -> Result<()> {
+/// Writes rows anew that were written for another number of workers. Called by the first of them; true when there were any.
+pub fn share_out(client: &mut SpiClient<'_>, portions: u16) -> Result<bool> {
     let strays = "with recursive pairs(table_id, portions) as (
             (select q.table_id, q.portions from embedd.queue q order by 1, 2 limit 1)
              union all
@@ -155,14 +155,16 @@ pub fn share_out(client: &mut SpiClient<'_>, portions: u16) -> Result<()> {
                               where q.table_id = p.table_id and q.portions = p.portions
                               order by q.portion, q.id limit 1000) q
          where p.portions <> $1 and q.system_id = $2";
+    let mut has_moved = false;
     loop {
         let arguments = [(portions as i16).into(), server::system_id().into()];
         let found = client.update(strays, None, &arguments)?;
         let rows = found.into_iter().map(|row| row_of(&row));
         let rows = rows.collect::<Result<Vec<_>>>()?;
         if rows.is_empty() {
-            return Ok(());
+            return Ok(has_moved);
         }
+        has_moved = true;
         for row in rows.into_iter().flatten() {
             match &row.change {
                 Change::Sweep(sweep) => {

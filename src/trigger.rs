@@ -21,8 +21,10 @@ struct Transaction {
     marks: Vec<Mark>,
     /// Something was written into the queue, so somebody has to be woken.
     written: bool,
-    /// A source or embedd's own tables have changed.
+    /// A source or embedd's own tables have changed, or rows were written for more than one number of workers.
     touches: bool,
+    /// For how many workers rows were written.
+    portions: Option<u16>,
 }
 
 /// How much had been noted when a subtransaction noted its first key.
@@ -74,7 +76,14 @@ impl Transaction {
         queue::write(*table_id, noted, outer);
         noted.sweep = sweep;
         noted.truncate(outer);
+        self.note_written();
+    }
+
+    /// Rows were written into the queue just now.
+    fn note_written(&mut self) {
+        let portions = shared::portions();
         self.written = true;
+        self.touches |= self.portions.replace(portions).is_some_and(|before| before != portions);
     }
 
     /// Writes everything. Called before commit and before PREPARE TRANSACTION.
@@ -82,7 +91,7 @@ impl Transaction {
         for (table_id, noted) in std::mem::take(&mut self.tables) {
             if noted.len() > 0 || noted.sweep != Sweep::None {
                 queue::write(table_id, &noted, 0);
-                self.written = true;
+                self.note_written();
             }
         }
         self.marks.clear();
@@ -261,9 +270,11 @@ unsafe extern "C-unwind" fn on_transaction(
             TRANSACTION.set(transaction);
         }
         XACT_EVENT_COMMIT => {
-            let Transaction { written, touches, .. } = TRANSACTION.take();
+            let Transaction { written, touches, portions, .. } = TRANSACTION.take();
             // SAFETY: a plain global of the process.
             let database = unsafe { pg_sys::MyDatabaseId };
+            // Nobody reads rows for another number of workers, unless he is told to look for them.
+            let touches = touches || portions.is_some_and(|count| count != shared::portions());
             HAS_TOUCHED.set(touches);
             if written && !touches {
                 shared::wake_worker(database);

@@ -118,8 +118,9 @@ unsafe extern "C-unwind" fn wake_later() {
 /// After COMMIT PREPARED: the keys were noted by another session, perhaps long ago.
 #[pg_guard]
 unsafe extern "C-unwind" fn wake() {
+    // They may have been noted for another number of workers, too.
     // SAFETY: a plain global of the process.
-    shared::wake_worker(unsafe { pg_sys::MyDatabaseId });
+    shared::touch(unsafe { pg_sys::MyDatabaseId });
 }
 
 /// The database that its sync worker keeps this statement from being done in, when the role may do it.

@@ -154,8 +154,14 @@ impl Reader {
         tables: &mut BTreeMap<i32, Work>,
     ) -> Result<()> {
         if self.shall_look(client)? {
-            if self.portion.index == 0 && self.only.is_none() {
-                queue::share_out(client, self.portion.count)?;
+            if self.portion.index == 0
+                && self.only.is_none()
+                && queue::share_out(client, self.portion.count)?
+            {
+                pgrx::register_xact_callback(pgrx::PgXactCallbackEvent::Commit, || {
+                    // SAFETY: a plain global of the process.
+                    shared::wake_worker(unsafe { pg_sys::MyDatabaseId });
+                });
             }
             let mut found: BTreeMap<i32, VectorTable> =
                 catalog::all(client)?.into_iter().map(|t| (t.id, t)).collect();

@@ -86,6 +86,13 @@ pub struct NewPage {
     handed: Vec<(u16, i64)>,
 }
 
+impl NewPage {
+    /// Whether other workers have a part of it to do.
+    pub fn is_shared(&self) -> bool {
+        !self.handed.is_empty()
+    }
+}
+
 impl Scan {
     /// Begins a task, or takes it up again where it was.
     pub fn of_task(client: &mut SpiClient<'_>, task: &Task, portion: Portion) -> Result<Self> {
@@ -160,6 +167,13 @@ impl Scan {
         self.is_careful = false;
         self.read_key = Some(last.clone());
         self.pages.push_back(Page { number, last: Some(last), rows, different, handed });
+    }
+
+    /// Whether a step has brought it on; where only other workers' parts are missing, none does.
+    pub fn is_newer_than(&self, before: &Self) -> bool {
+        self.pages.len() != before.pages.len()
+            || self.phase != before.phase
+            || self.has_compared != before.has_compared
     }
 
     /// A row of the page could not be read; false when that was known already.

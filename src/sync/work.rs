@@ -15,7 +15,7 @@ use super::scan::{Scan, Step};
 use crate::catalog::{self, Progress, Status, VectorTable};
 use crate::provider::Provider;
 use crate::queue::Sweep;
-use crate::shared::Portion;
+use crate::shared::{self, Portion};
 use crate::worker::index_builder;
 use crate::worker::process::Process;
 use crate::worker::transaction;
@@ -270,10 +270,18 @@ impl Work {
         });
         match stepped {
             Ok((Step::Page(page), mut next)) => {
+                if page.is_shared() {
+                    // SAFETY: a plain global of the process.
+                    shared::wake_worker(unsafe { pg_sys::MyDatabaseId });
+                }
                 next.add_page(self.backlog.add_page(page.keys.clone()), page);
                 self.scan = Some(next);
             }
-            Ok((Step::Wait, next)) => self.scan = Some(next),
+            Ok((Step::Wait, next)) => {
+                let has_got_on = next.is_newer_than(scan);
+                self.scan = Some(next);
+                return has_got_on;
+            }
             Ok((Step::Done, _)) => {
                 self.scan = None;
                 self.succeeded();
