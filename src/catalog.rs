@@ -22,7 +22,7 @@ pub use resolve::{Moved, forget_readers, operators};
 pub use rows::{failed_keys, forget_earlier_failed, forget_failed, set_failed, set_truncated};
 pub use state::{Progress, position, set_progress};
 pub use vector_table::{
-    SourceDrop, Stored, SyncMode, VectorTable, all, by_id, find, find_for_update,
+    SourceDrop, Stored, SyncMode, VectorTable, all, by_id, find, find_for_update, lock,
 };
 
 /// The provider that is always there.

@@ -222,6 +222,16 @@ pub fn find_for_update(client: &mut SpiClient<'_>, name: &str) -> Result<VectorT
     vector_tables(rows)?.pop().ok_or_else(|| Error::UnknownVectorTable { name: name.to_string() })
 }
 
+/// Locks the row of a vector table against everybody who would change or drop it; false when it was dropped.
+pub fn lock(client: &mut SpiClient<'_>, id: i32) -> Result<bool> {
+    let rows = client.update(
+        "select 1 from embedd.vector_tables where id = $1 for update",
+        None,
+        &[id.into()],
+    )?;
+    Ok(!rows.is_empty())
+}
+
 /// The vector table of this number; none when it was dropped.
 pub fn by_id(client: &SpiClient<'_>, id: i32) -> Result<Option<VectorTable>> {
     let rows = client.select(&format!("{SELECT} where v.id = $1"), None, &[id.into()])?;

@@ -93,7 +93,12 @@ fn is_trusted(source: pg_sys::Oid, owner: pg_sys::Oid) -> bool {
 
 /// Puts right what [`look`] has found; the transaction is the caller's. False when the vector table is no more.
 pub fn mend(client: &mut SpiClient<'_>, table: &VectorTable, mend: &Mend) -> Result<bool> {
+    // It may have been dropped since, with its triggers.
+    if !catalog::lock(client, table.id)? {
+        return Ok(false);
+    }
     match mend {
+        Mend::Triggers if source::has_triggers(client, table.id, table.source)? => {}
         Mend::Note(moved) => {
             catalog::note_moved(client, table, moved)?;
             // A column of the old name has come in place of one that was dropped, with values of its own.
