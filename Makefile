@@ -92,8 +92,9 @@ test-backend:
 test-golden: install
 	$(CARGO_TEST) --test golden -- --nocapture
 
+# Minutes where nothing hangs; the test that does is the last one named.
 test-outside: install
-	$(CARGO_TEST) $(OUTSIDE:%=--test %) -- $(TEST)
+	timeout 45m $(CARGO_TEST) $(OUTSIDE:%=--test %) -- $(TEST)
 
 soak: install
 	$(CARGO_TEST) --test chaos -- --ignored --nocapture a_long_run

@@ -6,7 +6,7 @@ use std::thread;
 use postgres::Client;
 
 use crate::support::source::{assert_equal, stored_text};
-use crate::support::{LONG, SHORT};
+use crate::support::{LONG, SHORT, StopOnDrop};
 use crate::{answers, synced, versions, wait_noted};
 
 /// A function that writes to the source whatever it and its columns are called at the moment.
@@ -37,6 +37,7 @@ fn names_change_under_the_writes_of_others() {
     let untouched = versions(&mut client, "t");
     let is_over = AtomicBool::new(false);
     thread::scope(|scope| {
+        let stopper = StopOnDrop(&is_over);
         let writers: Vec<_> = (0..2)
             .map(|number| {
                 let mut writer = cluster.connect("renaming");
@@ -85,7 +86,7 @@ fn names_change_under_the_writes_of_others() {
             assert!(answers(&mut client, r#"{"price": {"gte": 0}}"#) > 0);
             wait_noted(&cluster, "renaming", noted);
         }
-        is_over.store(true, Ordering::Relaxed);
+        drop(stopper);
         let written: Vec<i32> = writers.into_iter().map(|w| w.join().unwrap()).collect();
         assert!(written.iter().all(|n| *n > 10), "{written:?}");
     });

@@ -28,4 +28,4 @@ pub use cluster::{Builder, Cluster, Shutdown};
 #[allow(unused_imports)]
 pub use processes::Frozen;
 #[allow(unused_imports)]
-pub use wait::{LONG, SHORT};
+pub use wait::{LONG, SHORT, StopOnDrop};

@@ -1,5 +1,6 @@
 //! Waiting for something to become true, with a limit, instead of sleeping and hoping.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::Cluster;
@@ -24,6 +25,16 @@ pub fn until(limit: Duration, mut condition: impl FnMut() -> bool) -> Option<Dur
             return None;
         }
         std::thread::sleep(BETWEEN_LOOKS);
+    }
+}
+
+/// Tells the threads of a scope to stop when it is dropped: a test that fails unwinds out of the scope, which then waits
+/// for its threads, for ever if nobody told them.
+pub struct StopOnDrop<'a>(pub &'a AtomicBool);
+
+impl Drop for StopOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
     }
 }
 
