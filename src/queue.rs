@@ -158,7 +158,7 @@ pub fn share_out(client: &mut SpiClient<'_>, portions: u16) -> Result<bool> {
     let mut has_moved = false;
     loop {
         let arguments = [(portions as i16).into(), server::system_id().into()];
-        let found = client.update(strays, None, &arguments)?;
+        let found = client.select(strays, None, &arguments)?;
         let rows = found.into_iter().map(|row| row_of(&row));
         let rows = rows.collect::<Result<Vec<_>>>()?;
         if rows.is_empty() {
@@ -283,6 +283,30 @@ pub fn remove(
         )?;
     }
     Ok(())
+}
+
+/// Removes rows of a table that was never filled: the backfill reads every row as it is then. False, and nothing is
+/// removed, when the backfill was asked for meanwhile: it may have read the rows that these are about.
+pub fn remove_unneeded(
+    client: &mut SpiClient<'_>,
+    portion: Portion,
+    table_id: i32,
+    ids: &[i64],
+) -> Result<bool> {
+    let removed = client.update(
+        // What a snapshot shows of a table that nobody fills in it, a scan that begins later sees.
+        "delete from embedd.queue q using embedd.vector_tables v
+          where v.id = $1 and v.sync_status = 'pending'
+            and q.table_id = v.id and q.portions = $2 and q.portion = $3 and q.id = any($4)",
+        None,
+        &[
+            table_id.into(),
+            (portion.count as i16).into(),
+            (portion.index as i16).into(),
+            ids.to_vec().into(),
+        ],
+    )?;
+    Ok(removed.len() == ids.len())
 }
 
 /// Removes rows of one table that another cluster wrote.

@@ -3,6 +3,7 @@
 
 mod support;
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -10,7 +11,10 @@ use std::time::{Duration, Instant};
 use postgres::Client;
 use support::processes::{SYNC_WORKER, is_alive, kill9};
 use support::source::{backfill, create_source, relation, synced_source};
-use support::{Cluster, LONG, SHORT};
+use support::{Cluster, Frozen, LONG, SHORT, StopOnDrop};
+
+/// The processes of a database's workers by their titles.
+type Workers = BTreeMap<&'static str, i32>;
 
 /// Whether no client is connected to any other database, as it takes a moment for one that went.
 const NO_SESSIONS: &str = "SELECT NOT EXISTS (SELECT FROM pg_stat_activity
@@ -35,21 +39,26 @@ fn write_until(cluster: &Cluster, db: &str, stop: &AtomicBool) -> u32 {
     changes
 }
 
-/// Waits for exactly these titles of sync workers, without what every title begins with.
-fn wait_for_workers(cluster: &Cluster, of: &str, expected: &[&str]) {
-    let mut expected: Vec<String> =
-        expected.iter().map(|title| format!("{SYNC_WORKER} for {of}{title}")).collect();
-    expected.sort();
-    cluster.wait_until(LONG, &format!("the workers {expected:?}"), || {
-        let mut found: Vec<String> = cluster
-            .processes()
-            .into_iter()
-            .map(|(_, title)| title)
-            .filter(|title| title.starts_with(&format!("{SYNC_WORKER} for {of}")))
+/// Waits for exactly these titles of sync workers, without what every title begins with; returns the process of each.
+fn wait_for_workers(cluster: &Cluster, of: &str, expected: &[&'static str]) -> Workers {
+    let kind = format!("{SYNC_WORKER} for {of}");
+    let mut found = Workers::new();
+    cluster.wait_until(LONG, &format!("the workers of \"{of}\" {expected:?}"), || {
+        let pids = cluster.processes();
+        let pids: Vec<(i32, &str)> = pids
+            .iter()
+            .filter_map(|(pid, title)| Some((*pid, title.strip_prefix(&kind)?)))
             .collect();
-        found.sort();
-        found == expected
+        found = expected
+            .iter()
+            .filter_map(|title| {
+                let mut of_title = pids.iter().filter(|(_, other)| other == title);
+                Some((*title, of_title.next()?.0))
+            })
+            .collect();
+        found.len() == expected.len() && pids.len() == expected.len()
     });
+    found
 }
 
 fn set_and_reload(cluster: &Cluster, name: &str, value: &str) {
@@ -86,6 +95,7 @@ fn the_number_of_workers_is_changed_under_writes() {
     assert_eq!(cluster.pids_in("pair", SYNC_WORKER).len(), 2);
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
+        let stopper = StopOnDrop(&stop);
         let writer = scope.spawn(|| write_until(&cluster, "pair", &stop));
         for (count, titles) in [
             ("1", &[""][..]),
@@ -101,7 +111,7 @@ fn the_number_of_workers_is_changed_under_writes() {
             set_and_reload(&cluster, "embedd.workers_per_database", count);
         }
         wait_for_workers(&cluster, "pair", &[" 1/2", " 2/2"]);
-        stop.store(true, Ordering::SeqCst);
+        drop(stopper);
         assert!(writer.join().unwrap() > 0);
     });
     cluster.assert_synced("pair", "t");
@@ -115,13 +125,15 @@ fn two_workers_are_killed_and_asked_to_leave_together() {
     synced_source(&cluster, "pair", &mut client, "t", 200);
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
+        let stopper = StopOnDrop(&stop);
         let writer = scope.spawn(|| write_until(&cluster, "pair", &stop));
-        for victim in [0, 1] {
-            wait_for_workers(&cluster, "pair", &[" 1/2", " 2/2"]);
-            kill9(cluster.pids(SYNC_WORKER)[victim]);
+        for victim in [" 1/2", " 2/2"] {
+            let pid = wait_for_workers(&cluster, "pair", &[" 1/2", " 2/2"])[victim];
+            kill9(pid);
+            cluster.wait_until(SHORT, "the killed worker to be gone", || !is_alive(pid));
         }
         wait_for_workers(&cluster, "pair", &[" 1/2", " 2/2"]);
-        stop.store(true, Ordering::SeqCst);
+        drop(stopper);
         writer.join().unwrap();
     });
     cluster.assert_synced("pair", "t");
@@ -153,6 +165,35 @@ fn two_workers_are_killed_and_asked_to_leave_together() {
     cluster.wait_until(SHORT, "the workers to go", || !workers.iter().any(|pid| is_alive(*pid)));
 }
 
+/// A worker that has seen a vector table before its backfill was asked for, and its queue only after the other worker had
+/// handed it its part of the backfill.
+#[test]
+fn a_backfill_begins_while_the_other_worker_reads() {
+    let cluster =
+        Cluster::builder().never_polling().set("embedd.workers_per_database", "2").start();
+    let mut client = cluster.database("pair");
+    let workers = wait_for_workers(&cluster, "pair", &[" 1/2", " 2/2"]);
+    let mut holder = cluster.connect("pair");
+    holder.batch_execute("BEGIN; LOCK embedd.sync_state").unwrap();
+    create_source(&mut client, "t", 200);
+    cluster.wait_for(
+        "postgres",
+        SHORT,
+        "both workers to have seen the vector table",
+        "SELECT count(*) = 2 FROM pg_stat_activity
+          WHERE datname = 'pair' AND backend_type LIKE 'embedd%' AND wait_event_type = 'Lock'",
+    );
+    let id: i32 = client.query_one("SELECT id FROM embedd.vector_tables", &[]).unwrap().get(0);
+    // The one that goes over the table is the one of this number.
+    let other = Frozen::new(if id % 2 == 0 { workers[" 2/2"] } else { workers[" 1/2"] });
+    backfill(&mut client, "t");
+    holder.batch_execute("COMMIT").unwrap();
+    let handed = "SELECT EXISTS (SELECT FROM embedd.queue WHERE is_paged)";
+    cluster.wait_for("pair", LONG, "a part of the backfill to be handed over", handed);
+    drop(other);
+    cluster.assert_synced("pair", "t");
+}
+
 #[test]
 fn fifty_databases_share_four_places() {
     let cluster = Cluster::builder()
@@ -177,6 +218,7 @@ fn fifty_databases_share_four_places() {
     let begin = Instant::now();
     let (stop, most) = (AtomicBool::new(false), AtomicUsize::new(0));
     thread::scope(|scope| {
+        let stopper = StopOnDrop(&stop);
         for db in ["d3", "d17", "d49"] {
             let stop = &stop;
             let cluster = &cluster;
@@ -194,7 +236,7 @@ fn fifty_databases_share_four_places() {
             client.query_one(sql, &[]).unwrap().get::<_, i64>(0) == 50
         });
         println!("looked at 50 databases in {:?}", begin.elapsed());
-        stop.store(true, Ordering::SeqCst);
+        drop(stopper);
     });
     assert!((1..=4).contains(&most.load(Ordering::SeqCst)), "{most:?} workers at once");
     for db in ["d3", "d17", "d49"] {

@@ -74,6 +74,8 @@ pub struct Reader {
     touches: u32,
     looked_at: Option<Instant>,
     open_tasks: Vec<Task>,
+    /// How far the queue of tables that nobody fills will be read once what was read of it is removed.
+    passed: Vec<(i32, Position)>,
     batches: Vec<Batch>,
     /// Vector tables that came with a dump and are not all there yet.
     incomplete: Vec<i32>,
@@ -90,6 +92,7 @@ impl Reader {
             touches: 0,
             looked_at: None,
             open_tasks: Vec::new(),
+            passed: Vec::new(),
             batches: Vec::new(),
             incomplete: Vec::new(),
         }
@@ -115,7 +118,8 @@ impl Reader {
         &mut self,
         tables: &mut BTreeMap<i32, Work>,
     ) -> std::result::Result<Seen, RolledBack> {
-        transaction::run(|| {
+        self.passed.clear();
+        let seen = transaction::run(|| {
             let Some(extension) = server::extension() else { return Ok(Seen::NoExtension) };
             if self.extension.is_some_and(|known| known != extension) {
                 return Ok(Seen::AnotherExtension);
@@ -129,22 +133,29 @@ impl Reader {
                 let more = self.read_queue(client, tables)?;
                 Ok(Seen::Read { more })
             })
-        })
+        })?;
+        for (id, position) in self.passed.drain(..) {
+            if let Some(work) = tables.get_mut(&id) {
+                work.position = position;
+            }
+        }
+        Ok(seen)
     }
 
-    /// Whether the sources and embedd's own tables are to be looked at: one of them has changed, or it is time.
-    fn shall_look(&mut self, client: &SpiClient<'_>) -> Result<bool> {
+    /// What is seen of embedd's own tables, when they and the sources are to be looked at: one of them has changed, or it
+    /// is time.
+    fn shall_look(&mut self, client: &SpiClient<'_>) -> Result<Option<i64>> {
         // SAFETY: a plain global of the process.
         let touches = shared::config_changes(unsafe { pg_sys::MyDatabaseId });
         let is_due = self.looked_at.is_none_or(|at| at.elapsed() >= guc::poll_interval());
         let is_touched = self.touches != touches;
         let fingerprint = catalog::fingerprint(client)?;
         if self.fingerprint == Some(fingerprint) && !is_due && !is_touched {
-            return Ok(false);
+            return Ok(None);
         }
         self.touches = touches;
         self.looked_at = Some(Instant::now());
-        Ok(true)
+        Ok(Some(fingerprint))
     }
 
     /// Reads vector tables and tasks when one of them has changed.
@@ -153,7 +164,7 @@ impl Reader {
         client: &mut SpiClient<'_>,
         tables: &mut BTreeMap<i32, Work>,
     ) -> Result<()> {
-        if self.shall_look(client)? {
+        if let Some(fingerprint) = self.shall_look(client)? {
             if self.portion.index == 0
                 && self.only.is_none()
                 && queue::share_out(client, self.portion.count)?
@@ -195,8 +206,9 @@ impl Reader {
                 tables.insert(id, work.found(mend, broken));
             }
             self.open_tasks = task::open(client)?;
-            // What is not settled is looked at again in the next round, at the latest by the poll.
-            self.fingerprint = if settled { Some(catalog::fingerprint(client)?) } else { None };
+            // What is not settled is looked at again in the next round, at the latest by the poll; and so is what changes
+            // while it is read, as statements after a write of our own see more than those before it.
+            self.fingerprint = settled.then_some(fingerprint);
         }
         for task in &self.open_tasks {
             if let Some(work) = tables.get_mut(&task.table_id)
@@ -282,13 +294,14 @@ impl Reader {
         }
         ended.sort_unstable();
         ended.dedup();
+        let mut unneeded: Vec<(i32, i64)> = Vec::new();
         for row in queue::read_of(client, self.portion, &ended)? {
             let Some(work) = tables.get_mut(&row.table_id) else { continue };
             let is_late = row.id <= work.position.after
                 && work.position.open.contains(&row.transaction)
                 && after.iter().any(|(id, _)| *id == row.table_id);
             if is_late {
-                take(client, self.portion, work, row)?;
+                unneeded.extend(take(work, row));
             }
         }
         let mut read: BTreeMap<i32, (i64, Option<i64>)> =
@@ -299,31 +312,39 @@ impl Reader {
                 *count += 1;
                 *last = Some(row.id);
             }
-            take(client, self.portion, work, row)?;
+            unneeded.extend(take(work, row));
         }
         let mut more = false;
         for (id, (count, last)) in read {
             more |= count >= ROWS_AT_ONCE;
-            if let Some(work) = tables.get_mut(&id) {
+            let Some(work) = tables.get_mut(&id) else { continue };
+            let ids: Vec<i64> =
+                unneeded.iter().filter(|(t, _)| *t == id).map(|(_, n)| *n).collect();
+            if ids.is_empty() {
                 work.position.advance(last, &open);
+            } else if queue::remove_unneeded(client, self.portion, id, &ids)? {
+                let mut position = work.position.clone();
+                position.advance(last, &open);
+                self.passed.push((id, position));
+            } else {
+                self.fingerprint = None;
+                more = true;
             }
         }
         Ok(more)
     }
 }
 
-/// Puts a row of the queue into the backlog of its table.
-fn take(client: &mut SpiClient<'_>, portion: Portion, work: &mut Work, row: Row) -> Result<()> {
+/// Puts a row of the queue into the backlog of its table; comes back with table and id of one that nobody needs.
+fn take(work: &mut Work, row: Row) -> Option<(i32, i64)> {
     match row.change {
         // Nothing is embedded before the backfill, and the backfill reads every row as it is then.
-        _ if work.table.status == Status::Pending => {
-            queue::remove(client, portion, row.table_id, &[row.id])?;
-        }
+        _ if work.table.status == Status::Pending => return Some((row.table_id, row.id)),
         Change::Keys(keys) => {
             let keys = keys.iter().map(|key| work.table.shown(key)).collect();
             work.backlog.add_row(row.id, keys, row.is_paged);
         }
         Change::Sweep(sweep) => work.marks.push((row.id, sweep)),
     }
-    Ok(())
+    None
 }
