@@ -4,6 +4,7 @@ pub mod account;
 pub mod cache;
 pub mod client;
 mod connection;
+mod embeddings;
 pub mod frame;
 mod job;
 pub mod local;
