@@ -31,6 +31,8 @@ const SETTINGS: &[(&CStr, &CStr)] = &[
     #[cfg(any(feature = "pg17", feature = "pg18"))]
     (c"transaction_timeout", c"0"),
     (c"row_security", c"on"),
+    // A batch is read in less time than its query would be compiled.
+    (c"jit", c"off"),
     (c"session_replication_role", c"origin"),
 ];
 
