@@ -1,8 +1,10 @@
 //! Whether the cost of one change grows: with the keys that wait, with the changes that went before, and while another
 //! session holds an old snapshot and an open transaction.
 //!
-//! Each figure is a ratio to the first round of the same run: the time from a thousand small transactions until their
-//! changes are done, and the time of one call of sync_status(). Promised: about 1, whatever came before.
+//! Each figure is a ratio to the first round of the same run: the time of a thousand small transactions until their
+//! changes are done, over that of the same transactions on a table without sync (whose own row versions grow as well
+//! while somebody holds an old snapshot); the processor time that the sync worker spends on them; and the time of one
+//! call of sync_status(). Promised: about 1, whatever came before.
 
 #![allow(clippy::unwrap_used, reason = "a measurement that cannot go on says why")]
 
@@ -17,7 +19,7 @@ use support::{Cluster, LONG};
 /// Transactions of one round, each with one row.
 const CHANGES: usize = 1000;
 /// Rounds of which the median counts.
-const ROUNDS: usize = 5;
+const ROUNDS: usize = 9;
 /// Keys that wait, or that were done before.
 const MANY: i64 = 1_000_000;
 
@@ -39,6 +41,11 @@ fn main() {
                    embedding_provider => 'nobody', embedding_dimensions => 8, start_backfill => true);
                insert into small select n, '', 0 from generate_series(1, 1000) n;
                set synchronous_commit = off;"#,
+        )
+        .unwrap();
+    client
+        .batch_execute(
+            "create table plain (like small including all); insert into plain select * from small",
         )
         .unwrap();
     let mut bench = Bench { cluster, client, first: None };
@@ -64,16 +71,27 @@ fn main() {
     bench.measure("another session has begun a transaction");
     bench.process(MANY / 4);
     for _ in 0..20 {
+        bench.update("plain");
         bench.changes();
     }
     bench.measure("the same transaction, 270,000 changes later");
     old.batch_execute("commit").unwrap();
 }
 
+/// Medians of some rounds.
+#[derive(Clone, Copy)]
+struct Figures {
+    /// A thousand changes until they are done, in the time of a thousand that nobody follows.
+    ratio: f64,
+    changes: Duration,
+    worker: Duration,
+    status: Duration,
+}
+
 struct Bench {
     cluster: Cluster,
     client: Client,
-    first: Option<(Duration, Duration)>,
+    first: Option<Figures>,
 }
 
 impl Bench {
@@ -92,7 +110,7 @@ impl Bench {
         let step = 20_000;
         for n in 0..changes / step {
             let sql = format!(
-                "insert into flow select n, '' from generate_series({0}, {0} + {step} - 1) n on conflict (id) do update set body = null",
+                "insert into flow select n, '' from generate_series({0}, {0} + {step} - 1) n on conflict (id) do update set body = case when flow.body is null then '' end",
                 1 + (n % 5) * step
             );
             self.client.batch_execute(&sql).unwrap();
@@ -100,13 +118,20 @@ impl Bench {
         self.drained(&["flow"]);
     }
 
-    /// A thousand small transactions, until they are done.
-    fn changes(&mut self) -> Duration {
+    /// A thousand small transactions.
+    fn update(&mut self, table: &str) -> Duration {
         let begin = Instant::now();
         for n in 0..CHANGES {
-            let sql = format!("update small set price = price + 1 where id = {}", n + 1);
+            let sql = format!("update {table} set price = price + 1 where id = {}", n + 1);
             self.client.batch_execute(&sql).unwrap();
         }
+        begin.elapsed()
+    }
+
+    /// A thousand small transactions, until their changes are done.
+    fn changes(&mut self) -> Duration {
+        let begin = Instant::now();
+        self.update("small");
         // Changes of one table are done in their order; to look at the queue would itself become slower.
         let done = format!(
             "select (v.metadata ->> 'price')::integer = s.price from {} v join small s on s.id::text = v.pk_value where v.pk_value = '{CHANGES}' and s.id = {CHANGES}",
@@ -118,6 +143,25 @@ impl Bench {
         begin.elapsed()
     }
 
+    /// Processor time of the sync worker so far.
+    fn worker(&self) -> Duration {
+        let pid = self.cluster.sync_worker("postgres");
+        let line = std::fs::read_to_string(format!("/proc/{pid}/schedstat")).unwrap();
+        Duration::from_nanos(line.split_ascii_whitespace().next().unwrap().parse().unwrap())
+    }
+
+    /// Waits until the worker rests and nothing is vacuumed, so that a figure is that of the changes alone.
+    fn settled(&self) {
+        let mut before = Duration::ZERO;
+        self.cluster.wait_until(LONG * 2, "the worker to rest", || {
+            std::thread::sleep(Duration::from_millis(500));
+            let now = self.worker();
+            now - std::mem::replace(&mut before, now) < Duration::from_millis(5)
+        });
+        let sql = "select not exists (select from pg_stat_activity where backend_type = 'autovacuum worker')";
+        self.cluster.wait_for("postgres", LONG * 2, "autovacuum to end", sql);
+    }
+
     fn status(&mut self) -> Duration {
         let begin = Instant::now();
         for table in ["small", "waiting", "flow"] {
@@ -127,18 +171,37 @@ impl Bench {
     }
 
     fn measure(&mut self, what: &str) {
-        let mut changes: Vec<Duration> = (0..ROUNDS).map(|_| self.changes()).collect();
-        changes.sort();
-        let mut status: Vec<Duration> = (0..ROUNDS).map(|_| self.status()).collect();
-        status.sort();
-        let (change, status) = (changes[ROUNDS / 2], status[ROUNDS / 2]);
-        let (first_change, first_status) = *self.first.get_or_insert((change, status));
+        self.settled();
+        let (mut ratio, mut changes, mut worker, mut status) = (vec![], vec![], vec![], vec![]);
+        for _ in 0..ROUNDS {
+            let plain = self.update("plain");
+            let before = self.worker();
+            let synced = self.changes();
+            worker.push(self.worker() - before);
+            ratio.push(synced.as_secs_f64() / plain.as_secs_f64());
+            changes.push(synced);
+            status.push(self.status());
+        }
+        ratio.sort_by(f64::total_cmp);
+        [&mut changes, &mut worker, &mut status].into_iter().for_each(|times| times.sort());
+        let now = Figures {
+            ratio: ratio[ROUNDS / 2],
+            changes: changes[ROUNDS / 2],
+            worker: worker[ROUNDS / 2],
+            status: status[ROUNDS / 2],
+        };
+        let first = *self.first.get_or_insert(now);
+        let of = |now: Duration, first: Duration| now.as_secs_f64() / first.as_secs_f64();
         println!(
-            "{what}: {:.2} of the first round's time for {CHANGES} changes ({:.0} ms), sync_status {:.2} ms ({:.2} of the first)",
-            change.as_secs_f64() / first_change.as_secs_f64(),
-            change.as_secs_f64() * 1e3,
-            status.as_secs_f64() * 1e3,
-            status.as_secs_f64() / first_status.as_secs_f64(),
+            "{what}: {CHANGES} changes take {:.2} of the time without sync ({:.2} of the first round; {:.0} ms), \
+             the worker's processor time {:.0} ms ({:.2} of the first), sync_status {:.2} ms ({:.2} of the first)",
+            now.ratio,
+            now.ratio / first.ratio,
+            now.changes.as_secs_f64() * 1e3,
+            now.worker.as_secs_f64() * 1e3,
+            of(now.worker, first.worker),
+            now.status.as_secs_f64() * 1e3,
+            of(now.status, first.status),
         );
     }
 }
