@@ -43,6 +43,14 @@ impl VectorTable {
         self.resolve().map(drop)
     }
 
+    /// Keeps the vector table as it is until the transaction ends; waits as long as somebody keeps it from being written.
+    pub fn pin_vectors(&self) {
+        // SAFETY: inside a transaction.
+        unsafe {
+            pg_sys::LockRelationOid(self.relation, pg_sys::RowExclusiveLock as pg_sys::LOCKMODE)
+        }
+    }
+
     /// What is stored of it, in the form in which it is written.
     pub fn as_stored(&self) -> Moved {
         Moved {

@@ -28,10 +28,12 @@ pub struct Loaded {
 
 /// Reads the documents and does all that needs no provider, in one transaction.
 pub fn load(work: &mut Work, keys: &[Taken], by: By) -> Result<Loaded, RolledBack> {
-    transaction::run(|| {
+    transaction::bounded(|| {
         if !work.table.reads_run {
             work.table.pin()?;
         }
+        // Before anything is paid for that could not be stored.
+        work.table.pin_vectors();
         Spi::connect_mut(|client| {
             let names: Vec<&str> = keys.iter().map(|k| k.key.as_str()).collect();
             let needs = load::needs(client, &work.table, &names, by)?;
@@ -92,7 +94,7 @@ pub fn store(
     embeddings: &Embeddings,
 ) -> Result<(), RolledBack> {
     work.embedder_answered();
-    transaction::run(|| {
+    transaction::bounded(|| {
         Spi::connect_mut(|client| {
             let gone = gone_meanwhile(client, work, keys)?;
             let there: Vec<usize> =
@@ -135,7 +137,7 @@ fn gone_meanwhile(client: &mut SpiClient<'_>, work: &Work, keys: &[Taken]) -> Ou
 
 /// Notes a row that cannot be read or stored, with its reason, so that the others go on.
 pub fn set_aside(work: &mut Work, keys: &[Taken], failure: &RolledBack) -> Result<(), RolledBack> {
-    transaction::run(|| {
+    transaction::bounded(|| {
         Spi::connect_mut(|client| {
             for taken in keys {
                 let key = work.table.shown(&taken.key);

@@ -7,6 +7,7 @@ use pgrx::prelude::*;
 use pgrx::{check_for_interrupts, pg_sys};
 
 use super::signals::{self, Terminate};
+use super::transaction;
 use crate::shared::{Ask, Portion, SlotState, worker};
 use crate::sync::{Engine, Round};
 use crate::{guc, server};
@@ -15,6 +16,9 @@ use crate::{guc, server};
 pub const FAIR_TIME: Duration = Duration::from_secs(10);
 /// Longest wait for what is in flight before the worker gives way all the same.
 const WIND_UP: Duration = Duration::from_secs(30);
+
+/// Longest time for one batch or one page of one vector table, which take milliseconds unless its owner's own code waits.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Settings that the safety of a query depends on, the same in every sync worker.
 const SETTINGS: &[(&CStr, &CStr)] = &[
@@ -65,6 +69,7 @@ pub extern "C-unwind" fn embedd_sync_worker_main(arg: pg_sys::Datum) {
     // SAFETY: the function is static and guarded.
     unsafe { pg_sys::before_shmem_exit(Some(on_exit), arg) };
     connect(database);
+    transaction::set_bound(PATIENCE);
     if worker::started(database, portion) {
         work(Engine::new(portion));
     }

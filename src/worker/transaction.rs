@@ -1,6 +1,9 @@
 //! One transaction of a background process from start to end: committed when all went well, rolled back with the reason when not.
 
+use std::ffi::c_int;
 use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicI32, Ordering};
+use std::time::Duration;
 
 use pgrx::PgTryBuilder;
 use pgrx::pg_sys::panic::CaughtError;
@@ -56,6 +59,40 @@ impl From<Error> for RolledBack {
     fn from(error: Error) -> Self {
         Self { sqlstate: error.sqlstate(), message: error.to_string() }
     }
+}
+
+/// PostgreSQL's own timer of a statement (utils/timeout.h); its number is the same in every version.
+const STATEMENT_TIMEOUT: c_int = 3;
+
+unsafe extern "C-unwind" {
+    fn enable_timeout_after(id: c_int, delay_ms: c_int);
+    fn disable_timeout(id: c_int, keep_indicator: bool);
+}
+
+/// Milliseconds for one transaction of [`bounded`]; 0: as long as it takes.
+static BOUND: AtomicI32 = AtomicI32::new(0);
+
+/// Bounds what this process does for a single vector table from now on.
+pub fn set_bound(bound: Duration) {
+    BOUND.store(i32::try_from(bound.as_millis()).unwrap_or(i32::MAX), Ordering::Relaxed);
+}
+
+/// Runs `work` for one vector table in a transaction of its own. A trigger, a cast or a type of its owner runs in it, and
+/// must not keep the other tables waiting for ever: after the process's bound it is cancelled.
+pub fn bounded<R>(work: impl FnOnce() -> Result<R>) -> std::result::Result<R, RolledBack> {
+    let bound = BOUND.load(Ordering::Relaxed);
+    if bound == 0 {
+        return run(work);
+    }
+    // SAFETY: InitPostgres has registered the timer for this process; its signal is that of a cancelled query.
+    unsafe { enable_timeout_after(STATEMENT_TIMEOUT, bound) };
+    let outcome = run(work);
+    // SAFETY: outside of a transaction, in the main thread. A signal that came too late must cancel nothing else.
+    unsafe {
+        disable_timeout(STATEMENT_TIMEOUT, false);
+        (&raw mut pg_sys::QueryCancelPending).write_volatile(0);
+    }
+    outcome
 }
 
 /// Runs `work` in a transaction of its own, with a snapshot.
