@@ -69,30 +69,52 @@ mod tests {
         let all: Vec<i64> = rows.iter().map(|r| r.id).collect();
         assert_eq!(all.len(), 4);
         assert_eq!(read(81, all[1]).iter().map(|r| r.id).collect::<Vec<_>>(), all[2..]);
-        let of_mine = Spi::connect(|client| queue::read_of(client, ALL, &[rows[0].transaction]))
-            .expect("read");
-        assert_eq!(of_mine.iter().filter(|r| r.table_id == 81).count(), 4);
-        let of_others = Spi::connect(|client| queue::read_of(client, ALL, &[3])).expect("read");
-        assert!(of_others.is_empty());
+        let ids = |transaction: u64, above: i64, upto: i64, limit: i64| -> Vec<i64> {
+            let between = [(81, above, upto)];
+            let rows = Spi::connect(|c| queue::read_of(c, ALL, &[transaction], &between, limit));
+            rows.expect("read").iter().map(|row| row.id).collect()
+        };
+        let mine = rows[0].transaction;
+        assert_eq!(ids(mine, 0, all[2], 100), all[..3]);
+        assert_eq!(ids(mine, all[0], all[3], 100), all[1..]);
+        assert_eq!(ids(mine, all[0], all[3], 2), all[1..3]);
+        assert!(ids(3, 0, all[3], 100).is_empty());
     }
 
-    #[pg_test]
-    fn rows_for_another_number_of_workers_are_shared_out_anew() {
-        queue::write(82, &noted((0..500).map(|n| n.to_string())), 0);
-        Spi::connect_mut(|client| queue::share_out(client, 3)).expect("share out");
-        assert!(read(82, 0).is_empty());
+    fn of_portions(table_id: i32, count: u16) -> Vec<String> {
         let mut found = Vec::new();
-        for index in 0..3 {
-            let portion = Portion { index, count: 3 };
-            let reading = Spi::connect(|client| queue::read(client, portion, &[(82, 0)], 100));
+        for index in 0..count {
+            let portion = Portion { index, count };
+            let reading =
+                Spi::connect(|client| queue::read(client, portion, &[(table_id, 0)], 100));
             for row in reading.expect("read").rows {
                 let keys = keys_of(row);
-                assert!(keys.iter().all(|key| queue::portion_of(key.as_bytes(), 3) == index));
+                assert!(keys.iter().all(|key| queue::portion_of(key.as_bytes(), count) == index));
                 found.extend(keys);
             }
         }
         found.sort_by_key(|key| key.parse::<i32>().ok());
-        assert_eq!(found, (0..500).map(|n| n.to_string()).collect::<Vec<_>>());
+        found
+    }
+
+    #[pg_test]
+    fn rows_for_another_number_of_workers_are_shared_out_anew() {
+        let id = Spi::get_one::<i32>(
+            "create table shared_out (id text primary key, body text);
+             select embedd.create_vector_table('shared', 'shared_out', '[{\"name\": \"body\", \"role\": \"embedding\"}]');
+             select id from embedd.vector_tables where name = 'shared'",
+        );
+        let id = id.expect("query").expect("a vector table");
+        let keys: Vec<String> = (0..2500).map(|n| n.to_string()).collect();
+        queue::write(id, &noted(keys.clone()), 0);
+        // Of a table that is no more.
+        queue::write(82, &noted(keys.clone()), 0);
+        assert!(Spi::connect_mut(|client| queue::share_out(client, 3)).expect("share out"));
+        assert!(read(id, 0).is_empty() && read(82, 0).is_empty());
+        assert_eq!(of_portions(id, 3), keys);
+        assert!(of_portions(82, 3).is_empty());
+        assert!(!Spi::connect_mut(|client| queue::share_out(client, 3)).expect("share out"));
+        assert_eq!(of_portions(id, 3), keys);
     }
 
     #[pg_test]

@@ -19,7 +19,10 @@ use crate::server::{extension, system_id};
 
 pub use heap::{Config, Use, config, is_used, uses};
 pub use resolve::{Moved, forget_readers, operators};
-pub use rows::{failed_keys, forget_earlier_failed, forget_failed, set_failed, set_truncated};
+pub use rows::{
+    earlier_failed_keys, failed_keys, forget_all_failed, forget_earlier_failed, forget_failed,
+    set_failed, set_truncated,
+};
 pub use state::{Progress, position, set_progress};
 pub use vector_table::{
     SourceDrop, Stored, SyncMode, VectorTable, all, by_id, find, find_for_update, lock,

@@ -113,24 +113,48 @@ fn open_transactions(snapshot: &str) -> Vec<u64> {
     // SAFETY: reads shared memory under its own lock.
     let next = unsafe { pg_sys::ReadNextFullTransactionId() }.value;
     open.extend(xmax.into_iter().flat_map(|xmax| xmax..next));
+    // What this very transaction has written it reads itself.
+    // SAFETY: inside a transaction.
+    let own = unsafe { pg_sys::GetTopFullTransactionIdIfAny() }.value;
+    open.retain(|x| *x != own);
     open
 }
 
-/// Rows of these transactions, whatever table they are of.
-pub fn read_of(client: &SpiClient<'_>, portion: Portion, transactions: &[u64]) -> Result<Vec<Row>> {
+/// Rows of these transactions, oldest first: up to `limit` of each table in `between`, with ids above the first number
+/// given with it and up to the second.
+pub fn read_of(
+    client: &SpiClient<'_>,
+    portion: Portion,
+    transactions: &[u64],
+    between: &[(i32, i64, i64)],
+    limit: i64,
+) -> Result<Vec<Row>> {
     if transactions.is_empty() {
         return Ok(Vec::new());
     }
     let found = client.select(
-        "select q.table_id, q.id, q.keys, q.is_paged, q.transaction::text from embedd.queue q
-          where q.transaction = any ($1::text[]::xid8[]) and q.portions = $2 and q.portion = $3 and q.system_id = $4
+        // Mostly there is none, and that is found out without a look for each table.
+        "with late as (
+            select distinct t.table_id, t.above, t.upto from unnest($1, $2, $3) t(table_id, above, upto)
+              join embedd.queue q on q.table_id = t.table_id and q.id > t.above and q.id <= t.upto
+             where q.transaction = any ($4::text[]::xid8[]) and q.portions = $5 and q.portion = $6 and q.system_id = $7)
+         select q.table_id, q.id, q.keys, q.is_paged, q.transaction::text
+           from late l cross join lateral (
+                select * from embedd.queue q
+                 where q.table_id = l.table_id and q.id > l.above and q.id <= l.upto
+                   and q.transaction = any ($4::text[]::xid8[]) and q.portions = $5 and q.portion = $6 and q.system_id = $7
+                 order by q.id limit $8) q
           order by q.id",
         None,
         &[
+            between.iter().map(|(table, _, _)| *table).collect::<Vec<i32>>().into(),
+            between.iter().map(|(_, above, _)| *above).collect::<Vec<i64>>().into(),
+            between.iter().map(|(_, _, upto)| *upto).collect::<Vec<i64>>().into(),
             texts(transactions).into(),
             (portion.count as i16).into(),
             (portion.index as i16).into(),
             server::system_id().into(),
+            limit.into(),
         ],
     )?;
     let rows = found.into_iter().map(|row| row_of(&row));
@@ -142,48 +166,75 @@ pub fn texts(transactions: &[u64]) -> Vec<String> {
     transactions.iter().map(u64::to_string).collect()
 }
 
-/// Writes rows anew that were written for another number of workers. Called by the first of them; true when there were any.
+/// Writes rows anew that were written for another number of workers, and takes away those of vector tables that are no
+/// more. Called by the first of them; true when there were any for others.
+///
+/// Rows that somebody has locked, as who drops their vector table does, are left for the next time.
 pub fn share_out(client: &mut SpiClient<'_>, portions: u16) -> Result<bool> {
-    let strays = "with recursive pairs(table_id, portions) as (
+    let found = client.select(
+        "with recursive pairs(table_id, portions) as (
             (select q.table_id, q.portions from embedd.queue q order by 1, 2 limit 1)
              union all
             select n.table_id, n.portions from pairs p
              cross join lateral (select q.table_id, q.portions from embedd.queue q
                                   where (q.table_id, q.portions) > (p.table_id, p.portions) order by 1, 2 limit 1) n)
-        select q.table_id, q.id, q.keys, q.is_paged, q.transaction::text from pairs p
-         cross join lateral (select * from embedd.queue q
-                              where q.table_id = p.table_id and q.portions = p.portions
-                              order by q.portion, q.id limit 1000) q
-         where p.portions <> $1 and q.system_id = $2";
+         select p.table_id, p.portions, v.id is not null from pairs p
+           left join embedd.vector_tables v on v.id = p.table_id
+          where p.portions <> $1 or v.id is null",
+        None,
+        &[(portions as i16).into()],
+    )?;
+    let mut strays = Vec::new();
+    for row in found {
+        strays.extend(row.get::<i32>(1)?.zip(row.get::<i16>(2)?).zip(row.get::<bool>(3)?));
+    }
     let mut has_moved = false;
-    loop {
-        let arguments = [(portions as i16).into(), server::system_id().into()];
-        let found = client.select(strays, None, &arguments)?;
-        let rows = found.into_iter().map(|row| row_of(&row));
-        let rows = rows.collect::<Result<Vec<_>>>()?;
-        if rows.is_empty() {
-            return Ok(has_moved);
+    for ((table_id, from), is_there) in strays {
+        while move_some(client, table_id, from, is_there.then_some(portions))? {
+            has_moved |= is_there;
         }
-        has_moved = true;
-        for row in rows.into_iter().flatten() {
+    }
+    Ok(has_moved)
+}
+
+/// Writes some rows of one table and number of workers anew for another number, or for nobody; false when none was left.
+fn move_some(
+    client: &mut SpiClient<'_>,
+    table_id: i32,
+    from: i16,
+    to: Option<u16>,
+) -> Result<bool> {
+    let found = client.update(
+        "select q.table_id, q.id, q.keys, q.is_paged, q.transaction::text from embedd.queue q
+          where q.table_id = $1 and q.portions = $2 and q.system_id = $3
+          order by q.portion, q.id limit 1000 for update skip locked",
+        None,
+        &[table_id.into(), from.into(), server::system_id().into()],
+    )?;
+    let rows = found.into_iter().map(|row| row_of(&row));
+    let rows: Vec<Row> = rows.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect();
+    if let Some(portions) = to {
+        for row in &rows {
             match &row.change {
                 Change::Sweep(sweep) => {
-                    insert(row.table_id, &NewRow::of_sweep(portions, *sweep));
+                    insert(table_id, &NewRow::of_sweep(portions, *sweep));
                 }
                 Change::Keys(keys) => {
                     let keys: Vec<&[u8]> = keys.iter().map(|key| key.as_bytes()).collect();
-                    insert(row.table_id, &NewRow::of_keys(portions, &keys, row.is_paged));
+                    insert(table_id, &NewRow::of_keys(portions, &keys, row.is_paged));
                 }
             }
-            client.update(
-                "delete from embedd.queue where table_id = $1 and portions <> $2 and id = $3",
-                None,
-                &[row.table_id.into(), (portions as i16).into(), row.id.into()],
-            )?;
         }
-        // SAFETY: in a transaction; lets the next statement see what was written.
-        unsafe { pg_sys::CommandCounterIncrement() };
     }
+    let ids: Vec<i64> = rows.iter().map(|row| row.id).collect();
+    client.update(
+        "delete from embedd.queue where table_id = $1 and portions = $2 and id = any($3)",
+        None,
+        &[table_id.into(), from.into(), ids.into()],
+    )?;
+    // SAFETY: in a transaction; lets the next statement see what was written.
+    unsafe { pg_sys::CommandCounterIncrement() };
+    Ok(!rows.is_empty())
 }
 
 /// Which of these rows of other workers are not done yet.
@@ -289,8 +340,8 @@ pub fn remove(
     Ok(())
 }
 
-/// Removes rows of a table that was never filled: the backfill reads every row as it is then. False, and nothing is
-/// removed, when the backfill was asked for meanwhile: it may have read the rows that these are about.
+/// Removes rows of a table that was never filled: the backfill reads every row as it is then. False when some are left:
+/// the backfill was asked for meanwhile and may have read the rows that these are about, or somebody holds them.
 pub fn remove_unneeded(
     client: &mut SpiClient<'_>,
     portion: Portion,
@@ -299,9 +350,12 @@ pub fn remove_unneeded(
 ) -> Result<bool> {
     let removed = client.update(
         // What a snapshot shows of a table that nobody fills in it, a scan that begins later sees.
-        "delete from embedd.queue q using embedd.vector_tables v
-          where v.id = $1 and v.sync_status = 'pending'
-            and q.table_id = v.id and q.portions = $2 and q.portion = $3 and q.id = any($4)",
+        "delete from embedd.queue q
+          where (q.table_id, q.portions, q.portion, q.id) in (
+                select u.table_id, u.portions, u.portion, u.id from embedd.queue u
+                  join embedd.vector_tables v on v.id = u.table_id
+                 where v.id = $1 and v.sync_status = 'pending' and u.portions = $2 and u.portion = $3 and u.id = any($4)
+                   for update of u skip locked)",
         None,
         &[
             table_id.into(),

@@ -30,11 +30,12 @@ impl Phase {
 #[derive(Clone, Debug)]
 pub struct Task {
     pub id: i64,
-    pub table_id: i32,
     pub phase: Phase,
     /// Every key up to this one is done in this phase.
     pub last_key: Option<String>,
     pub kind: Kind,
+    /// How often it was begun, taken up again or asked for anew: who has begun it knows by that whether it is still his.
+    pub attempt: i32,
 }
 
 /// What a task is for.
@@ -75,7 +76,7 @@ pub fn ask(client: &mut SpiClient<'_>, table_id: i32, name: &str) -> Result<Aske
                 then 'rebackfill' else 'backfill' end, $1
          on conflict (target_id) where status in ('pending', 'running')
          do update set task_type = excluded.task_type, phase = 'source', last_processed_pk = null, processed_rows = 0,
-                   different_rows = 0
+                   different_rows = 0, attempts = t.attempts + 1, started_at = null
              where t.task_type = 'reconcile'
          returning task_id, task_type, created_at",
         None,
@@ -107,58 +108,90 @@ fn asked(rows: SpiTupleTable<'_>, name: &str) -> Result<Asked> {
     }
 }
 
-/// Has a vector table gone over from its beginning, by the task that is open or by a new one of this kind.
+/// Has a vector table gone over from its beginning, by the task that is open or by a new one of this kind. An open
+/// comparison takes up rows that have failed where this kind does.
 pub fn restart_or_ask(client: &mut SpiClient<'_>, table_id: i32, kind: Kind) -> Result<()> {
     client.update(
         "insert into embedd.tasks as t (task_type, target_id) values ($2, $1)
          on conflict (target_id) where status in ('pending', 'running')
-         do update set phase = 'source', last_processed_pk = null, processed_rows = 0, different_rows = 0",
+         do update set phase = 'source', last_processed_pk = null, processed_rows = 0, different_rows = 0,
+                   attempts = t.attempts + 1, started_at = null,
+                   task_type = case when t.task_type = 'reconcile' then excluded.task_type else t.task_type end",
         None,
         &[table_id.into(), kind.as_str().into()],
     )?;
     Ok(())
 }
 
-/// Every task that is not ended, in the order they are worked on.
-pub fn open(client: &SpiClient<'_>) -> Result<Vec<Task>> {
+/// Has a vector table compared that may have missed changes; by its first load, where that has never ended. One that
+/// nobody has asked to fill is left alone.
+pub fn compare_again(client: &mut SpiClient<'_>, table_id: i32) -> Result<()> {
     let rows = client.select(
-        "select task_id, target_id, phase, last_processed_pk, task_type from embedd.tasks
-          where status in ('pending', 'running') order by priority, task_id",
+        "select pg_catalog.bool_or(t.status = 'completed') from embedd.tasks t
+          where t.target_id = $1 and t.task_type <> 'reconcile' having pg_catalog.count(*) > 0",
+        None,
+        &[table_id.into()],
+    )?;
+    let Some(row) = rows.into_iter().next() else { return Ok(()) };
+    let is_filled = row.get::<bool>(1)? == Some(true);
+    restart_or_ask(client, table_id, if is_filled { Kind::Reconcile } else { Kind::Backfill })
+}
+
+/// Every task that is not ended, with its vector table, in the order they are worked on.
+pub fn open(client: &SpiClient<'_>) -> Result<Vec<(i64, i32)>> {
+    let rows = client.select(
+        "select task_id, target_id from embedd.tasks where status in ('pending', 'running') order by priority, task_id",
         None,
         &[],
     )?;
     let mut tasks = Vec::new();
     for row in rows {
-        let (Some(id), Some(table_id), Some(phase), Some(kind)) =
-            (row.get::<i64>(1)?, row.get::<i32>(2)?, row.get::<String>(3)?, row.get::<String>(5)?)
-        else {
-            return Err(Error::Damaged { what: "task with nulls".to_string() });
-        };
-        let phase = match phase.as_str() {
-            "index" => Phase::Index,
-            "orphans" => Phase::Orphans,
-            _ => Phase::Source,
-        };
-        let kind = match kind.as_str() {
-            "backfill" => Kind::Backfill,
-            "rebackfill" => Kind::Rebackfill,
-            _ => Kind::Reconcile,
-        };
-        tasks.push(Task { id, table_id, phase, last_key: row.get(4)?, kind });
+        match row.get::<i64>(1)?.zip(row.get::<i32>(2)?) {
+            Some(task) => tasks.push(task),
+            None => return Err(Error::Damaged { what: "task with nulls".to_string() }),
+        }
     }
     Ok(tasks)
 }
 
-/// Notes that a task is begun or taken up again.
-pub fn begin(client: &mut SpiClient<'_>, id: i64) -> Result<()> {
-    client.update(
+/// Begins a task or takes it up again; none when it has ended.
+pub fn begin(client: &mut SpiClient<'_>, id: i64) -> Result<Option<Task>> {
+    let rows = client.update(
         "update embedd.tasks
             set status = 'running', attempts = attempts + 1, started_at = coalesce(started_at, pg_catalog.now())
-          where task_id = $1",
+          where task_id = $1 and status in ('pending', 'running')
+         returning phase, last_processed_pk, task_type, attempts",
         None,
         &[id.into()],
     )?;
-    Ok(())
+    let Some(row) = rows.into_iter().next() else { return Ok(None) };
+    let (Some(phase), Some(kind), Some(attempt)) =
+        (row.get::<String>(1)?, row.get::<String>(3)?, row.get::<i32>(4)?)
+    else {
+        return Err(Error::Damaged { what: "task with nulls".to_string() });
+    };
+    let phase = match phase.as_str() {
+        "index" => Phase::Index,
+        "orphans" => Phase::Orphans,
+        _ => Phase::Source,
+    };
+    let kind = match kind.as_str() {
+        "backfill" => Kind::Backfill,
+        "rebackfill" => Kind::Rebackfill,
+        _ => Kind::Reconcile,
+    };
+    Ok(Some(Task { id, phase, last_key: row.get(2)?, kind, attempt }))
+}
+
+/// Whether a task is still as it was begun, and was not asked for anew since. It stays so until the transaction ends.
+pub fn is_current(client: &mut SpiClient<'_>, id: i64, attempt: i32) -> Result<bool> {
+    let rows = client.update(
+        "select 1 from embedd.tasks
+          where task_id = $1 and attempts = $2 and status in ('pending', 'running') for update",
+        None,
+        &[id.into(), attempt.into()],
+    )?;
+    Ok(!rows.is_empty())
 }
 
 /// Notes how far a task is.

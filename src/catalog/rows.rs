@@ -67,6 +67,32 @@ pub fn failed_keys(
     rows.into_iter().map(|row| row.get::<String>(1)?.ok_or_else(missing)).collect()
 }
 
+/// Those of some keys that failed before a task was begun.
+pub fn earlier_failed_keys(
+    client: &mut SpiClient<'_>,
+    id: i32,
+    task: i64,
+    keys: &[String],
+) -> Result<Vec<String>> {
+    if keys.is_empty() {
+        return Ok(Vec::new());
+    }
+    let rows = client.update(
+        "select f.pk_value from embedd.failed_rows f
+          where f.table_id = $1 and f.pk_value = any($3)
+            and f.failed_at < (select t.started_at from embedd.tasks t where t.task_id = $2)",
+        None,
+        &[id.into(), task.into(), keys.to_vec().into()],
+    )?;
+    rows.into_iter().map(|row| row.get::<String>(1)?.ok_or_else(missing)).collect()
+}
+
+/// Forgets all rows of a table that have failed: its source is not what it was.
+pub fn forget_all_failed(client: &mut SpiClient<'_>, id: i32) -> Result<()> {
+    client.update("delete from embedd.failed_rows where table_id = $1", None, &[id.into()])?;
+    Ok(())
+}
+
 /// Forgets rows that failed before a task was begun which has tried them again: they are no longer there.
 pub fn forget_earlier_failed(client: &mut SpiClient<'_>, id: i32, task: i64) -> Result<()> {
     client.update(

@@ -157,36 +157,40 @@ fn try_lock(server: pg_sys::Oid) -> bool {
     }
 }
 
-/// Follows what has happened to the provider of a vector table: a new name is noted, and a table that came with a dump
-/// depends on its provider again. Called by the worker when it reads the vector tables; false when it has to be called again.
-pub fn follow(client: &mut SpiClient<'_>, table: &mut VectorTable) -> Result<bool> {
+/// Finds the provider of a vector table under the name that it has now. True when that, or that the table depends on it,
+/// is to be noted with [`follow`]. Writes nothing.
+pub fn look(table: &mut VectorTable) -> bool {
     if table.relation_name.is_none() {
-        return Ok(true);
+        return false;
     }
     match server_of(table.relation) {
-        Some(oid) => {
-            // A server with options that cannot be read is no reason not to read the vector tables.
-            let Ok(Some(server)) = Server::read(oid) else { return Ok(true) };
-            if server.name != table.provider && server.name != LOCAL_PROVIDER {
-                catalog::set_provider(client, table.id, &server.name)?;
+        // A server with options that cannot be read is no reason not to read the vector tables.
+        Some(oid) => match Server::read(oid) {
+            Ok(Some(server)) if server.name != table.provider && server.name != LOCAL_PROVIDER => {
                 table.provider = server.name;
+                true
             }
-        }
-        None if table.provider == LOCAL_PROVIDER => {}
+            _ => false,
+        },
+        None if table.provider == LOCAL_PROVIDER => false,
+        // Nobody's server is kept from being dropped by a table that may not use it.
         None => {
-            if let Ok(Some(server)) = Server::find_if_any(&table.provider)
-                // Nobody's server is kept from being dropped by a table that may not use it.
-                && server.may_be_used_by(table.owner)
-            {
-                // One that is being changed or dropped is not waited for.
-                if !try_lock(server.oid) {
-                    return Ok(false);
-                }
-                if Server::read(server.oid).is_ok_and(|server| server.is_some()) {
-                    record(table.relation, server.oid);
-                }
-            }
+            matches!(Server::find_if_any(&table.provider), Ok(Some(s)) if s.may_be_used_by(table.owner))
         }
     }
-    Ok(true)
+}
+
+/// Notes what has happened to the provider of a vector table: its new name, or, for a table that came with a dump, that
+/// it depends on its provider. One that is being changed or dropped is not waited for.
+pub fn follow(client: &mut SpiClient<'_>, table: &VectorTable) -> Result<()> {
+    if server_of(table.relation).is_some() {
+        return catalog::set_provider(client, table.id, &table.provider);
+    }
+    if let Ok(Some(server)) = Server::find_if_any(&table.provider)
+        && try_lock(server.oid)
+        && Server::read(server.oid).is_ok_and(|server| server.is_some())
+    {
+        record(table.relation, server.oid);
+    }
+    Ok(())
 }

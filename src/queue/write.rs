@@ -31,6 +31,11 @@ pub struct Noted {
 }
 
 impl Noted {
+    /// Nothing but what keys cannot tell.
+    pub fn of_sweep(sweep: Sweep) -> Self {
+        Self { sweep, ..Self::default() }
+    }
+
     /// Adds a key.
     pub fn push(&mut self, key: &[u8]) {
         self.bytes.extend_from_slice(key);

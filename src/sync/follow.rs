@@ -5,8 +5,10 @@ use pgrx::spi::SpiClient;
 
 use crate::catalog::{self, Moved, SourceDrop, SyncMode, VectorTable};
 use crate::error::{Error, Result};
+use crate::foreign::depend;
+use crate::queue::{self, Noted, Sweep};
 use crate::server::Rights;
-use crate::{queue, server, source, table, task};
+use crate::{server, source, table, task};
 
 /// What has to be put right for a vector table, in a transaction of its own.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +23,8 @@ pub enum Mend {
     Drop,
     /// The source was dropped, and the vectors stay: what waits for it will never be done.
     Clear,
+    /// The provider has another name, or the table does not depend on it yet.
+    Provider,
 }
 
 /// Finds key and columns of a vector table in its source. Comes back with what has to be put right, and with the reason
@@ -53,8 +57,12 @@ fn look_for_source(
 ) -> Result<(Option<Mend>, Option<String>)> {
     let gone = Error::RelationGone { what: "source", name: table.name.clone() }.to_string();
     let name = table.stored.source_name.clone();
-    let rows =
-        client.select("select pg_catalog.to_regclass($1)::oid", None, &[name.as_str().into()])?;
+    // Before version 0.3.0 the name of a source was not kept: there is none when it had been dropped by then.
+    let rows = client.select(
+        "select pg_catalog.to_regclass(nullif($1, ''))::oid",
+        None,
+        &[name.as_str().into()],
+    )?;
     let Some(source) = rows.first().get_one::<pg_sys::Oid>()? else {
         return Ok(match table.stored.on_source_drop {
             SourceDrop::Drop => (Some(Mend::Drop), Some(gone)),
@@ -128,6 +136,7 @@ pub fn mend(client: &mut SpiClient<'_>, table: &VectorTable, mend: &Mend) -> Res
             log!("vector table \"{}\" was dropped with its source", table.name);
             return Ok(false);
         }
+        Mend::Provider => depend::follow(client, table)?,
         Mend::Clear => {
             queue::remove_all(client, table.id)?;
             task::fail(client, table.id, "the source was dropped")?;
@@ -144,10 +153,13 @@ fn make_triggers(client: &mut SpiClient<'_>, table: &VectorTable) -> Result<()> 
     source::create_triggers(client, table.id, source)
 }
 
-/// Has a vector table compared that may have missed changes, unless it was never filled.
+/// Has a vector table compared that may have missed changes, or whose source is not what it was: rows that have failed
+/// are tried again, and each worker looks again at what it has in work.
 fn compare(client: &mut SpiClient<'_>, table: &VectorTable) -> Result<()> {
-    if table.status != catalog::Status::Pending {
-        task::restart_or_ask(client, table.id, task::Kind::Reconcile)?;
+    task::compare_again(client, table.id)?;
+    catalog::forget_all_failed(client, table.id)?;
+    if table.stored.sync_mode == SyncMode::Trigger {
+        queue::write(table.id, &Noted::of_sweep(Sweep::Gone), 0);
     }
     Ok(())
 }

@@ -106,7 +106,9 @@ impl Engine {
     pub fn is_run_over(&self) -> bool {
         let now = Instant::now();
         self.only.and_then(|id| self.tables.get(&id)).is_none_or(|work| {
-            work.is_in_trouble(now)
+            let is_waiting = !self.flights.is_empty() || !self.unstored.is_empty();
+            // What is paid for is stored, also when that takes as long as somebody holds the table.
+            (work.is_in_trouble(now) && !is_waiting)
                 || !work.is_active()
                 || (work.scan.is_none() && work.backlog.is_empty())
         })
@@ -131,6 +133,8 @@ impl Engine {
                 more
             }
             Err(failure) => {
+                // Whatever was to be seen is not seen yet.
+                self.reader.look_again();
                 self.could_not_read(failure.message);
                 return Round::Wait(TROUBLE);
             }
@@ -178,8 +182,15 @@ impl Engine {
         for work in self.tables.values_mut() {
             let Some(mend) = work.mend.clone().filter(|_| !work.is_resting(now)) else { continue };
             let table = work.table.clone();
-            match transaction::run(|| Spi::connect_mut(|c| follow::mend(c, &table, &mend))) {
-                Ok(_) => work.mend = None,
+            match transaction::bounded(|| Spi::connect_mut(|c| follow::mend(c, &table, &mend))) {
+                Ok(_) => {
+                    work.mend = None;
+                    if mend != Mend::Provider {
+                        // The others may have something in work that has to be looked at again.
+                        // SAFETY: a plain global of the process.
+                        shared::wake_worker(unsafe { pg_sys::MyDatabaseId });
+                    }
+                }
                 Err(failure) => work.rolled_back(&failure),
             }
             if mend != Mend::Clear {

@@ -6,16 +6,15 @@ use std::time::Instant;
 use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
 
-use super::follow;
-use super::scan::Scan;
+use super::follow::{self, Mend};
 use super::schedule::Batch;
-use super::work::Work;
+use super::work::{Mark, Work};
 use crate::catalog::{self, Status, SyncMode, VectorTable};
 use crate::error::Result;
 use crate::foreign::depend;
 use crate::queue::{self, Change, Reading, Row};
 use crate::shared::{self, Portion};
-use crate::task::{self, Task};
+use crate::task;
 use crate::worker::transaction::{self, RolledBack};
 use crate::{guc, server};
 
@@ -48,18 +47,38 @@ pub struct Position {
     pub after: i64,
     /// Transactions that may still bring rows with ids up to `after`.
     pub open: Vec<u64>,
+    /// Of these the ones that have ended and whose rows are being read, and the id up to which they are.
+    late: Option<(Vec<u64>, i64)>,
 }
 
 impl Position {
+    /// A position from which a table is read on.
+    pub fn new(after: i64, open: Vec<u64>) -> Self {
+        Self { after, open, late: None }
+    }
+
     /// Those of the open transactions that have ended by now.
     fn ended(&self, open_now: &[u64]) -> Vec<u64> {
         self.open.iter().copied().filter(|x| !open_now.contains(x)).collect()
     }
 
-    /// Moves on behind the last row that was read.
-    fn advance(&mut self, last: Option<i64>, open_now: &[u64]) {
-        self.after = last.unwrap_or(self.after);
-        self.open = open_now.to_vec();
+    /// Those of the ended transactions whose rows are read now, and the id above which they are.
+    fn late(&self, open_now: &[u64]) -> (Vec<u64>, i64) {
+        self.late.clone().unwrap_or_else(|| (self.ended(open_now), 0))
+    }
+
+    /// The position behind the last row that was read, and behind the last of the late ones where there may be more.
+    fn advanced(&self, last: Option<i64>, last_late: Option<i64>, open_now: &[u64]) -> Self {
+        let (read, _) = self.late(open_now);
+        let mut left = self.ended(open_now);
+        if last_late.is_none() {
+            left.retain(|x| !read.contains(x));
+        }
+        Self {
+            after: last.unwrap_or(self.after),
+            open: open_now.iter().copied().chain(left).collect(),
+            late: last_late.map(|id| (read, id)),
+        }
     }
 }
 
@@ -73,7 +92,8 @@ pub struct Reader {
     fingerprint: Option<i64>,
     touches: u32,
     looked_at: Option<Instant>,
-    open_tasks: Vec<Task>,
+    /// Tasks with their tables.
+    open_tasks: Vec<(i64, i32)>,
     /// How far the queue of tables that nobody fills will be read once what was read of it is removed.
     passed: Vec<(i32, Position)>,
     batches: Vec<Batch>,
@@ -177,7 +197,7 @@ impl Reader {
             let mut found: BTreeMap<i32, VectorTable> =
                 catalog::all(client)?.into_iter().map(|t| (t.id, t)).collect();
             found.retain(|id, _| self.only.is_none_or(|only| only == *id));
-            let mut settled = self.adopt(client, &mut found)?;
+            let settled = self.adopt(client, &mut found)?;
             if self.only.is_none() {
                 let portion = self.portion;
                 let is_mine = |id| queue::portion_of_table(id, portion.count) == portion.index;
@@ -186,11 +206,14 @@ impl Reader {
             }
             tables.retain(|id, _| found.contains_key(id));
             for (id, mut table) in found {
-                settled &= depend::follow(client, &mut table)?;
                 table.reads_run = self.only.is_some();
                 let (mend, broken) = follow::look(client, &mut table)?;
                 // One worker sees to it, and the others find it done.
                 let is_mine = queue::portion_of_table(id, self.portion.count) == self.portion.index;
+                let mend = match mend {
+                    None if depend::look(&mut table) => Some(Mend::Provider),
+                    found => found,
+                };
                 let mend = mend.filter(|_| is_mine);
                 let work = match tables.remove(&id) {
                     Some(mut work) => {
@@ -200,7 +223,7 @@ impl Reader {
                     None => {
                         let position = catalog::position(client, id, self.portion)?;
                         let (after, open) = position.unwrap_or_default();
-                        Work::new(table, self.portion, Position { after, open })
+                        Work::new(table, self.portion, Position::new(after, open))
                     }
                 };
                 tables.insert(id, work.found(mend, broken));
@@ -210,16 +233,11 @@ impl Reader {
             // while it is read, as statements after a write of our own see more than those before it.
             self.fingerprint = settled.then_some(fingerprint);
         }
-        for task in &self.open_tasks {
-            if let Some(work) = tables.get_mut(&task.table_id)
-                && work.is_active()
-                && work.scan.is_none()
-                && queue::portion_of_table(task.table_id, self.portion.count) == self.portion.index
-            {
-                work.scan = Some(Scan::of_task(client, task, self.portion)?);
-            }
-        }
         for work in tables.values_mut() {
+            let id = work.table.id;
+            let is_mine = queue::portion_of_table(id, self.portion.count) == self.portion.index;
+            let task = self.open_tasks.iter().find(|(_, table)| *table == id && is_mine);
+            work.task = task.map(|(task, _)| *task);
             // Between two readings of the catalog names may change hands; the number of the table never does.
             work.table.source_name = server::qualified_name(work.table.source);
             work.table.relation_name = server::qualified_name(work.table.relation);
@@ -286,65 +304,80 @@ impl Reader {
             }
         }
         let Reading { rows, open } = queue::read(client, self.portion, &after, ROWS_AT_ONCE)?;
-        let mut ended = Vec::new();
-        for (id, _) in &after {
-            if let Some(work) = tables.get(id) {
-                ended.extend(work.position.ended(&open));
+        let mut found: BTreeMap<i32, Found> = BTreeMap::new();
+        let (mut late, mut between) = (Vec::new(), Vec::new());
+        for (id, upto) in &after {
+            let Some(work) = tables.get(id) else { continue };
+            let (transactions, above) = work.position.late(&open);
+            if !transactions.is_empty() {
+                between.push((*id, above, *upto));
+            }
+            late.extend(transactions.iter().copied());
+            found.insert(*id, Found { late: transactions, ..Found::default() });
+        }
+        late.sort_unstable();
+        late.dedup();
+        for row in queue::read_of(client, self.portion, &late, &between, ROWS_AT_ONCE)? {
+            let Some(found) = found.get_mut(&row.table_id) else { continue };
+            found.late_rows.push(row.id);
+            if found.late.contains(&row.transaction)
+                && let Some(work) = tables.get_mut(&row.table_id)
+            {
+                found.unneeded.extend(take(work, row));
             }
         }
-        ended.sort_unstable();
-        ended.dedup();
-        let mut unneeded: Vec<(i32, i64)> = Vec::new();
-        for row in queue::read_of(client, self.portion, &ended)? {
-            let Some(work) = tables.get_mut(&row.table_id) else { continue };
-            let is_late = row.id <= work.position.after
-                && work.position.open.contains(&row.transaction)
-                && after.iter().any(|(id, _)| *id == row.table_id);
-            if is_late {
-                unneeded.extend(take(work, row));
-            }
-        }
-        let mut read: BTreeMap<i32, (i64, Option<i64>)> =
-            after.iter().map(|(id, _)| (*id, (0, None))).collect();
         for row in rows {
-            let Some(work) = tables.get_mut(&row.table_id) else { continue };
-            if let Some((count, last)) = read.get_mut(&row.table_id) {
-                *count += 1;
-                *last = Some(row.id);
+            let Some(found) = found.get_mut(&row.table_id) else { continue };
+            found.rows.push(row.id);
+            if let Some(work) = tables.get_mut(&row.table_id) {
+                found.unneeded.extend(take(work, row));
             }
-            unneeded.extend(take(work, row));
         }
         let mut more = false;
-        for (id, (count, last)) in read {
-            more |= count >= ROWS_AT_ONCE;
+        for (id, found) in found {
             let Some(work) = tables.get_mut(&id) else { continue };
-            let ids: Vec<i64> =
-                unneeded.iter().filter(|(t, _)| *t == id).map(|(_, n)| *n).collect();
-            if ids.is_empty() {
-                work.position.advance(last, &open);
-            } else if queue::remove_unneeded(client, self.portion, id, &ids)? {
-                let mut position = work.position.clone();
-                position.advance(last, &open);
+            let is_full = |rows: &Vec<i64>| rows.len() as i64 >= ROWS_AT_ONCE;
+            let last_late = found.late_rows.last().copied().filter(|_| is_full(&found.late_rows));
+            let position = work.position.advanced(found.rows.last().copied(), last_late, &open);
+            more |= is_full(&found.rows) || !position.ended(&open).is_empty();
+            if found.unneeded.is_empty() {
+                work.position = position;
+            } else if queue::remove_unneeded(client, self.portion, id, &found.unneeded)? {
                 self.passed.push((id, position));
             } else {
+                // Asked for a backfill meanwhile, or held by somebody: whoever it was will wake us.
                 self.fingerprint = None;
-                more = true;
             }
         }
         Ok(more)
     }
 }
 
-/// Puts a row of the queue into the backlog of its table; comes back with table and id of one that nobody needs.
-fn take(work: &mut Work, row: Row) -> Option<(i32, i64)> {
+/// What was read of the queue of one table.
+#[derive(Default)]
+struct Found {
+    /// The ended transactions whose rows are looked for.
+    late: Vec<u64>,
+    late_rows: Vec<i64>,
+    rows: Vec<i64>,
+    /// Those of the rows that nobody needs.
+    unneeded: Vec<i64>,
+}
+
+/// Puts a row of the queue into the backlog of its table; comes back with the id of one that nobody needs.
+fn take(work: &mut Work, row: Row) -> Option<i64> {
     match row.change {
         // Nothing is embedded before the backfill, and the backfill reads every row as it is then.
-        _ if work.table.status == Status::Pending => return Some((row.table_id, row.id)),
+        _ if work.table.status == Status::Pending => return Some(row.id),
         Change::Keys(keys) => {
             let keys = keys.iter().map(|key| work.table.shown(key)).collect();
             work.backlog.add_row(row.id, keys, row.is_paged);
         }
-        Change::Sweep(sweep) => work.marks.push((row.id, sweep)),
+        // What is in work now may be older than what the mark stands for: it is looked at again.
+        Change::Sweep(sweep) => {
+            let recheck = work.backlog.add_page(work.backlog.in_work());
+            work.marks.push(Mark { id: row.id, sweep, recheck });
+        }
     }
     None
 }

@@ -10,6 +10,7 @@ use self::page::Found;
 use super::backlog::Backlog;
 use super::load::{self, By};
 use super::run;
+use super::work::Mark;
 use crate::catalog::{self, VectorTable};
 use crate::error::Result;
 use crate::index;
@@ -25,7 +26,7 @@ const HANDED_PAGES: usize = 4;
 /// Who asked for the scan.
 #[derive(Clone, Debug)]
 enum Reason {
-    Task(i64, Kind),
+    Task(Task),
     /// Rows of the queue that stand for a change of any number of rows.
     Marks(Vec<i64>),
 }
@@ -75,6 +76,8 @@ pub enum Step {
     Wait,
     /// The scan is over.
     Done,
+    /// Its task has ended or was asked for anew since.
+    Overtaken,
 }
 
 /// A page that was read.
@@ -94,27 +97,28 @@ impl NewPage {
 }
 
 impl Scan {
-    /// Begins a task, or takes it up again where it was.
-    pub fn of_task(client: &mut SpiClient<'_>, task: &Task, portion: Portion) -> Result<Self> {
-        task::begin(client, task.id)?;
-        Ok(Self {
+    /// Goes on with a task where it was.
+    pub fn of_task(task: Task, portion: Portion) -> Self {
+        Self {
             done_key: task.last_key.clone(),
             read_key: task.last_key.clone(),
             phase: task.phase,
             has_looked_at_indexes: task.last_key.is_some() || task.phase != Phase::Source,
-            ..Self::new(Reason::Task(task.id, task.kind), portion)
-        })
+            ..Self::new(Reason::Task(task), portion)
+        }
     }
 
-    /// A scan that stands for these rows of the queue.
-    pub fn of_marks(marks: Vec<(i64, Sweep)>, portion: Portion) -> Self {
+    /// A scan that stands for rows of the queue.
+    pub fn of_marks(marks: &[Mark], portion: Portion) -> Self {
         // Where rows have only gone, nothing in the source can be new.
-        let has_changed = marks.iter().any(|(_, sweep)| *sweep == Sweep::Changed);
-        let ids = marks.into_iter().map(|(id, _)| id).collect();
-        Self {
+        let has_changed = marks.iter().any(|mark| mark.sweep == Sweep::Changed);
+        let ids = marks.iter().map(|mark| mark.id).collect();
+        let mut scan = Self {
             phase: if has_changed { Phase::Source } else { Phase::Orphans },
             ..Self::new(Reason::Marks(ids), portion)
-        }
+        };
+        marks.iter().for_each(|mark| scan.wait_for(mark.recheck));
+        scan
     }
 
     fn new(reason: Reason, portion: Portion) -> Self {
@@ -140,6 +144,11 @@ impl Scan {
     /// Whether all rows are done, and the indexes are to be built.
     pub fn waits_for_indexes(&self) -> bool {
         self.phase == Phase::Index
+    }
+
+    /// Whether it can make way and be taken up again where it was.
+    pub fn can_make_way(&self) -> bool {
+        matches!(self.reason, Reason::Task(_)) && self.phase != Phase::Index
     }
 
     /// Rows of the queue that the scan is for.
@@ -176,6 +185,12 @@ impl Scan {
             || self.has_compared != before.has_compared
     }
 
+    /// Whether it goes over a task and has got past something for good.
+    pub fn has_passed(&self, before: &Self) -> bool {
+        matches!(self.reason, Reason::Task(_))
+            && (self.done_key != before.done_key || self.phase != before.phase)
+    }
+
     /// A row of the page could not be read; false when that was known already.
     pub fn take_care(&mut self) -> bool {
         !std::mem::replace(&mut self.is_careful, true)
@@ -206,6 +221,11 @@ impl Scan {
         backlog: &Backlog,
     ) -> Result<(Step, Self)> {
         let mut next = self.clone();
+        if let Reason::Task(task) = &self.reason
+            && !task::is_current(client, task.id, task.attempt)?
+        {
+            return Ok((Step::Overtaken, next));
+        }
         let (mut rows, mut different) = (0, 0);
         while let Some(page) = next.pages.front_mut().filter(|p| backlog.is_page_done(p.number)) {
             if !page.handed.is_empty() {
@@ -223,14 +243,14 @@ impl Scan {
         }
         let step = next.read(client, table, backlog)?;
         match &next.reason {
-            Reason::Task(id, kind) => {
+            Reason::Task(task) => {
                 let done_key = next.done_key.as_deref();
-                task::checkpoint(client, *id, next.phase, done_key, rows, different)?;
+                task::checkpoint(client, task.id, next.phase, done_key, rows, different)?;
                 if matches!(step, Step::Done) {
-                    if *kind == Kind::Rebackfill {
-                        catalog::forget_earlier_failed(client, table.id, *id)?;
+                    if task.kind == Kind::Rebackfill {
+                        catalog::forget_earlier_failed(client, table.id, task.id)?;
                     }
-                    task::complete(client, *id)?;
+                    task::complete(client, task.id)?;
                     catalog::set_working_status(client, table.id)?;
                 }
             }
@@ -288,6 +308,13 @@ impl Scan {
         }
     }
 
+    fn kind(&self) -> Option<Kind> {
+        match &self.reason {
+            Reason::Task(task) => Some(task.kind),
+            Reason::Marks(_) => None,
+        }
+    }
+
     fn by(&self) -> By {
         if self.is_careful { By::Text } else { By::Key }
     }
@@ -303,10 +330,10 @@ impl Scan {
 
     /// Begins a batch run.
     fn compare(&mut self, client: &mut SpiClient<'_>, table: &VectorTable) -> Result<Step> {
-        let takes_failed = !matches!(self.reason, Reason::Task(_, Kind::Reconcile));
+        let takes_failed = self.kind() != Some(Kind::Reconcile);
         let total = run::compare(client, table, takes_failed)?;
-        if let Reason::Task(id, _) = self.reason {
-            task::begin_count(client, id, total)?;
+        if let Reason::Task(task) = &self.reason {
+            task::begin_count(client, task.id, total)?;
         }
         self.read_key = None;
         self.done_key = None;
@@ -324,16 +351,20 @@ impl Scan {
             return page::of_orphans(client, table, after, self.by());
         }
         let mut found = page::of_source(client, table, after)?;
-        let is_first_load = matches!(self.reason, Reason::Task(_, Kind::Backfill));
+        // What a first load finds is new, unless it was interrupted: then others may have done their part of it.
+        let is_first_load = self.kind() == Some(Kind::Backfill)
+            && matches!(&self.reason, Reason::Task(task) if task.attempt <= 1);
         if is_first_load || self.is_careful {
             return Ok(found);
         }
-        let mut failed = catalog::failed_keys(client, table.id, Some(&found.keys))?;
+        let failed = catalog::failed_keys(client, table.id, Some(&found.keys))?;
         found.keys.retain(|key| !failed.contains(key));
         found.keys = load::different(client, table, &found.keys)?;
-        if matches!(self.reason, Reason::Task(_, Kind::Rebackfill)) {
-            // They are tried again whatever is stored of them.
-            found.keys.append(&mut failed);
+        if let Reason::Task(task) = &self.reason
+            && task.kind == Kind::Rebackfill
+        {
+            // They are tried again whatever is stored of them, once.
+            found.keys.extend(catalog::earlier_failed_keys(client, table.id, task.id, &failed)?);
         }
         Ok(found)
     }

@@ -19,18 +19,30 @@ use crate::shared::{self, Portion};
 use crate::worker::index_builder;
 use crate::worker::process::Process;
 use crate::worker::transaction;
-use crate::{foreign, index};
+use crate::{foreign, index, task};
 
 /// First and longest pause of a table after a failure.
 const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(60));
+
+/// A row of the queue that stands for a change of any number of rows.
+pub struct Mark {
+    pub id: i64,
+    pub sweep: Sweep,
+    /// The page of the backlog with what was in work when it was read.
+    pub recheck: u64,
+}
 
 /// One vector table at work.
 pub struct Work {
     pub table: VectorTable,
     pub backlog: Backlog,
+    /// The task that is open and this worker's to do.
+    pub task: Option<i64>,
     pub scan: Option<Scan>,
-    /// Queue rows that stand for a change of any number of rows and wait for a scan.
-    pub marks: Vec<(i64, Sweep)>,
+    /// Those that wait for a scan.
+    pub marks: Vec<Mark>,
+    /// Marks have had a scan, and the task goes on before they have another one.
+    owes_task: bool,
     pub portion: Portion,
     /// How far the queue is read.
     pub position: Position,
@@ -72,8 +84,10 @@ impl Work {
             provider: foreign::provider(&table).ok(),
             table,
             backlog: Backlog::default(),
+            task: None,
             scan: None,
             marks: Vec::new(),
+            owes_task: false,
             portion,
             progress: Noting::default(),
             position,
@@ -152,7 +166,8 @@ impl Work {
     /// Whether nothing waits for it, and nothing is under way.
     pub fn is_idle(&self) -> bool {
         self.mend.is_none()
-            && (!self.is_active() || (self.scan.is_none() && self.marks.is_empty()))
+            && (!self.is_active()
+                || (self.task.is_none() && self.scan.is_none() && self.marks.is_empty()))
             && self.backlog.is_empty()
             && !self.has_error
     }
@@ -164,7 +179,8 @@ impl Work {
 
     /// Whether it failed, and waits for another try.
     pub fn is_in_trouble(&self, now: Instant) -> bool {
-        self.broken.is_some() || self.is_resting(now) || self.waits_for_provider(now)
+        let lacks_index = self.build_at.is_some() && self.builder.is_none();
+        self.broken.is_some() || self.is_resting(now) || self.waits_for_provider(now) || lacks_index
     }
 
     /// Whether it rests after a failure.
@@ -214,6 +230,7 @@ impl Work {
                 match transaction::run(|| Spi::connect(|client| index::is_held(client, id))) {
                     Ok(false) => {
                         self.scan = None;
+                        self.build_at = None;
                         self.succeeded();
                     }
                     // It has said why.
@@ -232,25 +249,43 @@ impl Work {
                 if self.builder.is_none() {
                     self.build_at = Some(now + RETRY.1);
                     let reason = "no place for a process that builds its index: increase max_worker_processes";
-                    self.failed(reason, true);
+                    self.note_failure(reason, true);
                 }
             }
         }
     }
 
+    /// Begins a scan where one is asked for. Marks go before a task, which may take long: what was truncated is not to be
+    /// found meanwhile.
+    fn begin_scan(&mut self) {
+        let makes_way = self.scan.as_ref().is_none_or(Scan::can_make_way);
+        let task_goes_first = self.owes_task && self.task.is_some();
+        if !self.marks.is_empty() && makes_way && !task_goes_first {
+            self.scan = Some(Scan::of_marks(&std::mem::take(&mut self.marks), self.portion));
+        }
+        let (None, Some(task)) = (&self.scan, self.task) else { return };
+        match transaction::bounded(|| Spi::connect_mut(|client| task::begin(client, task))) {
+            Ok(Some(task)) => {
+                let mut scan = Scan::of_task(task, self.portion);
+                // What is in work may be older than a change that nobody has noted.
+                scan.wait_for(self.backlog.add_page(self.backlog.in_work()));
+                self.scan = Some(scan);
+            }
+            Ok(None) => self.task = None,
+            Err(failure) => self.rolled_back(&failure),
+        }
+    }
+
     /// Goes on with the scan of a table where it can; false when there is nothing to go on with.
     pub fn advance_scan(&mut self, now: Instant) -> bool {
-        if self.scan.is_none() && !self.marks.is_empty() {
-            let mut scan = Scan::of_marks(std::mem::take(&mut self.marks), self.portion);
-            // What was loaded before the TRUNCATE may be stored after the scan has passed: it is looked at again.
-            scan.wait_for(self.backlog.add_page(self.backlog.in_work()));
-            self.scan = Some(scan);
-        }
+        self.begin_scan();
         let Some(scan) = &mut self.scan else { return false };
         if scan.shall_look_at_indexes() {
             let table = &self.table;
             // Where a long transaction holds the table, the load goes on with its indexes.
-            if let Err(failure) = transaction::run(|| Spi::connect_mut(|c| index::hold(c, table))) {
+            if let Err(failure) =
+                transaction::bounded(|| Spi::connect_mut(|c| index::hold(c, table)))
+            {
                 debug1!("vector table \"{}\" keeps its indexes: {}", table.name, failure.message);
             }
         }
@@ -262,12 +297,15 @@ impl Work {
             return false;
         }
         let (table, backlog) = (&mut self.table, &self.backlog);
-        let stepped = transaction::run(|| {
+        let stepped = transaction::bounded(|| {
             if scan.reads_source(table) {
                 table.pin()?;
             }
             Spi::connect_mut(|client| scan.step(client, table, backlog))
         });
+        if let Ok((_, next)) = &stepped {
+            self.owes_task &= !next.has_passed(scan);
+        }
         match stepped {
             Ok((Step::Page(page), mut next)) => {
                 if page.is_shared() {
@@ -282,10 +320,16 @@ impl Work {
                 self.scan = Some(next);
                 return has_got_on;
             }
-            Ok((Step::Done, _)) => {
+            Ok((Step::Done, next)) => {
+                self.owes_task = !next.marks().is_empty();
                 self.scan = None;
+                if next.marks().is_empty() {
+                    self.task = None;
+                }
                 self.succeeded();
             }
+            // It begins as it is now.
+            Ok((Step::Overtaken, _)) => self.scan = None,
             Err(failure) if failure.is_of_a_row() && scan.take_care() => {}
             Err(failure) => self.rolled_back(&failure),
         }
@@ -307,7 +351,7 @@ impl Work {
 
     fn note(&mut self) {
         // Before the oldest row that is not done everything is.
-        let marks = self.marks.iter().map(|(id, _)| *id);
+        let marks = self.marks.iter().map(|mark| mark.id);
         let scanned = self.scan.iter().flat_map(|scan| scan.marks().iter().copied());
         let lowest = self.backlog.lowest_row().into_iter().chain(marks).chain(scanned).min();
         let done = lowest.map_or(self.position.after, |id| (id - 1).min(self.position.after));
