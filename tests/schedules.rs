@@ -15,6 +15,8 @@ mod paid;
 mod pauses;
 #[path = "schedules/rows.rs"]
 mod rows;
+#[path = "schedules/scans.rs"]
+mod scans;
 mod support;
 
 use std::collections::HashMap;

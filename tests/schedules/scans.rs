@@ -1,0 +1,104 @@
+//! A backfill or a comparison is under way, a text of it is at the provider, and then there is more to do than it was begun for.
+
+use crate::Stage;
+use crate::fake_provider::{Gate, Respond, Rule};
+
+/// Asks for a comparison.
+const COMPARE: &str = "SELECT embedd.reconcile('t')";
+
+/// Holds when the table that has the name of the source now is followed.
+const IS_REBOUND: &str =
+    "SELECT source_table = 't'::regclass FROM embedd.vector_tables WHERE name = 't'";
+
+/// Gives every row another value in a column that is a part of its text.
+const NEW_COLUMN: &str = "ALTER TABLE t DROP COLUMN body, ADD COLUMN body text DEFAULT 'x'";
+
+/// Holds when the new column is followed.
+const IS_NOTED: &str = "SELECT 5 = ANY (column_numbers) FROM embedd.vector_tables WHERE name = 't'";
+
+/// Holds when both triggers are there.
+const HAS_TRIGGERS: &str =
+    "SELECT count(*) = 2 FROM pg_trigger WHERE tgrelid = 't'::regclass AND NOT tgisinternal";
+
+/// Puts a table with these rows in the place of the source.
+fn swap(rows: &str) -> String {
+    format!(
+        "BEGIN; CREATE TABLE t_new (LIKE t INCLUDING ALL); INSERT INTO t_new {rows};
+         DROP TABLE t; ALTER TABLE t_new RENAME TO t; COMMIT"
+    )
+}
+
+/// Takes the triggers of the source away and makes a change that they do not see.
+fn unseen(change: &str) -> String {
+    format!(
+        "BEGIN;
+         DO $$ DECLARE trigger name; BEGIN
+             FOR trigger IN SELECT tgname FROM pg_trigger WHERE tgrelid = 't'::regclass AND NOT tgisinternal LOOP
+                 EXECUTE format('DROP TRIGGER %I ON t', trigger);
+             END LOOP;
+         END $$;
+         {change}; COMMIT"
+    )
+}
+
+/// Begins a task that goes over every row, and comes back when the text of row 1 is at the provider.
+fn begin(stage: &mut Stage, task: &str) -> Gate {
+    let gate = stage.fake.hold();
+    let damage = format!(
+        "UPDATE {} SET embedded_text = 'damaged', row_hash = 'damaged' WHERE pk_value = '1'",
+        stage.vectors
+    );
+    stage.run_into_flight(&format!("{damage}; {task}"));
+    gate
+}
+
+/// What a comparison has gone over is gone over again.
+fn changes_under_a_comparison(db: &str, change: &str, is_followed: &str) {
+    let mut stage = Stage::shared(db);
+    let gate = begin(&mut stage, COMPARE);
+    stage.run(change);
+    stage.wait_for("the change to be followed", is_followed);
+    gate.release();
+    stage.assert_synced();
+}
+
+/// Every row is another one.
+#[test]
+fn the_source_is_swapped_during_a_comparison() {
+    let change = swap("SELECT id, 'second ' || id, body, price FROM t");
+    changes_under_a_comparison("scan_swap", &change, IS_REBOUND);
+}
+
+/// Every row has another value in a column that is a part of its text.
+#[test]
+fn a_column_is_made_anew_during_a_comparison() {
+    changes_under_a_comparison("scan_column", NEW_COLUMN, IS_NOTED);
+}
+
+/// Every row was changed while nobody looked.
+#[test]
+fn the_triggers_are_missing_during_a_comparison() {
+    let change = unseen("UPDATE t SET title = 'second ' || id");
+    changes_under_a_comparison("scan_triggers", &change, HAS_TRIGGERS);
+}
+
+/// A row fails for good until the service is told otherwise, which nobody tells embedd.
+fn fail(stage: &mut Stage) {
+    let refused = stage.fake.script(Rule::when_text("unlucky").respond(Respond::status(400)));
+    stage.run("UPDATE t SET title = 'unlucky' WHERE id = 3");
+    stage.wait_for("a row to fail", "SELECT failed_rows = 1 FROM embedd.sync_status('t')");
+    stage.cluster.wait_done(&stage.db);
+    stage.fake.unscript(&refused);
+}
+
+/// A comparison looks at no row that has failed; a backfill does, also one into which a comparison was turned.
+#[test]
+fn a_backfill_is_asked_for_during_a_comparison() {
+    let mut stage = Stage::shared("scan_ask");
+    fail(&mut stage);
+    let gate = begin(&mut stage, COMPARE);
+    stage.run("SELECT embedd.backfill('t')");
+    gate.release();
+    stage.assert_synced();
+    assert_eq!(stage.paid("unlucky"), 1);
+}
