@@ -11,6 +11,8 @@ mod late;
 mod lost;
 #[path = "schedules/paid.rs"]
 mod paid;
+#[path = "schedules/pairs.rs"]
+mod pairs;
 #[path = "schedules/pauses.rs"]
 mod pauses;
 #[path = "schedules/rows.rs"]
