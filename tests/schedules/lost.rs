@@ -2,6 +2,7 @@
 
 use crate::Stage;
 use crate::support::processes::{EMBEDDER, SYNC_WORKER, kill9, terminate};
+use crate::support::source::{COLUMNS, relation};
 use crate::support::wait::until;
 use crate::support::{Frozen, LONG};
 
@@ -92,4 +93,54 @@ fn an_answer_of_an_embedder_that_has_gone() {
     assert_eq!(stage.paid("newer"), 1);
     assert!(stage.paid("older 3") <= 2, "paid for {} times", stage.paid("older 3"));
     assert!(!stage.has_vector(2));
+}
+
+/// The queue is read in vain again and again, because a session holds what another vector table has in it. Then much of
+/// it is done, the rest is at the provider, and the worker goes: the rest is still in the queue.
+#[test]
+fn a_worker_that_goes_after_it_has_read_the_queue_in_vain() {
+    let mut stage = Stage::alone();
+    // Vector tables are read in the order in which they were made.
+    stage.run(&format!(
+        "SELECT embedd.drop_vector_table('t');
+         INSERT INTO t SELECT i, 'first ' || i, NULL, i FROM generate_series(11, 400) i;
+         CREATE TABLE other (LIKE t INCLUDING ALL);
+         SELECT embedd.create_vector_table('other', 'other', '{COLUMNS}');
+         SELECT embedd.create_vector_table('t', 't', '{COLUMNS}', embedding_provider => 'fake',
+                embedding_dimensions => 8, start_backfill => true)"
+    ));
+    stage.cluster.wait_done(&stage.db);
+    stage.vectors = relation(&mut stage.client, "t");
+    let gate = stage.fake.hold();
+    let frozen = Frozen::new(stage.cluster.sync_worker(&stage.db));
+    stage.run("INSERT INTO other SELECT * FROM t");
+    stage.run(
+        "UPDATE t SET price = -id, title = CASE WHEN id <= 10 THEN 'second ' || id ELSE title END",
+    );
+    let mut holder = stage.cluster.connect(&stage.db);
+    holder.batch_execute("BEGIN; SELECT embedd.drop_vector_table('other')").unwrap();
+    drop(frozen);
+    let is_done = format!(
+        "(SELECT count(*) = 390 FROM {} WHERE (metadata ->> 'price')::integer < 0)",
+        stage.vectors
+    );
+    let is_held_up = format!(
+        "EXISTS (SELECT FROM pg_stat_activity WHERE datname = '{}' AND backend_type = '{SYNC_WORKER}'
+                                                AND wait_event_type = 'Lock')",
+        stage.db
+    );
+    for _ in 0..2 {
+        let sql = format!("SELECT {is_held_up} OR {is_done}");
+        stage.wait_for("the worker to be held up, or done all the same", &sql);
+        stage.wait_for_worker_at_rest();
+    }
+    holder.batch_execute("ROLLBACK").unwrap();
+    stage.wait_for("all that needs no provider", &format!("SELECT {is_done}"));
+    stage.fake.wait_until(LONG, "the rest at the provider", |fake| fake.concurrent() > 0);
+    let worker = stage.cluster.sync_worker(&stage.db);
+    terminate(worker);
+    stage.cluster.successor(SYNC_WORKER, worker);
+    gate.release();
+    stage.run("SELECT embedd.drop_vector_table('other')");
+    stage.assert_synced();
 }
