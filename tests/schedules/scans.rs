@@ -102,3 +102,30 @@ fn a_backfill_is_asked_for_during_a_comparison() {
     stage.assert_synced();
     assert_eq!(stage.paid("unlucky"), 1);
 }
+
+/// The text of a new row is at the provider when another table without this row becomes the source.
+#[test]
+fn a_row_in_flight_is_not_in_the_new_source() {
+    let mut stage = Stage::shared("scan_orphan");
+    let gate = stage.fake.hold();
+    stage.run_into_flight("INSERT INTO t VALUES (30, 'short life')");
+    stage.run(&swap("SELECT * FROM t WHERE id <= 10"));
+    stage.wait_for("the new source to be followed", IS_REBOUND);
+    // Another vector table, which needs no provider, shows that the worker has been there since, and has had every chance
+    // to end the comparison.
+    stage.run(
+        "CREATE TABLE other AS SELECT * FROM t; ALTER TABLE other ADD PRIMARY KEY (id);
+         SELECT embedd.create_vector_table('other', 'other', '[{\"name\": \"title\", \"role\": \"embedding\"}]',
+                embedding_provider => 'local', start_backfill => true)",
+    );
+    for rows in 11..14 {
+        stage.run(&format!("INSERT INTO other VALUES ({rows}, 'new', NULL, 0)"));
+        let sql = format!(
+            "SELECT sync_status = 'synced' AND synced_rows = {rows} AND rows_pending = 0 FROM embedd.sync_status('other')"
+        );
+        stage.wait_for("another table to be synced", &sql);
+    }
+    gate.release();
+    stage.assert_synced();
+    assert!(!stage.has_vector(30));
+}
