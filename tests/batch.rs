@@ -6,6 +6,8 @@
 mod fake_provider;
 #[path = "batch/foreign.rs"]
 mod foreign;
+#[path = "batch/paid.rs"]
+mod paid;
 #[path = "batch/runs.rs"]
 mod runs;
 #[path = "batch/sources.rs"]

@@ -1,0 +1,53 @@
+//! What a run has paid for is stored, however often it has to try.
+
+use postgres::Client;
+
+use crate::fake_provider::{Dialect, FakeProvider};
+use crate::support::source::relation;
+use crate::support::{Cluster, LONG};
+use crate::{BATCH_WORKER, NEVER, assert_arrives, create_batch_of, wait_over};
+
+/// A view of 20 rows whose vectors the fake makes, filled once and not run again before somebody asks.
+fn paid_for(cluster: &Cluster, db: &str, fake: &FakeProvider) -> Client {
+    let mut client = cluster.database(db);
+    client
+        .batch_execute(&format!(
+            "CREATE TABLE base (id integer PRIMARY KEY, title text, n integer);
+             INSERT INTO base SELECT i, CASE i WHEN 7 THEN 'unlucky' ELSE 'title ' || i END, i FROM generate_series(1, 20) i;
+             CREATE VIEW v AS SELECT * FROM base;
+             SELECT embedd.create_provider('fake', 'openai', 'sk-test', 'fake-model', '{}')",
+            fake.base_url()
+        ))
+        .unwrap();
+    let provider = ", embedding_provider => 'fake', embedding_dimensions => 8";
+    create_batch_of(&mut client, "v", NEVER, provider);
+    wait_over(cluster, db);
+    client
+}
+
+/// The vector table is locked for as long as an index is built on it. What came from the provider meanwhile is paid for.
+#[test]
+fn a_locked_vector_table_is_paid_for_once() {
+    let fake = FakeProvider::start(Dialect::OpenAi);
+    let cluster = Cluster::shared();
+    let mut client = paid_for(&cluster, "batch_locked", &fake);
+    let vectors = relation(&mut client, "v");
+    let mut other = cluster.connect("batch_locked");
+    other.batch_execute(&format!("BEGIN; LOCK {vectors} IN SHARE MODE")).unwrap();
+    client
+        .batch_execute("UPDATE base SET title = 'changed ' || id; SELECT embedd.reconcile('v')")
+        .unwrap();
+    let at_lock = format!(
+        "EXISTS (SELECT FROM pg_stat_activity WHERE datname = 'batch_locked' AND backend_type = '{BATCH_WORKER}'
+                                                AND wait_event_type = 'Lock')"
+    );
+    for _ in 0..3 {
+        let (waits, rests) = (format!("SELECT {at_lock}"), format!("SELECT NOT {at_lock}"));
+        cluster.wait_for("batch_locked", LONG, "a run to wait for the lock", &waits);
+        cluster.wait_for("batch_locked", LONG, "the run to give up", &rests);
+    }
+    other.batch_execute("COMMIT").unwrap();
+    wait_over(&cluster, "batch_locked");
+    assert_eq!(fake.paid_more_than_once(), []);
+    assert_arrives(&cluster, "batch_locked", "v");
+}
