@@ -62,3 +62,26 @@ fn a_row_that_is_gone_is_not_stored_for_a_moment() {
     let seen = stage.client.query_one("SELECT count(*) FROM seen", &[]).unwrap();
     assert_eq!(seen.get::<_, i64>(0), 0);
 }
+
+/// The worker is asked to make way, because the database is to have two, while a row of the vector table is locked.
+#[test]
+fn a_worker_that_makes_way_leaves_nothing_behind_that_was_paid_for() {
+    let mut stage = Stage::alone();
+    let mut other = stage.cluster.connect(&stage.db);
+    let lock = format!("BEGIN; SELECT FROM {} WHERE pk_value = '1' FOR UPDATE", stage.vectors);
+    other.batch_execute(&lock).unwrap();
+    stage.run("UPDATE t SET title = 'text ' || id WHERE id <= 3");
+    stage.wait_for_worker_at_lock();
+    stage.cluster.configure(&[("embedd.workers_per_database", "2")]);
+    stage.cluster.reload();
+    // Longer than the launcher takes to ask, and another worker to come in its place.
+    for _ in 0..4 {
+        stage.wait_for_worker_at_lock();
+        stage.wait_for_worker_at_rest();
+    }
+    other.batch_execute("COMMIT").unwrap();
+    stage.assert_synced();
+    for title in ["text 1", "text 2", "text 3"] {
+        assert_eq!(stage.paid(title), 1, "{title}");
+    }
+}
