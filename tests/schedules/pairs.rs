@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::support::processes::{SYNC_WORKER, is_alive, terminate};
+use crate::support::source::{backfill, create_source};
 use crate::support::{Cluster, Frozen, SHORT};
 use crate::{LONG, Stage};
 
@@ -50,4 +51,18 @@ fn rows_that_are_shared_out_stay_until_they_are_done() {
     stage.cluster.wait_until(SHORT, "the workers to go", || !workers.iter().any(|p| is_alive(*p)));
     gate.release();
     stage.assert_synced();
+}
+
+/// One place for two workers: each has its turn, goes on where it was, and the backfill ends.
+#[test]
+fn a_first_backfill_ends_though_two_workers_take_turns() {
+    let cluster = Cluster::builder()
+        .never_polling()
+        .set("embedd.workers_per_database", "2")
+        .set("embedd.max_sync_workers", "1")
+        .start();
+    let mut client = cluster.database("turns");
+    create_source(&mut client, "t", 3000);
+    backfill(&mut client, "t");
+    cluster.assert_synced("turns", "t");
 }
