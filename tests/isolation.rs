@@ -127,3 +127,32 @@ fn processes_that_are_told_to_end_come_back() {
     }
     cluster.assert_synced("ended", "t");
 }
+
+/// Two vector tables of a new database, synced.
+fn two(db: &str) -> (std::sync::Arc<Cluster>, Client) {
+    let cluster = Cluster::shared();
+    let mut client = cluster.database(db);
+    for table in ["x", "y"] {
+        synced_source(&cluster, db, &mut client, table, 10);
+    }
+    (cluster, client)
+}
+
+/// A session has asked for a backfill and does not commit, so that the task is locked which the worker is about to begin.
+#[test]
+fn a_task_that_a_session_holds_holds_up_only_its_table() {
+    let (cluster, mut client) = two("held_task");
+    // A comparison that cannot begin before the column is there again.
+    client.batch_execute("SELECT embedd.pause_sync('x'); SELECT embedd.reconcile('x')").unwrap();
+    client.batch_execute("ALTER TABLE x DROP COLUMN body; SELECT embedd.resume_sync('x')").unwrap();
+    let told = "SELECT last_error LIKE '%\"body\"%' FROM embedd.sync_status('x')";
+    cluster.wait_for("held_task", LONG, "the column to be missed", told);
+    let mut holder = cluster.connect("held_task");
+    holder.batch_execute("BEGIN; SELECT embedd.backfill('x')").unwrap();
+    client.batch_execute("ALTER TABLE x ADD COLUMN body text").unwrap();
+    client.batch_execute("INSERT INTO y VALUES (11, 'not held up', '', 0)").unwrap();
+    wait_for_rows(&cluster, "held_task", &mut client, "y");
+    holder.batch_execute("COMMIT").unwrap();
+    cluster.assert_synced("held_task", "x");
+    assert_equal(&mut client, "y");
+}
