@@ -129,3 +129,16 @@ fn a_row_in_flight_is_not_in_the_new_source() {
     stage.assert_synced();
     assert!(!stage.has_vector(30));
 }
+
+/// Rows go at once with a TRUNCATE, however long the provider takes for what a backfill has asked it.
+#[test]
+fn a_truncate_does_not_wait_for_the_end_of_a_backfill() {
+    let mut stage = Stage::shared("scan_truncate");
+    let gate = begin(&mut stage, "SELECT embedd.backfill('t')");
+    stage.run("TRUNCATE t");
+    let gone = format!("SELECT NOT EXISTS (SELECT FROM {} WHERE pk_value <> '1')", stage.vectors);
+    stage.wait_for("the rows to go", &gone);
+    gate.release();
+    stage.assert_synced();
+    assert!(!stage.has_vector(1));
+}
