@@ -1,7 +1,7 @@
 //! A backfill or a comparison is under way, a text of it is at the provider, and then there is more to do than it was begun for.
 
-use crate::Stage;
 use crate::fake_provider::{Gate, Respond, Rule};
+use crate::{COLUMNS, LONG, Stage};
 
 /// Asks for a comparison.
 const COMPARE: &str = "SELECT embedd.reconcile('t')";
@@ -141,4 +141,33 @@ fn a_truncate_does_not_wait_for_the_end_of_a_backfill() {
     gate.release();
     stage.assert_synced();
     assert!(!stage.has_vector(1));
+}
+
+/// The source goes in the middle of the first backfill, and comes again.
+#[test]
+fn a_source_is_made_anew_before_its_first_backfill_is_over() {
+    let mut stage = Stage::shared("scan_first");
+    let gate = stage.fake.hold();
+    let create = "CREATE TABLE u (id bigint PRIMARY KEY, title text, body text, price integer);
+        INSERT INTO u SELECT i, 'of u ' || i, NULL, i FROM generate_series(1, 10) i";
+    stage.run_into_flight(&format!(
+        "{create};
+         SELECT embedd.create_vector_table('u', 'u', '{COLUMNS}', embedding_provider => 'fake',
+                embedding_dimensions => 8, start_backfill => true)"
+    ));
+    stage.run("DROP TABLE u");
+    let is_over = "SELECT EXISTS (SELECT FROM embedd.tasks WHERE status = 'failed')";
+    stage.cluster.wait_for(&stage.db, LONG, "the backfill to be given up", is_over);
+    stage.run(create);
+    // Nobody tells the worker of new tables: it looks when it is woken for another reason.
+    stage.run("ALTER TABLE t ADD COLUMN other text");
+    stage.wait_for(
+        "the new source to be followed",
+        "SELECT source_table = 'u'::regclass FROM embedd.vector_tables WHERE name = 'u'",
+    );
+    gate.release();
+    stage.cluster.assert_synced(&stage.db, "u");
+    let status =
+        "SELECT sync_status = 'synced' AND last_error IS NULL FROM embedd.sync_status('u')";
+    stage.wait_for("the table to be well", status);
 }
