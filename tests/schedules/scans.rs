@@ -103,6 +103,36 @@ fn a_backfill_is_asked_for_during_a_comparison() {
     assert_eq!(stage.paid("unlucky"), 1);
 }
 
+/// That a row has failed is said of the row as it was. Nobody has tried what came in its place unseen.
+fn a_row_that_failed_is_another_one(db: &str, change: &str, is_followed: &str, text: &str) {
+    let mut stage = Stage::shared(db);
+    fail(&mut stage);
+    stage.run(change);
+    stage.wait_for("the change to be followed", is_followed);
+    stage.assert_synced();
+    assert_eq!(stage.paid(text), 1);
+}
+
+/// The other one is a row of another table.
+#[test]
+fn a_row_that_failed_comes_from_another_source() {
+    let change = swap("SELECT id, CASE id WHEN 3 THEN 'lucky' ELSE title END, body, price FROM t");
+    a_row_that_failed_is_another_one("scan_failed_swap", &change, IS_REBOUND, "lucky");
+}
+
+/// The other one has another value in a column that was made anew.
+#[test]
+fn a_row_that_failed_has_a_new_column() {
+    a_row_that_failed_is_another_one("scan_failed_column", NEW_COLUMN, IS_NOTED, "unlucky\nx");
+}
+
+/// The other one was written while the triggers were missing.
+#[test]
+fn a_row_that_failed_was_changed_unseen() {
+    let change = unseen("UPDATE t SET title = 'lucky' WHERE id = 3");
+    a_row_that_failed_is_another_one("scan_failed_unseen", &change, HAS_TRIGGERS, "lucky");
+}
+
 /// The text of a new row is at the provider when another table without this row becomes the source.
 #[test]
 fn a_row_in_flight_is_not_in_the_new_source() {
