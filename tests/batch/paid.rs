@@ -1,8 +1,8 @@
-//! What a run has paid for is stored, however often it has to try.
+//! What a run has paid for is stored, and what failed is tried again when somebody asks.
 
 use postgres::Client;
 
-use crate::fake_provider::{Dialect, FakeProvider};
+use crate::fake_provider::{Dialect, FakeProvider, Respond, Rule};
 use crate::support::source::relation;
 use crate::support::{Cluster, LONG};
 use crate::{BATCH_WORKER, NEVER, assert_arrives, create_batch_of, wait_over};
@@ -50,4 +50,32 @@ fn a_locked_vector_table_is_paid_for_once() {
     wait_over(&cluster, "batch_locked");
     assert_eq!(fake.paid_more_than_once(), []);
     assert_arrives(&cluster, "batch_locked", "v");
+}
+
+/// A run that skips what has failed is under way when somebody wants it tried again.
+#[test]
+fn failed_rows_are_tried_again_though_a_run_is_under_way() {
+    let fake = FakeProvider::start(Dialect::OpenAi);
+    let refused = fake.script(Rule::when_text("unlucky").respond(Respond::status(400)));
+    let cluster = Cluster::shared();
+    let mut client = paid_for(&cluster, "batch_retry", &fake);
+    let failed = "SELECT failed_rows = 1 FROM embedd.sync_status('v')";
+    cluster.wait_for("batch_retry", LONG, "a row to fail", failed);
+    fake.unscript(&refused);
+    let gate = fake.hold();
+    let before = fake.request_count();
+    client
+        .batch_execute(
+            "UPDATE base SET title = 'changed' WHERE id = 1; SELECT embedd.reconcile('v')",
+        )
+        .unwrap();
+    fake.wait_for_requests(before + 1, LONG);
+    let retried = client.query_one("SELECT embedd.retry_failed('v')", &[]).unwrap();
+    assert_eq!(retried.get::<_, i64>(0), 1);
+    gate.release();
+    let none = "SELECT failed_rows = 0 FROM embedd.sync_status('v')";
+    cluster.wait_for("batch_retry", LONG, "no row to be left that failed", none);
+    wait_over(&cluster, "batch_retry");
+    assert_eq!(fake.paid("unlucky"), 1);
+    assert_arrives(&cluster, "batch_retry", "v");
 }
