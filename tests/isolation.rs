@@ -156,3 +156,22 @@ fn a_task_that_a_session_holds_holds_up_only_its_table() {
     cluster.assert_synced("held_task", "x");
     assert_equal(&mut client, "y");
 }
+
+/// A source that was dropped before its name was kept is nowhere to be found.
+#[test]
+fn a_source_without_a_name_holds_up_only_its_table() {
+    let (cluster, mut client) = two("no_name");
+    client.batch_execute("DROP TABLE x").unwrap();
+    let told = "SELECT sync_status = 'error' FROM embedd.sync_status('x')";
+    cluster.wait_for("no_name", LONG, "the source to be missed", told);
+    client
+        .batch_execute("UPDATE embedd.vector_tables SET source_name = '' WHERE name = 'x'")
+        .unwrap();
+    // The worker has the tables read again.
+    client.batch_execute("SELECT embedd.pause_sync('y'); SELECT embedd.resume_sync('y')").unwrap();
+    client.batch_execute("INSERT INTO y VALUES (11, 'not held up', '', 0)").unwrap();
+    wait_for_rows(&cluster, "no_name", &mut client, "y");
+    assert_equal(&mut client, "y");
+    client.batch_execute("SELECT embedd.drop_vector_table('x')").unwrap();
+    cluster.assert_synced("no_name", "y");
+}
