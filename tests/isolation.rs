@@ -175,3 +175,25 @@ fn a_source_without_a_name_holds_up_only_its_table() {
     client.batch_execute("SELECT embedd.drop_vector_table('x')").unwrap();
     cluster.assert_synced("no_name", "y");
 }
+
+/// The owner of a vector table may put any code on it, also such as never ends.
+#[test]
+fn a_trigger_that_hangs_holds_up_only_its_table() {
+    let (cluster, mut client) = two("hanging");
+    let vectors = relation(&mut client, "x");
+    client
+        .batch_execute(&format!(
+            "CREATE FUNCTION hang() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(1e6); RETURN new; END $$;
+             CREATE TRIGGER hang BEFORE INSERT ON {vectors} FOR EACH ROW EXECUTE FUNCTION hang()"
+        ))
+        .unwrap();
+    client.batch_execute("INSERT INTO x VALUES (11, 'hangs', '', 0)").unwrap();
+    let hangs = "SELECT EXISTS (SELECT FROM pg_stat_activity
+        WHERE datname = 'hanging' AND backend_type = 'embedd sync worker' AND wait_event = 'PgSleep')";
+    cluster.wait_for("hanging", LONG, "the worker to be in the trigger", hangs);
+    client.batch_execute("INSERT INTO y VALUES (11, 'not held up', '', 0)").unwrap();
+    wait_for_rows(&cluster, "hanging", &mut client, "y");
+    client.batch_execute(&format!("DROP TRIGGER hang ON {vectors}")).unwrap();
+    cluster.assert_synced("hanging", "x");
+    assert_equal(&mut client, "y");
+}
