@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::support::processes::{SYNC_WORKER, is_alive, terminate};
-use crate::support::source::{backfill, create_source};
+use crate::support::source::{backfill, create_source, synced_source};
 use crate::support::{Cluster, Frozen, SHORT};
 use crate::{LONG, Stage};
 
@@ -65,4 +65,27 @@ fn a_first_backfill_ends_though_two_workers_take_turns() {
     create_source(&mut client, "t", 3000);
     backfill(&mut client, "t");
     cluster.assert_synced("turns", "t");
+}
+
+/// A vector table is dropped while its scan is about to hand a page to the other worker: nobody would ever do it.
+#[test]
+fn nothing_is_handed_over_for_a_vector_table_that_was_dropped() {
+    let cluster =
+        Cluster::builder().never_polling().set("embedd.workers_per_database", "2").start();
+    let mut client = cluster.database("dropped");
+    create_source(&mut client, "t", 200);
+    let id: i32 = client.query_one("SELECT id FROM embedd.vector_tables", &[]).unwrap().get(0);
+    // The one that goes over the table is the one of this number.
+    let frozen = Frozen::new(both(&cluster, "dropped")[id as usize % 2]);
+    backfill(&mut client, "t");
+    client.batch_execute("BEGIN; LOCK t IN ACCESS EXCLUSIVE MODE").unwrap();
+    drop(frozen);
+    let at_lock = format!(
+        "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = 'dropped' AND backend_type = '{SYNC_WORKER}'
+                                                       AND wait_event_type = 'Lock')"
+    );
+    cluster.wait_for("dropped", LONG, "the worker to wait for a lock", &at_lock);
+    client.batch_execute("SELECT embedd.drop_vector_table('t'); COMMIT").unwrap();
+    // Both workers have a part in another one, so both have gone on since; and then the queue is empty.
+    synced_source(&cluster, "dropped", &mut client, "u", 200);
 }
