@@ -161,3 +161,24 @@ fn the_types_of_columns_change() {
     );
     assert_equal(&mut client, "t");
 }
+
+/// The worker is told of a change once. It is told at a moment when it cannot read the queue, and looks afterwards.
+#[test]
+fn a_column_is_made_anew_while_the_queue_cannot_be_read() {
+    let (cluster, mut client) = synced("unread", 20);
+    // The worker has looked since its backfill was over, so there is nothing else for which it would.
+    client.batch_execute("UPDATE t SET title = 'changed' WHERE id = 1").unwrap();
+    cluster.assert_synced("unread", "t");
+    let mut holder = cluster.connect("unread");
+    holder.batch_execute("BEGIN; LOCK embedd.queue IN ACCESS EXCLUSIVE MODE").unwrap();
+    client
+        .batch_execute("ALTER TABLE t DROP COLUMN price, ADD COLUMN price integer DEFAULT 18")
+        .unwrap();
+    let at_lock = "EXISTS (SELECT FROM pg_stat_activity WHERE datname = 'unread' AND backend_type = 'embedd sync worker'
+                                                        AND wait_event_type = 'Lock')";
+    cluster.wait_for("unread", LONG, "the worker to wait", &format!("SELECT {at_lock}"));
+    cluster.wait_for("unread", LONG, "it to give up", &format!("SELECT NOT {at_lock}"));
+    holder.batch_execute("COMMIT").unwrap();
+    wait_noted(&cluster, "unread", "column_numbers = ARRAY[2, 3, 5]::smallint[]");
+    cluster.assert_synced("unread", "t");
+}
