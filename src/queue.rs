@@ -15,7 +15,7 @@ use crate::shared::{self, Portion};
 
 #[cfg(feature = "pg_test")]
 pub use write::KEYS_PER_ROW;
-pub use write::{Noted, Sweep, portion_of, portion_of_table, write, write_paged};
+pub use write::{Noted, Sweep, portion_of, portion_of_table, write, write_for_others, write_paged};
 
 /// What a row of the queue says.
 #[derive(Debug, Clone, PartialEq, Eq)]

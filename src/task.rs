@@ -38,6 +38,13 @@ pub struct Task {
     pub attempt: i32,
 }
 
+impl Task {
+    /// Whether it begins where a change may have been made that nobody has noted, while older work is under way.
+    pub fn may_find_old_work(&self) -> bool {
+        self.phase == Phase::Source && self.last_key.is_none() && self.kind != Kind::Backfill
+    }
+}
+
 /// What a task is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {

@@ -2,7 +2,8 @@
 
 use pgrx::prelude::*;
 
-use crate::{server, shared};
+use crate::server;
+use crate::shared::{self, Portion};
 
 /// Keys packed into one queue row at most.
 pub const KEYS_PER_ROW: usize = 1000;
@@ -31,11 +32,6 @@ pub struct Noted {
 }
 
 impl Noted {
-    /// Nothing but what keys cannot tell.
-    pub fn of_sweep(sweep: Sweep) -> Self {
-        Self { sweep, ..Self::default() }
-    }
-
     /// Adds a key.
     pub fn push(&mut self, key: &[u8]) {
         self.bytes.extend_from_slice(key);
@@ -97,6 +93,13 @@ pub fn write(table_id: i32, noted: &Noted, from: usize) {
         rows.extend(NewRow::of_sweep(portions, noted.sweep));
     }
     rows.extend(NewRow::of_keys(portions, &keys, false));
+    insert(table_id, &rows);
+}
+
+/// Tells the other workers what keys cannot tell. Called by a worker.
+pub fn write_for_others(table_id: i32, portion: Portion, sweep: Sweep) {
+    let mut rows = NewRow::of_sweep(portion.count, sweep);
+    rows.retain(|row| row.portion != portion.index);
     insert(table_id, &rows);
 }
 

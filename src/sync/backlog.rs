@@ -179,6 +179,22 @@ impl Backlog {
         }
     }
 
+    /// Takes back those of some keys that were put aside: they can be done without the provider now.
+    pub fn unpark_keys(&mut self, keys: &[String]) {
+        for key in keys {
+            if self.parked.remove(key) {
+                let only_page = self.waiting.get(key).is_some_and(|origins| only_page(origins));
+                self.parked_paged -= usize::from(only_page);
+                self.fresh.push_back(key.clone());
+            }
+        }
+    }
+
+    /// Keys that are put aside and that only pages name.
+    pub fn parked_paged_len(&self) -> usize {
+        self.parked_paged
+    }
+
     /// Keys that are put aside.
     pub fn parked_len(&self) -> usize {
         self.parked.len()

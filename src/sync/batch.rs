@@ -12,7 +12,7 @@ use super::work::Work;
 use crate::embedder::wire::Embeddings;
 use crate::error::Result as Outcome;
 use crate::provider::Provider;
-use crate::worker::transaction::{self, RolledBack};
+use crate::worker::transaction::{self, Patience, RolledBack};
 use crate::{catalog, foreign, queue};
 
 /// A batch after its documents were read.
@@ -28,7 +28,7 @@ pub struct Loaded {
 
 /// Reads the documents and does all that needs no provider, in one transaction.
 pub fn load(work: &mut Work, keys: &[Taken], by: By) -> Result<Loaded, RolledBack> {
-    transaction::bounded(|| {
+    transaction::bounded(by.patience(), || {
         if !work.table.reads_run {
             work.table.pin()?;
         }
@@ -94,7 +94,7 @@ pub fn store(
     embeddings: &Embeddings,
 ) -> Result<(), RolledBack> {
     work.embedder_answered();
-    transaction::bounded(|| {
+    transaction::bounded(Patience::Some, || {
         Spi::connect_mut(|client| {
             let gone = gone_meanwhile(client, work, keys)?;
             let there: Vec<usize> =
@@ -137,7 +137,7 @@ fn gone_meanwhile(client: &mut SpiClient<'_>, work: &Work, keys: &[Taken]) -> Ou
 
 /// Notes a row that cannot be read or stored, with its reason, so that the others go on.
 pub fn set_aside(work: &mut Work, keys: &[Taken], failure: &RolledBack) -> Result<(), RolledBack> {
-    transaction::bounded(|| {
+    transaction::bounded(Patience::Some, || {
         Spi::connect_mut(|client| {
             for taken in keys {
                 let key = work.table.shown(&taken.key);

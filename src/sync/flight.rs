@@ -157,12 +157,13 @@ impl Engine {
 
     /// Stores vectors. They are paid for: where a row is to blame for a failure, the halves are stored each for itself, and
     /// where the table is, they are kept until it can be written.
-    fn store(&mut self, mut vectors: Unstored) {
+    fn store(&mut self, vectors: Unstored) {
         let Some(work) = self.tables.get_mut(&vectors.id) else { return };
         if work.is_resting(Instant::now()) {
             return self.unstored.push(vectors);
         }
         let Unstored { id, keys, documents, embeddings } = &vectors;
+        let id = *id;
         match batch::store(work, keys, documents, embeddings) {
             Ok(()) => {
                 work.batch = work.batch.saturating_mul(2);
@@ -170,18 +171,17 @@ impl Engine {
                 work.succeeded();
             }
             Err(failure) if failure.is_of_a_row() && keys.len() > 1 => {
-                let (id, half, end) = (*id, keys.len() / 2, keys.len());
-                let first = embeddings.part(0..half);
-                let second = embeddings.part(half..end);
-                let keys = vectors.keys.split_off(half);
-                let documents = vectors.documents.split_off(half);
-                self.store(Unstored { embeddings: first, ..vectors });
-                self.store(Unstored { id, keys, documents, embeddings: second });
+                vectors.halves().into_iter().for_each(|half| self.store(half));
             }
-            Err(failure) if failure.is_of_a_row() => self.narrow(*id, vectors.keys, &failure),
+            Err(failure) if failure.is_of_a_row() => self.narrow(id, vectors.keys, &failure),
             Err(failure) => {
                 work.rolled_back(&failure);
-                self.unstored.push(vectors);
+                if failure.is_cancelled() && keys.len() > 1 {
+                    // It takes too long at once.
+                    self.unstored.extend(vectors.halves());
+                } else {
+                    self.unstored.push(vectors);
+                }
             }
         }
     }
@@ -193,6 +193,20 @@ pub(super) struct Unstored {
     keys: Vec<Taken>,
     documents: Vec<Document>,
     embeddings: Embeddings,
+}
+
+impl Unstored {
+    fn halves(mut self) -> [Self; 2] {
+        let half = self.keys.len() / 2;
+        let second = Self {
+            id: self.id,
+            keys: self.keys.split_off(half),
+            documents: self.documents.split_off(half),
+            embeddings: self.embeddings.part(half..self.embeddings.count()),
+        };
+        self.embeddings = self.embeddings.part(0..half);
+        [self, second]
+    }
 }
 
 /// A failure of the provider with its detail, for the status.

@@ -7,6 +7,7 @@ use crate::catalog::VectorTable;
 use crate::document::document_sql;
 use crate::error::Result;
 use crate::server::Rights;
+use crate::worker::transaction::Patience;
 
 /// A source row as it is to be stored.
 #[derive(Clone, Debug)]
@@ -45,6 +46,16 @@ pub enum By {
     Key,
     /// By comparing texts, for one key that its type does not take (any more). Reads the whole source.
     Text,
+}
+
+impl By {
+    /// How long that may take.
+    pub fn patience(self) -> Patience {
+        match self {
+            Self::Key => Patience::Some,
+            Self::Text => Patience::All,
+        }
+    }
 }
 
 /// The keys of $1 as `k`, their documents as `d`, and their rows of the vector table as `v`.

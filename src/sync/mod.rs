@@ -32,7 +32,7 @@ use crate::embedder::client::Client;
 use crate::embedder::wire::{Priority, Reply};
 use crate::error::Error;
 use crate::shared::Portion;
-use crate::worker::transaction::{self, RolledBack};
+use crate::worker::transaction::{self, Patience, RolledBack};
 use crate::{guc, shared};
 
 /// Pause after the embedder could not be reached or the catalog could not be read.
@@ -139,10 +139,11 @@ impl Engine {
                 return Round::Wait(TROUBLE);
             }
         };
-        self.mend();
         // After the queue was read: what had changed when an answer came is known when it is stored.
         self.store_again();
         self.land_arrived();
+        // After that: what the old source has made fail is forgotten with it.
+        self.mend();
         for work in self.tables.values_mut() {
             work.report_found();
             work.note_if_due();
@@ -182,7 +183,9 @@ impl Engine {
         for work in self.tables.values_mut() {
             let Some(mend) = work.mend.clone().filter(|_| !work.is_resting(now)) else { continue };
             let table = work.table.clone();
-            match transaction::bounded(|| Spi::connect_mut(|c| follow::mend(c, &table, &mend))) {
+            match transaction::bounded(Patience::Some, || {
+                Spi::connect_mut(|c| follow::mend(c, &table, &mend))
+            }) {
                 Ok(_) => {
                     work.mend = None;
                     if mend != Mend::Provider {
@@ -259,6 +262,9 @@ impl Engine {
         let count = guc::batch_texts().min(work.batch);
         for priority in [Priority::Change, Priority::Backfill] {
             let Some(work) = self.tables.get_mut(&id) else { return served };
+            if work.is_resting(Instant::now()) {
+                return served;
+            }
             // Before the first batch nobody knows the account, and nothing is outstanding.
             let share = work.share.map(|share| Share { priority, ..share });
             if share.is_some_and(|share| !self.outstanding.has_room(share)) {
@@ -303,6 +309,9 @@ impl Engine {
             }
             Err(failure) if failure.is_of_a_row() => self.narrow(id, keys, &failure),
             Err(failure) => {
+                if failure.is_cancelled() {
+                    work.batch = (keys.len() / 2).max(1);
+                }
                 work.backlog.give_back(keys);
                 work.rolled_back(&failure);
             }
@@ -317,12 +326,17 @@ impl Engine {
             return work.backlog.give_back(keys);
         }
         // A key that its type does not take (any more) is found by its text, mostly to be removed.
-        if let Ok(Loaded { done, to_embed, .. }) = batch::load(work, &keys, By::Text)
-            && to_embed.is_empty()
-        {
-            finish(work, &done);
-            work.batch = guc::batch_texts();
-            return;
+        match batch::load(work, &keys, By::Text) {
+            Ok(Loaded { done, to_embed, .. }) if to_embed.is_empty() => {
+                finish(work, &done);
+                work.batch = guc::batch_texts();
+                return;
+            }
+            Err(failure) if failure.is_transient() => {
+                work.backlog.give_back(keys);
+                return work.rolled_back(&failure);
+            }
+            _ => {}
         }
         match batch::set_aside(work, &keys, failure) {
             Ok(()) => {
@@ -336,11 +350,12 @@ impl Engine {
         }
     }
 
-    /// Takes in what the embedder still has, which is paid for, and gives out nothing; true when nothing is out.
+    /// Takes in what the embedder still has, which is paid for, and gives out nothing; true when all of it is stored.
     pub fn wind_up(&mut self) -> bool {
         self.receive();
+        self.store_again();
         self.land_arrived();
-        self.flights.is_empty()
+        self.flights.is_empty() && self.unstored.is_empty()
     }
 
     /// Whether a process works for this one, which another one would begin anew.

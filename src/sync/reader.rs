@@ -339,11 +339,13 @@ impl Reader {
             let is_full = |rows: &Vec<i64>| rows.len() as i64 >= ROWS_AT_ONCE;
             let last_late = found.late_rows.last().copied().filter(|_| is_full(&found.late_rows));
             let position = work.position.advanced(found.rows.last().copied(), last_late, &open);
-            more |= is_full(&found.rows) || !position.ended(&open).is_empty();
+            let has_more = is_full(&found.rows) || !position.ended(&open).is_empty();
             if found.unneeded.is_empty() {
                 work.position = position;
+                more |= has_more;
             } else if queue::remove_unneeded(client, self.portion, id, &found.unneeded)? {
                 self.passed.push((id, position));
+                more |= has_more;
             } else {
                 // Asked for a backfill meanwhile, or held by somebody: whoever it was will wake us.
                 self.fingerprint = None;

@@ -8,7 +8,7 @@ use pgrx::spi::SpiClient;
 
 use self::page::Found;
 use super::backlog::Backlog;
-use super::load::{self, By};
+use super::load::By;
 use super::run;
 use super::work::Mark;
 use crate::catalog::{self, VectorTable};
@@ -28,7 +28,7 @@ const HANDED_PAGES: usize = 4;
 enum Reason {
     Task(Task),
     /// Rows of the queue that stand for a change of any number of rows.
-    Marks(Vec<i64>),
+    Marks(Vec<Mark>),
 }
 
 /// A page that is in work.
@@ -87,6 +87,8 @@ pub struct NewPage {
     rows: i64,
     different: i64,
     handed: Vec<(u16, i64)>,
+    /// Whether its keys have gone from the source.
+    pub has_gone: bool,
 }
 
 impl NewPage {
@@ -109,15 +111,15 @@ impl Scan {
     }
 
     /// A scan that stands for rows of the queue.
-    pub fn of_marks(marks: &[Mark], portion: Portion) -> Self {
+    pub fn of_marks(marks: Vec<Mark>, portion: Portion) -> Self {
         // Where rows have only gone, nothing in the source can be new.
         let has_changed = marks.iter().any(|mark| mark.sweep == Sweep::Changed);
-        let ids = marks.iter().map(|mark| mark.id).collect();
+        let pages: Vec<u64> = marks.iter().map(|mark| mark.recheck).collect();
         let mut scan = Self {
             phase: if has_changed { Phase::Source } else { Phase::Orphans },
-            ..Self::new(Reason::Marks(ids), portion)
+            ..Self::new(Reason::Marks(marks), portion)
         };
-        marks.iter().for_each(|mark| scan.wait_for(mark.recheck));
+        pages.into_iter().for_each(|page| scan.wait_for(page));
         scan
     }
 
@@ -146,17 +148,34 @@ impl Scan {
         self.phase == Phase::Index
     }
 
-    /// Whether it can make way and be taken up again where it was.
+    /// Whether it can make way: a task is taken up again where it was, and marks that only wait for what is in work can
+    /// wait for it together with others.
     pub fn can_make_way(&self) -> bool {
-        matches!(self.reason, Reason::Task(_)) && self.phase != Phase::Index
+        match self.reason {
+            Reason::Task(_) => self.phase != Phase::Index,
+            Reason::Marks(_) => self.phase == Phase::Orphans && self.is_read,
+        }
     }
 
     /// Rows of the queue that the scan is for.
-    pub fn marks(&self) -> &[i64] {
+    pub fn marks(&self) -> &[Mark] {
         match &self.reason {
             Reason::Marks(marks) => marks,
-            Reason::Task(..) => &[],
+            Reason::Task(_) => &[],
         }
+    }
+
+    /// The same, when nothing else is done with it.
+    pub fn into_marks(self) -> Vec<Mark> {
+        match self.reason {
+            Reason::Marks(marks) => marks,
+            Reason::Task(_) => Vec::new(),
+        }
+    }
+
+    /// Whether it stands for rows of the queue and not for a task.
+    pub fn is_of_marks(&self) -> bool {
+        matches!(self.reason, Reason::Marks(_))
     }
 
     /// Whether a step looks at the source: all but those of a batch run that has compared.
@@ -208,7 +227,12 @@ impl Scan {
 
     fn has_room(&self, backlog: &Backlog) -> bool {
         let handed = self.pages.iter().filter(|page| !page.handed.is_empty()).count();
-        backlog.paged_len() < PAGE as usize / 2 && handed < HANDED_PAGES
+        let mut waiting = backlog.paged_len();
+        if self.phase == Phase::Orphans {
+            // To remove rows nobody waits for the provider.
+            waiting -= backlog.parked_paged_len();
+        }
+        waiting < PAGE as usize / 2 && handed < HANDED_PAGES
     }
 
     /// Notes which pages are done, and reads another one where there is room.
@@ -221,9 +245,8 @@ impl Scan {
         backlog: &Backlog,
     ) -> Result<(Step, Self)> {
         let mut next = self.clone();
-        if let Reason::Task(task) = &self.reason
-            && !task::is_current(client, task.id, task.attempt)?
-        {
+        // A batch run compares here, which takes long, and keeps nobody from asking for another one.
+        if !table.reads_run && self.is_overtaken(client)? {
             return Ok((Step::Overtaken, next));
         }
         let (mut rows, mut different) = (0, 0);
@@ -242,6 +265,9 @@ impl Scan {
             next.pages.pop_front();
         }
         let step = next.read(client, table, backlog)?;
+        if table.reads_run && self.is_overtaken(client)? {
+            return Ok((Step::Overtaken, next));
+        }
         match &next.reason {
             Reason::Task(task) => {
                 let done_key = next.done_key.as_deref();
@@ -255,11 +281,20 @@ impl Scan {
                 }
             }
             Reason::Marks(marks) if matches!(step, Step::Done) => {
-                queue::remove(client, self.portion, table.id, marks)?;
+                let ids: Vec<i64> = marks.iter().map(|mark| mark.id).collect();
+                queue::remove(client, self.portion, table.id, &ids)?;
             }
             Reason::Marks(_) => {}
         }
         Ok((step, next))
+    }
+
+    /// Whether its task has ended or was asked for anew since; if not, it stays so until the transaction ends.
+    fn is_overtaken(&self, client: &mut SpiClient<'_>) -> Result<bool> {
+        match &self.reason {
+            Reason::Task(task) => Ok(!task::is_current(client, task.id, task.attempt)?),
+            Reason::Marks(_) => Ok(false),
+        }
     }
 
     /// Reads the next page; goes over to the next phase when all of this one is done.
@@ -315,7 +350,8 @@ impl Scan {
         }
     }
 
-    fn by(&self) -> By {
+    /// How rows are found in the next step.
+    pub fn by(&self) -> By {
         if self.is_careful { By::Text } else { By::Key }
     }
 
@@ -350,23 +386,11 @@ impl Scan {
         if self.phase == Phase::Orphans {
             return page::of_orphans(client, table, after, self.by());
         }
-        let mut found = page::of_source(client, table, after)?;
-        // What a first load finds is new, unless it was interrupted: then others may have done their part of it.
-        let is_first_load = self.kind() == Some(Kind::Backfill)
-            && matches!(&self.reason, Reason::Task(task) if task.attempt <= 1);
-        if is_first_load || self.is_careful {
-            return Ok(found);
-        }
-        let failed = catalog::failed_keys(client, table.id, Some(&found.keys))?;
-        found.keys.retain(|key| !failed.contains(key));
-        found.keys = load::different(client, table, &found.keys)?;
-        if let Reason::Task(task) = &self.reason
-            && task.kind == Kind::Rebackfill
-        {
-            // They are tried again whatever is stored of them, once.
-            found.keys.extend(catalog::earlier_failed_keys(client, table.id, task.id, &failed)?);
-        }
-        Ok(found)
+        let task = match &self.reason {
+            Reason::Task(task) => Some(task),
+            Reason::Marks(_) => None,
+        };
+        page::of_source(client, table, after, task, self.is_careful)
     }
 
     /// Gives other workers their part of a page.
@@ -385,6 +409,7 @@ impl Scan {
             // Each worker has a mark of its own.
             Reason::Marks(_) => Vec::new(),
         };
-        Step::Page(NewPage { keys: mine, last, rows, different, handed })
+        let has_gone = self.phase == Phase::Orphans;
+        Step::Page(NewPage { keys: mine, last, rows, different, handed, has_gone })
     }
 }

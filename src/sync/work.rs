@@ -16,15 +16,17 @@ use crate::catalog::{self, Progress, Status, VectorTable};
 use crate::provider::Provider;
 use crate::queue::Sweep;
 use crate::shared::{self, Portion};
+use crate::task::{self, Task};
 use crate::worker::index_builder;
 use crate::worker::process::Process;
-use crate::worker::transaction;
-use crate::{foreign, index, task};
+use crate::worker::transaction::{self, Patience};
+use crate::{foreign, index, queue};
 
 /// First and longest pause of a table after a failure.
 const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(60));
 
 /// A row of the queue that stands for a change of any number of rows.
+#[derive(Clone, Debug)]
 pub struct Mark {
     pub id: i64,
     pub sweep: Sweep,
@@ -174,7 +176,7 @@ impl Work {
 
     /// Whether any number of rows may have gone.
     pub fn is_swept(&self) -> bool {
-        !self.marks.is_empty() || self.scan.as_ref().is_some_and(|scan| !scan.marks().is_empty())
+        !self.marks.is_empty() || self.scan.as_ref().is_some_and(|scan| scan.is_of_marks())
     }
 
     /// Whether it failed, and waits for another try.
@@ -257,16 +259,39 @@ impl Work {
 
     /// Begins a scan where one is asked for. Marks go before a task, which may take long: what was truncated is not to be
     /// found meanwhile.
-    fn begin_scan(&mut self) {
-        let makes_way = self.scan.as_ref().is_none_or(Scan::can_make_way);
-        let task_goes_first = self.owes_task && self.task.is_some();
+    fn begin_scan(&mut self, now: Instant) {
+        let makes_way = self.scan.as_ref().is_none_or(|scan| {
+            scan.can_make_way() || (scan.waits_for_indexes() && self.builder.is_none())
+        });
+        let task_goes_first =
+            self.owes_task && self.task.is_some() && !self.waits_for_provider(now);
         if !self.marks.is_empty() && makes_way && !task_goes_first {
-            self.scan = Some(Scan::of_marks(&std::mem::take(&mut self.marks), self.portion));
+            let before = self.scan.take().map(Scan::into_marks).unwrap_or_default();
+            let marks = before.into_iter().chain(self.marks.drain(..)).collect();
+            self.scan = Some(Scan::of_marks(marks, self.portion));
         }
         let (None, Some(task)) = (&self.scan, self.task) else { return };
-        match transaction::bounded(|| Spi::connect_mut(|client| task::begin(client, task))) {
+        // A batch run compares what nobody is at work on.
+        if self.table.reads_run && !self.backlog.is_empty() {
+            return;
+        }
+        let (id, portion) = (self.table.id, self.portion);
+        let begun = transaction::bounded(Patience::Some, || {
+            Spi::connect_mut(|client| {
+                let task = task::begin(client, task)?;
+                if task.as_ref().is_some_and(Task::may_find_old_work) {
+                    queue::write_for_others(id, portion, Sweep::Gone);
+                }
+                Ok(task)
+            })
+        });
+        match begun {
             Ok(Some(task)) => {
-                let mut scan = Scan::of_task(task, self.portion);
+                if task.may_find_old_work() && portion.count > 1 {
+                    // SAFETY: a plain global of the process.
+                    shared::wake_worker(unsafe { pg_sys::MyDatabaseId });
+                }
+                let mut scan = Scan::of_task(task, portion);
                 // What is in work may be older than a change that nobody has noted.
                 scan.wait_for(self.backlog.add_page(self.backlog.in_work()));
                 self.scan = Some(scan);
@@ -278,13 +303,13 @@ impl Work {
 
     /// Goes on with the scan of a table where it can; false when there is nothing to go on with.
     pub fn advance_scan(&mut self, now: Instant) -> bool {
-        self.begin_scan();
+        self.begin_scan(now);
         let Some(scan) = &mut self.scan else { return false };
         if scan.shall_look_at_indexes() {
             let table = &self.table;
             // Where a long transaction holds the table, the load goes on with its indexes.
             if let Err(failure) =
-                transaction::bounded(|| Spi::connect_mut(|c| index::hold(c, table)))
+                transaction::bounded(Patience::Some, || Spi::connect_mut(|c| index::hold(c, table)))
             {
                 debug1!("vector table \"{}\" keeps its indexes: {}", table.name, failure.message);
             }
@@ -297,7 +322,7 @@ impl Work {
             return false;
         }
         let (table, backlog) = (&mut self.table, &self.backlog);
-        let stepped = transaction::bounded(|| {
+        let stepped = transaction::bounded(scan.by().patience(), || {
             if scan.reads_source(table) {
                 table.pin()?;
             }
@@ -312,7 +337,12 @@ impl Work {
                     // SAFETY: a plain global of the process.
                     shared::wake_worker(unsafe { pg_sys::MyDatabaseId });
                 }
-                next.add_page(self.backlog.add_page(page.keys.clone()), page);
+                let number = self.backlog.add_page(page.keys.clone());
+                if page.has_gone {
+                    // To be removed they need no provider.
+                    self.backlog.unpark_keys(&page.keys);
+                }
+                next.add_page(number, page);
                 self.scan = Some(next);
             }
             Ok((Step::Wait, next)) => {
@@ -321,9 +351,9 @@ impl Work {
                 return has_got_on;
             }
             Ok((Step::Done, next)) => {
-                self.owes_task = !next.marks().is_empty();
+                self.owes_task = next.is_of_marks();
                 self.scan = None;
-                if next.marks().is_empty() {
+                if !next.is_of_marks() {
                     self.task = None;
                 }
                 self.succeeded();
@@ -352,7 +382,7 @@ impl Work {
     fn note(&mut self) {
         // Before the oldest row that is not done everything is.
         let marks = self.marks.iter().map(|mark| mark.id);
-        let scanned = self.scan.iter().flat_map(|scan| scan.marks().iter().copied());
+        let scanned = self.scan.iter().flat_map(|scan| scan.marks().iter().map(|mark| mark.id));
         let lowest = self.backlog.lowest_row().into_iter().chain(marks).chain(scanned).min();
         let done = lowest.map_or(self.position.after, |id| (id - 1).min(self.position.after));
         let (id, portion, open) = (self.table.id, self.portion, self.position.open.clone());

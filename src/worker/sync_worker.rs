@@ -20,6 +20,9 @@ const WIND_UP: Duration = Duration::from_secs(30);
 /// Longest time for one batch or one page of one vector table, which take milliseconds unless its owner's own code waits.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// Pause between two tries to store what is in the way of leaving.
+const TRY_AGAIN: Duration = Duration::from_millis(100);
+
 /// Settings that the safety of a query depends on, the same in every sync worker.
 const SETTINGS: &[(&CStr, &CStr)] = &[
     (c"search_path", c"pg_catalog, pg_temp"),
@@ -111,7 +114,9 @@ fn work(mut engine: Engine) {
                 engine.leave();
                 return worker::leave(SlotState::GaveWay);
             }
-            server::wait(WIND_UP.saturating_sub(since.elapsed()), engine.socket());
+            let left = WIND_UP.saturating_sub(since.elapsed());
+            let due = engine.due().map_or(left, |due| due.max(TRY_AGAIN));
+            server::wait(due.min(left), engine.socket());
             continue;
         }
         winds_up_since = None;

@@ -37,6 +37,11 @@ impl RolledBack {
 }
 
 impl RolledBack {
+    /// Whether it took too long, or somebody has cancelled it.
+    pub fn is_cancelled(&self) -> bool {
+        self.sqlstate == PgSqlErrorCode::ERRCODE_QUERY_CANCELED
+    }
+
     /// Whether the data of a row may be to blame, so that it is worth to try the others without it.
     pub fn is_of_a_row(&self) -> bool {
         // An SQLSTATE is five characters of six bits each, the first in the lowest bits; its class is the first two.
@@ -72,6 +77,15 @@ unsafe extern "C-unwind" {
 /// Milliseconds for one transaction of [`bounded`]; 0: as long as it takes.
 static BOUND: AtomicI32 = AtomicI32::new(0);
 
+/// How long one transaction may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Patience {
+    /// As long as is usual for some rows.
+    Some,
+    /// As long as it may take to read all rows of a source, which is needed for a row that cannot be found otherwise.
+    All,
+}
+
 /// Bounds what this process does for a single vector table from now on.
 pub fn set_bound(bound: Duration) {
     BOUND.store(i32::try_from(bound.as_millis()).unwrap_or(i32::MAX), Ordering::Relaxed);
@@ -79,8 +93,12 @@ pub fn set_bound(bound: Duration) {
 
 /// Runs `work` for one vector table in a transaction of its own. A trigger, a cast or a type of its owner runs in it, and
 /// must not keep the other tables waiting for ever: after the process's bound it is cancelled.
-pub fn bounded<R>(work: impl FnOnce() -> Result<R>) -> std::result::Result<R, RolledBack> {
+pub fn bounded<R>(
+    patience: Patience,
+    work: impl FnOnce() -> Result<R>,
+) -> std::result::Result<R, RolledBack> {
     let bound = BOUND.load(Ordering::Relaxed);
+    let bound = if patience == Patience::All { bound.saturating_mul(20) } else { bound };
     if bound == 0 {
         return run(work);
     }

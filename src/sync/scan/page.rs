@@ -8,6 +8,7 @@ use crate::error::Result;
 use crate::server::Rights;
 use crate::sync::load::{self, By};
 use crate::sync::run;
+use crate::task::{Kind, Task};
 
 /// A page that was found.
 pub struct Found {
@@ -19,8 +20,33 @@ pub struct Found {
     pub rows: i64,
 }
 
-/// The next keys of the source in the order of its key.
+/// Of the next keys of the source those that are to be looked at, for a task or without one; all of them where a row
+/// could not be read.
 pub fn of_source(
+    client: &mut SpiClient<'_>,
+    table: &VectorTable,
+    after: Option<&str>,
+    task: Option<&Task>,
+    is_careful: bool,
+) -> Result<Found> {
+    let mut found = all_of_source(client, table, after)?;
+    // What a first load finds is new, unless it was interrupted: then others may have done their part of it.
+    let is_first_load = task.is_some_and(|task| task.kind == Kind::Backfill && task.attempt <= 1);
+    if is_first_load || is_careful {
+        return Ok(found);
+    }
+    let failed = catalog::failed_keys(client, table.id, Some(&found.keys))?;
+    found.keys.retain(|key| !failed.contains(key));
+    found.keys = load::different(client, table, &found.keys)?;
+    if let Some(task) = task.filter(|task| task.kind == Kind::Rebackfill) {
+        // They are tried again whatever is stored of them, once.
+        found.keys.extend(catalog::earlier_failed_keys(client, table.id, task.id, &failed)?);
+    }
+    Ok(found)
+}
+
+/// The next keys of the source in the order of its key.
+fn all_of_source(
     client: &SpiClient<'_>,
     table: &VectorTable,
     after: Option<&str>,
