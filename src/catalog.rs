@@ -25,7 +25,8 @@ pub use rows::{
 };
 pub use state::{Progress, position, set_progress};
 pub use vector_table::{
-    SourceDrop, Stored, SyncMode, VectorTable, all, by_id, find, find_for_update, lock,
+    BATCH_INTERVALS, SourceDrop, Stored, SyncMode, VectorTable, all, by_id, find, find_for_update,
+    lock,
 };
 
 /// The provider that is always there.

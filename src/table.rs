@@ -3,7 +3,9 @@
 use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
 
-use crate::catalog::{self, LOCAL_PROVIDER, SourceDrop, Status, Stored, SyncMode, VectorTable};
+use crate::catalog::{
+    self, BATCH_INTERVALS, LOCAL_PROVIDER, SourceDrop, Status, Stored, SyncMode, VectorTable,
+};
 use crate::datum::VectorType;
 use crate::document::{self, Column};
 use crate::error::{Error, Result};
@@ -118,8 +120,6 @@ pub fn create(client: &mut SpiClient<'_>, wanted: Wanted) -> Result<VectorTable>
     Ok(table)
 }
 
-/// Shortest time between two comparisons, in seconds.
-const SHORTEST_INTERVAL: f64 = 1.0;
 /// Time between two comparisons unless something else is asked for, in seconds.
 const INTERVAL: f64 = 300.0;
 
@@ -144,8 +144,15 @@ fn batch_interval(wanted: &Wanted, mode: SyncMode) -> Result<Option<f64>> {
             hint: None,
         }),
         (SyncMode::Batch, None) => Ok(Some(INTERVAL)),
-        (SyncMode::Batch, Some(seconds)) if seconds < SHORTEST_INTERVAL => {
+        (SyncMode::Batch, Some(seconds)) if seconds < *BATCH_INTERVALS.start() => {
             Err(Error::bad_argument("batch_interval must be one second or longer"))
+        }
+        (SyncMode::Batch, Some(seconds)) if seconds > *BATCH_INTERVALS.end() => {
+            Err(Error::BadArgument {
+                message: "batch_interval must be one year or shorter".to_string(),
+                detail: Some("The longest is 366 days.".to_string()),
+                hint: Some("pause_sync() stops the comparisons altogether.".to_string()),
+            })
         }
         (SyncMode::Batch, Some(seconds)) => Ok(Some(seconds)),
     }

@@ -2,6 +2,7 @@
 
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 
 use pgrx::prelude::*;
 use pgrx::spi::{SpiClient, SpiHeapTupleData, SpiTupleTable};
@@ -14,6 +15,9 @@ use crate::error::{Error, Result};
 use crate::key::{Form, Key, without_blanks};
 use crate::models::{self, Entry};
 use crate::server::{extension, owner_of, qualified_name, system_id};
+
+/// Time between two comparisons of sync mode batch, in seconds.
+pub const BATCH_INTERVALS: RangeInclusive<f64> = 1.0..=366.0 * 86_400.0;
 
 /// How changes of a source are noticed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
 
-use crate::catalog::{Status, SyncMode, VectorTable};
+use crate::catalog::{BATCH_INTERVALS, Status, SyncMode, VectorTable};
 use crate::error::Result;
 use crate::task::{self, Kind};
 use crate::worker::batch_worker;
@@ -45,7 +45,7 @@ impl Batch {
                 id: table.id,
                 name: table.name.clone(),
                 is_active: !matches!(table.status, Status::Pending | Status::Paused),
-                interval: Duration::from_secs_f64(table.batch_interval.unwrap_or(300.0)),
+                interval: interval(table.batch_interval.unwrap_or(300.0)),
                 has_task,
                 last: ago.map(|ago| (Duration::from_secs_f64(ago.max(0.0)), Instant::now())),
             });
@@ -62,6 +62,11 @@ impl Batch {
             None => Some(now),
         }
     }
+}
+
+/// Time between two comparisons. Whatever is stored, it is one that can be waited for.
+fn interval(seconds: f64) -> Duration {
+    Duration::from_secs_f64(seconds.clamp(*BATCH_INTERVALS.start(), *BATCH_INTERVALS.end()))
 }
 
 /// What is known of the runs of one table.
@@ -155,6 +160,20 @@ impl Schedule {
             if let Some(process) = runs.process.take() {
                 process.terminate();
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_stored_interval_can_be_waited_for() {
+        let year = 366 * 86_400;
+        let cases = [(-9.2e18, 1), (0.0, 1), (300.0, 300), (9.2e18, year), (f64::INFINITY, year)];
+        for (stored, seconds) in cases {
+            assert_eq!(interval(stored), Duration::from_secs(seconds), "{stored}");
         }
     }
 }

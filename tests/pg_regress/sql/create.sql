@@ -222,6 +222,8 @@ select * from golden.refusal($$ select embedd.create_vector_table('x', 'products
 select * from golden.refusal($$ select embedd.create_vector_table('x', 'products', '[{"name": "name", "role": "embedding"}]', batch_interval => '1 hour') $$);
 select * from golden.refusal($$ select embedd.create_vector_table('x', 'products', '[{"name": "name", "role": "embedding"}]', sync_mode => 'batch', batch_interval => '900 ms') $$);
 select * from golden.refusal($$ select embedd.create_vector_table('x', 'products', '[{"name": "name", "role": "embedding"}]', sync_mode => 'batch', batch_interval => '-1 day') $$);
+select * from golden.refusal($$ select embedd.create_vector_table('x', 'products', '[{"name": "name", "role": "embedding"}]', sync_mode => 'batch', batch_interval => '367 days') $$);
+select * from golden.refusal($$ select embedd.create_vector_table('x', 'products', '[{"name": "name", "role": "embedding"}]', sync_mode => 'batch', batch_interval => '178000000 years') $$);
 select * from golden.refusal($$ select embedd.create_vector_table('x', 'a_view', '[{"name": "name", "role": "embedding"}]', sync_mode => 'batch') $$);
 select * from golden.refusal($$ select embedd.create_vector_table('x', 'a_sequence', '[{"name": "last_value", "role": "embedding"}]', sync_mode => 'batch') $$);
 select * from golden.refusal($$ select embedd.create_vector_table('x', 'products', '[{"name": "name", "role": "embedding"}]', on_source_drop => 'explode') $$);
