@@ -55,6 +55,8 @@ pub fn query(question: &Question<'_>) -> Result<Vec<Answer>> {
     }
     Spi::connect(|client| {
         let table = find(client, question.vector_table)?;
+        // Before anything is told of it, and the provider is paid, for a caller who may not see the answer.
+        check_may_select(&table)?;
         if table.status == Status::Pending {
             return Err(Error::NotReady { name: table.name });
         }
@@ -66,8 +68,6 @@ pub fn query(question: &Question<'_>) -> Result<Vec<Answer>> {
         let nothing = serde_json::Value::Null;
         let condition =
             filter::condition(question.filters.as_ref().unwrap_or(&nothing), &fields, FIRST_PARAM)?;
-        // Before the provider is paid for a caller who may not see the answer.
-        check_may_select(&table)?;
         let vector = embed_for(&table, question.text, InputType::Query)?;
         let kind = VectorType::find(client)?;
         let relation = table.relation_name()?;

@@ -352,6 +352,17 @@ select queued from golden.traces();
 delete from embedd.queue;
 drop schema outside cascade;
 
+-- Nothing is told of a vector table to a role that may not read the vectors: not whether it is filled, and not its fields.
+set role golden_owner;
+select sync_status from embedd.create_vector_table('not filled', 'shop.items', '[{"name": "name", "role": "embedding"}]');
+set role golden_writer;
+select call, r.code, r.message, r.detail from unnest(array[
+    $$ embedd.query('not filled', 'x') $$, $$ embedd.query('items', 'x', filters => '{"no_such_field": 1}') $$]) with ordinality u(call, n),
+    golden.refusal('select ' || call) r order by n;
+set role golden_owner;
+select embedd.drop_vector_table('not filled');
+reset role;
+
 -- The vector table gets another owner: its sync is that role's from then on.
 grant select, trigger on items to golden_heir;
 alter table :items_vectors owner to golden_heir;
