@@ -5,6 +5,7 @@ use pgrx::spi::SpiClient;
 
 use crate::catalog::VectorTable;
 use crate::error::Result;
+use crate::name::quote_ident;
 use crate::server::{self, Rights};
 
 /// Rows of a source from which on building the index once is worth it.
@@ -12,6 +13,20 @@ const WORTH_IT: i64 = 5000;
 
 /// pgvector before this version has a flaw in building hnsw indexes in parallel (CVE-2026-3172).
 const PARALLEL_SINCE: &str = "0.8.2";
+
+/// The definition of an index from the access method on: the table may have another name or schema when it is built. What
+/// stands before is known, so no name can be taken for it.
+const REST: &str = "
+    pg_catalog.substr(d.def, 1 + pg_catalog.length(pg_catalog.format('CREATE INDEX %I ON %s',
+        c.relname, pg_catalog.format('%I.%I', n.nspname, t.relname))))";
+/// The indexes of tables, with all that [`REST`] is made of.
+const INDEXES: &str = "
+    pg_catalog.pg_index i
+    join pg_catalog.pg_class c on c.oid = i.indexrelid
+    join pg_catalog.pg_am a on a.oid = c.relam
+    join pg_catalog.pg_class t on t.oid = i.indrelid
+    join pg_catalog.pg_namespace n on n.oid = t.relnamespace
+   cross join lateral (select pg_catalog.pg_get_indexdef(i.indexrelid) as def) d";
 
 /// Takes the vector indexes away when the table is empty and its source is large; true when it did.
 ///
@@ -32,19 +47,11 @@ pub fn hold(client: &mut SpiClient<'_>, table: &VectorTable) -> Result<bool> {
             return Ok(false);
         }
         let rows = client.select(
-            // The definition from the access method on: the table may have another name or schema when it is built. What
-            // stands before is known, so no name can be taken for it.
-            "select i.indexrelid, c.relname::text,
-                    pg_catalog.substr(d.def, 1 + pg_catalog.length(pg_catalog.format('CREATE INDEX %I ON %s',
-                        c.relname, pg_catalog.format('%I.%I', n.nspname, t.relname))))
-               from pg_catalog.pg_index i
-               join pg_catalog.pg_class c on c.oid = i.indexrelid
-               join pg_catalog.pg_am a on a.oid = c.relam
-               join pg_catalog.pg_class t on t.oid = i.indrelid
-               join pg_catalog.pg_namespace n on n.oid = t.relnamespace
-              cross join lateral (select pg_catalog.pg_get_indexdef(i.indexrelid) as def) d
-              where i.indrelid = $1 and a.amname in ('hnsw', 'ivfflat') and c.relkind = 'i'
-              order by 1",
+            &format!(
+                "select i.indexrelid, c.relname::text, {REST} from {INDEXES}
+                  where i.indrelid = $1 and a.amname in ('hnsw', 'ivfflat') and c.relkind = 'i'
+                  order by 1"
+            ),
             None,
             &[table.relation.into()],
         )?;
@@ -100,7 +107,8 @@ pub fn held(client: &SpiClient<'_>, id: i32) -> Result<Vec<(String, String)>> {
     Ok(pairs.iter().map(|[name, rest]| (name.clone(), rest.clone())).collect())
 }
 
-/// Builds one of them, unless there is one of this name: then somebody was quicker.
+/// Builds one of them, unless the table has one like it: then somebody was quicker. Where another relation has its name, it
+/// gets one that is free.
 pub fn build(
     client: &mut SpiClient<'_>,
     table: &VectorTable,
@@ -117,11 +125,28 @@ pub fn build(
     )?;
     let is_sound = !version.is_empty() && version.first().get_one::<bool>()? == Some(true);
     let _rights = Rights::of_owner(table.owner);
+    let found = client.select(
+        &format!(
+            "select exists (select from {INDEXES} where i.indrelid = $1 and i.indisvalid and {REST} = $3),
+                    exists (select from pg_catalog.pg_class c
+                              join pg_catalog.pg_class t on t.relnamespace = c.relnamespace
+                             where t.oid = $1 and c.relname = $2)"
+        ),
+        None,
+        &[table.relation.into(), name.into(), rest.into()],
+    )?;
+    let (is_built, is_taken) = found.first().get_two::<bool, bool>()?;
+    if is_built == Some(true) {
+        return Ok(());
+    }
     if !is_sound {
         client.update("set local max_parallel_maintenance_workers = 0", None, &[])?;
     }
-    let name = crate::name::quote_ident(name);
-    client.update(&format!("create index if not exists {name} on {relation}{rest}"), None, &[])?;
+    let name = match is_taken {
+        Some(true) => String::new(),
+        _ => quote_ident(name),
+    };
+    client.update(&format!("create index {name} on {relation}{rest}"), None, &[])?;
     Ok(())
 }
 

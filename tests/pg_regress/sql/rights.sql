@@ -40,6 +40,28 @@ call golden.wait_synced('rights');
 select pk_value from :vectors order by pk_value;
 select count(*) as failed from embedd.failed_rows;
 
+-- An index that was taken away for the load, and whose name somebody has taken meanwhile, gets another one; one that the
+-- table has already is not built twice. As the worker leaves it before the load:
+select i.indexrelid::regclass as index, c.relname as index_name
+  from pg_index i join pg_class c on c.oid = i.indexrelid join pg_am a on a.oid = c.relam
+ where i.indrelid = :'vectors'::regclass and a.amname = 'hnsw' \gset
+begin;
+drop index :index;
+create table :"index_name" ();
+update embedd.vector_tables set held_indexes = array[:'index_name', ' USING hnsw (embedding public.vector_cosine_ops)'] where name = 'rights';
+commit;
+select task_type from embedd.backfill('rights');
+call golden.wait_for('the index', $$ select held_indexes is null from embedd.vector_tables where name = 'rights' $$);
+create view indexes as select i.indisvalid, a.amname from pg_index i join pg_class c on c.oid = i.indexrelid join pg_am a on a.oid = c.relam
+ where i.indrelid = (select vector_table from embedd.vector_tables where name = 'rights') and a.amname = 'hnsw';
+select * from indexes;
+update embedd.vector_tables set held_indexes = array[:'index_name', ' USING hnsw (embedding public.vector_cosine_ops)'] where name = 'rights';
+call golden.wait_synced('rights');
+select task_type from embedd.backfill('rights');
+call golden.wait_for('nothing to build', $$ select held_indexes is null from embedd.vector_tables where name = 'rights' $$);
+select * from indexes;
+drop view indexes;
+
 select embedd.drop_vector_table('rights');
 set client_min_messages = warning;
 drop schema rights cascade;
