@@ -6,6 +6,9 @@ const MAX_CHARACTERS: usize = 100;
 /// The longest physical table name in bytes: PostgreSQL's 63, less the room for `_swap` and `_old`.
 const MAX_TABLE_BYTES: usize = 58;
 
+/// The beginning of every physical table name, before the id.
+const TABLE: &str = "embedd_vt_";
+
 /// Why a vector table name cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
@@ -63,7 +66,7 @@ pub fn check(name: &str) -> Result<(), NameError> {
 
 /// The physical table's name of a vector table: `embedd_vt_<8 hex of the id>_<slug of the name>`.
 pub fn vector_table(name: &str, id: u32) -> String {
-    let mut table = format!("embedd_vt_{id:08x}");
+    let mut table = format!("{TABLE}{id:08x}");
     for word in name.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty()) {
         let room = MAX_TABLE_BYTES.saturating_sub(table.len() + 1);
         if room == 0 {
@@ -73,6 +76,12 @@ pub fn vector_table(name: &str, id: u32) -> String {
         table.extend(word.chars().take(room).map(|c| c.to_ascii_lowercase()));
     }
     table
+}
+
+/// Whether a physical table has the name of another vector table than this one.
+pub fn is_of_another(table: &str, id: u32) -> bool {
+    let number = table.strip_prefix(TABLE).and_then(|rest| rest.get(..8));
+    number.and_then(|hex| u32::from_str_radix(hex, 16).ok()).is_some_and(|other| other != id)
 }
 
 /// An identifier as SQL, always in double quotes.
@@ -136,6 +145,15 @@ mod tests {
             ("\"; drop table t; --", 7, "embedd_vt_00000007_drop_table_t"),
         ] {
             assert_eq!(vector_table(name, id), table);
+        }
+    }
+
+    #[test]
+    fn a_table_is_another_ones_by_its_number() {
+        assert!(!is_of_another(&vector_table("products", 7), 7));
+        assert!(is_of_another(&vector_table("products", 7), 8));
+        for renamed in ["vectors", "embedd_vt_", "embedd_vt_ééééé", "embedd_vt_my_table"] {
+            assert!(!is_of_another(renamed, 7), "{renamed}");
         }
     }
 

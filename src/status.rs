@@ -38,10 +38,11 @@ pub fn sync_status(name: &str) -> Result<SyncStatus> {
         let table = catalog::find(client, name)?;
         drop(rights);
         let shows_errors = check_may_change(&table).is_ok();
+        let relation = table.relation_name.as_ref().map(|_| table.relation);
         let visible = client.select(
             "select embedd.may_see($1, $2)",
             None,
-            &[table.owner.into(), table.relation.into()],
+            &[table.owner.into(), relation.into()],
         )?;
         if visible.first().get_one::<bool>()? != Some(true) {
             return Err(Error::UnknownVectorTable { name: name.to_string() });

@@ -2,6 +2,7 @@
 
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
+use std::ffi::CStr;
 use std::ops::RangeInclusive;
 
 use pgrx::prelude::*;
@@ -14,6 +15,7 @@ use crate::document::Column;
 use crate::error::{Error, Result};
 use crate::key::{Form, Key, without_blanks};
 use crate::models::{self, Entry};
+use crate::name;
 use crate::server::{extension, owner_of, qualified_name, system_id};
 
 /// Time between two comparisons of sync mode batch, in seconds.
@@ -94,7 +96,7 @@ pub struct VectorTable {
     /// What names a row of the source; without columns before [`VectorTable::resolve`].
     pub key: Key,
     pub relation: pg_sys::Oid,
-    /// Quoted and qualified name of the table that holds the vectors; None when it was dropped.
+    /// Quoted and qualified name of the table that holds the vectors, as [`vectors_name`] finds it.
     pub relation_name: Option<String>,
     pub provider: String,
     pub model: String,
@@ -180,20 +182,23 @@ fn vector_table(row: &SpiHeapTupleData<'_>) -> Result<VectorTable> {
     let json =
         |n: usize| -> Result<serde_json::Value> { Ok(row.get::<JsonB>(n)?.ok_or_else(missing)?.0) };
     let (source, relation) = (oid(3)?, oid(4)?);
+    let id = row.get(1)?.ok_or_else(missing)?;
+    let relation_name = vectors_name(relation, id);
+    let owner = relation_name.as_ref().and_then(|_| owner_of(relation));
     Ok(VectorTable {
-        id: row.get(1)?.ok_or_else(missing)?,
+        id,
         name: text(2)?,
         source,
         source_name: qualified_name(source),
         key: Key { columns: Vec::new() },
         relation,
-        relation_name: qualified_name(relation),
+        relation_name,
         provider: text(5)?,
         model: text(6)?,
         dimensions: row.get(7)?.ok_or_else(missing)?,
         columns: serde_json::from_value(json(8)?)
             .map_err(|e| Error::Damaged { what: format!("columns: {e}") })?,
-        owner: owner_of(relation).map_or_else(|| oid(9), Ok)?,
+        owner: owner.map_or_else(|| oid(9), Ok)?,
         status: Status::parse(&text(10)?)?,
         system_id: row.get(11)?.ok_or_else(missing)?,
         known_models: models::parse_by_kind(row.get(12)?)?,
@@ -203,6 +208,26 @@ fn vector_table(row: &SpiHeapTupleData<'_>) -> Result<VectorTable> {
         reads_run: false,
     })
 }
+
+/// Quoted and qualified name of the table that holds the vectors of this vector table; None when it was dropped.
+///
+/// A dump has its bare oid then, and in the cluster that is restored any relation may have that: it is taken for the
+/// vectors by its columns, and by a name that is not another vector table's.
+pub fn vectors_name(relation: pg_sys::Oid, id: i32) -> Option<String> {
+    // SAFETY: syscache look-ups in a transaction, with terminated names; what comes back is copied.
+    let fits = unsafe {
+        let kind = pg_sys::get_rel_relkind(relation) as u8;
+        let name = pg_sys::get_rel_name(relation);
+        matches!(kind, pg_sys::RELKIND_RELATION | pg_sys::RELKIND_PARTITIONED_TABLE)
+            && !name.is_null()
+            && !name::is_of_another(&CStr::from_ptr(name).to_string_lossy(), id as u32)
+            && COLUMNS.iter().all(|column| pg_sys::get_attnum(relation, column.as_ptr()) > 0)
+    };
+    qualified_name(relation).filter(|_| fits)
+}
+
+/// The columns of every table that holds vectors.
+const COLUMNS: [&CStr; 5] = [c"pk_value", c"embedding", c"embedded_text", c"metadata", c"row_hash"];
 
 fn vector_tables(rows: SpiTupleTable<'_>) -> Result<Vec<VectorTable>> {
     rows.into_iter().map(|row| vector_table(&row)).collect()

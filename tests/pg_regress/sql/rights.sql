@@ -62,6 +62,39 @@ call golden.wait_for('nothing to build', $$ select held_indexes is null from emb
 select * from indexes;
 drop view indexes;
 
+-- What a dump has of a vector table whose table was dropped by hand is a bare oid, which any relation may have after the
+-- restore: nothing is done to that one, and its owner has no say over the vector table.
+create role golden_stranger;
+grant usage on schema rights to golden_stranger;
+create table precious (id integer);
+alter table precious owner to golden_stranger;
+select platform_vector_ref as lost_vectors from embedd.create_vector_table('lost', 'notes', '[{"name": "t", "role": "embedding"}]') \gset
+drop table :lost_vectors;
+update embedd.vector_tables set vector_table = 'precious' where name = 'lost';
+set role golden_stranger;
+select code, message from golden.refusal($$ select embedd.query('lost', 'x') $$);
+select code, message from golden.refusal($$ select embedd.sync_status('lost') $$);
+select code, message from golden.refusal($$ select embedd.drop_vector_table('lost') $$);
+reset role;
+select * from golden.refusal($$ select embedd.query('lost', 'x') $$) \gx
+select synced_rows, total_rows from embedd.sync_status('lost');
+select embedd.drop_vector_table('lost');
+select count(*) from precious;
+-- Neither to one that once was another vector table's.
+select platform_vector_ref as kept_vectors from embedd.create_vector_table('kept', 'notes', '[{"name": "t", "role": "embedding"}]') \gset
+select embedd.drop_vector_table('kept', keep_table => true);
+select platform_vector_ref as lost_vectors from embedd.create_vector_table('lost', 'notes', '[{"name": "t", "role": "embedding"}]') \gset
+drop table :lost_vectors;
+update embedd.vector_tables set vector_table = :'kept_vectors' where name = 'lost';
+select embedd.drop_vector_table('lost');
+select count(*) from :kept_vectors;
+-- A vector table may have another name, and is dropped.
+alter table :vectors rename to renamed_vectors;
+select count(*) from embedd.query('rights', 'x');
 select embedd.drop_vector_table('rights');
+select to_regclass('renamed_vectors');
+drop table precious;
+revoke usage on schema rights from golden_stranger;
+drop role golden_stranger;
 set client_min_messages = warning;
 drop schema rights cascade;
