@@ -112,8 +112,8 @@ create view embedd.providers with (security_barrier) as
                select exists (select from pg_catalog.pg_options_to_table(u.umoptions) k where k.option_name = 'api_key')
                  from pg_catalog.pg_user_mapping u
                 where u.umserver = s.oid
-                  and (u.umuser = 0 or u.umuser = (select r.oid from pg_catalog.pg_roles r where r.rolname = current_user))
-                order by u.umuser = 0
+                  and (u.umuser = 0::oid or u.umuser = (select r.oid from pg_catalog.pg_roles r where r.rolname = current_user))
+                order by u.umuser = 0::oid
                 limit 1), false),
            s.srvowner::regrole,
            o.created_at
@@ -167,7 +167,7 @@ create view embedd.provider_usage with (security_barrier) as
            u.key_rejected,
            u.refused,
            u.bad_reply,
-           u.latency_ms / nullif(u.requests, 0) as avg_latency_ms,
+           u.latency_ms / nullif(u.requests, 0)::double precision as avg_latency_ms,
            u.slowest_ms as max_latency_ms
       from embedd.usage_counts() u
       join pg_catalog.pg_foreign_server s on s.oid = u.server;

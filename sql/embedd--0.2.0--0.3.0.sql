@@ -21,15 +21,15 @@ update embedd.vector_tables v
        source_name = coalesce((
            select pg_catalog.format('%I.%I', n.nspname, c.relname)
              from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-            where c.oid = v.source_table), ''),
+            where c.oid = v.source_table::oid), ''),
        key_numbers = array[coalesce((
            select a.attnum from pg_catalog.pg_attribute a
-            where a.attrelid = v.source_table and a.attname::text = v.primary_key_column and not a.attisdropped), 0::smallint)],
+            where a.attrelid = v.source_table::oid and a.attname::text = v.primary_key_column and not a.attisdropped), 0::smallint)],
        column_numbers = array(
            select coalesce(a.attnum, 0::smallint)
              from pg_catalog.jsonb_array_elements(v.columns) with ordinality c(c, n)
              left join pg_catalog.pg_attribute a
-               on a.attrelid = v.source_table and a.attname::text = c.c ->> 'name' and not a.attisdropped
+               on a.attrelid = v.source_table::oid and a.attname::text = c.c operator(pg_catalog.->>) 'name'::text and not a.attisdropped
             order by c.n);
 alter table embedd.vector_tables
     alter column extension_id set not null,

@@ -149,10 +149,60 @@ fn run(command: &mut Command) {
     assert!(status.is_ok_and(|status| status.success()), "{command:?} failed");
 }
 
+/// Operators for two types that have one in pg_catalog for others only, in the schema of pgvector, which the search_path of a
+/// script has. Whoever runs one is told so, and what has one in it depends on it.
+const TRAPS: &str = r#"
+    DO $$
+    DECLARE
+        types constant text[] := '{text,name,oid,regclass,regrole,smallint,integer,bigint,double precision,boolean,jsonb,timestamptz}';
+        l text; r text; o text;
+    BEGIN
+        FOREACH l IN ARRAY types LOOP
+            FOREACH r IN ARRAY types LOOP
+                EXECUTE format('CREATE FUNCTION traps.trap(%s, %s) RETURNS boolean LANGUAGE plpgsql AS
+                    $f$ BEGIN RAISE EXCEPTION ''trapped by %1$s and %2$s''; END $f$', l, r);
+                FOREACH o IN ARRAY '{=,<>,<,>,<=,>=,+,-,*,/,||,~,->,->>}'::text[] LOOP
+                    EXECUTE format('CREATE OPERATOR traps.%s (LEFTARG = %s, RIGHTARG = %s, FUNCTION = traps.trap)', o, l, r);
+                END LOOP;
+            END LOOP;
+        END LOOP;
+    END $$"#;
+
+/// What has an operator of [`TRAPS`] in it.
+const TRAPPED: &str = "SELECT pg_describe_object(d.classid, d.objid, d.objsubid) || ' has ' || o.oid::regoperator
+       FROM pg_depend d JOIN pg_operator o ON d.refclassid = 'pg_operator'::regclass AND d.refobjid = o.oid
+       JOIN pg_proc p ON p.oid = o.oprcode WHERE p.proname = 'trap'";
+
+/// Neither CREATE EXTENSION nor an update takes an operator of a role that may create in the schema of pgvector.
+fn assert_updates_safely(cluster: &Cluster) {
+    let with_vector = |db: &str| {
+        cluster.create_database(db);
+        cluster.psql(db, "CREATE SCHEMA traps; CREATE EXTENSION vector SCHEMA traps");
+        cluster.connect(db)
+    };
+    let mut fresh = with_vector("fresh among traps");
+    fresh.batch_execute(TRAPS).unwrap();
+    cluster.psql("fresh among traps", "CREATE EXTENSION embedd");
+
+    let mut old = with_vector("old among traps");
+    old.batch_execute("CREATE EXTENSION embedd VERSION '0.1.0'").unwrap();
+    old.batch_execute("SET search_path = public, traps").unwrap();
+    old.batch_execute(&OLD_TABLE.replace("COLUMNS", COLUMNS)).unwrap();
+    old.batch_execute(&format!("RESET search_path; {TRAPS}")).unwrap();
+    cluster.psql("old among traps", "ALTER EXTENSION embedd UPDATE");
+
+    for client in [&mut fresh, &mut old] {
+        let trapped: Vec<String> =
+            client.query(TRAPPED, &[]).unwrap().iter().map(|row| row.get(0)).collect();
+        assert!(trapped.is_empty(), "{trapped:#?}");
+    }
+}
+
 #[test]
 fn an_updated_extension_is_the_same_as_a_fresh_one() {
     let _script = OldScript::install("embedd--0.1.0.sql");
     let cluster = Cluster::start();
+    assert_updates_safely(&cluster);
     let mut fresh = cluster.database("fresh");
     cluster.create_database("old");
     cluster.psql(
