@@ -6,7 +6,6 @@ alter table embedd.vector_tables
     alter column key_types type regtype[] using array[key_types],
     drop constraint vector_tables_sync_mode_check,
     add constraint vector_tables_sync_mode_check check (sync_mode in ('trigger', 'batch')),
-    drop column last_synced_at,
     add column extension_id oid,
     add column source_name text,
     add column key_numbers smallint[],
@@ -85,6 +84,11 @@ comment on column embedd.sync_state.last_synced_at is 'when changes were last br
 comment on column embedd.sync_state.rate is 'rows a second done then';
 comment on column embedd.sync_state.rate_at is 'when the rate was measured';
 
+-- For all portions together: the latest of them is shown.
+insert into embedd.sync_state (table_id, portions, portion, last_synced_at)
+select v.id, 1, 0, v.last_synced_at from embedd.vector_tables v where v.last_synced_at is not null;
+alter table embedd.vector_tables drop column last_synced_at;
+
 alter table embedd.tasks
     drop constraint tasks_task_type_check,
     add constraint tasks_task_type_check check (task_type in ('backfill', 'rebackfill', 'reconcile')),
@@ -102,7 +106,11 @@ comment on column embedd.failed_rows.failed_at is 'when it failed the last time'
 comment on column embedd.failed_rows.attempts is 'how often it has failed since it last went well';
 comment on column embedd.failed_rows.first_failed_at is 'when it failed the first time since then';
 
-drop function embedd.create_vector_table(text, regclass, jsonb, text, text, text, integer, text, boolean);
+-- What returns or takes more is made anew; the old ones are there until their rights have been taken over.
+alter function embedd.create_vector_table(text, regclass, jsonb, text, text, text, integer, text, boolean)
+    rename to old_create_vector_table;
+alter function embedd.sync_status(text) rename to old_sync_status;
+
 create function embedd.create_vector_table(
     name text, source_table regclass, columns jsonb, primary_key_column text default null,
     embedding_provider text default 'local', embedding_model text default null,
@@ -115,7 +123,6 @@ create function embedd.create_vector_table(
     set search_path = pg_catalog, pg_temp
     as 'MODULE_PATHNAME', 'make_vector_table_wrapper';
 
-drop function embedd.sync_status(text);
 create function embedd.sync_status(name text)
     returns table (
         sync_status text, synced_rows bigint, total_rows bigint, last_synced_at timestamp with time zone,
@@ -125,6 +132,31 @@ create function embedd.sync_status(name text)
     language c strict
     set search_path = pg_catalog, pg_temp
     as 'MODULE_PATHNAME', 'state_of_sync_wrapper';
+
+-- Who may call them stays as it was. A GRANT here would count as a right that comes with the extension, and no dump has those.
+do $$
+declare
+    old oid;
+    new oid;
+    this oid;
+begin
+    select d.oid into this from pg_catalog.pg_database d where d.datname = pg_catalog.current_database();
+    for old, new in values
+        ('embedd.old_create_vector_table(text, regclass, jsonb, text, text, text, integer, text, boolean)'::regprocedure::oid,
+         'embedd.create_vector_table(text, regclass, jsonb, text, text, text, integer, text, boolean, interval, text)'::regprocedure::oid),
+        ('embedd.old_sync_status(text)'::regprocedure::oid, 'embedd.sync_status(text)'::regprocedure::oid)
+    loop
+        update pg_catalog.pg_proc p set proacl = o.proacl from pg_catalog.pg_proc o where p.oid = new and o.oid = old;
+        -- The roles that are named in it.
+        delete from pg_catalog.pg_shdepend s
+         where s.dbid = this and s.classid = 'pg_catalog.pg_proc'::regclass::oid and s.objid = new and s.deptype = 'a'::"char";
+        update pg_catalog.pg_shdepend s set objid = new
+         where s.dbid = this and s.classid = 'pg_catalog.pg_proc'::regclass::oid and s.objid = old and s.deptype = 'a'::"char";
+    end loop;
+end
+$$;
+drop function embedd.old_create_vector_table(text, regclass, jsonb, text, text, text, integer, text, boolean);
+drop function embedd.old_sync_status(text);
 
 create function embedd.verify(name text)
     returns table (pk_value text, problem text)

@@ -173,7 +173,8 @@ const TRAPPED: &str = "SELECT pg_describe_object(d.classid, d.objid, d.objsubid)
        FROM pg_depend d JOIN pg_operator o ON d.refclassid = 'pg_operator'::regclass AND d.refobjid = o.oid
        JOIN pg_proc p ON p.oid = o.oprcode WHERE p.proname = 'trap'";
 
-/// Neither CREATE EXTENSION nor an update takes an operator of a role that may create in the schema of pgvector.
+/// Neither CREATE EXTENSION nor an update takes an operator of a role that may create in the schema of pgvector, and what was
+/// said of the old version goes on to hold.
 fn assert_updates_safely(cluster: &Cluster) {
     let with_vector = |db: &str| {
         cluster.create_database(db);
@@ -188,7 +189,13 @@ fn assert_updates_safely(cluster: &Cluster) {
     old.batch_execute("CREATE EXTENSION embedd VERSION '0.1.0'").unwrap();
     old.batch_execute("SET search_path = public, traps").unwrap();
     old.batch_execute(&OLD_TABLE.replace("COLUMNS", COLUMNS)).unwrap();
-    old.batch_execute(&format!("RESET search_path; {TRAPS}")).unwrap();
+    let functions = "embedd.create_vector_table, embedd.sync_status";
+    old.batch_execute(&format!(
+        "RESET search_path; {TRAPS}; CREATE ROLE app; CREATE ROLE stranger;
+         REVOKE EXECUTE ON FUNCTION {functions} FROM public; GRANT EXECUTE ON FUNCTION {functions} TO app;
+         UPDATE embedd.vector_tables SET last_synced_at = '2026-01-31 12:00 UTC'"
+    ))
+    .unwrap();
     cluster.psql("old among traps", "ALTER EXTENSION embedd UPDATE");
 
     for client in [&mut fresh, &mut old] {
@@ -196,6 +203,18 @@ fn assert_updates_safely(cluster: &Cluster) {
             client.query(TRAPPED, &[]).unwrap().iter().map(|row| row.get(0)).collect();
         assert!(trapped.is_empty(), "{trapped:#?}");
     }
+    let rights = "SELECT bool_and(has_function_privilege('app', f, 'EXECUTE') AND NOT has_function_privilege('stranger', f, 'EXECUTE'))
+                         AND count(*) = 2
+                    FROM pg_proc p CROSS JOIN LATERAL CAST(p.oid AS regprocedure) f
+                   WHERE p.pronamespace = 'embedd'::regnamespace AND p.proname IN ('create_vector_table', 'sync_status')";
+    assert!(old.query_one(rights, &[]).unwrap().get::<_, bool>(0));
+    let error = old.batch_execute("DROP ROLE app").unwrap_err();
+    let detail = error.as_db_error().and_then(|error| error.detail()).unwrap_or_default();
+    for function in ["embedd.create_vector_table(", "embedd.sync_status("] {
+        assert!(detail.contains(&format!("privileges for function {function}")), "{detail}");
+    }
+    let synced = "SELECT last_synced_at = '2026-01-31 12:00 UTC' FROM embedd.sync_status('t')";
+    assert!(old.query_one(synced, &[]).unwrap().get::<_, bool>(0));
 }
 
 #[test]
