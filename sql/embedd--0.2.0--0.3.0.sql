@@ -35,6 +35,8 @@ alter table embedd.vector_tables
     alter column source_name set not null,
     alter column key_numbers set not null,
     alter column column_numbers set not null;
+comment on table embedd.vector_tables is 'Every vector table: its source, its model and the state of its sync. A role sees those whose owner''s rights it has.';
+comment on column embedd.vector_tables.sync_status is 'pending, backfilling, synced, paused or error; pending_rebackfill is never set yet';
 comment on column embedd.vector_tables.primary_key_column is 'column of the source that names a row; of several a JSON array of their names';
 comment on column embedd.vector_tables.key_types is 'types of these columns';
 comment on column embedd.vector_tables.sync_mode is 'how changes are noticed: trigger (as they are made) or batch (by comparing source and vector table every now and then)';
@@ -95,6 +97,8 @@ alter table embedd.tasks
     add column different_rows bigint not null default 0;
 comment on table embedd.tasks is 'Backfills and comparisons: asked for, running and ended. A role sees those of the vector tables it sees.';
 comment on column embedd.tasks.task_type is 'backfill (the first of a vector table), rebackfill or reconcile (source and vector table are compared)';
+comment on column embedd.tasks.priority is 'has no effect yet: a vector table has one open task at most, and those of several are worked on side by side';
+comment on column embedd.tasks.max_attempts is 'has no effect yet: what fails is tried again ever more slowly';
 comment on column embedd.tasks.different_rows is 'rows that were missing, stale or orphaned so far';
 
 alter table embedd.failed_rows

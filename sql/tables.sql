@@ -100,7 +100,7 @@ create table embedd.vector_tables (
     on_source_drop text not null default 'keep' check (on_source_drop in ('keep', 'drop')),
     constraint vector_tables_batch_interval_check check ((sync_mode = 'batch') = (batch_interval is not null))
 );
-comment on table embedd.vector_tables is 'Every vector table: its source, its model and the state of its sync. A role sees those it owns or may read.';
+comment on table embedd.vector_tables is 'Every vector table: its source, its model and the state of its sync. A role sees those whose owner''s rights it has.';
 comment on column embedd.vector_tables.id is 'embedd''s own number of the vector table, carried by the triggers of its source';
 comment on column embedd.vector_tables.name is 'the name used in every function call';
 comment on column embedd.vector_tables.source_table is 'the table whose rows are embedded';
@@ -113,7 +113,7 @@ comment on column embedd.vector_tables.embedding_dimensions is 'numbers in one v
 comment on column embedd.vector_tables.sync_mode is 'how changes are noticed: trigger (as they are made) or batch (by comparing source and vector table every now and then)';
 comment on column embedd.vector_tables.columns is 'the configured columns, in the form create_vector_table takes them; source_column is the name in the source where a column was renamed since';
 comment on column embedd.vector_tables.owner is 'the role that made it; the worker has the rights of the vector table''s owner, which is this role unless it was changed';
-comment on column embedd.vector_tables.sync_status is 'pending, backfilling, synced, paused, error or pending_rebackfill';
+comment on column embedd.vector_tables.sync_status is 'pending, backfilling, synced, paused or error; pending_rebackfill is never set yet';
 comment on column embedd.vector_tables.last_error is 'why the last attempt failed; null once an attempt has succeeded';
 comment on column embedd.vector_tables.last_error_at is 'when it failed';
 comment on column embedd.vector_tables.system_id is 'system identifier of the cluster that keeps this table in sync';
@@ -200,9 +200,9 @@ comment on column embedd.tasks.task_id is 'number of the task';
 comment on column embedd.tasks.task_type is 'backfill (the first of a vector table), rebackfill or reconcile (source and vector table are compared)';
 comment on column embedd.tasks.target_id is 'the vector table (embedd.vector_tables.id)';
 comment on column embedd.tasks.status is 'pending, running, completed or failed';
-comment on column embedd.tasks.priority is 'lower goes first';
+comment on column embedd.tasks.priority is 'has no effect yet: a vector table has one open task at most, and those of several are worked on side by side';
 comment on column embedd.tasks.attempts is 'how often it was begun or taken up again';
-comment on column embedd.tasks.max_attempts is 'attempts that may fail for a reason of the table''s own';
+comment on column embedd.tasks.max_attempts is 'has no effect yet: what fails is tried again ever more slowly';
 comment on column embedd.tasks.phase is 'source: rows are embedded page by page; orphans: rows whose source row is gone are removed; index: the vector index is built';
 comment on column embedd.tasks.last_processed_pk is 'every key up to this one is done in this phase; a restart goes on behind it';
 comment on column embedd.tasks.processed_rows is 'source rows looked at so far';

@@ -1,4 +1,4 @@
-//! The only reader and writer of embedd's own tables, but the queue.
+//! Vector tables as embedd's own tables have them: how they are found, made, changed and forgotten.
 
 mod heap;
 mod resolve;
@@ -42,6 +42,7 @@ pub enum Status {
     Synced,
     Paused,
     Error,
+    /// A word of the product that nothing sets yet.
     PendingRebackfill,
 }
 

@@ -209,7 +209,7 @@ pub fn embedder_timeout() -> Duration {
     Duration::from_millis(EMBEDDER_TIMEOUT.get() as u64)
 }
 
-/// Texts in one request of a sync worker.
+/// Rows a sync worker reads, and stores with their vectors, in one transaction.
 pub fn batch_texts() -> usize {
     BATCH_TEXTS.get() as usize
 }

@@ -1,4 +1,4 @@
-//! The only reader and writer of embedd.sync_state: how far each sync worker is with each vector table.
+//! How far each sync worker is with each vector table, as embedd.sync_state keeps it.
 
 use pgrx::spi::SpiClient;
 
