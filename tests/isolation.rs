@@ -8,6 +8,9 @@ use support::processes::{EMBEDDER, LAUNCHER, SYNC_WORKER};
 use support::source::{assert_equal, backfill, create_source, relation, synced_source};
 use support::{Cluster, LONG, SHORT};
 
+/// The type of the processes that build indexes.
+const INDEX_BUILDER: &str = "embedd index builder";
+
 /// Waits until a vector table has as many rows as its source.
 fn wait_for_rows(cluster: &Cluster, db: &str, client: &mut Client, name: &str) {
     let vectors = relation(client, name);
@@ -196,4 +199,32 @@ fn a_trigger_that_hangs_holds_up_only_its_table() {
     client.batch_execute(&format!("DROP TRIGGER hang ON {vectors}")).unwrap();
     cluster.assert_synced("hanging", "x");
     assert_equal(&mut client, "y");
+}
+
+#[test]
+fn an_index_that_cannot_be_built_is_told_of_once() {
+    let cluster = Cluster::shared();
+    let mut client = cluster.database("unbuilt");
+    synced_source(&cluster, "unbuilt", &mut client, "unbuilt", 10);
+    client
+        .batch_execute(
+            "UPDATE embedd.vector_tables SET held_indexes = ARRAY['i', ' USING hnsw (no_such_column)'];
+             SELECT embedd.backfill('unbuilt')",
+        )
+        .unwrap();
+    let mut last = String::from("-infinity");
+    for _ in 0..2 {
+        let failed = format!(
+            "SELECT last_error_at > '{last}' FROM embedd.vector_tables WHERE last_error LIKE '%no_such_column%'"
+        );
+        cluster.wait_for("unbuilt", LONG, "an attempt that fails", &failed);
+        cluster.wait_until(SHORT, "its end", || cluster.pids(INDEX_BUILDER).is_empty());
+        let at = "SELECT last_error_at::text FROM embedd.vector_tables";
+        last = client.query_one(at, &[]).unwrap().get(0);
+        // The next worker does not wait before it tries again.
+        let worker = cluster.sync_worker("unbuilt");
+        client.execute("SELECT pg_terminate_backend($1)", &[&worker]).unwrap();
+    }
+    let told = "could not build the index of vector table \"unbuilt\": ";
+    assert_eq!(cluster.log().matches(told).count(), 1);
 }

@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
 
-use crate::catalog::{BATCH_INTERVALS, Status, SyncMode, VectorTable};
+use crate::catalog::{self, BATCH_INTERVALS, Status, SyncMode, VectorTable};
 use crate::error::Result;
 use crate::task::{self, Kind};
 use crate::worker::batch_worker;
 use crate::worker::process::Process;
-use crate::worker::transaction;
+use crate::worker::transaction::{self, RolledBack};
 
 /// Runs of one database at the same time.
 const AT_ONCE: usize = 2;
@@ -76,6 +76,48 @@ struct Runs {
     failures: u32,
     /// Not before then.
     again: Option<Instant>,
+    trouble: Trouble,
+}
+
+/// Why the last attempt to begin a run failed; none when it went well.
+#[derive(Default)]
+struct Trouble(Option<String>);
+
+impl Trouble {
+    /// Takes over how an attempt has ended; true when that is news, and bad.
+    fn is_bad_news(&mut self, reason: Option<&str>) -> bool {
+        let is_news = reason.is_some() && self.0.as_deref() != reason;
+        self.0 = reason.map(str::to_string);
+        is_news
+    }
+}
+
+/// Has a run begun for a table, with its task; an error says why there is none.
+fn begin(table: &Batch) -> std::result::Result<Process, RolledBack> {
+    if !table.has_task {
+        transaction::run(|| {
+            Spi::connect_mut(|client| task::restart_or_ask(client, table.id, Kind::Reconcile))
+        })?;
+    }
+    batch_worker::start(table.id, &table.name).ok_or_else(|| RolledBack {
+        sqlstate: PgSqlErrorCode::ERRCODE_INSUFFICIENT_RESOURCES,
+        message: "no place for a batch run: increase max_worker_processes".to_string(),
+    })
+}
+
+/// Tells in the status of a table, and in the log, why no run begins. The next run that goes well tells that it is over.
+fn report(table: &Batch, failure: &RolledBack) {
+    let (reason, stuck) = (&failure.message, !failure.is_transient());
+    log!("sync of vector table \"{}\" failed: {reason}", table.name);
+    let noted = transaction::run(|| {
+        Spi::connect_mut(|client| {
+            task::set_error(client, table.id, reason)?;
+            catalog::set_error(client, table.id, reason, stuck)
+        })
+    });
+    if let Err(failure) = noted {
+        log!("could not note an error of vector table \"{}\": {}", table.name, failure.message);
+    }
 }
 
 /// The runs of a database.
@@ -123,22 +165,20 @@ impl Schedule {
                 self.due = Some(self.due.map_or(at, |due| due.min(at)));
                 continue;
             }
-            let id = table.id;
-            let asked = table.has_task
-                || transaction::run(|| {
-                    Spi::connect_mut(|client| task::restart_or_ask(client, id, Kind::Reconcile))
-                })
-                .is_ok();
-            runs.process = asked.then(|| batch_worker::start(id, &table.name)).flatten();
-            if runs.process.is_none() {
-                runs.failures += 1;
-                runs.again = Some(now + AGAIN.1);
-                let at = now + AGAIN.1;
-                self.due = Some(self.due.map_or(at, |due| due.min(at)));
-                log!(
-                    "no place for a batch run of vector table \"{}\": increase max_worker_processes",
-                    table.name
-                );
+            let begun = begin(table);
+            let is_bad_news =
+                runs.trouble.is_bad_news(begun.as_ref().err().map(|e| e.message.as_str()));
+            match begun {
+                Ok(process) => runs.process = Some(process),
+                Err(failure) => {
+                    runs.failures += 1;
+                    let at = now + AGAIN.1;
+                    runs.again = Some(at);
+                    self.due = Some(self.due.map_or(at, |due| due.min(at)));
+                    if is_bad_news {
+                        report(table, &failure);
+                    }
+                }
             }
         }
         false
@@ -167,6 +207,22 @@ impl Schedule {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn trouble_is_told_once() {
+        let mut trouble = Trouble::default();
+        let attempts = [
+            (None, false),
+            (Some("no place"), true),
+            (Some("no place"), false),
+            (Some("another reason"), true),
+            (None, false),
+            (Some("another reason"), true),
+        ];
+        for (reason, is_bad_news) in attempts {
+            assert_eq!(trouble.is_bad_news(reason), is_bad_news, "{reason:?}");
+        }
+    }
 
     #[test]
     fn every_stored_interval_can_be_waited_for() {

@@ -25,16 +25,30 @@ pub extern "C-unwind" fn embedd_index_builder_main(arg: pg_sys::Datum) {
     // A lock on the table is waited for: whoever has it does not wait for us.
     sync_worker::set(c"lock_timeout", c"0");
     if let Err(failure) = build(id) {
-        let stuck = !failure.is_transient();
-        let noted = transaction::run(|| {
-            Spi::connect_mut(|client| catalog::set_error(client, id, &failure.message, stuck))
-        });
-        log!("could not build the index of vector table {id}: {}", failure.message);
-        if let Err(failure) = noted {
+        report(id, &failure);
+    }
+    shared::wake_worker(database);
+}
+
+/// Tells in the status of a vector table, and in the log, why its indexes are not built; the log only when the last attempt
+/// failed for another reason.
+fn report(id: i32, failure: &RolledBack) {
+    let (reason, stuck) = (&failure.message, !failure.is_transient());
+    let noted = transaction::run(|| {
+        Spi::connect_mut(|client| {
+            let table = catalog::by_id(client, id)?;
+            catalog::set_error(client, id, reason, stuck)?;
+            Ok(table.filter(|t| t.stored.last_error.as_ref() != Some(reason)).map(|t| t.name))
+        })
+    });
+    match noted {
+        Ok(Some(name)) => log!("could not build the index of vector table \"{name}\": {reason}"),
+        Ok(None) => {}
+        Err(failure) => {
+            log!("could not build the index of vector table {id}: {reason}");
             log!("could not note an error of vector table {id}: {}", failure.message);
         }
     }
-    shared::wake_worker(database);
 }
 
 /// Builds the indexes one by one, each in a transaction of its own, and then notes it in a short one, which holds up nobody.

@@ -40,6 +40,27 @@ fn a_slow_view_holds_nobody_up() {
 }
 
 #[test]
+fn a_run_that_finds_no_place() {
+    // The embedder, the two launchers and the sync worker take them all.
+    let cluster = Cluster::builder().set("max_worker_processes", "4").start();
+    let mut client = cluster.database("crowded");
+    client.batch_execute(&slow_view(0)).unwrap();
+    create_batch(&mut client, "v", NEVER);
+    let reason = "no place for a batch run: increase max_worker_processes";
+    let told = format!("SELECT last_error = '{reason}' FROM embedd.sync_status('v')");
+    cluster.wait_for("crowded", LONG, "the status to tell", &told);
+    let told = format!("sync of vector table \"v\" failed: {reason}");
+    assert_eq!(cluster.log().matches(&told).count(), 1);
+    cluster.configure(&[("max_worker_processes", "8")]);
+    cluster.restart(Shutdown::Fast);
+    wait_well(&cluster, "crowded", "v");
+    assert_equal(&mut cluster.connect("crowded"), "v");
+    cluster.wait_until(LONG, "the log to tell that it is over", || {
+        cluster.log_contains("sync of vector table \"v\" works again")
+    });
+}
+
+#[test]
 fn a_run_is_asked_for() {
     let cluster = Cluster::shared();
     let mut client = cluster.database("asked");
