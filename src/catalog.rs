@@ -26,7 +26,7 @@ pub use rows::{
 pub use state::{Progress, position, set_progress};
 pub use vector_table::{
     BATCH_INTERVALS, SourceDrop, Stored, SyncMode, VectorTable, all, by_id, find, find_for_update,
-    lock,
+    lock, vectors_name,
 };
 
 /// The provider that is always there.

@@ -1,4 +1,4 @@
-//! The only reader and writer of embedd.queue: keys of changed rows, packed many to a queue row, each for one sync worker.
+//! Reads and writes embedd.queue: keys of changed rows, packed many to a queue row, each for one sync worker.
 
 mod write;
 

@@ -1,4 +1,4 @@
-//! The only reader and writer of embedd.tasks: backfills and comparisons asked for, running and ended.
+//! Reads and writes embedd.tasks: backfills and comparisons asked for, running and ended.
 
 use pgrx::prelude::*;
 use pgrx::spi::{SpiClient, SpiTupleTable};

@@ -240,8 +240,11 @@ impl Reader {
             work.task = task.map(|(task, _)| *task);
             // Between two readings of the catalog names may change hands; the number of the table never does.
             work.table.source_name = server::qualified_name(work.table.source);
-            work.table.relation_name = server::qualified_name(work.table.relation);
-            work.table.owner = server::owner_of(work.table.relation).unwrap_or(work.table.owner);
+            work.table.relation_name = catalog::vectors_name(work.table.relation, id);
+            if work.table.relation_name.is_some() {
+                work.table.owner =
+                    server::owner_of(work.table.relation).unwrap_or(work.table.owner);
+            }
         }
         Ok(())
     }
