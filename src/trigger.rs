@@ -126,13 +126,23 @@ impl Transaction {
     }
 }
 
+/// What the transaction that has just committed has for the workers.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum News {
+    #[default]
+    None,
+    /// Rows of the queue.
+    Written,
+    /// It has changed what they keep in memory.
+    Touched,
+}
+
 thread_local! {
     static TRANSACTION: RefCell<Transaction> = RefCell::default();
     /// One for each trigger that fired: partitions and several vector tables of one source take turns.
     static READERS: RefCell<Vec<Reader>> = const { RefCell::new(Vec::new()) };
     static REGISTERED: RefCell<bool> = const { RefCell::new(false) };
-    /// The transaction that has just committed has touched what workers keep in memory.
-    static HAS_TOUCHED: Cell<bool> = const { Cell::new(false) };
+    static NEWS: Cell<News> = const { Cell::new(News::None) };
 }
 
 /// The trigger function `embedd.note_change()`; argument of its triggers: id of the vector table.
@@ -271,14 +281,13 @@ unsafe extern "C-unwind" fn on_transaction(
         }
         XACT_EVENT_COMMIT => {
             let Transaction { written, touches, portions, .. } = TRANSACTION.take();
-            // SAFETY: a plain global of the process.
-            let database = unsafe { pg_sys::MyDatabaseId };
             // Nobody reads rows for another number of workers, unless he is told to look for them.
             let touches = touches || portions.is_some_and(|count| count != shared::portions());
-            HAS_TOUCHED.set(touches);
-            if written && !touches {
-                shared::wake_worker(database);
-            }
+            NEWS.set(match written {
+                _ if touches => News::Touched,
+                true => News::Written,
+                false => News::None,
+            });
         }
         XACT_EVENT_ABORT | XACT_EVENT_PREPARE => {
             TRANSACTION.take();
@@ -288,8 +297,8 @@ unsafe extern "C-unwind" fn on_transaction(
     }
 }
 
-/// A worker that is woken before others were told what has changed would find everything as it was, in its own caches, and
-/// never look again.
+/// A worker that is woken before others were told what has changed would find everything as it was, in its own caches: it
+/// would never look again, or read with a right that the same transaction has revoked.
 #[pg_guard]
 unsafe extern "C-unwind" fn on_release(
     phase: pg_sys::ResourceReleasePhase::Type,
@@ -298,9 +307,15 @@ unsafe extern "C-unwind" fn on_release(
     _arg: *mut std::ffi::c_void,
 ) {
     let is_over = phase == pg_sys::ResourceReleasePhase::RESOURCE_RELEASE_AFTER_LOCKS;
-    if is_over && is_top_level && HAS_TOUCHED.take() && is_commit {
-        // SAFETY: a plain global of the process.
-        shared::touch(unsafe { pg_sys::MyDatabaseId });
+    if !is_over || !is_top_level {
+        return;
+    }
+    // SAFETY: a plain global of the process.
+    let database = unsafe { pg_sys::MyDatabaseId };
+    match NEWS.take() {
+        News::Touched if is_commit => shared::touch(database),
+        News::Written if is_commit => shared::wake_worker(database),
+        _ => {}
     }
 }
 
