@@ -98,6 +98,7 @@ alter table embedd.tasks
 comment on table embedd.tasks is 'Backfills and comparisons: asked for, running and ended. A role sees those of the vector tables it sees.';
 comment on column embedd.tasks.task_type is 'backfill (the first of a vector table), rebackfill or reconcile (source and vector table are compared)';
 comment on column embedd.tasks.priority is 'has no effect yet: a vector table has one open task at most, and those of several are worked on side by side';
+comment on column embedd.tasks.attempts is 'how often it was begun, taken up again or asked for anew';
 comment on column embedd.tasks.max_attempts is 'has no effect yet: what fails is tried again ever more slowly';
 comment on column embedd.tasks.different_rows is 'rows that were missing, stale or orphaned so far';
 

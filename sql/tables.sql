@@ -201,7 +201,7 @@ comment on column embedd.tasks.task_type is 'backfill (the first of a vector tab
 comment on column embedd.tasks.target_id is 'the vector table (embedd.vector_tables.id)';
 comment on column embedd.tasks.status is 'pending, running, completed or failed';
 comment on column embedd.tasks.priority is 'has no effect yet: a vector table has one open task at most, and those of several are worked on side by side';
-comment on column embedd.tasks.attempts is 'how often it was begun or taken up again';
+comment on column embedd.tasks.attempts is 'how often it was begun, taken up again or asked for anew';
 comment on column embedd.tasks.max_attempts is 'has no effect yet: what fails is tried again ever more slowly';
 comment on column embedd.tasks.phase is 'source: rows are embedded page by page; orphans: rows whose source row is gone are removed; index: the vector index is built';
 comment on column embedd.tasks.last_processed_pk is 'every key up to this one is done in this phase; a restart goes on behind it';
