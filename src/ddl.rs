@@ -30,6 +30,13 @@ unsafe extern "C-unwind" fn on_access(
         if let Some(next) = PREVIOUS {
             next(access, class, object, part, argument);
         }
+        if class == pg_sys::NamespaceRelationId {
+            // Another name, also of one that every database has, such as public.
+            if access == pg_sys::ObjectAccessType::OAT_POST_ALTER {
+                on_part(access);
+            }
+            return;
+        }
         // Objects of the system itself are none of ours.
         if object.to_u32() < pg_sys::FirstNormalObjectId {
             return;
@@ -37,7 +44,7 @@ unsafe extern "C-unwind" fn on_access(
         if class == pg_sys::RelationRelationId {
             on_relation(access, object, part);
         } else if class == TRIGGERS {
-            on_trigger(access);
+            on_part(access);
         } else if class == INHERITS && access == pg_sys::ObjectAccessType::OAT_POST_ALTER {
             let alter = argument.cast::<pg_sys::ObjectAccessPostAlter>();
             if !alter.is_null() {
@@ -104,9 +111,9 @@ unsafe extern "C-unwind" fn on_relation(
     }
 }
 
-/// A trigger has come or gone, which may be one that a source needs.
+/// A trigger has come or gone, which may be one that a source needs, or a schema has another name.
 #[pg_guard]
-unsafe extern "C-unwind" fn on_trigger(access: pg_sys::ObjectAccessType::Type) {
+unsafe extern "C-unwind" fn on_part(access: pg_sys::ObjectAccessType::Type) {
     use pg_sys::ObjectAccessType::*;
     if matches!(access, OAT_POST_CREATE | OAT_POST_ALTER | OAT_DROP)
         && is_noting()
