@@ -154,7 +154,7 @@ comment on column embedd.queue.portions is 'how many sync workers shared the key
 comment on column embedd.queue.portion is 'which of them these keys belong to, by their hash';
 comment on column embedd.queue.key_count is 'number of keys';
 comment on column embedd.queue.transaction is 'the transaction that wrote the row';
-comment on column embedd.queue.is_paged is 'whether the keys come from a backfill or a comparison, which changes overtake';
+comment on column embedd.queue.is_paged is 'whether the keys come from a backfill or a comparison, which changes overtake; without keys: what is in work is looked at again';
 
 create table embedd.sync_state (
     table_id integer not null references embedd.vector_tables (id) on delete cascade,

@@ -45,8 +45,10 @@ pub struct Reading {
 
 fn row_of(row: &pgrx::spi::SpiHeapTupleData<'_>) -> Result<Option<Row>> {
     let Some(id) = row.get::<i64>(2)? else { return Ok(None) };
+    let is_paged = row.get(4)?.unwrap_or_default();
     let change = match row.get::<Texts>(3)? {
         None => Change::Sweep(Sweep::Changed),
+        Some(keys) if keys.0.is_empty() && is_paged => Change::Sweep(Sweep::Recheck),
         Some(keys) if keys.0.is_empty() => Change::Sweep(Sweep::Gone),
         Some(keys) => Change::Keys(keys.0),
     };
@@ -54,7 +56,7 @@ fn row_of(row: &pgrx::spi::SpiHeapTupleData<'_>) -> Result<Option<Row>> {
         table_id: row.get(1)?.unwrap_or_default(),
         id,
         change,
-        is_paged: row.get(4)?.unwrap_or_default(),
+        is_paged,
         transaction: row.get::<String>(5)?.and_then(|x| x.parse().ok()).unwrap_or_default(),
     }))
 }

@@ -36,12 +36,14 @@ pub struct Task {
     pub kind: Kind,
     /// How often it was begun, taken up again or asked for anew: who has begun it knows by that whether it is still his.
     pub attempt: i32,
+    /// Nobody has begun it before, as it was asked for.
+    pub is_new: bool,
 }
 
 impl Task {
-    /// Whether it begins where a change may have been made that nobody has noted, while older work is under way.
+    /// Whether it compares from the beginning: then older work may be under way than a change that nobody has noted.
     pub fn may_find_old_work(&self) -> bool {
-        self.phase == Phase::Source && self.last_key.is_none() && self.kind != Kind::Backfill
+        self.is_new && self.kind != Kind::Backfill
     }
 }
 
@@ -167,7 +169,7 @@ pub fn begin(client: &mut SpiClient<'_>, id: i64) -> Result<Option<Task>> {
         "update embedd.tasks
             set status = 'running', attempts = attempts + 1, started_at = coalesce(started_at, pg_catalog.now())
           where task_id = $1 and status in ('pending', 'running')
-         returning phase, last_processed_pk, task_type, attempts",
+         returning phase, last_processed_pk, task_type, attempts, started_at = pg_catalog.now()",
         None,
         &[id.into()],
     )?;
@@ -187,7 +189,8 @@ pub fn begin(client: &mut SpiClient<'_>, id: i64) -> Result<Option<Task>> {
         "rebackfill" => Kind::Rebackfill,
         _ => Kind::Reconcile,
     };
-    Ok(Some(Task { id, phase, last_key: row.get(2)?, kind, attempt }))
+    let is_new = row.get::<bool>(5)? == Some(true);
+    Ok(Some(Task { id, phase, last_key: row.get(2)?, kind, attempt, is_new }))
 }
 
 /// Whether a task is still as it was begun, and was not asked for anew since. It stays so until the transaction ends.

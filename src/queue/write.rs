@@ -16,6 +16,8 @@ pub enum Sweep {
     /// Nothing.
     #[default]
     None,
+    /// Something may have changed that nobody has noted: what is in work is to be looked at again.
+    Recheck,
     /// Any number of rows has gone (TRUNCATE, a partition that was dropped).
     Gone,
     /// Any number of rows changed (a partition that was attached).
@@ -32,6 +34,11 @@ pub struct Noted {
 }
 
 impl Noted {
+    /// Nothing but what keys cannot tell.
+    pub fn of_sweep(sweep: Sweep) -> Self {
+        Self { sweep, ..Self::default() }
+    }
+
     /// Adds a key.
     pub fn push(&mut self, key: &[u8]) {
         self.bytes.extend_from_slice(key);
@@ -123,8 +130,8 @@ impl<'a> NewRow<'a> {
     /// Rows for what keys cannot tell, one for each worker: what it has in work may be older.
     pub(super) fn of_sweep(portions: u16, sweep: Sweep) -> Vec<Self> {
         let row = |portion| {
-            let keys = (sweep == Sweep::Gone).then(Vec::new);
-            Self { portions, portion, is_paged: false, keys }
+            let keys = (sweep != Sweep::Changed).then(Vec::new);
+            Self { portions, portion, is_paged: sweep == Sweep::Recheck, keys }
         };
         (0..portions).map(row).collect()
     }

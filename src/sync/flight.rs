@@ -175,12 +175,19 @@ impl Engine {
             }
             Err(failure) if failure.is_of_a_row() => self.narrow(id, vectors.keys, &failure),
             Err(failure) => {
+                if !failure.is_cancelled() {
+                    work.rolled_back(&failure);
+                    return self.unstored.push(vectors);
+                }
+                if work.is_slow(keys) {
+                    return self.set_aside(id, vectors.keys, &failure);
+                }
+                // It takes too long at once.
+                work.batch = (keys.len() / 2).max(1);
                 work.rolled_back(&failure);
-                if failure.is_cancelled() && keys.len() > 1 {
-                    // It takes too long at once.
-                    self.unstored.extend(vectors.halves());
-                } else {
-                    self.unstored.push(vectors);
+                match keys.len() {
+                    1 => self.unstored.push(vectors),
+                    _ => self.unstored.extend(vectors.halves()),
                 }
             }
         }

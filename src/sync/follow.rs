@@ -6,8 +6,9 @@ use pgrx::spi::SpiClient;
 use crate::catalog::{self, Moved, SourceDrop, SyncMode, VectorTable};
 use crate::error::{Error, Result};
 use crate::foreign::depend;
+use crate::queue::{self, Noted, Sweep};
 use crate::server::Rights;
-use crate::{queue, server, source, table, task};
+use crate::{server, source, table, task};
 
 /// What has to be put right for a vector table, in a transaction of its own.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -153,10 +154,14 @@ fn make_triggers(client: &mut SpiClient<'_>, table: &VectorTable) -> Result<()> 
 }
 
 /// Has a vector table compared that may have missed changes, or whose source is not what it was: rows that have failed
-/// are tried again.
+/// are tried again, what has gone goes at once, and each worker looks again at what it has in work.
 fn compare(client: &mut SpiClient<'_>, table: &VectorTable) -> Result<()> {
     task::compare_again(client, table.id)?;
-    catalog::forget_all_failed(client, table.id)
+    catalog::forget_all_failed(client, table.id)?;
+    if table.stored.sync_mode == SyncMode::Trigger {
+        queue::write(table.id, &Noted::of_sweep(Sweep::Gone), 0);
+    }
+    Ok(())
 }
 
 /// Whether a vector table that came with a dump is all there: a restore makes primary keys and triggers last.

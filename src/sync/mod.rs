@@ -310,6 +310,9 @@ impl Engine {
             Err(failure) if failure.is_of_a_row() => self.narrow(id, keys, &failure),
             Err(failure) => {
                 if failure.is_cancelled() {
+                    if work.is_slow(&keys) {
+                        return self.set_aside(id, keys, &failure);
+                    }
                     work.batch = (keys.len() / 2).max(1);
                 }
                 work.backlog.give_back(keys);
@@ -332,12 +335,18 @@ impl Engine {
                 work.batch = guc::batch_texts();
                 return;
             }
-            Err(failure) if failure.is_transient() => {
+            Err(failure) if failure.is_transient() && !failure.is_cancelled() => {
                 work.backlog.give_back(keys);
                 return work.rolled_back(&failure);
             }
             _ => {}
         }
+        self.set_aside(id, keys, failure);
+    }
+
+    /// Puts keys aside that cannot be done, with the reason.
+    fn set_aside(&mut self, id: i32, keys: Vec<Taken>, failure: &RolledBack) {
+        let Some(work) = self.tables.get_mut(&id) else { return };
         match batch::set_aside(work, &keys, failure) {
             Ok(()) => {
                 finish(work, &keys);

@@ -1,12 +1,14 @@
 //! Goes over a whole vector table in pages: a backfill, a comparison, or what follows a TRUNCATE.
 
 mod page;
+mod step;
 
 use std::collections::VecDeque;
 
 use pgrx::spi::SpiClient;
 
 use self::page::Found;
+pub use self::step::{NewPage, Step};
 use super::backlog::Backlog;
 use super::load::By;
 use super::run;
@@ -68,36 +70,6 @@ pub struct Scan {
     is_careful: bool,
 }
 
-/// What a step of a scan has brought.
-pub enum Step {
-    /// The keys of another page that are to be looked at, to be noted with [`Scan::add_page`].
-    Page(NewPage),
-    /// Nothing to read before pages are done, or before the indexes are built.
-    Wait,
-    /// The scan is over.
-    Done,
-    /// Its task has ended or was asked for anew since.
-    Overtaken,
-}
-
-/// A page that was read.
-pub struct NewPage {
-    pub keys: Vec<String>,
-    last: String,
-    rows: i64,
-    different: i64,
-    handed: Vec<(u16, i64)>,
-    /// Whether its keys have gone from the source.
-    pub has_gone: bool,
-}
-
-impl NewPage {
-    /// Whether other workers have a part of it to do.
-    pub fn is_shared(&self) -> bool {
-        !self.handed.is_empty()
-    }
-}
-
 impl Scan {
     /// Goes on with a task where it was.
     pub fn of_task(task: Task, portion: Portion) -> Self {
@@ -111,12 +83,13 @@ impl Scan {
     }
 
     /// A scan that stands for rows of the queue.
+    ///
+    /// What has gone goes first, as that waits for nobody. Where rows have only gone, nothing in the source can be new.
     pub fn of_marks(marks: Vec<Mark>, portion: Portion) -> Self {
-        // Where rows have only gone, nothing in the source can be new.
-        let has_changed = marks.iter().any(|mark| mark.sweep == Sweep::Changed);
         let pages: Vec<u64> = marks.iter().map(|mark| mark.recheck).collect();
         let mut scan = Self {
-            phase: if has_changed { Phase::Source } else { Phase::Orphans },
+            phase: Phase::Orphans,
+            is_read: marks.iter().all(|mark| mark.sweep == Sweep::Recheck),
             ..Self::new(Reason::Marks(marks), portion)
         };
         pages.into_iter().for_each(|page| scan.wait_for(page));
@@ -153,7 +126,7 @@ impl Scan {
     pub fn can_make_way(&self) -> bool {
         match self.reason {
             Reason::Task(_) => self.phase != Phase::Index,
-            Reason::Marks(_) => self.phase == Phase::Orphans && self.is_read,
+            Reason::Marks(_) => self.phase == Phase::Source || self.is_read,
         }
     }
 
@@ -245,8 +218,9 @@ impl Scan {
         backlog: &Backlog,
     ) -> Result<(Step, Self)> {
         let mut next = self.clone();
-        // A batch run compares here, which takes long, and keeps nobody from asking for another one.
-        if !table.reads_run && self.is_overtaken(client)? {
+        // What takes long keeps nobody from asking for another one.
+        let takes_long = table.reads_run || self.is_careful;
+        if !takes_long && self.is_overtaken(client)? {
             return Ok((Step::Overtaken, next));
         }
         let (mut rows, mut different) = (0, 0);
@@ -265,7 +239,7 @@ impl Scan {
             next.pages.pop_front();
         }
         let step = next.read(client, table, backlog)?;
-        if table.reads_run && self.is_overtaken(client)? {
+        if takes_long && self.is_overtaken(client)? {
             return Ok((Step::Overtaken, next));
         }
         match &next.reason {
@@ -290,7 +264,7 @@ impl Scan {
     }
 
     /// Whether its task has ended or was asked for anew since; if not, it stays so until the transaction ends.
-    fn is_overtaken(&self, client: &mut SpiClient<'_>) -> Result<bool> {
+    pub fn is_overtaken(&self, client: &mut SpiClient<'_>) -> Result<bool> {
         match &self.reason {
             Reason::Task(task) => Ok(!task::is_current(client, task.id, task.attempt)?),
             Reason::Marks(_) => Ok(false),
@@ -326,6 +300,7 @@ impl Scan {
             }
             match self.phase {
                 // A batch run knows of both.
+                Phase::Source if self.is_of_marks() => return Ok(Step::Done),
                 Phase::Source if !table.reads_run => self.go_on_with(Phase::Orphans),
                 Phase::Source | Phase::Orphans
                     if matches!(self.reason, Reason::Task(..))
@@ -336,7 +311,10 @@ impl Scan {
                 }
                 Phase::Orphans if !table.reads_run => {
                     page::forget_gone(client, table, self.by())?;
-                    return Ok(Step::Done);
+                    if !self.marks().iter().any(|mark| mark.sweep == Sweep::Changed) {
+                        return Ok(Step::Done);
+                    }
+                    self.go_on_with(Phase::Source);
                 }
                 _ => return Ok(Step::Done),
             }

@@ -1,26 +1,25 @@
 //! What a sync worker holds in memory for one vector table: backlog, scan, errors and the pause after them.
 
+mod scanning;
 mod trouble;
 
 use std::time::{Duration, Instant};
 
 use pgrx::prelude::*;
 
-use super::backlog::Backlog;
+use super::backlog::{Backlog, Taken};
 use super::follow::Mend;
 use super::noting::Noting;
 use super::outstanding::Share;
 use super::reader::Position;
-use super::scan::{Scan, Step};
+use super::scan::Scan;
 use crate::catalog::{self, Progress, Status, VectorTable};
+use crate::foreign;
 use crate::provider::Provider;
 use crate::queue::Sweep;
-use crate::shared::{self, Portion};
-use crate::task::{self, Task};
-use crate::worker::index_builder;
+use crate::shared::Portion;
 use crate::worker::process::Process;
-use crate::worker::transaction::{self, Patience};
-use crate::{foreign, index, queue};
+use crate::worker::transaction;
 
 /// First and longest pause of a table after a failure.
 const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(60));
@@ -43,8 +42,10 @@ pub struct Work {
     pub scan: Option<Scan>,
     /// Those that wait for a scan.
     pub marks: Vec<Mark>,
-    /// Marks have had a scan, and the task goes on before they have another one.
-    owes_task: bool,
+    /// Marks have had a scan: until then the task goes before others.
+    owes_task: Option<Instant>,
+    /// The key that took too long by itself the last time.
+    slow_key: Option<String>,
     pub portion: Portion,
     /// How far the queue is read.
     pub position: Position,
@@ -89,7 +90,8 @@ impl Work {
             task: None,
             scan: None,
             marks: Vec::new(),
-            owes_task: false,
+            owes_task: None,
+            slow_key: None,
             portion,
             progress: Noting::default(),
             position,
@@ -185,6 +187,14 @@ impl Work {
         self.broken.is_some() || self.is_resting(now) || self.waits_for_provider(now) || lacks_index
     }
 
+    /// Whether keys that took too long are one that did so before.
+    pub fn is_slow(&mut self, keys: &[Taken]) -> bool {
+        let [one] = keys else { return false };
+        let is_known = self.slow_key.as_ref() == Some(&one.key);
+        self.slow_key = (!is_known).then(|| one.key.clone());
+        is_known
+    }
+
     /// Whether it rests after a failure.
     pub fn is_resting(&self, now: Instant) -> bool {
         self.retry_at.is_some_and(|at| at > now)
@@ -193,7 +203,8 @@ impl Work {
     /// When something is to be done without anybody asking: the end of a rest, or a note that is due.
     pub fn due(&self) -> Option<Instant> {
         let note = self.progress.due();
-        let retry = [self.retry_at, self.embed_at, self.build_at].into_iter().flatten().min();
+        let owed = self.owes_task.filter(|_| !self.marks.is_empty());
+        let retry = [self.retry_at, self.embed_at, self.build_at, owed].into_iter().flatten().min();
         let retry = retry.filter(|_| self.is_active());
         match (note, retry) {
             (Some(a), Some(b)) => Some(a.min(b)),
@@ -220,150 +231,6 @@ impl Work {
         if let Some(builder) = self.builder.take() {
             builder.terminate();
         }
-    }
-
-    /// Sees to it that a process builds the indexes; when it has ended, looks what came of it.
-    pub fn look_after_builder(&mut self, now: Instant) {
-        match &self.builder {
-            Some(builder) if !builder.has_ended() => {}
-            Some(_) => {
-                self.builder = None;
-                let id = self.table.id;
-                match transaction::run(|| Spi::connect(|client| index::is_held(client, id))) {
-                    Ok(false) => {
-                        self.scan = None;
-                        self.build_at = None;
-                        self.succeeded();
-                    }
-                    // It has said why.
-                    Ok(true) => {
-                        self.has_error = true;
-                        self.build_at = Some(now + RETRY.1);
-                    }
-                    Err(failure) => self.rolled_back(&failure),
-                }
-            }
-            None if self.build_at.is_some_and(|at| at > now) => {}
-            // What is in work now would be stored while the table is locked.
-            None if !self.backlog.in_work().is_empty() => {}
-            None => {
-                self.builder = index_builder::start(self.table.id, &self.table.name);
-                if self.builder.is_none() {
-                    self.build_at = Some(now + RETRY.1);
-                    let reason = "no place for a process that builds its index: increase max_worker_processes";
-                    self.note_failure(reason, true);
-                }
-            }
-        }
-    }
-
-    /// Begins a scan where one is asked for. Marks go before a task, which may take long: what was truncated is not to be
-    /// found meanwhile.
-    fn begin_scan(&mut self, now: Instant) {
-        let makes_way = self.scan.as_ref().is_none_or(|scan| {
-            scan.can_make_way() || (scan.waits_for_indexes() && self.builder.is_none())
-        });
-        let task_goes_first =
-            self.owes_task && self.task.is_some() && !self.waits_for_provider(now);
-        if !self.marks.is_empty() && makes_way && !task_goes_first {
-            let before = self.scan.take().map(Scan::into_marks).unwrap_or_default();
-            let marks = before.into_iter().chain(self.marks.drain(..)).collect();
-            self.scan = Some(Scan::of_marks(marks, self.portion));
-        }
-        let (None, Some(task)) = (&self.scan, self.task) else { return };
-        // A batch run compares what nobody is at work on.
-        if self.table.reads_run && !self.backlog.is_empty() {
-            return;
-        }
-        let (id, portion) = (self.table.id, self.portion);
-        let begun = transaction::bounded(Patience::Some, || {
-            Spi::connect_mut(|client| {
-                let task = task::begin(client, task)?;
-                if task.as_ref().is_some_and(Task::may_find_old_work) {
-                    queue::write_for_others(id, portion, Sweep::Gone);
-                }
-                Ok(task)
-            })
-        });
-        match begun {
-            Ok(Some(task)) => {
-                if task.may_find_old_work() && portion.count > 1 {
-                    // SAFETY: a plain global of the process.
-                    shared::wake_worker(unsafe { pg_sys::MyDatabaseId });
-                }
-                let mut scan = Scan::of_task(task, portion);
-                // What is in work may be older than a change that nobody has noted.
-                scan.wait_for(self.backlog.add_page(self.backlog.in_work()));
-                self.scan = Some(scan);
-            }
-            Ok(None) => self.task = None,
-            Err(failure) => self.rolled_back(&failure),
-        }
-    }
-
-    /// Goes on with the scan of a table where it can; false when there is nothing to go on with.
-    pub fn advance_scan(&mut self, now: Instant) -> bool {
-        self.begin_scan(now);
-        let Some(scan) = &mut self.scan else { return false };
-        if scan.shall_look_at_indexes() {
-            let table = &self.table;
-            // Where a long transaction holds the table, the load goes on with its indexes.
-            if let Err(failure) =
-                transaction::bounded(Patience::Some, || Spi::connect_mut(|c| index::hold(c, table)))
-            {
-                debug1!("vector table \"{}\" keeps its indexes: {}", table.name, failure.message);
-            }
-        }
-        if scan.waits_for_indexes() {
-            self.look_after_builder(now);
-            return false;
-        }
-        if !scan.can_step(&self.backlog) {
-            return false;
-        }
-        let (table, backlog) = (&mut self.table, &self.backlog);
-        let stepped = transaction::bounded(scan.by().patience(), || {
-            if scan.reads_source(table) {
-                table.pin()?;
-            }
-            Spi::connect_mut(|client| scan.step(client, table, backlog))
-        });
-        if let Ok((_, next)) = &stepped {
-            self.owes_task &= !next.has_passed(scan);
-        }
-        match stepped {
-            Ok((Step::Page(page), mut next)) => {
-                if page.is_shared() {
-                    // SAFETY: a plain global of the process.
-                    shared::wake_worker(unsafe { pg_sys::MyDatabaseId });
-                }
-                let number = self.backlog.add_page(page.keys.clone());
-                if page.has_gone {
-                    // To be removed they need no provider.
-                    self.backlog.unpark_keys(&page.keys);
-                }
-                next.add_page(number, page);
-                self.scan = Some(next);
-            }
-            Ok((Step::Wait, next)) => {
-                let has_got_on = next.is_newer_than(scan);
-                self.scan = Some(next);
-                return has_got_on;
-            }
-            Ok((Step::Done, next)) => {
-                self.owes_task = next.is_of_marks();
-                self.scan = None;
-                if !next.is_of_marks() {
-                    self.task = None;
-                }
-                self.succeeded();
-            }
-            // It begins as it is now.
-            Ok((Step::Overtaken, _)) => self.scan = None,
-            Err(failure) if failure.is_of_a_row() && scan.take_care() => {}
-            Err(failure) => self.rolled_back(&failure),
-        }
-        true
     }
 
     /// Counts rows that are done, for the rate.

@@ -98,7 +98,7 @@ pub fn bounded<R>(
     work: impl FnOnce() -> Result<R>,
 ) -> std::result::Result<R, RolledBack> {
     let bound = BOUND.load(Ordering::Relaxed);
-    let bound = if patience == Patience::All { bound.saturating_mul(20) } else { bound };
+    let bound = if patience == Patience::All { bound.saturating_mul(4) } else { bound };
     if bound == 0 {
         return run(work);
     }

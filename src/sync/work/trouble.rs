@@ -14,6 +14,9 @@ use crate::{guc, server, task};
 /// How long another reason for the same trouble is not worth a line in the log.
 const LOG_AGAIN: Duration = Duration::from_secs(60);
 
+/// As many failures as make for a rest of half a minute.
+const SLOW: u32 = 6;
+
 impl Work {
     /// Whether nothing may be sent to the provider for a while.
     pub fn waits_for_provider(&self, now: Instant) -> bool {
@@ -105,6 +108,10 @@ impl Work {
 
     /// A transaction of the table's own that was rolled back.
     pub fn rolled_back(&mut self, failure: &RolledBack) {
+        if failure.is_cancelled() {
+            // The others get at least as much of the worker's time as this one had.
+            self.failures = self.failures.max(SLOW);
+        }
         self.failed(&failure.message, !failure.is_transient());
     }
 
