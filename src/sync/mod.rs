@@ -253,6 +253,7 @@ impl Engine {
         if !work.is_active() || work.is_resting(now) {
             return false;
         }
+        work.has_rested(now);
         let mut served = work.advance_scan(now);
         if work.builds_indexes(now) {
             // Its rows are locked against writing, so its changes wait for the end.
@@ -339,6 +340,13 @@ impl Engine {
                 work.backlog.give_back(keys);
                 return work.rolled_back(&failure);
             }
+            Err(slow) if slow.is_cancelled() => {
+                self.set_aside(id, keys, failure);
+                if let Some(work) = self.tables.get_mut(&id) {
+                    work.rolled_back(&slow);
+                }
+                return;
+            }
             _ => {}
         }
         self.set_aside(id, keys, failure);
@@ -351,6 +359,7 @@ impl Engine {
             Ok(()) => {
                 finish(work, &keys);
                 work.batch = guc::batch_texts();
+                work.succeeded();
             }
             Err(failure) => {
                 work.backlog.give_back(keys);

@@ -183,6 +183,11 @@ impl Scan {
             && (self.done_key != before.done_key || self.phase != before.phase)
     }
 
+    /// Whether it goes over the source itself.
+    pub fn reads_rows(&self) -> bool {
+        self.phase == Phase::Source
+    }
+
     /// A row of the page could not be read; false when that was known already.
     pub fn take_care(&mut self) -> bool {
         !std::mem::replace(&mut self.is_careful, true)

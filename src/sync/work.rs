@@ -195,6 +195,12 @@ impl Work {
         is_known
     }
 
+    /// Its rests that are over are forgotten, so that nothing is due for them any more.
+    pub fn has_rested(&mut self, now: Instant) {
+        self.retry_at = self.retry_at.filter(|at| *at > now);
+        self.embed_at = self.embed_at.filter(|at| *at > now);
+    }
+
     /// Whether it rests after a failure.
     pub fn is_resting(&self, now: Instant) -> bool {
         self.retry_at.is_some_and(|at| at > now)
@@ -204,6 +210,7 @@ impl Work {
     pub fn due(&self) -> Option<Instant> {
         let note = self.progress.due();
         let owed = self.owes_task.filter(|_| !self.marks.is_empty());
+        let owed = owed.map(|at| self.retry_at.map_or(at, |retry_at| at.max(retry_at)));
         let retry = [self.retry_at, self.embed_at, self.build_at, owed].into_iter().flatten().min();
         let retry = retry.filter(|_| self.is_active());
         match (note, retry) {

@@ -78,7 +78,8 @@ impl Work {
         if scan.waits_for_indexes() {
             self.look_after_builder(now);
             // Marks go first while there is nobody who builds.
-            return self.builder.is_none() && !self.marks.is_empty();
+            let task_waits = self.owes_task.is_none() || self.build_at.is_some();
+            return self.builder.is_none() && !self.marks.is_empty() && task_waits;
         }
         if !scan.can_step(&self.backlog) {
             return false;
@@ -123,6 +124,10 @@ impl Work {
             // It begins as it is now.
             Ok((Step::Overtaken, _)) => self.scan = None,
             Err(failure) if failure.is_of_a_row() && scan.take_care() => {}
+            // Without a look at the rows there is less to be done at once.
+            Err(failure) if failure.is_cancelled() && scan.reads_rows() && scan.take_care() => {
+                self.rolled_back(&failure);
+            }
             Err(failure) => self.rolled_back(&failure),
         }
         true
@@ -158,6 +163,7 @@ impl Work {
             // What is in work now would be stored while the table is locked.
             None if !self.backlog.in_work().is_empty() => {}
             None => {
+                self.build_at = None;
                 self.builder = index_builder::start(self.table.id, &self.table.name);
                 if self.builder.is_none() {
                     self.build_at = Some(now + RETRY.1);
