@@ -181,6 +181,7 @@ impl Engine {
     fn mend(&mut self) {
         let now = Instant::now();
         for work in self.tables.values_mut() {
+            work.has_rested(now);
             let Some(mend) = work.mend.clone().filter(|_| !work.is_resting(now)) else { continue };
             let table = work.table.clone();
             match transaction::bounded(Patience::Some, || {
@@ -253,7 +254,6 @@ impl Engine {
         if !work.is_active() || work.is_resting(now) {
             return false;
         }
-        work.has_rested(now);
         let mut served = work.advance_scan(now);
         if work.builds_indexes(now) {
             // Its rows are locked against writing, so its changes wait for the end.

@@ -130,7 +130,9 @@ impl Work {
 
     /// Takes over what was found of the source: what has to be put right, and why nothing can be done meanwhile.
     pub fn found(mut self, mend: Option<Mend>, broken: Option<String>) -> Self {
-        self.mend = mend.filter(|mend| *mend != Mend::Clear || self.broken != broken);
+        // Once for each time that it goes; one that is not done yet is still to be done.
+        let is_left = self.mend == Some(Mend::Clear);
+        self.mend = mend.filter(|mend| *mend != Mend::Clear || self.broken != broken || is_left);
         self.is_news = self.broken != broken;
         self.broken = broken;
         self
@@ -212,7 +214,7 @@ impl Work {
         let owed = self.owes_task.filter(|_| !self.marks.is_empty());
         let owed = owed.map(|at| self.retry_at.map_or(at, |retry_at| at.max(retry_at)));
         let retry = [self.retry_at, self.embed_at, self.build_at, owed].into_iter().flatten().min();
-        let retry = retry.filter(|_| self.is_active());
+        let retry = retry.filter(|_| self.is_active() || self.mend.is_some());
         match (note, retry) {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),

@@ -161,7 +161,7 @@ impl Work {
             }
             None if self.build_at.is_some_and(|at| at > now) => {}
             // What is in work now would be stored while the table is locked.
-            None if !self.backlog.in_work().is_empty() => {}
+            None if !self.backlog.in_work().is_empty() => self.build_at = None,
             None => {
                 self.build_at = None;
                 self.builder = index_builder::start(self.table.id, &self.table.name);
