@@ -76,18 +76,24 @@ pub struct Asked {
     pub created_at: TimestampWithTimeZone,
 }
 
+/// What makes the open task `t` begin anew, and whoever has it in work stop.
+const ANEW: &str =
+    "phase = 'source', last_processed_pk = null, processed_rows = 0, different_rows = 0,
+                   attempts = t.attempts + 1, started_at = null";
+
 /// Asks for a backfill; one that is not ended yet is an error. A comparison under way becomes one.
 pub fn ask(client: &mut SpiClient<'_>, table_id: i32, name: &str) -> Result<Asked> {
     let rows = client.update(
-        "insert into embedd.tasks as t (task_type, target_id)
+        &format!(
+            "insert into embedd.tasks as t (task_type, target_id)
          select case when exists (select from embedd.tasks
                                    where target_id = $1 and status = 'completed' and task_type <> 'reconcile')
                 then 'rebackfill' else 'backfill' end, $1
          on conflict (target_id) where status in ('pending', 'running')
-         do update set task_type = excluded.task_type, phase = 'source', last_processed_pk = null, processed_rows = 0,
-                   different_rows = 0, attempts = t.attempts + 1, started_at = null
+         do update set task_type = excluded.task_type, {ANEW}
              where t.task_type = 'reconcile'
-         returning task_id, task_type, created_at",
+         returning task_id, task_type, created_at"
+        ),
         None,
         &[table_id.into()],
     )?;
@@ -121,11 +127,12 @@ fn asked(rows: SpiTupleTable<'_>, name: &str) -> Result<Asked> {
 /// comparison takes up rows that have failed where this kind does.
 pub fn restart_or_ask(client: &mut SpiClient<'_>, table_id: i32, kind: Kind) -> Result<()> {
     client.update(
-        "insert into embedd.tasks as t (task_type, target_id) values ($2, $1)
-         on conflict (target_id) where status in ('pending', 'running')
-         do update set phase = 'source', last_processed_pk = null, processed_rows = 0, different_rows = 0,
-                   attempts = t.attempts + 1, started_at = null,
-                   task_type = case when t.task_type = 'reconcile' then excluded.task_type else t.task_type end",
+        &format!(
+            "insert into embedd.tasks as t (task_type, target_id) values ($2, $1)
+             on conflict (target_id) where status in ('pending', 'running')
+             do update set {ANEW},
+                   task_type = case when t.task_type = 'reconcile' then excluded.task_type else t.task_type end"
+        ),
         None,
         &[table_id.into(), kind.as_str().into()],
     )?;
