@@ -61,6 +61,11 @@ fn row_of(row: &pgrx::spi::SpiHeapTupleData<'_>) -> Result<Option<Row>> {
     }))
 }
 
+/// The rows that were found.
+fn rows_of(found: pgrx::spi::SpiTupleTable<'_>) -> Result<Vec<Row>> {
+    found.into_iter().filter_map(|row| row_of(&row).transpose()).collect()
+}
+
 /// Up to `limit` rows of each table in `after` above the id given with it, oldest first.
 pub fn read(
     client: &SpiClient<'_>,
@@ -159,8 +164,7 @@ pub fn read_of(
             limit.into(),
         ],
     )?;
-    let rows = found.into_iter().map(|row| row_of(&row));
-    Ok(rows.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect())
+    rows_of(found)
 }
 
 /// Numbers of transactions as an argument, to be cast to xid8[].
@@ -213,8 +217,7 @@ fn move_some(
         None,
         &[table_id.into(), from.into(), server::system_id().into()],
     )?;
-    let rows = found.into_iter().map(|row| row_of(&row));
-    let rows: Vec<Row> = rows.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect();
+    let rows = rows_of(found)?;
     if let Some(portions) = to {
         for row in &rows {
             match &row.change {

@@ -169,12 +169,9 @@ impl Backlog {
     pub fn unpark(&mut self, count: usize) {
         let keys: Vec<String> = self.parked.iter().take(count).cloned().collect();
         for key in keys {
-            self.parked.remove(&key);
-            if self.waiting.get(&key).is_some_and(|origins| only_page(origins)) {
-                self.parked_paged -= 1;
-                self.paged.push_back(key);
-            } else {
-                self.fresh.push_back(key);
+            match self.take_back(&key) {
+                Some(true) => self.paged.push_back(key),
+                _ => self.fresh.push_back(key),
             }
         }
     }
@@ -182,12 +179,18 @@ impl Backlog {
     /// Takes back those of some keys that were put aside: they can be done without the provider now.
     pub fn unpark_keys(&mut self, keys: &[String]) {
         for key in keys {
-            if self.parked.remove(key) {
-                let only_page = self.waiting.get(key).is_some_and(|origins| only_page(origins));
-                self.parked_paged -= usize::from(only_page);
+            if self.take_back(key).is_some() {
                 self.fresh.push_back(key.clone());
             }
         }
+    }
+
+    /// Takes a key back that was put aside, if it was; true when only pages name it.
+    fn take_back(&mut self, key: &str) -> Option<bool> {
+        self.parked.take(key)?;
+        let only_page = self.waiting.get(key).is_some_and(|origins| only_page(origins));
+        self.parked_paged -= usize::from(only_page);
+        Some(only_page)
     }
 
     /// Keys that are put aside and that only pages name.
