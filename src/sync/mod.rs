@@ -330,26 +330,25 @@ impl Engine {
             return work.backlog.give_back(keys);
         }
         // A key that its type does not take (any more) is found by its text, mostly to be removed.
-        match batch::load(work, &keys, By::Text) {
+        let by_text = batch::load(work, &keys, By::Text);
+        match &by_text {
             Ok(Loaded { done, to_embed, .. }) if to_embed.is_empty() => {
-                finish(work, &done);
+                finish(work, done);
                 work.batch = guc::batch_texts();
                 return;
             }
-            Err(failure) if failure.is_transient() && !failure.is_cancelled() => {
+            Err(other) if other.is_transient() && !other.is_cancelled() => {
                 work.backlog.give_back(keys);
-                return work.rolled_back(&failure);
-            }
-            Err(slow) if slow.is_cancelled() => {
-                self.set_aside(id, keys, failure);
-                if let Some(work) = self.tables.get_mut(&id) {
-                    work.rolled_back(&slow);
-                }
-                return;
+                return work.rolled_back(other);
             }
             _ => {}
         }
         self.set_aside(id, keys, failure);
+        if let (Err(slow), Some(work)) = (by_text, self.tables.get_mut(&id))
+            && slow.is_cancelled()
+        {
+            work.rolled_back(&slow);
+        }
     }
 
     /// Puts keys aside that cannot be done, with the reason.

@@ -124,11 +124,13 @@ impl Work {
             // It begins as it is now.
             Ok((Step::Overtaken, _)) => self.scan = None,
             Err(failure) if failure.is_of_a_row() && scan.take_care() => {}
-            // Without a look at the rows there is less to be done at once.
-            Err(failure) if failure.is_cancelled() && scan.reads_rows() && scan.take_care() => {
+            Err(failure) => {
+                if failure.is_cancelled() && scan.reads_rows() {
+                    // Without a look at the rows there is less to be done at once.
+                    scan.take_care();
+                }
                 self.rolled_back(&failure);
             }
-            Err(failure) => self.rolled_back(&failure),
         }
         true
     }
