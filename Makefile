@@ -36,7 +36,7 @@ unexport RUST_BACKTRACE
 export RUSTFLAGS = -C link-arg=-Wl,--no-gc-sections
 export PATH := $(TOOLS)/bin:$(PATH)
 
-.PHONY: help setup install model demo clean-demo test test-pure test-backend test-golden test-outside soak bench lint
+.PHONY: help setup install embedder model demo clean-demo test test-pure test-backend test-golden test-outside soak bench lint
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
 
@@ -62,8 +62,17 @@ setup:
 model:
 	@.ci/model
 
-install:
+# The embedder is one program for every version of PostgreSQL. It lies beside the library, which finds it there.
+EMBEDDER = $(CARGO_TARGET_DIR)/release/embedd-embedder
+AS_INSTALLER = $(if $(INSTALL_FLAGS),sudo,)
+
+install: embedder
 	cargo pgrx install --release --pg-config "$(PG_CONFIG)" $(FEATURES) $(INSTALL_FLAGS)
+	$(AS_INSTALLER) install -m 755 "$(EMBEDDER)" "$$($(PG_CONFIG) --pkglibdir)/embedd-embedder.new"
+	$(AS_INSTALLER) mv -f "$$($(PG_CONFIG) --pkglibdir)/embedd-embedder.new" "$$($(PG_CONFIG) --pkglibdir)/embedd-embedder"
+
+embedder:
+	cargo build --locked --release --package embedd-embedder
 
 demo: setup install model
 	@tests/demo.sh

@@ -2,11 +2,11 @@
 
 mod hint;
 
+use embedd_wire::{Failure, FailureClass};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{PgSqlErrorCode, function_name};
 
 use crate::document::ColumnsError;
-use crate::embedder::wire::{Failure, FailureClass};
 use crate::filter::FilterError;
 use crate::foreign::options::OptionError;
 use crate::name::NameError;
@@ -130,7 +130,7 @@ pub enum Error {
     InRecovery { action: &'static str },
     /// The embedder could not be reached or did not answer in time.
     #[error("could not reach the embedder: {reason}")]
-    Embedder { reason: String },
+    Embedder { reason: String, hint: Option<String> },
     /// The embedder answered with a failure of the provider or the model.
     #[error(transparent)]
     Provider(#[from] Failure),

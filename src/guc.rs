@@ -4,10 +4,9 @@ use std::ffi::CString;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use embedd_wire::{Config, LOCAL_MODEL, USAGE_PATH};
 use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, pg_sys};
 
-use crate::embedder::server;
-use crate::embedder::usage::USAGE_PATH;
 use crate::shared::{MOST_PORTIONS, SLOTS};
 
 /// Worker processes that sync workers leave to others: the embedder, the launcher, PostgreSQL's own launcher of logical
@@ -19,6 +18,8 @@ static LOCAL_MODEL_PATH: GucSetting<Option<CString>> =
 static LOCAL_THREADS: GucSetting<i32> = GucSetting::<i32>::new(0);
 static LOCAL_IDLE_UNLOAD: GucSetting<i32> = GucSetting::<i32>::new(600);
 static CA_FILE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
+static EMBEDDER_PATH: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
+static EMBEDDER_MEMORY_LIMIT: GucSetting<i32> = GucSetting::<i32>::new(0);
 static QUERY_CACHE_SIZE: GucSetting<i32> = GucSetting::<i32>::new(16 * 1024);
 static EMBEDDER_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(60_000);
 static BATCH_TEXTS: GucSetting<i32> = GucSetting::<i32>::new(64);
@@ -77,6 +78,24 @@ pub fn define() {
         &CA_FILE,
         GucContext::Sighup,
         GucFlags::SUPERUSER_ONLY,
+    );
+    GucRegistry::define_string_guc(
+        c"embedd.embedder_path",
+        c"File of the program embedd-embedder.",
+        c"Empty means beside this library, where make install puts it. It counts from the next start of the program.",
+        &EMBEDDER_PATH,
+        GucContext::Sighup,
+        GucFlags::SUPERUSER_ONLY,
+    );
+    GucRegistry::define_int_guc(
+        c"embedd.embedder_memory_limit",
+        c"Memory that the embedder may take.",
+        c"Where it needs more it is ended and started again; no session is affected. 0 is no limit.",
+        &EMBEDDER_MEMORY_LIMIT,
+        0,
+        16 * 1024 * 1024,
+        GucContext::Sighup,
+        GucFlags::UNIT_MB,
     );
     GucRegistry::define_int_guc(
         c"embedd.embedder_timeout",
@@ -169,22 +188,34 @@ fn reserve_prefix() {
 }
 
 /// What the embedder needs to know, as it is set now.
-pub fn embedder_config() -> server::Config {
+pub fn embedder_config() -> Config {
     let seconds = LOCAL_IDLE_UNLOAD.get();
-    server::Config {
+    Config {
         local_model_path: local_model_path(),
         local_threads: LOCAL_THREADS.get() as usize,
         local_idle_unload: (seconds > 0).then(|| Duration::from_secs(seconds as u64)),
         query_cache_bytes: QUERY_CACHE_SIZE.get() as usize * 1024,
         ca_file: CA_FILE.get().filter(|path| !path.is_empty()).map(path_of),
         usage_path: Some(PathBuf::from(USAGE_PATH)),
+        memory_limit: embedder_memory_limit(),
     }
+}
+
+/// Bytes of memory that the embedder may take; None is no limit.
+pub fn embedder_memory_limit() -> Option<u64> {
+    let megabytes = EMBEDDER_MEMORY_LIMIT.get() as u64;
+    (megabytes > 0).then_some(megabytes << 20)
+}
+
+/// The embedder's program; None is the one beside the library.
+pub fn embedder_path() -> Option<PathBuf> {
+    EMBEDDER_PATH.get().filter(|path| !path.is_empty()).map(path_of)
 }
 
 fn local_model_path() -> PathBuf {
     match LOCAL_MODEL_PATH.get() {
         Some(path) if !path.is_empty() => path_of(path),
-        _ => share_directory().join("embedd").join(crate::catalog::LOCAL_MODEL),
+        _ => share_directory().join("embedd").join(LOCAL_MODEL),
     }
 }
 

@@ -4,10 +4,10 @@ use pgrx::prelude::*;
 
 mod api;
 mod catalog;
+mod client;
 mod datum;
 mod ddl;
 mod document;
-mod embedder;
 mod error;
 mod filter;
 mod foreign;
@@ -16,7 +16,6 @@ mod index;
 mod key;
 mod models;
 mod name;
-mod provider;
 mod queue;
 mod repair;
 mod search;
@@ -65,6 +64,7 @@ pub extern "C-unwind" fn _PG_init() {
     // SAFETY: a plain global of the process.
     if unsafe { pg_sys::process_shared_preload_libraries_in_progress } {
         shared::init();
+        shared::embedder::init();
         utility::init();
         ddl::init();
         worker::register();

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use embedd_wire::{Kind, Model};
 use pgrx::JsonB;
 use pgrx::spi::SpiClient;
 use serde::Deserialize;
 
 use crate::error::{Error, Result};
 use crate::name::quote_literal;
-use crate::provider::{Kind, Model};
 
 /// Longest vector that pgvector's hnsw takes at all, as half floats.
 const MOST_DIMENSIONS: i32 = 4000;

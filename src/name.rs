@@ -1,5 +1,7 @@
 //! The names embedd accepts, the names it makes up, and how a name or a text is written into SQL.
 
+pub use embedd_wire::quote_literal;
+
 /// The longest vector table name, in characters.
 const MAX_CHARACTERS: usize = 100;
 
@@ -89,16 +91,6 @@ pub fn quote_ident(identifier: &str) -> String {
     format!("\"{}\"", identifier.replace('"', "\"\""))
 }
 
-/// A text as a SQL literal that means the same whatever standard_conforming_strings is.
-pub fn quote_literal(text: &str) -> String {
-    let quoted = text.replace('\'', "''");
-    if quoted.contains('\\') {
-        format!("E'{}'", quoted.replace('\\', "\\\\"))
-    } else {
-        format!("'{quoted}'")
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -178,15 +170,5 @@ mod tests {
         assert_eq!(quote_ident("name"), "\"name\"");
         assert_eq!(quote_ident("a\"b\"\"c"), "\"a\"\"b\"\"\"\"c\"");
         assert_eq!(quote_ident("x\"; drop table t"), "\"x\"\"; drop table t\"");
-    }
-
-    #[test]
-    fn literals_escape_quotes_and_backslashes() {
-        assert_eq!(quote_literal(""), "''");
-        assert_eq!(quote_literal("Product: "), "'Product: '");
-        assert_eq!(quote_literal("it's"), "'it''s'");
-        assert_eq!(quote_literal("\\"), "E'\\\\'");
-        assert_eq!(quote_literal("\\'; drop table t; --"), "E'\\\\''; drop table t; --'");
-        assert_eq!(quote_literal("a\nb"), "'a\nb'");
     }
 }

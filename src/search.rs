@@ -1,18 +1,17 @@
 //! Answers a question: embeds the text and finds the nearest rows, with the rights of the caller.
 
+use embedd_wire::InputType;
 use pgrx::datum::DatumWithOid;
 use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
 
 use crate::catalog::{self, Status, VectorTable};
 use crate::datum::{RawJsonb, VectorType};
-use crate::embedder::client;
-use crate::embedder::wire::InputType;
 use crate::error::{Error, Result};
 use crate::filter::{self, Field, Param};
 use crate::foreign::{self, Server, probe};
 use crate::server::Rights;
-use crate::{guc, shared};
+use crate::{client, guc, shared};
 
 /// Rows a query may return at most.
 const LIMIT: i32 = 1000;

@@ -1,5 +1,6 @@
 //! The shared memory of embedd as sessions see it: how to wake the sync workers of a database, and ask for those missing.
 
+pub mod embedder;
 mod memory;
 pub mod places;
 pub mod worker;

@@ -1,5 +1,6 @@
 //! The life of a vector table: check what is asked for, create it with its triggers, and drop it.
 
+use embedd_wire::Kind;
 use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
 
@@ -13,7 +14,6 @@ use crate::foreign::{Server, depend};
 use crate::key::Key;
 use crate::models::Choice;
 use crate::name::{self, quote_ident, quote_literal};
-use crate::provider::Kind;
 use crate::server::Rights;
 use crate::source::{self, SourceColumn};
 use crate::{server, task, trigger};

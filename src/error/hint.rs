@@ -106,8 +106,9 @@ impl Error {
                     .to_string(),
             ),
             Error::InRecovery { .. } => Some("Call it on the primary server.".to_string()),
+            Error::Embedder { hint: Some(hint), .. } => Some(hint.clone()),
             Error::Embedder { .. } => Some(
-                "The embedder is a background process of this server; the server log says why it is not there.".to_string(),
+                "The background worker \"embedd embedder\" of this server starts it; the server log says why it is not there.".to_string(),
             ),
             Error::Provider(failure) => failure.hint.clone(),
         }

@@ -2,6 +2,7 @@
 
 use std::ffi::CStr;
 
+use embedd_wire::Kind;
 use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
 
@@ -12,7 +13,6 @@ use crate::catalog::LOCAL_PROVIDER;
 use crate::datum::RawJsonb;
 use crate::error::{Error, Result};
 use crate::name::quote_ident;
-use crate::provider::Kind;
 use crate::server::{self, Rights, role_name};
 use crate::{catalog, trigger};
 

@@ -10,17 +10,15 @@ pub mod statement;
 
 use std::ffi::{CStr, CString};
 use std::io::ErrorKind;
-use std::path::Path;
 
+use embedd_wire::{Kind, Model, Provider, USAGE_PATH, Usage};
 use pgrx::prelude::*;
 
 use self::options::{MappingOptions, OptionError, Pairs, ServerOptions};
 use crate::catalog::{LOCAL_PROVIDER, VectorTable};
-use crate::embedder::usage::{self, Usage};
 use crate::error::{Error, Result};
 use crate::models;
 use crate::name::{quote_ident, quote_literal};
-use crate::provider::{Kind, Model, Provider};
 use crate::server::role_name;
 
 /// The foreign-data wrapper whose servers are providers.
@@ -230,12 +228,12 @@ pub fn model(table: &VectorTable, kind: Kind) -> Model {
 pub fn usage() -> Result<Vec<Usage>> {
     // SAFETY: plain reads of the process's own state.
     let (database, role) = unsafe { (pg_sys::MyDatabaseId.to_u32(), pg_sys::GetUserId()) };
-    let rows = match usage::read(Path::new(usage::USAGE_PATH)) {
-        Ok(rows) => rows,
+    let damaged =
+        |error: &dyn std::fmt::Display| Error::Damaged { what: format!("{USAGE_PATH}: {error}") };
+    let rows: Vec<Usage> = match std::fs::read(USAGE_PATH) {
+        Ok(json) => serde_json::from_slice(&json).map_err(|error| damaged(&error))?,
         Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
-        Err(error) => {
-            return Err(Error::Damaged { what: format!("{}: {error}", usage::USAGE_PATH) });
-        }
+        Err(error) => return Err(damaged(&error)),
     };
     let is_visible = |server| has_usage(pg_sys::ForeignServerRelationId, server, role);
     let is_there = |server| Tuple::find(pg_sys::SysCacheIdentifier::FOREIGNSERVEROID, server, None);

@@ -2,9 +2,9 @@
 
 mod value;
 
+use embedd_wire::{Encoding, Kind, Limits, Secret};
 use serde_json::{Map, Value};
 
-use crate::provider::{Encoding, Kind, Limits, Secret};
 use value::{Form, Range};
 
 /// Options of a foreign server, which everybody may read.

@@ -2,17 +2,15 @@
 
 use std::time::{Duration, Instant};
 
+use embedd_wire::{Failure, FailureClass, InputType, Provider};
 use pgrx::prelude::*;
 
 use super::Server;
 use crate::catalog::{LOCAL_MODEL, LOCAL_PROVIDER};
-use crate::embedder::client;
-use crate::embedder::wire::{Failure, FailureClass, InputType};
 use crate::error::{Error, Result};
 use crate::models;
 use crate::name::quote_literal;
-use crate::provider::Provider;
-use crate::{guc, shared};
+use crate::{client, guc, shared};
 
 /// What is embedded: no data of anybody's.
 const TEXT: &str = "embedd";

@@ -2,12 +2,12 @@
 
 use std::collections::HashSet;
 
+use embedd_wire::Embeddings;
 use pgrx::spi::SpiClient;
 
 use super::load::Document;
 use crate::catalog::{self, VectorTable};
 use crate::datum::VectorType;
-use crate::embedder::wire::Embeddings;
 use crate::error::{Error, Result};
 use crate::server::Rights;
 

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use embedd_wire::{Embeddings, Provider};
 use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
 
@@ -9,9 +10,7 @@ use super::apply;
 use super::backlog::Taken;
 use super::load::{self, By, Document, Need};
 use super::work::Work;
-use crate::embedder::wire::Embeddings;
 use crate::error::Result as Outcome;
-use crate::provider::Provider;
 use crate::worker::transaction::{self, Patience, RolledBack};
 use crate::{catalog, foreign, queue};
 

@@ -1,18 +1,24 @@
 //! What the embedder has of a worker: batches are sent to it, and what it answers is stored.
 
+use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
+use embedd_wire::{
+    Embeddings, Failure, InputType, Kind, Priority, Provider, Reply, Request, account,
+};
 use pgrx::prelude::*;
 
 use super::backlog::Taken;
 use super::load::Document;
 use super::outstanding::Share;
 use super::{Engine, TROUBLE, batch, finish};
-use crate::embedder::account::account;
-use crate::embedder::client::Client;
-use crate::embedder::wire::{Embeddings, Failure, InputType, Priority, Reply, Request};
+use crate::client::{self, Client};
+use crate::error::Error;
 use crate::foreign;
-use crate::provider::{Kind, Provider};
+use crate::worker::transaction::RolledBack;
+
+/// Pause after the embedder has ended: the next one is started at once, and its socket is open already.
+const AFTER_END: Duration = Duration::from_millis(50);
 
 /// Longest text sent to the embedder, in bytes: no model reads that far.
 const LONGEST_TEXT: usize = 1024 * 1024;
@@ -71,29 +77,78 @@ impl Engine {
             }),
         };
         if let Err(error) = sent {
-            self.lose_embedder(&error.to_string());
+            self.lose_embedder(&error, TROUBLE);
         }
     }
 
     /// The connection broke: everything that was sent is work again, after a rest.
-    fn lose_embedder(&mut self, reason: &str) {
-        debug1!("lost the embedder: {reason}");
+    fn lose_embedder(&mut self, error: &Error, rest: Duration) {
+        debug1!("lost the embedder: {error}");
         self.client = None;
-        self.rest_until = Some(Instant::now() + TROUBLE);
+        self.rest_until = Some(Instant::now() + rest);
         self.outstanding.clear();
-        for flight in std::mem::take(&mut self.flights).into_values() {
+        // What has come is stored all the same.
+        let (there, lost): (HashMap<u64, Flight>, HashMap<u64, Flight>) =
+            std::mem::take(&mut self.flights)
+                .into_iter()
+                .partition(|(id, _)| self.arrived.iter().any(|reply| reply.id == *id));
+        self.flights = there;
+        for flight in lost.into_values() {
             if let Some(work) = self.tables.get_mut(&flight.table_id) {
                 work.backlog.give_back(flight.keys);
             }
         }
     }
 
+    /// The embedder has ended while it worked: a row that makes it end is looked for, and set aside when it is found.
+    fn embedder_ended(&mut self, error: &Error) {
+        let has_come = |id: u64| self.arrived.iter().any(|reply| reply.id == id);
+        let at_work: Vec<u64> = self.flights.keys().copied().filter(|id| !has_come(*id)).collect();
+        let alone = match at_work[..] {
+            [id] => self
+                .flights
+                .get(&id)
+                .filter(|flight| flight.keys.len() == 1)
+                .map(|flight| (id, flight)),
+            _ => None,
+        };
+        let row = alone.map(|(id, flight)| (id, flight.table_id, flight.keys[0].key.clone()));
+        let proven =
+            self.caution.on_end(row.as_ref().map(|(_, table, key)| (*table, key.as_str())));
+        let flight = row.filter(|_| proven).and_then(|(id, ..)| self.flights.remove(&id));
+        self.lose_embedder(error, AFTER_END);
+        if let Some(flight) = flight {
+            let failure = RolledBack {
+                sqlstate: PgSqlErrorCode::ERRCODE_SYSTEM_ERROR,
+                message: "the embedder ended each time it worked on the text of this row alone"
+                    .to_string(),
+            };
+            self.set_aside(flight.table_id, flight.keys, &failure);
+        }
+    }
+
     /// Takes what the embedder has answered off the connection; it is stored after the next reading of the queue.
     pub(super) fn receive(&mut self) {
+        if !self.flights.is_empty()
+            && let Err(error) = client::check_startable()
+        {
+            return self.cannot_start(&error);
+        }
         let Some(client) = &mut self.client else { return };
         match client.receive() {
             Ok(replies) => self.arrived.extend(replies),
-            Err(error) => self.lose_embedder(&error.to_string()),
+            Err(error) => self.embedder_ended(&error),
+        }
+    }
+
+    /// Something keeps the embedder from starting: the tables that wait for it say so.
+    fn cannot_start(&mut self, error: &Error) {
+        let waiting: HashSet<i32> = self.flights.values().map(|flight| flight.table_id).collect();
+        self.lose_embedder(error, TROUBLE);
+        for id in waiting {
+            if let Some(work) = self.tables.get_mut(&id) {
+                work.embedding_failed(&error.to_string(), true, None);
+            }
         }
     }
 
@@ -105,6 +160,7 @@ impl Engine {
     /// Brings one answer into its vector table.
     fn land(&mut self, reply: Reply) {
         let Some(flight) = self.flights.remove(&reply.id) else { return };
+        self.caution.on_answer();
         let Flight { table_id, keys, documents, share, bytes } = flight;
         self.outstanding.remove(share, documents.len(), bytes);
         // A vector table that was dropped meanwhile takes its keys with it.

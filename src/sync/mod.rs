@@ -3,6 +3,7 @@
 mod apply;
 mod backlog;
 mod batch;
+mod caution;
 mod flight;
 mod follow;
 mod load;
@@ -17,10 +18,12 @@ mod work;
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
+use embedd_wire::{Priority, Reply};
 use pgrx::prelude::*;
 
 use self::backlog::{Origin, Taken};
 use self::batch::Loaded;
+use self::caution::Caution;
 use self::flight::{Flight, Unstored};
 use self::follow::Mend;
 use self::load::By;
@@ -28,8 +31,7 @@ use self::outstanding::{Outstanding, Share};
 use self::reader::{Reader, Seen};
 use self::schedule::Schedule;
 use self::work::Work;
-use crate::embedder::client::Client;
-use crate::embedder::wire::{Priority, Reply};
+use crate::client::Client;
 use crate::error::Error;
 use crate::shared::Portion;
 use crate::worker::transaction::{self, Patience, RolledBack};
@@ -64,6 +66,7 @@ pub struct Engine {
     arrived: Vec<Reply>,
     unstored: Vec<Unstored>,
     outstanding: Outstanding,
+    caution: Caution,
     last_request: u64,
     /// The table that was served last; the next one goes first.
     last_served: i32,
@@ -95,6 +98,7 @@ impl Engine {
             arrived: Vec::new(),
             unstored: Vec::new(),
             outstanding: Outstanding::default(),
+            caution: Caution::default(),
             last_request: 0,
             last_served: 0,
             rest_until: None,
@@ -260,7 +264,10 @@ impl Engine {
             return served;
         }
         work.take_back_parked(now);
-        let count = guc::batch_texts().min(work.batch);
+        let mut count = guc::batch_texts().min(work.batch);
+        if let Some(most) = self.caution.most_texts() {
+            count = count.min(most);
+        }
         for priority in [Priority::Change, Priority::Backfill] {
             let Some(work) = self.tables.get_mut(&id) else { return served };
             if work.is_resting(Instant::now()) {
@@ -270,6 +277,10 @@ impl Engine {
             let share = work.share.map(|share| Share { priority, ..share });
             if share.is_some_and(|share| !self.outstanding.has_room(share)) {
                 continue;
+            }
+            // One request at a time, so that it is known what the embedder ended over.
+            if self.caution.most_texts().is_some() && !self.flights.is_empty() {
+                return served;
             }
             let keys = match priority {
                 Priority::Backfill => work.backlog.take_paged(count),

@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
-use crate::embedder::account::AccountId;
-use crate::embedder::wire::Priority;
+use embedd_wire::{AccountId, Priority};
+
 use crate::guc;
 
 /// Bytes of texts and of the vectors expected for them: far less than the embedder takes in of one account.

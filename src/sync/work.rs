@@ -5,6 +5,7 @@ mod trouble;
 
 use std::time::{Duration, Instant};
 
+use embedd_wire::Provider;
 use pgrx::prelude::*;
 
 use super::backlog::{Backlog, Taken};
@@ -15,7 +16,6 @@ use super::reader::Position;
 use super::scan::Scan;
 use crate::catalog::{self, Progress, Status, VectorTable};
 use crate::foreign;
-use crate::provider::Provider;
 use crate::queue::Sweep;
 use crate::shared::Portion;
 use crate::worker::process::Process;

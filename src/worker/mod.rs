@@ -3,19 +3,22 @@
 use std::time::Duration;
 
 use pgrx::bgworkers::{BackgroundWorkerBuilder, BgWorkerStartTime};
+use pgrx::pg_sys;
 
 pub mod batch_worker;
 mod databases;
-pub mod embedder;
 pub mod helper;
 pub mod index_builder;
 pub mod launcher;
 pub mod process;
+mod program;
+mod restarts;
 pub mod signals;
+pub mod supervisor;
 pub mod sync_worker;
 pub mod transaction;
 
-/// Name and type of the process that talks to the outside world.
+/// Name and type of the process that keeps the embedder running.
 pub const EMBEDDER: &str = "embedd embedder";
 /// Name and type of the process that starts sync workers.
 pub const LAUNCHER: &str = "embedd launcher";
@@ -27,11 +30,16 @@ const RESTART: Duration = Duration::from_secs(1);
 
 /// Registers the processes that are one a server. Called while the postmaster loads its libraries.
 pub fn register() {
+    // A transaction of a worker would corrupt the cluster that pg_upgrade is filling.
+    // SAFETY: a plain global of the process.
+    if unsafe { pg_sys::IsBinaryUpgrade } {
+        return;
+    }
     BackgroundWorkerBuilder::new(EMBEDDER)
         .set_type(EMBEDDER)
         .set_library("embedd")
         .set_function("embedd_embedder_main")
-        .enable_shmem_access(None)
+        .enable_spi_access()
         .set_start_time(BgWorkerStartTime::ConsistentState)
         .set_restart_time(Some(RESTART))
         .load();

@@ -1,10 +1,10 @@
 //! The form of each option's value, and what is said of one that does not have it.
 
+use embedd_wire::{Encoding, Kind, Secret};
 use serde_json::Value;
 use url::Url;
 
 use super::{OptionError, kinds};
-use crate::provider::{Encoding, Kind, Secret};
 
 /// What headers have to be, as a sentence.
 pub const HEADERS_FORM: &str = "It has to be a JSON object of texts: {\"name\": \"value\"}.";

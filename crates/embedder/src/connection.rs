@@ -1,0 +1,184 @@
+//! One connection to the embedder: requests are read, answered side by side, and written back as fast as the client reads.
+
+use std::io;
+use std::os::fd::{AsRawFd, RawFd};
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use embedd_wire::{
+    Embeddings, Failure, FailureClass, FrameBuffer, LogLevel, Reply, Request, decode_request,
+    encode_reply, encode_status, is_status_request,
+};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+
+use super::server::Server;
+
+/// Kibibytes that the requests and replies of one connection may take, unless there is only one.
+///
+/// A worker keeps far less outstanding for each account, so that only dozens of hanging ones could fill it.
+const IN_FLIGHT: u32 = 512 << 10;
+
+/// Kibibytes that a request counts at least for, so that there are not too many of them.
+const LEAST_SHARE: u32 = 4;
+
+/// How often a connection that is full is looked at for the end of its client.
+const HANGUP_CHECK: Duration = Duration::from_millis(200);
+
+/// Serves one connection until its client goes; whatever it still wanted is then dropped.
+pub async fn converse(server: Arc<Server>, stream: UnixStream, lane: u64) {
+    // SAFETY: the call only reads this process's identity.
+    let own = unsafe { libc::geteuid() };
+    match stream.peer_cred() {
+        Ok(peer) if peer.uid() == own => {}
+        _ => {
+            let line = "refused a connection of another operating system user";
+            return server.log.send(LogLevel::Warning, line);
+        }
+    }
+    let (reader, writer) = stream.into_split();
+    let (outbox, replies) = mpsc::unbounded_channel();
+    let outcome = tokio::select! {
+        outcome = read_requests(&server, reader, outbox, lane) => outcome,
+        // A client that does not listen has gone, which is no trouble of the server's.
+        _ = write_replies(writer, replies) => Ok(()),
+    };
+    if let Err(error) = outcome {
+        server.log.send(LogLevel::Warning, format!("closed a connection: {error}"));
+    }
+}
+
+/// Reads requests and has each answered by a task of its own; dropping this ends the tasks.
+async fn read_requests(
+    server: &Arc<Server>,
+    mut reader: OwnedReadHalf,
+    outbox: mpsc::UnboundedSender<Outgoing>,
+    lane: u64,
+) -> io::Result<()> {
+    let budget = Arc::new(Semaphore::new(IN_FLIGHT as usize));
+    let mut tasks = JoinSet::new();
+    let mut buffer = FrameBuffer::default();
+    let mut bytes = vec![0; 64 << 10];
+    loop {
+        while let Some(body) = buffer.next_frame().map_err(io::Error::other)? {
+            if is_status_request(body) {
+                let frame = encode_status(&server.status()).map_err(io::Error::other)?;
+                let _ = outbox.send(Outgoing::Status(frame));
+                continue;
+            }
+            let request = decode_request(body).map_err(io::Error::other)?;
+            let share = share(body.len(), &request);
+            let Some(permit) = admit(&budget, share, &reader).await else {
+                return Ok(());
+            };
+            while tasks.try_join_next().is_some() {}
+            let (server, outbox) = (server.clone(), outbox.clone());
+            tasks.spawn(async move {
+                let mut answer = Answer::new(request.id, permit, outbox);
+                answer.outcome = server.answer(lane, request).await;
+            });
+        }
+        match reader.read(&mut bytes).await {
+            Ok(0) | Err(_) => return Ok(()),
+            Ok(count) => buffer.extend(&bytes[..count]),
+        }
+    }
+}
+
+/// Writes replies as fast as the client reads them.
+async fn write_replies(
+    mut writer: OwnedWriteHalf,
+    mut replies: mpsc::UnboundedReceiver<Outgoing>,
+) -> io::Result<()> {
+    while let Some(outgoing) = replies.recv().await {
+        let (reply, permit) = match outgoing {
+            Outgoing::Reply(reply, permit) => (reply, permit),
+            Outgoing::Status(frame) => {
+                writer.write_all(&frame).await?;
+                continue;
+            }
+        };
+        let frame = encode_reply(&reply).or_else(|error| {
+            let failure = Failure::new(FailureClass::BadReply, error.to_string());
+            encode_reply(&Reply { id: reply.id, outcome: Err(failure) })
+        });
+        writer.write_all(&frame.map_err(io::Error::other)?).await?;
+        drop(permit);
+    }
+    Ok(())
+}
+
+/// The part of a connection's budget that a request and its reply take.
+fn share(bytes: usize, request: &Request) -> u32 {
+    let vector = (request.model.dimensions as usize).saturating_mul(4);
+    let reply = request.texts.len().saturating_mul(vector);
+    let kibibytes = bytes.saturating_add(reply) / 1024;
+    u32::try_from(kibibytes).unwrap_or(u32::MAX).clamp(LEAST_SHARE, IN_FLIGHT)
+}
+
+/// Waits until the budget has room for a request; none when the client has gone meanwhile.
+async fn admit(
+    budget: &Arc<Semaphore>,
+    share: u32,
+    reader: &OwnedReadHalf,
+) -> Option<OwnedSemaphorePermit> {
+    let mut permit = pin!(budget.clone().acquire_many_owned(share));
+    loop {
+        tokio::select! {
+            permit = &mut permit => return permit.ok(),
+            () = sleep(HANGUP_CHECK) => if has_hung_up(reader.as_ref().as_raw_fd()) {
+                return None;
+            },
+        }
+    }
+}
+
+/// Whether the other end of a socket is closed, also when there is something left to read.
+fn has_hung_up(fd: RawFd) -> bool {
+    let mut poll = libc::pollfd { fd, events: 0, revents: 0 };
+    // SAFETY: one valid entry, on this stack; with no timeout the call returns at once.
+    let ready = unsafe { libc::poll(&mut poll, 1, 0) };
+    ready > 0 && poll.revents & (libc::POLLHUP | libc::POLLERR | libc::POLLNVAL) != 0
+}
+
+/// What is on its way to the client.
+enum Outgoing {
+    /// A reply, and the room it takes until it is written.
+    Reply(Reply, Option<OwnedSemaphorePermit>),
+    /// The frame of a status.
+    Status(Vec<u8>),
+}
+
+/// A reply in the making, which goes out when this is dropped: a panic must not leave its client waiting.
+struct Answer {
+    id: u64,
+    outcome: Result<Embeddings, Failure>,
+    permit: Option<OwnedSemaphorePermit>,
+    outbox: mpsc::UnboundedSender<Outgoing>,
+}
+
+impl Answer {
+    fn new(
+        id: u64,
+        permit: OwnedSemaphorePermit,
+        outbox: mpsc::UnboundedSender<Outgoing>,
+    ) -> Answer {
+        let message = "the embedder failed on this request";
+        let outcome = Err(Failure::new(FailureClass::BadReply, message));
+        Answer { id, outcome, permit: Some(permit), outbox }
+    }
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        let outcome = std::mem::replace(&mut self.outcome, Ok(Embeddings::default()));
+        let reply = Reply { id: self.id, outcome };
+        // When the connection has ended nobody is there to take it.
+        let _ = self.outbox.send(Outgoing::Reply(reply, self.permit.take()));
+    }
+}

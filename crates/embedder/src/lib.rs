@@ -1,0 +1,22 @@
+//! The embedder: turns texts into vectors for the sessions and workers of one PostgreSQL server. It is a program of its
+//! own, so that a fault in what parses a provider's replies or runs the model ends no session.
+
+mod cache;
+mod connection;
+mod job;
+pub mod local;
+mod log;
+mod memory;
+mod program;
+mod providers;
+mod remote;
+mod scheduler;
+mod server;
+mod usage;
+
+pub use program::run;
+
+#[cfg(test)]
+mod remote_tests;
+#[cfg(test)]
+mod tests;

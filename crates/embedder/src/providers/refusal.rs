@@ -1,0 +1,186 @@
+//! Why a service refused a request, in its own words, and what may be done about it.
+
+use std::time::Duration;
+
+use super::pace::duration;
+use super::reason::Said;
+use embedd_wire::Kind;
+
+/// The longest wait that is believed.
+const LONGEST_WAIT: Duration = Duration::from_secs(3600);
+
+/// A request that was refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// What kind of refusal it is.
+    pub kind: RefusalKind,
+    /// The status it came with.
+    pub status: u16,
+    /// The service's own reason: one short line, with everything blanked that looks like a key.
+    pub message: String,
+    /// How long the service asks to wait, at most an hour.
+    pub retry_after: Option<Duration>,
+}
+
+/// What a refusal means for what is to be done next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum RefusalKind {
+    /// The service does not accept the key, or not for this.
+    KeyRejected,
+    /// The service does not have the model, or not for embedding.
+    UnknownModel,
+    /// Too much was asked in too short a time.
+    RateLimited,
+    /// What was paid for, or what is free in a day, is used up: waiting does not help soon.
+    QuotaExhausted,
+    /// The service refuses the texts, which may be one text's fault.
+    Input,
+    /// The service, or something on the way to it, is out of order for now.
+    Unavailable,
+    /// The service is said to be elsewhere; nothing is sent there.
+    Redirect,
+    /// Anything else: the request itself is wrong, whatever its texts.
+    Other,
+}
+
+/// Reads a reply whose status is not 200; header names are looked up in lower case.
+pub fn refusal(
+    kind: Kind,
+    status: u16,
+    header: &dyn Fn(&str) -> Option<String>,
+    body: &[u8],
+) -> Refusal {
+    let said = Said::anywhere(body);
+    let refusal_kind = classify(kind, status, &said);
+    let wait = wait_in_headers(header).or(said.wait);
+    Refusal {
+        status,
+        kind: refusal_kind,
+        message: said.message.unwrap_or_else(|| format!("HTTP status {status}")),
+        retry_after: wait.map(|wait| wait.min(LONGEST_WAIT)),
+    }
+}
+
+/// Finds out what kind of refusal it is. The words of a body go before its status, which several services use loosely.
+fn classify(kind: Kind, status: u16, said: &Said) -> RefusalKind {
+    let message = said.message.as_deref().unwrap_or_default().to_ascii_lowercase();
+    match status {
+        300..400 => RefusalKind::Redirect,
+        400..500 if quota_is_used_up(kind, status, said, &message) => RefusalKind::QuotaExhausted,
+        400..500 if model_is_unknown(status, said, &message) => RefusalKind::UnknownModel,
+        401 | 403 => RefusalKind::KeyRejected,
+        400 if key_is_rejected(said, &message) => RefusalKind::KeyRejected,
+        429 => RefusalKind::RateLimited,
+        400 | 422 if request_is_wrong(said, &message) => RefusalKind::Other,
+        400 | 413 | 422 => RefusalKind::Input,
+        // 424: TEI's word for a model that failed; 499: Ollama's for a request that was given up.
+        408 | 409 | 424 | 425 | 499 => RefusalKind::Unavailable,
+        // llama.cpp blames itself for a text that is too long, and would do so for ever.
+        500 if message.contains("too large to process") => RefusalKind::Input,
+        // The server was started without what it takes to embed.
+        501 | 505 => RefusalKind::Other,
+        500.. => RefusalKind::Unavailable,
+        _ => RefusalKind::Other,
+    }
+}
+
+/// Whether the money or the day's share is used up.
+fn quota_is_used_up(kind: Kind, status: u16, said: &Said, message: &str) -> bool {
+    if kind == Kind::Gemini || said.has("resource_exhausted") {
+        // Google says "quota" for every limit; only that of a day does not come back within a minute.
+        return status == 402
+            || said.mentions("perday")
+            || message.contains("credits are depleted");
+    }
+    status == 402
+        || said.mentions("insufficient_quota")
+        || said.mentions("quota_exceeded")
+        || said.mentions("billing_")
+        || said.mentions("spend_limit_exceeded")
+}
+
+/// Whether the service does not have the model, or does not embed with it.
+fn model_is_unknown(status: u16, said: &Said, message: &str) -> bool {
+    let codes = ["model_not_found", "model_not_supported", "invalid_model", "deploymentnotfound"];
+    if codes.iter().any(|code| said.has(code)) {
+        return true;
+    }
+    match status {
+        404 => {
+            message.contains("model") && (message.contains("not") || message.contains("no such"))
+        }
+        400 | 403 | 422 => {
+            said.param.as_deref() == Some("model")
+                || message.contains("does not support embedding")
+                || message.contains("to generate embeddings from this model")
+                || message.starts_with("model ") && message.contains(" is not supported")
+                || message.starts_with("invalid model")
+        }
+        _ => false,
+    }
+}
+
+/// Whether a bad request is one because of its key.
+fn key_is_rejected(said: &Said, message: &str) -> bool {
+    said.mentions("api_key_")
+        || said.has("invalid_api_key")
+        || message.starts_with("api key not valid")
+        || message.starts_with("api key expired")
+}
+
+/// Whether the request is wrong in a way that no other text would change: then splitting it is of no use.
+fn request_is_wrong(said: &Said, message: &str) -> bool {
+    let settings =
+        ["output_dimension", "outputdimensionality", "'dimensions'", "dimensions is", "matryoshka"];
+    // Gemini's word for a country or an account that it does not serve.
+    said.has("failed_precondition")
+        || matches!(said.param.as_deref(), Some("dimensions" | "encoding_format" | "user"))
+        || settings.iter().any(|setting| message.contains(setting))
+        || message.contains("encoding_format")
+        || message.starts_with("body.") && !message.starts_with("body.input")
+}
+
+/// How long the headers ask to wait.
+fn wait_in_headers(header: &dyn Fn(&str) -> Option<String>) -> Option<Duration> {
+    if let Some(value) = header("retry-after-ms")
+        && let Some(wait) = duration(&format!("{}ms", value.trim()))
+    {
+        return Some(wait);
+    }
+    let value = header("retry-after")?;
+    if let Some(wait) = duration(&value) {
+        return Some(wait);
+    }
+    // A date is read by the clock of who wrote it: the two clocks need not agree.
+    let wait = seconds_of_date(&value)?.checked_sub(seconds_of_date(&header("date")?)?)?;
+    Some(Duration::from_secs(u64::try_from(wait).unwrap_or_default()))
+}
+
+/// Seconds since some day long ago of a date as HTTP writes it, in any of its three spellings.
+fn seconds_of_date(text: &str) -> Option<i64> {
+    const MONTHS: [&str; 12] =
+        ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"];
+    let (mut day, mut month, mut year, mut seconds) = (None, None, None, None);
+    for word in text.split([' ', ',', '-']).filter(|word| !word.is_empty()) {
+        let number = word.parse::<i64>().ok().filter(|number| (0..=9999).contains(number));
+        if word.contains(':') {
+            let mut parts = word.splitn(3, ':').map(|part| part.parse::<i64>().ok());
+            let (hour, minute, second) = (parts.next()??, parts.next()??, parts.next()??);
+            let whole =
+                (0..24).contains(&hour) && (0..60).contains(&minute) && (0..=60).contains(&second);
+            seconds = whole.then_some(hour * 3600 + minute * 60 + second);
+        } else if let Some(number) = number {
+            // The day stands in front of the year in all three.
+            if day.is_none() { day = Some(number) } else { year = year.or(Some(number)) }
+        } else if month.is_none() {
+            month = MONTHS.iter().position(|name| word.to_ascii_lowercase().starts_with(name));
+        }
+    }
+    let (day, month, year) = (day?, i64::try_from(month?).ok()? + 1, year?);
+    // Years of two digits are of this century: nobody asks to wait since the last one.
+    let year = if year < 100 { year + 2000 } else { year };
+    // Counting years from March puts the leap day last, so that the months before it are always the same.
+    let (year, month) = if month < 3 { (year - 1, month + 9) } else { (year, month - 3) };
+    let days = year * 365 + year / 4 - year / 100 + year / 400 + (month * 153 + 2) / 5 + day;
+    Some(days * 86_400 + seconds?)
+}

@@ -1,0 +1,55 @@
+//! The tests of this room: requests against what the services publish, replies and refusals as the services send them.
+
+mod compatible;
+mod pace;
+mod published;
+mod refusals;
+mod replies;
+mod requests;
+mod tokens;
+mod waits;
+mod words;
+
+use embedd_wire::{Encoding, Kind, Model, Provider};
+
+/// A provider of a kind that says nothing else.
+fn provider(kind: Kind) -> Provider {
+    Provider { kind, name: "test".to_string(), ..Provider::local() }
+}
+
+/// A provider of a kind, elsewhere.
+fn provider_at(kind: Kind, base_url: &str) -> Provider {
+    Provider { base_url: Some(base_url.to_string()), ..provider(kind) }
+}
+
+/// A provider of a kind with another form of vectors.
+fn provider_with(kind: Kind, encoding: Encoding) -> Provider {
+    Provider { encoding, ..provider(kind) }
+}
+
+/// A model of which only the name is known.
+fn model(name: &str) -> Model {
+    Model {
+        name: name.to_string(),
+        dimensions: 0,
+        ask_dimensions: false,
+        tokens_per_text: None,
+        texts_per_request: None,
+        tokens_per_request: None,
+    }
+}
+
+/// A model that has to be asked for its dimensions.
+fn model_asked(name: &str, dimensions: u32) -> Model {
+    Model { dimensions, ask_dimensions: true, ..model(name) }
+}
+
+/// A model that reads so many tokens of a text.
+fn model_reading(name: &str, tokens: u32) -> Model {
+    Model { tokens_per_text: Some(tokens), ..model(name) }
+}
+
+/// Looks up headers in a list.
+fn headers<'a>(list: &'a [(&'a str, &'a str)]) -> impl Fn(&str) -> Option<String> + 'a {
+    move |name| list.iter().find(|(known, _)| *known == name).map(|(_, value)| value.to_string())
+}

@@ -1,0 +1,45 @@
+//! How Voyage AI spells a request; its replies are OpenAI's.
+
+use serde::Serialize;
+
+use embedd_wire::{Encoding, InputType, Model, Provider};
+
+use super::{Call, address};
+
+#[derive(Serialize)]
+struct Request<'a> {
+    model: &'a str,
+    input: &'a [&'a str],
+    input_type: &'static str,
+    truncation: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    output_dimension: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    encoding_format: Option<&'static str>,
+}
+
+/// Spells a request. A text that is too long is cut by the service.
+pub(super) fn call(
+    provider: &Provider,
+    model: &Model,
+    input_type: InputType,
+    texts: &[&str],
+) -> Call {
+    let request = Request {
+        model: &model.name,
+        input: texts,
+        input_type: match input_type {
+            InputType::Query => "query",
+            InputType::Document => "document",
+        },
+        truncation: true,
+        output_dimension: model.asked(),
+        // There is no word for numbers: they come when the field is left out.
+        encoding_format: (provider.encoding != Encoding::Float).then_some("base64"),
+    };
+    Call {
+        url: address::url(provider, "/embeddings"),
+        key_header: address::bearer(provider),
+        body: serde_json::to_vec(&request).unwrap_or_default(),
+    }
+}

@@ -1,0 +1,336 @@
+//! The desk of one account: takes requests in, packs their texts, and sends as much at once as goes well.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use embedd_wire::{Failure, FailureClass, InputType, Kind, Model, Priority, Provider};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::sleep_until;
+
+use super::Shared;
+use super::http::{self, Reached, Response};
+use super::line::{Batch, Caps, Line};
+use super::pacer::{Pacer, Permit, saved_up};
+use super::ticket::{Submitted, Ticket};
+use crate::providers::Pace;
+
+/// How long a request that is not full waits for texts that were announced.
+const HOLD: Duration = Duration::from_millis(20);
+
+/// Requests of questions at the same time, for one model; what comes meanwhile goes together after them.
+const QUESTIONS_AT_ONCE: usize = 4;
+
+/// How long a desk without work stays open.
+const KEPT_OPEN: Duration = Duration::from_secs(600);
+
+/// The text that finds out whether a service takes anything at all.
+const PROBE: &str = "embedd";
+
+/// What a desk is told.
+pub enum Message {
+    /// A request.
+    Submit {
+        id: u64,
+        submitted: Box<Submitted>,
+        provider: Box<Provider>,
+        key: GroupKey,
+        more: bool,
+    },
+    /// Nobody waits for a ticket any more.
+    Gone(u64),
+}
+
+/// What texts that are sent together have in common.
+pub type GroupKey = (Model, InputType);
+
+/// The texts of one kind.
+#[derive(Default)]
+pub struct Group {
+    pub line: Line,
+    /// When the service last took a text of this kind.
+    pub proven: Option<Instant>,
+    /// Batches that the service refused before it was known to take anything, and why.
+    pub suspects: VecDeque<(Batch, String)>,
+    pub probe: Probe,
+    /// How often the probe was sent in vain.
+    pub probe_attempts: u32,
+    /// Texts a request, where the service has not taken more at once.
+    pub most_texts: Option<usize>,
+    questions_in_flight: usize,
+    hold_until: Option<Instant>,
+}
+
+/// Whether a harmless text finds out if the service takes anything of a group.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Probe {
+    #[default]
+    No,
+    Wanted,
+    InFlight,
+}
+
+/// A request that is on its way.
+pub struct Flight {
+    pub key: GroupKey,
+    pub batch: Batch,
+    pub is_probe: bool,
+}
+
+/// The desk.
+pub struct Desk {
+    pub(super) shared: Arc<Shared>,
+    pub(super) provider: Provider,
+    pub(super) tickets: HashMap<u64, Ticket>,
+    pub(super) groups: HashMap<GroupKey, Group>,
+    pub(super) pacer: Pacer,
+    /// What keeps the account from being asked, while it does.
+    pub(super) trouble: Option<Failure>,
+    flights: JoinSet<(Flight, Response)>,
+    /// What is in flight, to be given up when nobody waits for it.
+    in_flight: HashMap<tokio::task::Id, (tokio::task::AbortHandle, Vec<u64>, GroupKey, Priority)>,
+    /// Groups in the order of their turns.
+    turns: VecDeque<GroupKey>,
+}
+
+impl Desk {
+    /// A desk nobody has asked yet.
+    pub fn new(shared: Arc<Shared>, provider: Provider) -> Desk {
+        let pacer = Pacer::new(&provider.limits, Instant::now());
+        Desk {
+            shared,
+            provider,
+            tickets: HashMap::new(),
+            groups: HashMap::new(),
+            pacer,
+            trouble: None,
+            flights: JoinSet::new(),
+            in_flight: HashMap::new(),
+            turns: VecDeque::new(),
+        }
+    }
+
+    /// Serves until nobody has asked for a long time.
+    pub async fn run(mut self, mut inbox: mpsc::UnboundedReceiver<Message>) {
+        loop {
+            let due = self.dispatch();
+            let idle = self.tickets.is_empty() && self.flights.is_empty();
+            let until = due.unwrap_or_else(|| Instant::now() + KEPT_OPEN);
+            tokio::select! {
+                message = inbox.recv() => match message {
+                    Some(message) => self.take(message),
+                    None => return,
+                },
+                Some(landed) = self.flights.join_next_with_id() => self.touch_down(landed),
+                () = sleep_until(until.into()) => if idle && due.is_none() && inbox.is_empty() {
+                    inbox.close();
+                },
+            }
+            while let Ok(message) = inbox.try_recv() {
+                self.take(message);
+            }
+        }
+    }
+
+    fn take(&mut self, message: Message) {
+        match message {
+            Message::Submit { id, submitted, provider, key, more } => {
+                let now = Instant::now();
+                if self.provider.limits != provider.limits {
+                    self.pacer.limit(&provider.limits, now);
+                }
+                self.provider = *provider;
+                let Submitted { ticket, items } = *submitted;
+                if !self.groups.contains_key(&key) {
+                    self.turns.push_back(key.clone());
+                }
+                let group = self.groups.entry(key).or_default();
+                group.hold_until = more.then(|| now + HOLD);
+                group.line.push(ticket.lane, ticket.priority, items);
+                self.tickets.insert(id, ticket);
+                self.give_up(now);
+            }
+            Message::Gone(id) => {
+                self.tickets.remove(&id);
+                for (handle, tickets, ..) in self.in_flight.values() {
+                    // A probe is nobody's own.
+                    let is_awaited = |ticket| self.tickets.contains_key(ticket);
+                    if !tickets.is_empty() && !tickets.iter().any(is_awaited) {
+                        handle.abort();
+                    }
+                }
+            }
+        }
+    }
+
+    /// Sends what may be sent; returns when there will be more to send without anything happening.
+    fn dispatch(&mut self) -> Option<Instant> {
+        let now = Instant::now();
+        let mut due = None;
+        for priority in [Priority::Question, Priority::Change, Priority::Backfill] {
+            let mut left = self.turns.len();
+            while left > 0 {
+                left -= 1;
+                let Some(key) = self.turns.pop_front() else { break };
+                match self.next_of(&key, priority, now) {
+                    Ok(Some(flight)) => {
+                        self.send(flight);
+                        left = self.turns.len() + 1;
+                    }
+                    Ok(None) => {}
+                    Err(at) => due = Some(due.map_or(at, |due: Instant| due.min(at))),
+                }
+                self.turns.push_back(key);
+            }
+        }
+        if self.tickets.is_empty() && self.flights.is_empty() {
+            self.groups.retain(|_, group| group.proven.is_some());
+            self.turns.retain(|key| self.groups.contains_key(key));
+            self.groups.values_mut().for_each(|group| group.line.clear());
+        }
+        due
+    }
+
+    /// The next request of a group; an error is when there may be one.
+    fn next_of(
+        &mut self,
+        key: &GroupKey,
+        priority: Priority,
+        now: Instant,
+    ) -> Result<Option<Flight>, Instant> {
+        let mut caps = self.caps(&key.0);
+        let Some(group) = self.groups.get_mut(key) else { return Ok(None) };
+        caps.texts = group.most_texts.map_or(caps.texts, |most| caps.texts.min(most));
+        let permit = |pacer: &mut Pacer, tokens| match pacer.permit(now, priority, tokens) {
+            Permit::Yes => Ok(true),
+            Permit::Later => Ok(false),
+            Permit::At(at) => Err(at),
+        };
+        if group.probe == Probe::Wanted && permit(&mut self.pacer, 1)? {
+            group.probe = Probe::InFlight;
+            let text = super::line::Text { text: PROBE.into(), tokens: 1, takers: Vec::new() };
+            let attempts = group.probe_attempts;
+            let batch =
+                Batch { texts: vec![text], priority, attempts, limited: 0, first_sent: None };
+            return Ok(Some(Flight { key: key.clone(), batch, is_probe: true }));
+        }
+        if group.probe != Probe::No || !group.line.waits(priority) {
+            return Ok(None);
+        }
+        let is_question = priority == Priority::Question;
+        if is_question && group.questions_in_flight >= QUESTIONS_AT_ONCE {
+            return Ok(None);
+        }
+        if !is_question
+            && !group.line.is_full(priority, caps)
+            && let Some(until) = group.hold_until.filter(|until| *until > now)
+        {
+            return Err(until);
+        }
+        let tokens = group.line.tokens(priority, caps);
+        if !permit(&mut self.pacer, tokens)? {
+            return Ok(None);
+        }
+        let tickets = &self.tickets;
+        let is_awaited = |id: u64| tickets.get(&id).is_some_and(Ticket::is_awaited);
+        let batch = group.line.next(priority, caps, is_awaited);
+        Ok(batch.map(|batch| Flight { key: key.clone(), batch, is_probe: false }))
+    }
+
+    /// What one request may hold.
+    fn caps(&self, model: &Model) -> Caps {
+        // What services of a kind are known to take where neither provider nor catalog says: TEI takes 32.
+        let usual = match self.provider.kind {
+            Kind::Openai => 2048,
+            Kind::Voyage => 1000,
+            Kind::Gemini => 100,
+            Kind::Ollama => 64,
+            Kind::Local | Kind::OpenaiCompatible => 32,
+        };
+        let texts = [self.provider.limits.texts_per_request, model.texts_per_request];
+        let texts = texts.into_iter().flatten().min().unwrap_or(usual);
+        // More than can be saved up would only keep everybody waiting.
+        let budget = self.provider.limits.tokens_per_minute.map(saved_up);
+        let tokens = model.tokens_per_request.into_iter().chain(budget).min();
+        let tokens = tokens.map_or(u64::MAX, u64::from);
+        Caps { texts: texts as usize, tokens }.bounded(model.dimensions)
+    }
+
+    /// Sends a request on its way.
+    fn send(&mut self, mut flight: Flight) {
+        let now = Instant::now();
+        flight.batch.first_sent.get_or_insert(now);
+        // Gemini counts every text of a batch as a request.
+        let requests = match self.provider.kind {
+            Kind::Gemini => flight.batch.texts.len(),
+            _ => 1,
+        };
+        self.pacer.sent(requests, flight.batch.tokens());
+        let mut tickets: Vec<u64> = flight.batch.tickets().collect();
+        tickets.dedup();
+        let (key, priority) = (flight.key.clone(), flight.batch.priority);
+        if priority == Priority::Question
+            && let Some(group) = self.groups.get_mut(&key)
+        {
+            group.questions_in_flight += 1;
+        }
+        let (shared, provider) = (self.shared.clone(), self.provider.clone());
+        let handle = self.flights.spawn(async move {
+            let response = match shared.client().await {
+                Ok(client) => {
+                    let texts: Vec<&str> = flight.batch.texts.iter().map(|t| &*t.text).collect();
+                    let (model, input_type) = (&flight.key.0, flight.key.1);
+                    http::ask(&client, &provider, model, input_type, &texts).await
+                }
+                Err(failure) => Response {
+                    sent: now,
+                    latency: Duration::ZERO,
+                    pace: Pace::default(),
+                    outcome: Reached::Unsent(failure),
+                },
+            };
+            (flight, response)
+        });
+        self.in_flight.insert(handle.id(), (handle, tickets, key, priority));
+    }
+
+    /// A request has come to its end: with an answer, by being given up, or by a fault of our own.
+    fn touch_down(
+        &mut self,
+        landed: Result<(tokio::task::Id, (Flight, Response)), tokio::task::JoinError>,
+    ) {
+        let id = landed.as_ref().map_or_else(|error| error.id(), |(id, _)| *id);
+        self.pacer.landed();
+        let Some((_, tickets, key, priority)) = self.in_flight.remove(&id) else { return };
+        if let Some(group) = self.groups.get_mut(&key) {
+            if priority == Priority::Question {
+                group.questions_in_flight = group.questions_in_flight.saturating_sub(1);
+            }
+            if group.probe == Probe::InFlight && tickets.is_empty() {
+                group.probe = Probe::No;
+            }
+        }
+        match landed {
+            Ok((_, (flight, response))) => self.land(flight, response),
+            Err(error) if error.is_cancelled() => {}
+            Err(_) => {
+                let message = "the embedder failed on this request";
+                self.fail(&tickets, &Failure::new(FailureClass::BadReply, message));
+                // What waits for a probe's answer gets it from another one.
+                let groups = self.groups.values_mut();
+                let doubtful = groups.filter(|group| !group.suspects.is_empty());
+                doubtful.for_each(|group| group.probe = Probe::Wanted);
+            }
+        }
+    }
+
+    /// Tells askers why there will be no vectors.
+    pub(super) fn fail(&mut self, tickets: &[u64], failure: &Failure) {
+        for id in tickets {
+            if let Some(mut ticket) = self.tickets.remove(id) {
+                ticket.fail(failure);
+            }
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! What the trouble of a provider is called, and what helps against it.
+
+use std::time::Duration;
+
+use embedd_wire::{Failure, FailureClass, Kind, Model, Provider, quote_literal};
+
+use crate::providers::RefusalKind;
+
+/// What somebody else says, as a sentence.
+fn sentence(opening: &str, said: &str) -> String {
+    let end = if said.ends_with(['.', '!', '?']) { "" } else { "." };
+    format!("{opening}{said}{end}")
+}
+
+/// The failure for a provider that takes no more for a while.
+pub fn limited(provider: &Provider, said: &str, wait: Duration) -> Failure {
+    let message = format!("provider \"{}\" takes no more requests for now", provider.name);
+    Failure::new(FailureClass::RateLimited, message)
+        .with_detail(sentence("It says: ", said))
+        .with_hint(format!("It can be asked again in {} s.", wait.as_secs() + 1))
+        .with_retry_after(wait)
+}
+
+/// The failure for a provider that is not there, or breaks down.
+pub fn unavailable(provider: &Provider, said: &str, wait: Duration) -> Failure {
+    let message = format!("provider \"{}\" does not answer", provider.name);
+    let failure = Failure::new(FailureClass::Unavailable, message)
+        .with_detail(sentence("The last attempt ended with: ", said))
+        .with_retry_after(wait);
+    match provider.kind {
+        Kind::Ollama if provider.base_url.is_none() => {
+            failure.with_hint("Start Ollama on this machine, or tell where it is with base_url.")
+        }
+        _ => failure,
+    }
+}
+
+/// The failure for what a provider refuses altogether, whatever the texts are.
+pub fn refused(provider: &Provider, model: &Model, kind: RefusalKind, said: &str) -> Failure {
+    let (name, literal) = (&provider.name, quote_literal(&provider.name));
+    let (class, message, hint) = match kind {
+        RefusalKind::KeyRejected => (
+            FailureClass::KeyRejected,
+            format!("provider \"{name}\" rejects the key"),
+            Some(format!("SELECT embedd.update_provider({literal}, api_key => '...').")),
+        ),
+        RefusalKind::UnknownModel => (
+            FailureClass::Refused,
+            format!("provider \"{name}\" has no model \"{}\"", model.name),
+            Some(match provider.kind {
+                Kind::Ollama => format!("Fetch it there: ollama pull {}.", model.name),
+                _ => "Choose a model that the account may use.".to_string(),
+            }),
+        ),
+        RefusalKind::QuotaExhausted => (
+            FailureClass::Refused,
+            format!("the account with provider \"{name}\" has no quota left"),
+            Some("Look at the billing of that account.".to_string()),
+        ),
+        RefusalKind::Redirect => (
+            FailureClass::Refused,
+            format!("provider \"{name}\" is somewhere else"),
+            Some(format!(
+                "Set its address: SELECT embedd.update_provider({literal}, base_url => '...')."
+            )),
+        ),
+        _ => (FailureClass::Refused, format!("provider \"{name}\" refuses the request"), None),
+    };
+    let failure = Failure::new(class, message).with_detail(sentence("It says: ", said));
+    match hint {
+        Some(hint) => failure.with_hint(hint),
+        None => failure,
+    }
+}
+
+/// The failure for a reply that cannot be used.
+pub fn nonsense(provider: &Provider, reason: &str) -> Failure {
+    let message = format!("provider \"{}\" gave no usable answer", provider.name);
+    Failure::new(FailureClass::BadReply, message).with_detail(sentence("", &capitalised(reason)))
+}
+
+/// The failure for vectors of another size than the vector table has.
+pub fn wrong_size(provider: &Provider, model: &Model, came: usize) -> Failure {
+    let message = format!(
+        "provider \"{}\" returned vectors of {came} dimensions, not {}",
+        provider.name, model.dimensions
+    );
+    Failure::new(FailureClass::BadReply, message).with_hint(format!(
+        "Model \"{}\" makes {came}: create the vector table with these, or note in embedd.models what it can do.",
+        model.name
+    ))
+}
+
+fn capitalised(text: &str) -> String {
+    let mut characters = text.chars();
+    let first = characters.next().into_iter().flat_map(char::to_uppercase);
+    first.chain(characters).collect()
+}

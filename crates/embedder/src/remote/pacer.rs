@@ -1,0 +1,384 @@
+//! Decides when an account may be asked: how much at once, how much a minute, and how long not at all after trouble.
+
+use std::time::{Duration, Instant};
+
+use embedd_wire::{Limits, Priority};
+
+use crate::providers::Pace;
+
+/// Requests in flight before anything is known of a service.
+const FIRST_WINDOW: f64 = 2.0;
+
+/// Requests of questions that may be in flight beyond the window, so that a backfill does not make them wait.
+const QUESTIONS_BEYOND: usize = 2;
+
+/// Failures in a row after which the account is left alone for a while.
+const BREAK_AFTER: u32 = 5;
+
+/// First and longest pause after trouble; it doubles with each failure.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(60));
+
+/// The longest time that a service's word is taken for.
+const LONGEST_WAIT: Duration = Duration::from_secs(3600);
+
+/// Whether a request may be sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Permit {
+    Yes,
+    /// Not before this time.
+    At(Instant),
+    /// Not before another one has landed.
+    Later,
+}
+
+/// What may be saved up of a budget a minute: ten seconds' worth, but one whole request.
+pub fn saved_up(per_minute: u32) -> u32 {
+    (per_minute / 6).max(1)
+}
+
+/// A budget a minute; it may be overdrawn by one request and is then waited for.
+#[derive(Debug)]
+struct Budget {
+    per_minute: u32,
+    left: f64,
+    counted: Instant,
+}
+
+impl Budget {
+    fn new(per_minute: u32, now: Instant) -> Budget {
+        Budget { per_minute, left: f64::from(saved_up(per_minute)), counted: now }
+    }
+
+    /// When there is something left again; none is now.
+    fn wait(&mut self, now: Instant) -> Option<Instant> {
+        let passed = now.saturating_duration_since(self.counted).as_secs_f64();
+        let a_second = f64::from(self.per_minute) / 60.0;
+        self.left = (self.left + passed * a_second).min(saved_up(self.per_minute).into());
+        self.counted = now;
+        let missing = 1.0 - self.left;
+        // Up to a rounding error: a wait that is over has to be over.
+        (missing > 1e-6).then(|| now + Duration::from_secs_f64(missing / a_second))
+    }
+}
+
+/// The state of an account.
+#[derive(Debug)]
+pub struct Pacer {
+    most: usize,
+    window: f64,
+    /// Whether the window still doubles with each round.
+    growing_fast: bool,
+    in_flight: usize,
+    /// No request goes out before this time.
+    blocked_until: Option<Instant>,
+    /// Failures, and rate limits, since the last success.
+    failures: u32,
+    limits: u32,
+    /// Requests sent before this time do not make the window smaller again.
+    narrowed: Option<Instant>,
+    requests: Option<Budget>,
+    tokens: Option<Budget>,
+    /// Tokens the service says are left, until when.
+    tokens_left: Option<(u64, Instant)>,
+}
+
+impl Pacer {
+    /// A pacer within the limits of a provider.
+    pub fn new(limits: &Limits, now: Instant) -> Pacer {
+        let mut pacer = Pacer {
+            most: 1,
+            window: FIRST_WINDOW,
+            growing_fast: true,
+            in_flight: 0,
+            blocked_until: None,
+            failures: 0,
+            limits: 0,
+            narrowed: None,
+            requests: None,
+            tokens: None,
+            tokens_left: None,
+        };
+        pacer.limit(limits, now);
+        pacer
+    }
+
+    /// Takes other limits on.
+    pub fn limit(&mut self, limits: &Limits, now: Instant) {
+        self.most = limits.max_in_flight.max(1) as usize;
+        for (budget, per_minute) in [
+            (&mut self.requests, limits.requests_per_minute),
+            (&mut self.tokens, limits.tokens_per_minute),
+        ] {
+            let known = budget.as_ref().map(|budget| budget.per_minute);
+            if known != per_minute {
+                *budget = per_minute.map(|per_minute| Budget::new(per_minute.max(1), now));
+            }
+        }
+    }
+
+    /// Whether a request of so many tokens may go out now.
+    pub fn permit(&mut self, now: Instant, priority: Priority, tokens: u64) -> Permit {
+        if self.is_broken() && self.in_flight > 0 {
+            // One request finds out whether the service is back.
+            return Permit::Later;
+        }
+        let mut room = (self.window as usize).clamp(1, self.most);
+        if priority == Priority::Question && self.most > 1 {
+            room += QUESTIONS_BEYOND;
+        }
+        if self.in_flight >= room {
+            return Permit::Later;
+        }
+        self.tokens_left = self.tokens_left.filter(|(_, until)| *until > now);
+        let told = self.tokens_left.filter(|(left, _)| *left < tokens).map(|(_, until)| until);
+        let requests = self.requests.as_mut().and_then(|budget| budget.wait(now));
+        let own = self.tokens.as_mut().and_then(|budget| budget.wait(now));
+        // A question is a few tokens: it does not wait until those of a great request are earned again.
+        let tokens = told.max(own).filter(|_| priority != Priority::Question);
+        let blocked = self.blocked_until.filter(|until| *until > now);
+        match blocked.max(requests).max(tokens) {
+            Some(until) => Permit::At(until),
+            None => Permit::Yes,
+        }
+    }
+
+    /// Something of so many tokens has gone out that the service counts as so many requests.
+    pub fn sent(&mut self, requests: usize, tokens: u64) {
+        self.in_flight += 1;
+        if let Some(budget) = &mut self.requests {
+            budget.left -= requests as f64;
+        }
+        if let Some(budget) = &mut self.tokens {
+            budget.left -= tokens as f64;
+        }
+        if let Some((left, _)) = &mut self.tokens_left {
+            *left = left.saturating_sub(tokens);
+        }
+    }
+
+    /// A request has come to its end, whichever.
+    pub fn landed(&mut self) {
+        self.in_flight = self.in_flight.saturating_sub(1);
+    }
+
+    /// The service has answered; true when that ends a time of trouble.
+    pub fn succeeded(&mut self) -> bool {
+        let was_broken = self.is_broken();
+        self.failures = 0;
+        self.limits = 0;
+        let step = if self.growing_fast { 1.0 } else { 1.0 / self.window.max(1.0) };
+        self.window = (self.window + step).min(self.most as f64);
+        was_broken
+    }
+
+    /// What a service says of itself in the headers of a reply.
+    pub fn told(&mut self, pace: &Pace, now: Instant) {
+        if let (Some(0), Some(reset)) = (pace.remaining_requests, pace.reset_requests) {
+            self.block(now + reset.min(LONGEST_WAIT));
+        }
+        if let (Some(left), Some(reset)) = (pace.remaining_tokens, pace.reset_tokens) {
+            self.tokens_left = Some((left, now + reset.min(LONGEST_WAIT)));
+        }
+    }
+
+    /// The service takes no more for a while; returns how long.
+    pub fn limited(&mut self, sent: Instant, now: Instant, wait: Option<Duration>) -> Duration {
+        self.narrow(sent, now);
+        self.limits = self.limits.saturating_add(1);
+        // No time at all is none to be taken for one, and those who were told the same must not come back all at once.
+        let wait = match wait.filter(|wait| !wait.is_zero()) {
+            Some(wait) => {
+                wait.min(LONGEST_WAIT).mul_f64(1.0 + 0.1 * fastrand::f64()).max(jittered(PAUSE.0))
+            }
+            None => jittered(pause(self.limits)),
+        };
+        self.block(now + wait);
+        wait
+    }
+
+    /// Something went wrong that may be the fault of a text; nothing is sent for a moment.
+    pub fn doubted(&mut self, attempts: u32, now: Instant) {
+        self.block(now + jittered(pause(attempts)));
+    }
+
+    /// The service could not be reached or broke down; returns how long it is left alone.
+    pub fn failed(&mut self, sent: Instant, now: Instant, wait: Option<Duration>) -> Duration {
+        self.narrow(sent, now);
+        self.failures = self.failures.saturating_add(1);
+        let wait = wait.unwrap_or_default().min(LONGEST_WAIT).max(jittered(pause(self.failures)));
+        self.block(now + wait);
+        wait
+    }
+
+    /// Whether so many requests failed in a row that nobody should wait for the next.
+    pub fn is_broken(&self) -> bool {
+        self.failures >= BREAK_AFTER
+    }
+
+    /// How long nothing will be sent; none when something may be.
+    pub fn blocked_for(&self, now: Instant) -> Option<Duration> {
+        let until = self.blocked_until.filter(|until| *until > now)?;
+        Some(until.saturating_duration_since(now))
+    }
+
+    /// Requests in flight at the same time, as it is now.
+    #[cfg(test)]
+    pub fn window(&self) -> usize {
+        (self.window as usize).clamp(1, self.most)
+    }
+
+    fn block(&mut self, until: Instant) {
+        self.blocked_until = self.blocked_until.max(Some(until));
+    }
+
+    /// Halves the window, once for all requests that were in flight together.
+    fn narrow(&mut self, sent: Instant, now: Instant) {
+        self.growing_fast = false;
+        if self.narrowed.is_none_or(|at| sent > at) {
+            self.narrowed = Some(now);
+            self.window = (self.window / 2.0).max(1.0);
+        }
+    }
+}
+
+/// The pause after so many failures in a row.
+fn pause(failures: u32) -> Duration {
+    PAUSE.0.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(PAUSE.1)
+}
+
+/// Between half of it and all of it.
+fn jittered(wait: Duration) -> Duration {
+    wait.mul_f64(0.5 + 0.5 * fastrand::f64())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn limits(max_in_flight: u32) -> Limits {
+        Limits { max_in_flight, ..Limits::DEFAULT }
+    }
+
+    /// How many requests of documents may go out now.
+    fn room(pacer: &mut Pacer, now: Instant) -> usize {
+        let mut count = 0;
+        while pacer.permit(now, Priority::Change, 1) == Permit::Yes {
+            pacer.sent(1, 1);
+            count += 1;
+        }
+        (0..count).for_each(|_| pacer.landed());
+        count
+    }
+
+    #[test]
+    fn the_window_grows_while_it_goes_well_and_halves_once_for_one_trouble() {
+        let now = Instant::now();
+        let mut pacer = Pacer::new(&limits(16), now);
+        assert_eq!(room(&mut pacer, now), 2);
+        (0..100).for_each(|_| assert!(!pacer.succeeded()));
+        assert_eq!(room(&mut pacer, now), 16);
+        let later = now + SECOND;
+        // All of these were in flight together.
+        for _ in 0..5 {
+            pacer.limited(now, later, Some(SECOND));
+        }
+        assert_eq!(pacer.window(), 8);
+        assert_eq!(room(&mut pacer, later), 0);
+        assert_eq!(room(&mut pacer, later + 2 * SECOND), 8);
+        pacer.succeeded();
+        assert_eq!(pacer.window(), 8);
+        for _ in 0..10 {
+            pacer.succeeded();
+        }
+        assert_eq!(pacer.window(), 9);
+    }
+
+    #[test]
+    fn a_question_has_room_beside_a_backfill() {
+        let now = Instant::now();
+        let mut pacer = Pacer::new(&limits(8), now);
+        (0..2).for_each(|_| pacer.sent(1, 1));
+        assert_eq!(pacer.permit(now, Priority::Backfill, 1), Permit::Later);
+        assert_eq!(pacer.permit(now, Priority::Question, 1), Permit::Yes);
+        let mut single = Pacer::new(&limits(1), now);
+        single.sent(1, 1);
+        assert_eq!(single.permit(now, Priority::Question, 1), Permit::Later);
+    }
+
+    #[test]
+    fn retry_after_is_waited_for_and_pauses_double_up_to_a_minute() {
+        let now = Instant::now();
+        let mut pacer = Pacer::new(&limits(8), now);
+        assert!(pacer.limited(now, now, Some(Duration::ZERO)) >= PAUSE.0 / 2);
+        let wait = pacer.limited(now, now, Some(10 * SECOND));
+        assert!(wait >= 10 * SECOND && wait <= 11 * SECOND, "{wait:?}");
+        assert_eq!(pacer.permit(now, Priority::Question, 1), Permit::At(now + wait));
+        let mut waits = Vec::new();
+        (0..20).for_each(|_| waits.push(pacer.failed(now, now, None)));
+        assert!(waits[0] >= PAUSE.0 / 2 && waits[0] <= PAUSE.0, "{waits:?}");
+        assert!(waits[19] >= PAUSE.1 / 2 && waits[19] <= PAUSE.1, "{waits:?}");
+    }
+
+    #[test]
+    fn after_failures_in_a_row_one_request_tries_and_a_success_opens_again() {
+        let mut now = Instant::now();
+        let mut pacer = Pacer::new(&limits(8), now);
+        for _ in 0..BREAK_AFTER {
+            assert!(!pacer.is_broken());
+            now += pacer.failed(now, now, None);
+        }
+        assert!(pacer.is_broken());
+        assert_eq!(room(&mut pacer, now), 1);
+        pacer.sent(1, 1);
+        assert_eq!(pacer.permit(now, Priority::Question, 1), Permit::Later);
+        pacer.landed();
+        assert!(pacer.succeeded() && !pacer.is_broken());
+    }
+
+    #[test]
+    fn budgets_a_minute_are_kept() {
+        let begin = Instant::now();
+        let budgets = Limits { requests_per_minute: Some(60), ..limits(1000) };
+        let mut pacer = Pacer::new(&budgets, begin);
+        pacer.window = 1000.0;
+        let (mut now, mut count) = (begin, 0);
+        while now < begin + 60 * SECOND {
+            match pacer.permit(now, Priority::Change, 5) {
+                Permit::Yes => {
+                    pacer.sent(1, 5);
+                    count += 1;
+                }
+                Permit::At(next) => now = next,
+                Permit::Later => unreachable!(),
+            }
+        }
+        assert!((60..=71).contains(&count), "{count}");
+
+        let budgets = Limits { tokens_per_minute: Some(600), ..limits(1000) };
+        let mut pacer = Pacer::new(&budgets, begin);
+        pacer.sent(1, 1000);
+        let Permit::At(next) = pacer.permit(begin, Priority::Change, 1) else { unreachable!() };
+        assert!(next - begin > 80 * SECOND && next - begin < 100 * SECOND);
+        pacer.limit(&limits(8), begin);
+        assert_eq!(pacer.permit(begin, Priority::Change, 1), Permit::Yes);
+    }
+
+    #[test]
+    fn what_the_service_says_is_left_is_kept_to() {
+        let now = Instant::now();
+        let mut pacer = Pacer::new(&limits(8), now);
+        let mut pace = Pace { remaining_tokens: Some(100), ..Pace::default() };
+        pace.reset_tokens = Some(5 * SECOND);
+        pacer.told(&pace, now);
+        assert_eq!(pacer.permit(now, Priority::Change, 80), Permit::Yes);
+        pacer.sent(1, 80);
+        assert_eq!(pacer.permit(now, Priority::Change, 80), Permit::At(now + 5 * SECOND));
+        assert_eq!(pacer.permit(now + 5 * SECOND, Priority::Change, 80), Permit::Yes);
+        let pace =
+            Pace { remaining_requests: Some(0), reset_requests: Some(SECOND), ..Pace::default() };
+        pacer.told(&pace, now);
+        assert_eq!(pacer.permit(now, Priority::Change, 1), Permit::At(now + SECOND));
+    }
+}

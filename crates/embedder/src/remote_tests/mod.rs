@@ -1,0 +1,78 @@
+//! Tests of the embedder against scripted services, over its socket as sessions and workers use it.
+
+mod answers;
+mod connections;
+mod pace;
+mod refusals;
+
+#[allow(dead_code, reason = "what other tests use of it")]
+#[path = "../../../../tests/support/fake_provider/mod.rs"]
+mod fake_provider;
+
+use std::time::Duration;
+
+use super::tests::{Asker, Fixture};
+use embedd_wire::{
+    Embeddings, Failure, InputType, Kind, Model, Priority, Provider, Request, Secret,
+};
+use fake_provider::{Dialect, FakeProvider};
+
+/// The key every fake wants.
+const KEY: &str = "sk-test-0123456789";
+
+/// Numbers in a vector of every fake.
+const DIMENSIONS: u32 = 8;
+
+/// A fake that wants the key.
+fn fake(dialect: Dialect) -> FakeProvider {
+    FakeProvider::builder(dialect).key(KEY).dimensions(DIMENSIONS as usize).start()
+}
+
+/// The provider that is this fake.
+fn provider(kind: Kind, base_url: String) -> Provider {
+    let api_key = Some(Secret::new(KEY));
+    let mut provider = Provider { kind, api_key, base_url: Some(base_url), ..Provider::local() };
+    (provider.name, provider.database, provider.server) = ("fake".to_string(), 7, 8);
+    provider.limits.timeout_ms = 5000;
+    provider
+}
+
+/// A request for changed documents.
+fn documents<T: ToString>(id: u64, provider: &Provider, texts: &[T]) -> Request {
+    Request {
+        id,
+        provider: provider.clone(),
+        model: Model::of_unknown_limits("text-embedding-3-small", DIMENSIONS),
+        input_type: InputType::Document,
+        priority: Priority::Change,
+        more: false,
+        patience_ms: 0,
+        texts: texts.iter().map(T::to_string).collect(),
+    }
+}
+
+/// A request for one question, whose asker waits ten seconds.
+fn question(id: u64, provider: &Provider, text: &str) -> Request {
+    let (input_type, priority) = (InputType::Query, Priority::Question);
+    Request { input_type, priority, patience_ms: 10_000, ..documents(id, provider, &[text]) }
+}
+
+/// So many different texts.
+fn texts(count: usize) -> Vec<String> {
+    (0..count).map(|number| format!("text {number}")).collect()
+}
+
+/// Answers to requests that were sent, in the order of their ids.
+fn replies(client: &mut Asker, count: u64) -> Vec<Result<Embeddings, Failure>> {
+    let mut replies: Vec<_> = (0..count).map(|_| client.receive()).collect();
+    replies.sort_by_key(|reply| reply.id);
+    replies.into_iter().map(|reply| reply.outcome).collect()
+}
+
+/// Asks a fixture of its own.
+fn ask(request: &Request) -> Result<Embeddings, Failure> {
+    Fixture::new(|_| {}).client().ask(request)
+}
+
+/// A limit for what takes moments when nothing is wrong.
+const SOON: Duration = Duration::from_secs(15);

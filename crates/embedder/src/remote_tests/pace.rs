@@ -1,0 +1,222 @@
+//! Patience: rate limits, outages, services that hang, and who goes first.
+
+use std::time::Instant;
+
+use embedd_wire::{FailureClass, LogLevel};
+
+use super::fake_provider::{Dialect, Respond, Rule};
+use super::*;
+
+#[test]
+fn trouble_that_passes_is_waited_out() {
+    for respond in [
+        Respond::status(500),
+        Respond::status(503),
+        Respond::status(408),
+        Respond::close(),
+        Respond::half(),
+        Respond::rate_limited().retry_after("0.2"),
+        Respond::rate_limited().retry_after_ms(200),
+        Respond::rate_limited(),
+    ] {
+        let fake = fake(Dialect::OpenAi);
+        let rule = fake.script(Rule::always().times(2).respond(respond));
+        let provider = provider(Kind::Openai, fake.base_url());
+        let answer = ask(&documents(1, &provider, &["a", "b"])).unwrap();
+        assert_eq!((answer.count(), answer.refused.len(), rule.hits()), (2, 0, 2));
+    }
+}
+
+#[test]
+fn nothing_is_sent_before_the_time_the_service_gives() {
+    let fake = fake(Dialect::Gemini);
+    let wait = Duration::from_millis(1500);
+    fake.script(Rule::always().once().respond(Respond::rate_limited().retry_in(wait)));
+    let provider = provider(Kind::Gemini, fake.base_url());
+    ask(&documents(1, &provider, &["a"])).unwrap();
+    let seen = fake.requests();
+    assert_eq!(seen.len(), 2);
+    // Seconds are all some services give.
+    assert!(seen[1].at - seen[0].at >= Duration::from_secs(1), "{:?}", seen[1].at - seen[0].at);
+}
+
+#[test]
+fn a_wait_beyond_the_askers_patience_is_told_at_once() {
+    let fake = fake(Dialect::OpenAi);
+    fake.script(Rule::always().respond(Respond::rate_limited().retry_after("60")));
+    let provider = provider(Kind::Openai, fake.base_url());
+    let fixture = Fixture::new(|_| {});
+    for request in [question(1, &provider, "a"), documents(2, &provider, &["a"])] {
+        let begin = Instant::now();
+        let failure = fixture.client().ask(&request).unwrap_err();
+        assert_eq!(failure.class, FailureClass::RateLimited, "{failure:?}");
+        assert!(failure.retry_after_ms.is_some_and(|wait| wait > 50_000), "{failure:?}");
+        assert!(begin.elapsed() < SOON);
+    }
+    // The second was not even sent.
+    assert_eq!(fake.request_count(), 1);
+}
+
+#[test]
+fn a_service_that_is_down_is_left_alone_and_found_again() {
+    let fake = fake(Dialect::OpenAi);
+    let provider = provider(Kind::Openai, fake.base_url());
+    let mut fixture = Fixture::new(|_| {});
+    fake.down();
+    let mut failures = 0;
+    let begin = Instant::now();
+    loop {
+        let failure = fixture.client().ask(&documents(1, &provider, &["a"])).unwrap_err();
+        assert_eq!(failure.class, FailureClass::Unavailable, "{failure:?}");
+        failures += 1;
+        if failures > 20 {
+            break;
+        }
+    }
+    // Most of them were told without any attempt.
+    assert!(begin.elapsed() < SOON, "{:?}", begin.elapsed());
+    fixture.await_line(LogLevel::Warning, "provider \"fake\" does not answer");
+    fake.up();
+    let begin = Instant::now();
+    while fixture.client().ask(&documents(1, &provider, &["a"])).is_err() {
+        assert!(begin.elapsed() < SOON);
+    }
+    fixture.await_line(LogLevel::Log, "provider \"fake\" answers again");
+    assert_eq!(fake.request_count(), 1);
+}
+
+#[test]
+fn a_service_that_hangs_keeps_nobody_else_waiting() {
+    let (hanging, good) = (fake(Dialect::OpenAi), fake(Dialect::OpenAi));
+    hanging.script(Rule::always().respond(Respond::never()));
+    let fixture = Fixture::new(|_| {});
+    let mut client = fixture.client();
+    let bad = provider(Kind::Openai, hanging.base_url());
+    let fine = provider(Kind::Openai, good.base_url());
+    let huge: Vec<String> = (0..100).map(|n| format!("{n} {}", "x".repeat(20_000))).collect();
+    (0..20).for_each(|id| client.send(&documents(id, &bad, &huge)));
+    (1000..6000).for_each(|id| client.send(&documents(id, &bad, &[id])));
+    hanging.wait_for_requests(1, SOON);
+    for id in 100..150 {
+        assert!(client.ask(&documents(id, &fine, &[format!("text {id}")])).is_ok());
+    }
+    // With the client goes what it wanted.
+    drop(client);
+    hanging.wait_until(SOON, "the requests to be given up", |fake| fake.open_connections() == 0);
+}
+
+#[test]
+fn a_request_that_takes_too_long_is_given_up() {
+    let fake = fake(Dialect::OpenAi);
+    fake.script(Rule::always().respond(Respond::never()));
+    let mut provider = provider(Kind::Openai, fake.base_url());
+    provider.limits.timeout_ms = 200;
+    let failure = ask(&question(1, &provider, "a")).unwrap_err();
+    assert_eq!(failure.class, FailureClass::Unavailable);
+    let detail = failure.detail.unwrap();
+    assert!(detail.contains("no answer within 200 ms"), "{detail}");
+}
+
+#[test]
+fn as_much_goes_at_once_as_goes_well() {
+    let fake = FakeProvider::builder(Dialect::OpenAi)
+        .key(KEY)
+        .dimensions(DIMENSIONS as usize)
+        .latency(Duration::from_millis(20))
+        .start();
+    let mut provider = provider(Kind::Openai, fake.base_url());
+    (provider.limits.max_in_flight, provider.limits.texts_per_request) = (6, Some(1));
+    let fixture = Fixture::new(|_| {});
+    let mut client = fixture.client();
+    client.ask(&documents(1, &provider, &texts(100))).unwrap();
+    assert_eq!(fake.max_concurrent(), 6);
+    assert_eq!(fake.request_count(), 100);
+}
+
+#[test]
+fn a_budget_of_requests_is_kept() {
+    let fake = fake(Dialect::OpenAi);
+    let mut provider = provider(Kind::Openai, fake.base_url());
+    provider.limits.texts_per_request = Some(1);
+    provider.limits.requests_per_minute = Some(60);
+    let begin = Instant::now();
+    ask(&documents(1, &provider, &texts(12))).unwrap();
+    // Ten seconds' worth may go at once; the others wait for their second.
+    assert!(begin.elapsed() >= Duration::from_millis(1500), "{:?}", begin.elapsed());
+}
+
+#[test]
+fn questions_overtake_documents_and_go_together() {
+    let fake = fake(Dialect::OpenAi);
+    let mut provider = provider(Kind::Openai, fake.base_url());
+    provider.limits.texts_per_request = Some(10);
+    let fixture = Fixture::new(|_| {});
+    let gate = fake.hold();
+    let mut worker = fixture.client();
+    worker.send(&documents(1, &provider, &texts(500)));
+    fake.wait_for_requests(2, SOON);
+    let mut sessions: Vec<Asker> = (0..40).map(|_| fixture.client()).collect();
+    for (id, session) in (0..).zip(&mut sessions) {
+        session.send(&question(id, &provider, &format!("question {id}")));
+    }
+    // Two may go beside the documents' two; the others wait together.
+    fake.wait_for_requests(4, SOON);
+    gate.release();
+    for session in &mut sessions {
+        assert!(session.receive().outcome.is_ok());
+    }
+    let seen = fake.requests();
+    let questions: Vec<usize> =
+        seen.iter().filter(|r| r.texts[0].starts_with("question")).map(|r| r.texts.len()).collect();
+    assert!(questions.len() <= 12, "{questions:?}");
+    assert_eq!(questions.iter().sum::<usize>(), 40);
+    worker.receive().outcome.unwrap();
+}
+
+#[test]
+fn no_time_to_wait_is_not_taken_for_one() {
+    for respond in [
+        Respond::rate_limited().retry_after("0"),
+        Respond::rate_limited().retry_after_ms(1),
+        Respond::status(503).retry_after("0"),
+    ] {
+        let fake = fake(Dialect::OpenAi);
+        fake.script(Rule::always().respond(respond));
+        let provider = provider(Kind::Openai, fake.base_url());
+        let fixture = Fixture::new(|_| {});
+        let mut client = fixture.client();
+        client.send(&documents(1, &provider, &["a"]));
+        client.stream.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+        let _ = std::io::Read::read(&mut client.stream, &mut [0; 64]);
+        assert!(fake.request_count() <= 20, "{}", fake.request_count());
+    }
+}
+
+#[test]
+fn what_is_too_much_at_once_time_and_again_is_sent_in_smaller_parts() {
+    let fake = fake(Dialect::OpenAi);
+    let too_many = Rule::when(|asked| asked.texts.len() > 10);
+    fake.script(too_many.respond(Respond::rate_limited().retry_after_ms(10)));
+    let provider = provider(Kind::Openai, fake.base_url());
+    let fixture = Fixture::new(|_| {});
+    let answer = fixture.client().ask(&documents(1, &provider, &texts(40))).unwrap();
+    assert_eq!((answer.count(), answer.refused.len()), (40, 0));
+    let before = fake.request_count();
+    fixture.client().ask(&documents(2, &provider, &texts(20))).unwrap();
+    // The lesson is remembered.
+    assert_eq!(fake.request_count() - before, 2);
+}
+
+#[test]
+fn a_question_does_not_wait_until_the_tokens_of_a_backfill_are_earned() {
+    let fake = fake(Dialect::OpenAi);
+    let mut provider = provider(Kind::Openai, fake.base_url());
+    provider.limits.tokens_per_minute = Some(600);
+    let fixture = Fixture::new(|_| {});
+    let mut worker = fixture.client();
+    let long: Vec<String> = (0..20).map(|n| format!("{n} {}", "word ".repeat(90))).collect();
+    worker.send(&documents(1, &provider, &long));
+    fake.wait_for_requests(1, SOON);
+    fixture.client().ask(&question(1, &provider, "quick?")).unwrap();
+    assert!(fake.request_count() < 20);
+}

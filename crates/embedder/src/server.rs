@@ -1,0 +1,255 @@
+//! Answers requests on the embedder's socket, many at a time, on threads that never call PostgreSQL.
+
+use std::io;
+use std::os::unix::net::UnixListener as StdListener;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use embedd_wire::{
+    Config, Embeddings, Failure, FailureClass, InputType, Kind, LogLevel, Request, Status,
+    reply_fits,
+};
+use tokio::net::UnixListener;
+use tokio::sync::mpsc;
+use tokio::task::{JoinSet, spawn_blocking};
+use tokio::time::{Instant, sleep, sleep_until};
+
+use super::cache::QueryCache;
+use super::connection::converse;
+use super::job::lock;
+use super::log::LogSender;
+use super::memory;
+use super::remote::Remote;
+use super::scheduler::Scheduler;
+use super::usage::{self, Ledger};
+
+/// How often changed counts are written.
+const USAGE_PAUSE: Duration = Duration::from_secs(1);
+
+/// How long no connection is accepted after one could not be; it doubles up to a second.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// A running server; it ends when this is dropped.
+pub struct Handle {
+    orders: mpsc::UnboundedSender<Order>,
+    ledger: Arc<Mutex<Ledger>>,
+}
+
+/// What the program tells the server.
+enum Order {
+    Reconfigure(Config),
+    Stop,
+}
+
+impl Handle {
+    /// Makes the server take other settings on; does not wait for it.
+    pub fn reconfigure(&self, config: Config) {
+        let _ = self.orders.send(Order::Reconfigure(config));
+    }
+
+    /// Makes the server end; does not wait for it.
+    pub fn stop(&self) {
+        let _ = self.orders.send(Order::Stop);
+    }
+
+    /// Writes the counts that are not written yet.
+    pub fn save_usage(&self) {
+        save_usage(&self.ledger);
+    }
+}
+
+/// Starts a server on a thread of its own. `on_end` runs when it has ended, for whatever reason.
+pub fn spawn(
+    listener: StdListener,
+    config: Config,
+    log: LogSender,
+    on_end: impl FnOnce() + Send + 'static,
+) -> io::Result<Handle> {
+    listener.set_nonblocking(true)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let (orders, received) = mpsc::unbounded_channel();
+    let ledger = Arc::new(Mutex::new(Ledger::open(config.usage_path.as_deref())));
+    let counts = ledger.clone();
+    let serving = move || {
+        let server = Arc::new(Server {
+            cache: Mutex::new(QueryCache::new(config.query_cache_bytes)),
+            local: Scheduler::new(&config, log.clone()),
+            remote: Remote::new(config.ca_file.clone(), log.clone(), counts.clone()),
+            ledger: counts,
+            in_flight: AtomicU64::new(0),
+            log: log.clone(),
+        });
+        let serving = || runtime.block_on(serve(server, listener, received, config));
+        let outcome = catch_unwind(AssertUnwindSafe(serving));
+        let (level, why) = match outcome {
+            Ok(Ok(())) => (LogLevel::Debug, String::new()),
+            Ok(Err(error)) => (LogLevel::Warning, format!(": {error}")),
+            Err(_) => (LogLevel::Warning, ": it failed".to_string()),
+        };
+        runtime.shutdown_background();
+        log.send(level, format!("the embedder's server has ended{why}"));
+        on_end();
+    };
+    std::thread::Builder::new().name("embedd server".to_string()).spawn(serving)?;
+    Ok(Handle { orders, ledger })
+}
+
+/// What all connections share.
+pub(super) struct Server {
+    cache: Mutex<QueryCache>,
+    local: Scheduler,
+    remote: Remote,
+    ledger: Arc<Mutex<Ledger>>,
+    in_flight: AtomicU64,
+    pub(super) log: LogSender,
+}
+
+/// Accepts connections and takes orders until told to stop.
+async fn serve(
+    server: Arc<Server>,
+    listener: StdListener,
+    mut orders: mpsc::UnboundedReceiver<Order>,
+    mut config: Config,
+) -> io::Result<()> {
+    let listener = UnixListener::from_std(listener)?;
+    let mut connections = JoinSet::new();
+    connections.spawn(keep_usage(server.ledger.clone()));
+    let mut resume = Instant::now();
+    let mut pause = ACCEPT_PAUSE;
+    for lane in 0.. {
+        let stream = loop {
+            let accept = async {
+                sleep_until(resume).await;
+                listener.accept().await
+            };
+            tokio::select! {
+                order = orders.recv() => match order {
+                    Some(Order::Reconfigure(new)) => server.reconfigure(&mut config, new).await,
+                    Some(Order::Stop) | None => return Ok(()),
+                },
+                Some(_) = connections.join_next() => {}
+                accepted = accept => match accepted {
+                    Ok((stream, _)) => break stream,
+                    Err(error) => {
+                        if pause == ACCEPT_PAUSE {
+                            let line = format!("could not accept a connection: {error}");
+                            server.log.send(LogLevel::Warning, line);
+                        }
+                        resume = Instant::now() + pause;
+                        pause = (pause * 2).min(Duration::from_secs(1));
+                    }
+                },
+            }
+        };
+        pause = ACCEPT_PAUSE;
+        connections.spawn(converse(server.clone(), stream, lane));
+    }
+    Ok(())
+}
+
+/// Writes the counts now and then while they change.
+async fn keep_usage(ledger: Arc<Mutex<Ledger>>) {
+    loop {
+        sleep(USAGE_PAUSE).await;
+        let ledger = ledger.clone();
+        let _ = spawn_blocking(move || save_usage(&ledger)).await;
+    }
+}
+
+/// Writes the counts if they have changed.
+fn save_usage(ledger: &Mutex<Ledger>) {
+    let changes = lock(ledger).take_changes();
+    if let Some((path, json)) = changes {
+        // A disk that is full costs the counts of a moment, and the next change tries again.
+        let _ = usage::write(&path, &json);
+    }
+}
+
+impl Server {
+    /// Takes other settings on.
+    async fn reconfigure(&self, config: &mut Config, new: Config) {
+        {
+            let mut cache = lock(&self.cache);
+            if config.local_model_path != new.local_model_path {
+                cache.clear();
+            }
+            cache.set_limit(new.query_cache_bytes);
+        }
+        self.remote.reconfigure(new.ca_file.clone()).await;
+        self.local.reconfigure(&new);
+        *config = new;
+    }
+
+    /// How the embedder is at this moment.
+    pub(super) fn status(&self) -> Status {
+        let (cache_bytes, cache_hits, cache_misses) = lock(&self.cache).counts();
+        Status {
+            pid: std::process::id(),
+            rss_bytes: memory::resident(),
+            model_loaded: self.local.is_loaded(),
+            requests_in_flight: self.in_flight.load(Ordering::Relaxed),
+            cache_bytes,
+            cache_hits,
+            cache_misses,
+        }
+    }
+
+    /// Answers a request, questions from the cache where it knows them.
+    pub(super) async fn answer(
+        &self,
+        lane: u64,
+        mut request: Request,
+    ) -> Result<Embeddings, Failure> {
+        let _counted = InFlight::count(&self.in_flight);
+        if !reply_fits(request.texts.len(), request.model.dimensions as usize) {
+            let message = "too many texts in one request";
+            return Err(Failure::new(FailureClass::Refused, message));
+        }
+        if request.input_type == InputType::Document {
+            return self.ask(lane, request).await;
+        }
+        let lookup = lock(&self.cache).look_up(&mut request);
+        let fresh = match request.texts.is_empty() {
+            true => Embeddings::default(),
+            false => self.ask(lane, request).await?,
+        };
+        Ok(lock(&self.cache).complete(lookup, &fresh))
+    }
+
+    /// Has a request answered by its provider, and checks that the answer is one.
+    async fn ask(&self, lane: u64, request: Request) -> Result<Embeddings, Failure> {
+        let (count, dimensions) = (request.texts.len(), request.model.dimensions as usize);
+        let embeddings = match request.provider.kind {
+            Kind::Local => self.local.embed(lane, request).await?,
+            _ => self.remote.embed(lane, request).await?,
+        };
+        let dimensions = if dimensions == 0 { embeddings.dimensions } else { dimensions };
+        let values = count * dimensions;
+        if embeddings.count() != count || embeddings.values.len() != values {
+            let message = format!(
+                "provider returned {} numbers for {count} texts of {dimensions} dimensions",
+                embeddings.values.len()
+            );
+            return Err(Failure::new(FailureClass::BadReply, message));
+        }
+        Ok(embeddings)
+    }
+}
+
+/// A request that is being answered; it is counted until this is dropped, also when its client has gone.
+struct InFlight<'a>(&'a AtomicU64);
+
+impl InFlight<'_> {
+    fn count(requests: &AtomicU64) -> InFlight<'_> {
+        requests.fetch_add(1, Ordering::Relaxed);
+        InFlight(requests)
+    }
+}
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,108 @@
+//! Counts what providers were asked for, by day, and keeps the counts in a file across restarts.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use embedd_wire::Usage;
+
+/// Days after which counts are forgotten.
+const KEPT_DAYS: u32 = 400;
+
+/// All counts.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    path: Option<PathBuf>,
+    rows: BTreeMap<(u32, u32, u32), Usage>,
+    changed: bool,
+}
+
+impl Ledger {
+    /// The counts of a file, which need not be there; without one nothing is kept.
+    pub fn open(path: Option<&Path>) -> Ledger {
+        let mut ledger = Ledger { path: path.map(Path::to_path_buf), ..Ledger::default() };
+        // Counts are no reason not to serve: a file that cannot be read is begun anew.
+        let rows = path.and_then(|path| read(path).ok()).unwrap_or_default();
+        let oldest = today().saturating_sub(KEPT_DAYS);
+        for row in rows.into_iter().filter(|row| row.day >= oldest) {
+            ledger.rows.insert((row.database, row.server, row.day), row);
+        }
+        ledger
+    }
+
+    /// The counts of a provider today, to be added to.
+    pub fn today(&mut self, (database, server): (u32, u32)) -> &mut Usage {
+        self.changed = true;
+        let day = today();
+        self.rows.entry((database, server, day)).or_insert_with(|| Usage {
+            database,
+            server,
+            day,
+            ..Usage::default()
+        })
+    }
+
+    /// What to write, if there is something new to be written.
+    pub fn take_changes(&mut self) -> Option<(PathBuf, Vec<u8>)> {
+        let path = self.path.clone().filter(|_| self.changed)?;
+        let rows: Vec<&Usage> = self.rows.values().collect();
+        let json = serde_json::to_vec(&rows).ok()?;
+        self.changed = false;
+        Some((path, json))
+    }
+}
+
+/// The counts in a file.
+pub fn read(path: &Path) -> io::Result<Vec<Usage>> {
+    Ok(serde_json::from_slice(&std::fs::read(path)?)?)
+}
+
+/// Puts counts in the place of those in a file; who reads at the same time sees the ones or the others.
+pub fn write(path: &Path, json: &[u8]) -> io::Result<()> {
+    // The last writing, by the main thread, may meet one that is still under way.
+    static WRITING: Mutex<()> = Mutex::new(());
+    let _writing = WRITING.lock();
+    let new = path.with_extension("new");
+    std::fs::write(&new, json)?;
+    std::fs::rename(&new, path)
+}
+
+fn today() -> u32 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u32::try_from(since.as_secs() / 86_400).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use embedd_wire::Mishap;
+
+    use super::*;
+
+    #[test]
+    fn counts_survive_in_their_file_and_a_broken_one_is_begun_anew() {
+        let path = std::env::temp_dir().join(format!("embedd-usage-{}.json", std::process::id()));
+        let _ = std::fs::remove_file(&path);
+        let mut ledger = Ledger::open(Some(&path));
+        assert!(ledger.take_changes().is_none());
+        ledger.today((1, 2)).add_request(Duration::from_millis(5));
+        ledger.today((1, 2)).add_mishap(Mishap::RateLimited);
+        ledger.today((1, 3)).texts += 7;
+        let (to, json) = ledger.take_changes().unwrap();
+        assert!(ledger.take_changes().is_none());
+        write(&to, &json).unwrap();
+        let mut again = Ledger::open(Some(&path));
+        again.today((1, 2)).add_request(Duration::from_millis(7));
+        let row = again.today((1, 2)).clone();
+        assert_eq!((row.requests, row.rate_limited, row.slowest_ms), (2, 1, 7.0));
+        assert_eq!(again.today((1, 3)).texts, 7);
+        std::fs::write(&path, b"{").unwrap();
+        assert!(Ledger::open(Some(&path)).rows.is_empty());
+        std::fs::write(&path, br#"[{"database":1,"server":2,"day":5,"texts":1}]"#).unwrap();
+        assert!(Ledger::open(Some(&path)).rows.is_empty());
+        std::fs::remove_file(&path).unwrap();
+    }
+}

@@ -1,0 +1,113 @@
+//! Frames: how requests and replies are told apart in a stream of bytes.
+
+/// The most bytes a frame may have, its length not counted.
+pub const MAX_FRAME: usize = 256 << 20;
+
+/// Bytes of the length in front of every frame.
+pub(crate) const LENGTH_BYTES: usize = 4;
+
+/// A buffer that has been larger than this gives its memory back once it is empty.
+const KEPT_BUFFER: usize = 1 << 20;
+
+/// Cuts a stream of bytes, as they arrive, into frames.
+///
+/// Its memory grows with the bytes that have arrived, never with a length that was only announced.
+#[derive(Debug, Default)]
+pub struct FrameBuffer {
+    bytes: Vec<u8>,
+    /// Where the bytes begin that no frame has taken yet.
+    start: usize,
+}
+
+impl FrameBuffer {
+    /// Adds bytes that arrived.
+    pub fn extend(&mut self, bytes: &[u8]) {
+        if self.start == self.bytes.len() && self.bytes.capacity() > KEPT_BUFFER {
+            *self = FrameBuffer::default();
+        } else if self.start * 2 >= self.bytes.len() {
+            self.bytes.drain(..self.start);
+            self.start = 0;
+        }
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    /// The body of the next frame, if all of it is there; after an error the stream cannot be read on.
+    pub fn next_frame(&mut self) -> Result<Option<&[u8]>, WireError> {
+        let Some((length, rest)) = self.bytes[self.start..].split_first_chunk::<LENGTH_BYTES>()
+        else {
+            return Ok(None);
+        };
+        let length = u32::from_le_bytes(*length) as usize;
+        if length > MAX_FRAME {
+            return Err(WireError::TooLarge { bytes: length });
+        }
+        if rest.len() < length {
+            return Ok(None);
+        }
+        let body = self.start + LENGTH_BYTES;
+        self.start = body + length;
+        Ok(Some(&self.bytes[body..self.start]))
+    }
+}
+
+/// Why bytes are not a frame, or something cannot become one.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum WireError {
+    /// More bytes than a frame may have.
+    #[error("a frame of {bytes} bytes is larger than {MAX_FRAME} bytes")]
+    TooLarge {
+        /// How many there are.
+        bytes: usize,
+    },
+    /// Bytes that mean nothing.
+    #[error("malformed frame: {what}")]
+    Malformed {
+        /// What is wrong with them.
+        what: String,
+    },
+}
+
+/// The error for bytes that mean nothing.
+pub(crate) fn malformed(what: impl Into<String>) -> WireError {
+    WireError::Malformed { what: what.into() }
+}
+
+/// Writes a finished frame's length into the room left for it.
+pub(crate) fn close_frame(mut frame: Vec<u8>) -> Result<Vec<u8>, WireError> {
+    let bytes = frame.len() - LENGTH_BYTES;
+    match u32::try_from(bytes) {
+        Ok(length) if bytes <= MAX_FRAME => {
+            frame[..LENGTH_BYTES].copy_from_slice(&length.to_le_bytes());
+            Ok(frame)
+        }
+        _ => Err(WireError::TooLarge { bytes }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_are_found_however_the_bytes_arrive_but_not_too_large_ones() {
+        let bodies: Vec<Vec<u8>> = (0..50u8).map(|n| vec![n; usize::from(n) * 7]).collect();
+        let frames = bodies.iter();
+        let frames = frames.map(|body| [&(body.len() as u32).to_le_bytes(), &body[..]].concat());
+        let stream = frames.collect::<Vec<_>>().concat();
+        for step in [1, 3, 64, 1000, stream.len()] {
+            let (mut buffer, mut found) = (FrameBuffer::default(), Vec::new());
+            for bytes in stream.chunks(step) {
+                buffer.extend(bytes);
+                while let Some(body) = buffer.next_frame().unwrap() {
+                    found.push(body.to_vec());
+                }
+            }
+            assert_eq!(found, bodies);
+        }
+        let bytes = MAX_FRAME + 1;
+        let mut buffer = FrameBuffer::default();
+        buffer.extend(&(bytes as u32).to_le_bytes());
+        assert_eq!(buffer.next_frame(), Err(WireError::TooLarge { bytes }));
+        assert!(close_frame(vec![0; bytes + 4]).is_err());
+    }
+}

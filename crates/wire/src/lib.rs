@@ -1,0 +1,30 @@
+//! The messages between the extension and the embedder: requests, replies, settings, log lines, and their form as bytes.
+//!
+//! Nothing here reads a file or opens a socket, so both sides test it without the other.
+
+mod account;
+mod control;
+mod embeddings;
+mod frame;
+mod message;
+mod provider;
+mod secret;
+mod sql;
+mod usage;
+
+pub use account::{AccountId, account};
+pub use control::{Config, Log, LogLevel, Order, Report, Status};
+pub use embeddings::Embeddings;
+pub use frame::{FrameBuffer, MAX_FRAME, WireError};
+pub use message::{
+    Failure, FailureClass, Priority, Reply, Request, SOCKET_PATH, decode_reply, decode_request,
+    decode_status, encode_reply, encode_request, encode_status, encode_status_request,
+    is_status_request, reply_fits,
+};
+pub use provider::{Encoding, InputType, Kind, LOCAL_MODEL, Limits, Model, Provider};
+pub use secret::Secret;
+pub use sql::quote_literal;
+pub use usage::{Mishap, USAGE_PATH, Usage};
+
+/// The version that extension and embedder must share: they are installed together.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -1,0 +1,399 @@
+//! Asks the embedder, from a session or a worker, without ever waiting where PostgreSQL cannot interrupt.
+
+use std::cell::{Cell, RefCell};
+use std::io::{self, ErrorKind, Read, Write};
+use std::mem::ManuallyDrop;
+use std::os::fd::{AsRawFd, FromRawFd};
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+
+use embedd_wire::{
+    Failure, FailureClass, FrameBuffer, InputType, MAX_FRAME, Model, Priority, Provider, Reply,
+    Request, SOCKET_PATH, Status, WireError, decode_reply, decode_status, encode_request,
+    encode_status_request,
+};
+use pgrx::{check_for_interrupts, pg_sys};
+
+use crate::error::{Error, Result};
+use crate::shared::embedder;
+
+/// How long a supervisor that is not there is waited for: it may be starting again.
+const START_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How often one text is sent again because the embedder ended while it worked on it.
+///
+/// An embedder that ends for another reason ends seldom so often within one question; a text that makes it end must not
+/// do so for as long as its session waits.
+const MOST_ENDS: u32 = 3;
+
+/// How long a status is waited for: a program that does not answer by then hangs or is very busy.
+const STATUS_PATIENCE: Duration = Duration::from_secs(2);
+
+/// How often it is looked for meanwhile.
+const START_PAUSE: Duration = Duration::from_millis(50);
+
+/// The longest single wait: after it the session looks whether the embedder can start at all.
+const LONGEST_WAIT: Duration = Duration::from_millis(500);
+
+/// Bytes taken in by one call, so that the caller looks for interrupts now and then.
+const RECEIVE_BYTES: usize = 16 << 20;
+
+/// A connection to the embedder; dropping it cancels what it asked for.
+pub struct Client {
+    stream: UnixStream,
+    /// Bytes to be sent, and how many of them have been.
+    output: Vec<u8>,
+    sent: usize,
+    input: FrameBuffer,
+    _descriptor: Descriptor,
+}
+
+impl Client {
+    /// Connects; an error at once if the embedder is not there.
+    pub fn connect() -> Result<Client> {
+        Client::open().map_err(|error| unreachable_because(&error))
+    }
+
+    fn open() -> io::Result<Client> {
+        let descriptor = Descriptor::acquire()?;
+        let stream = connect_nonblocking(SOCKET_PATH)?;
+        let input = FrameBuffer::default();
+        Ok(Client { stream, output: Vec::new(), sent: 0, input, _descriptor: descriptor })
+    }
+
+    /// Sends a request as far as the socket takes it; the rest goes with the next call of [`Client::receive`].
+    pub fn send(&mut self, request: Request) -> Result<()> {
+        let frame = encode_request(&request).map_err(too_large)?;
+        self.output.extend_from_slice(&frame);
+        self.flush().map_err(|error| broken(&error))
+    }
+
+    /// Sends what waits to be sent, and takes in the replies that have arrived; an error when the connection broke.
+    pub fn receive(&mut self) -> Result<Vec<Reply>> {
+        self.exchange().map_err(|error| broken(&error))
+    }
+
+    /// Whether there is more to be sent, so that the socket has to be waited for in that direction too.
+    pub fn wants_write(&self) -> bool {
+        self.sent < self.output.len()
+    }
+
+    /// The socket, to be waited for.
+    pub fn fd(&self) -> i32 {
+        self.stream.as_raw_fd()
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        while self.wants_write() {
+            match self.stream.write(&self.output[self.sent..]) {
+                Ok(0) => return Err(ErrorKind::WriteZero.into()),
+                Ok(count) => self.sent += count,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        // A buffer that was large once must not stay with the session for ever.
+        self.output = Vec::new();
+        self.sent = 0;
+        Ok(())
+    }
+
+    fn exchange(&mut self) -> io::Result<Vec<Reply>> {
+        // A broken pipe may still hold replies that came before it broke.
+        let flushed = self.flush();
+        let read = self.read();
+        let mut replies = Vec::new();
+        while let Some(body) = self.input.next_frame().map_err(io::Error::other)? {
+            replies.push(decode_reply(body).map_err(io::Error::other)?);
+        }
+        // After the last replies a closed socket stays readable, so the next call tells.
+        if replies.is_empty() {
+            read.and(flushed)?;
+        }
+        Ok(replies)
+    }
+
+    fn read(&mut self) -> io::Result<()> {
+        let mut bytes = vec![0; 64 << 10];
+        let mut taken = 0;
+        while taken < RECEIVE_BYTES {
+            match self.stream.read(&mut bytes) {
+                Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
+                Ok(count) => {
+                    self.input.extend(&bytes[..count]);
+                    taken += count;
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Embeds one text and waits for the vector; the wait ends with the timeout, or with any interrupt.
+///
+/// A model of 0 dimensions gives as many as it has.
+pub fn embed_now(
+    provider: &Provider,
+    model: &Model,
+    input_type: InputType,
+    text: &str,
+    timeout: Duration,
+) -> Result<Vec<f32>> {
+    thread_local! {
+        // Never dropped: at the end of the process PostgreSQL is no longer there to be told.
+        static CACHED: RefCell<ManuallyDrop<Option<Client>>> =
+            const { RefCell::new(ManuallyDrop::new(None)) };
+        static LAST_ID: Cell<u64> = const { Cell::new(0) };
+    }
+    let deadline = Deadline::after(timeout);
+    let request = Request {
+        id: LAST_ID.replace(LAST_ID.get().wrapping_add(1)),
+        provider: provider.clone(),
+        model: model.clone(),
+        input_type,
+        priority: Priority::Question,
+        more: false,
+        patience_ms: u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX),
+        texts: vec![text.to_string()],
+    };
+    let frame = encode_request(&request).map_err(too_large)?;
+    // The connection is taken out while it is used: an interrupt unwinds, drops it, and so cancels the request.
+    let mut client = CACHED.with_borrow_mut(|cached| cached.take());
+    let mut ends = 0;
+    let (client, reply) = loop {
+        // A connection that was kept may be one to an embedder that has ended long ago: that counts for nothing.
+        let was_kept = client.is_some();
+        let mut connected = match client.take() {
+            Some(kept) => kept,
+            None => connect_patiently(&deadline)?,
+        };
+        match connected.ask(&frame, request.id, &deadline)? {
+            Ok(reply) => break (connected, reply),
+            Err(_) if was_kept => {}
+            Err(error) => {
+                ends += 1;
+                if ends >= MOST_ENDS || !is_end(&error) {
+                    return Err(broken(&error));
+                }
+            }
+        }
+    };
+    CACHED.with_borrow_mut(|cached| **cached = Some(client));
+    let embeddings = reply.outcome?;
+    if let Some((_, reason)) = embeddings.refused.first() {
+        let message = format!("provider \"{}\" refuses the text", provider.name);
+        let failure = Failure::new(FailureClass::Refused, message);
+        return Err(Error::Provider(failure.with_detail(format!("It says: {reason}."))));
+    }
+    let wanted = model.dimensions as usize;
+    if embeddings.count() != 1 || (wanted != 0 && embeddings.dimensions != wanted) {
+        let message = format!(
+            "provider \"{}\" returned {} vectors of {} dimensions, not 1 of {wanted}",
+            provider.name,
+            embeddings.count(),
+            embeddings.dimensions
+        );
+        return Err(Error::Provider(Failure::new(FailureClass::BadReply, message)));
+    }
+    Ok(embeddings.values)
+}
+
+/// Asks the embedder how it is; none when it does not answer soon.
+pub fn status() -> Option<Status> {
+    let deadline = Deadline::after(STATUS_PATIENCE);
+    let mut client = Client::open().ok()?;
+    client.output = encode_status_request();
+    loop {
+        client.flush().ok()?;
+        let read = client.read();
+        if let Ok(Some(body)) = client.input.next_frame() {
+            return decode_status(body).ok();
+        }
+        read.ok()?;
+        wait(Some(&client), deadline.rest().ok()?);
+    }
+}
+
+impl Client {
+    /// Sends a frame and waits for the reply to it; the inner error is a broken connection.
+    fn ask(
+        &mut self,
+        frame: &[u8],
+        id: u64,
+        deadline: &Deadline,
+    ) -> Result<std::result::Result<Reply, io::Error>> {
+        self.output.extend_from_slice(frame);
+        loop {
+            match self.exchange() {
+                Err(error) => return Ok(Err(error)),
+                Ok(replies) => {
+                    if let Some(reply) = replies.into_iter().find(|reply| reply.id == id) {
+                        return Ok(Ok(reply));
+                    }
+                }
+            }
+            // The supervisor's socket takes connections also while no program serves it.
+            check_startable()?;
+            wait(Some(self), deadline.rest()?);
+        }
+    }
+}
+
+/// An error when something keeps the embedder from starting, which waiting does not change.
+pub fn check_startable() -> Result<()> {
+    match embedder::trouble() {
+        Some(trouble) => Err(Error::Embedder { reason: trouble.message, hint: Some(trouble.hint) }),
+        None => Ok(()),
+    }
+}
+
+/// When an answer is too late.
+struct Deadline {
+    /// None is never.
+    end: Option<Instant>,
+    timeout: Duration,
+}
+
+impl Deadline {
+    fn after(timeout: Duration) -> Deadline {
+        Deadline { end: Instant::now().checked_add(timeout), timeout }
+    }
+
+    /// How much time is left; an error when there is none.
+    fn rest(&self) -> Result<Duration> {
+        let Some(end) = self.end else {
+            return Ok(LONGEST_WAIT);
+        };
+        match end.saturating_duration_since(Instant::now()) {
+            Duration::ZERO => Err(unreachable(format!("no answer within {:?}", self.timeout))),
+            rest => Ok(rest),
+        }
+    }
+}
+
+/// Connects, waiting for an embedder that is being started.
+fn connect_patiently(deadline: &Deadline) -> Result<Client> {
+    let begin = Instant::now();
+    loop {
+        let error = match Client::open() {
+            Ok(client) => return Ok(client),
+            Err(error) => error,
+        };
+        check_startable()?;
+        let is_passing = is_end(&error)
+            || matches!(
+                error.kind(),
+                ErrorKind::NotFound | ErrorKind::ConnectionRefused | ErrorKind::WouldBlock
+            );
+        let is_supervised = embedder::get().is_supervised;
+        if !is_passing || (!is_supervised && begin.elapsed() >= START_PATIENCE) {
+            return Err(unreachable_because(&error));
+        }
+        wait(None, deadline.rest()?.min(START_PAUSE));
+    }
+}
+
+/// Whether an error is that of a connection whose other end has gone.
+fn is_end(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::UnexpectedEof | ErrorKind::BrokenPipe | ErrorKind::ConnectionReset
+    )
+}
+
+/// Waits for the client's socket, the latch or the end of the time, whichever comes first, and takes interrupts.
+fn wait(client: Option<&Client>, rest: Duration) {
+    let socket = client.map(|client| (client.fd(), client.wants_write()));
+    // One more, because less than a millisecond left must not become a loop without any wait.
+    crate::server::wait(rest.min(LONGEST_WAIT) + Duration::from_millis(1), socket);
+    check_for_interrupts!();
+}
+
+/// One of the file descriptors that PostgreSQL allows a session outside its own care.
+struct Descriptor;
+
+impl Descriptor {
+    fn acquire() -> io::Result<Descriptor> {
+        // SAFETY: the call counts, and closes files of PostgreSQL's own if there are too many.
+        match unsafe { pg_sys::AcquireExternalFD() } {
+            true => Ok(Descriptor),
+            false => Err(io::Error::last_os_error()),
+        }
+    }
+}
+
+impl Drop for Descriptor {
+    fn drop(&mut self) {
+        // SAFETY: the call only counts, and one was acquired.
+        unsafe { pg_sys::ReleaseExternalFD() }
+    }
+}
+
+/// Connects without waiting: when the embedder's queue of connections is full, that is an error too.
+fn connect_nonblocking(path: &str) -> io::Result<UnixStream> {
+    // SAFETY: the call takes numbers only.
+    let fd = unsafe { libc::socket(libc::AF_UNIX, libc::SOCK_STREAM, 0) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the descriptor was just made and belongs to nobody else.
+    let stream = unsafe { UnixStream::from_raw_fd(fd) };
+    stream.set_nonblocking(true)?;
+    // SAFETY: the descriptor is open; programs started by this session must not inherit it.
+    if unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: an address is plain bytes, for which zeros are valid.
+    let mut address: libc::sockaddr_un = unsafe { std::mem::zeroed() };
+    address.sun_family = libc::AF_UNIX as libc::sa_family_t;
+    if path.len() >= address.sun_path.len() {
+        return Err(ErrorKind::InvalidInput.into());
+    }
+    for (to, from) in address.sun_path.iter_mut().zip(path.bytes()) {
+        *to = from as libc::c_char;
+    }
+    // SAFETY: the address lives on this stack, and its path ends with a zero.
+    let result = unsafe {
+        libc::connect(
+            fd,
+            (&raw const address).cast(),
+            size_of::<libc::sockaddr_un>() as libc::socklen_t,
+        )
+    };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(stream) }
+}
+
+/// The error for an embedder that cannot be reached.
+fn unreachable(reason: String) -> Error {
+    Error::Embedder { reason, hint: None }
+}
+
+/// The error for an embedder that cannot be connected to.
+fn unreachable_because(error: &io::Error) -> Error {
+    unreachable(match error.kind() {
+        ErrorKind::NotFound | ErrorKind::ConnectionRefused => "it is not running".to_string(),
+        ErrorKind::WouldBlock => "it has too many connections waiting".to_string(),
+        _ => error.to_string(),
+    })
+}
+
+/// The error for a connection that broke.
+fn broken(error: &io::Error) -> Error {
+    unreachable(match is_end(error) {
+        true => "it ended while it worked on the request".to_string(),
+        false => error.to_string(),
+    })
+}
+
+/// The error for texts that do not fit into a request.
+fn too_large(error: WireError) -> Error {
+    Error::BadArgument {
+        message: "text is too long to be embedded".to_string(),
+        detail: Some(format!("The embedder refuses it: {error}.")),
+        hint: Some(format!("A request may have {} megabytes.", MAX_FRAME >> 20)),
+    }
+}

@@ -1,0 +1,264 @@
+//! The embedder's program as a child process: started with the listening socket and a pipe each way, read, told, reaped.
+
+use std::ffi::{CStr, OsStr, c_int};
+use std::io::{self, ErrorKind, PipeReader, Read, Write};
+use std::os::fd::{AsRawFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::UnixListener;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use embedd_wire::{Config, Order, Report};
+
+/// The program's name beside the library.
+const NAME: &str = "embedd-embedder";
+/// The longest line that is taken from it.
+const LONGEST_LINE: usize = 64 << 10;
+/// Bytes of its last line outside the protocol that are kept: what it said of its end.
+const LAST_WORDS: usize = 300;
+
+/// A program that was started.
+pub struct Program {
+    child: Child,
+    control: ChildStdin,
+    output: PipeReader,
+    line: Vec<u8>,
+    /// When it said that it serves.
+    pub serving_since: Option<Instant>,
+    /// The last line it wrote outside the protocol, as an abort or a loader writes it.
+    pub last_words: Option<String>,
+}
+
+/// A line that the program wrote.
+pub enum Line {
+    Report(Report),
+    /// A line outside the protocol.
+    Words(String),
+}
+
+/// What there was to read.
+pub struct Lines {
+    pub lines: Vec<Line>,
+    /// Whether the program has closed its end, which it does by ending.
+    pub is_end: bool,
+}
+
+impl Program {
+    /// Starts the program on the listening socket, with these settings.
+    pub fn start(path: &Path, listener: &UnixListener, config: &Config) -> io::Result<Program> {
+        let (output, writer) = io::pipe()?;
+        let socket = listener.as_raw_fd();
+        let mut command = Command::new(path);
+        command.arg("--socket").arg(socket.to_string());
+        command.stdin(Stdio::piped()).stdout(writer.try_clone()?).stderr(writer);
+        // SAFETY: between fork and exec the closure makes system calls only and allocates nothing.
+        unsafe { command.pre_exec(move || hand_over_only(socket)) };
+        let mut child = command.spawn()?;
+        // Dropped, so that the end of the program is the end of the pipe.
+        drop(command);
+        let Some(control) = child.stdin.take() else {
+            return Err(io::Error::other("the pipe to it is missing"));
+        };
+        let mut program = Program {
+            child,
+            control,
+            output,
+            line: Vec::new(),
+            serving_since: None,
+            last_words: None,
+        };
+        let told = set_nonblocking(program.output.as_raw_fd())
+            .and_then(|()| set_nonblocking(program.control.as_raw_fd()))
+            .and_then(|()| program.configure(config));
+        match told {
+            Ok(()) => Ok(program),
+            // A program that ended at once says why on the other pipe.
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(program),
+            Err(error) => {
+                program.kill();
+                Err(error)
+            }
+        }
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> i32 {
+        self.child.id() as i32
+    }
+
+    /// Readable when it has written something or has ended.
+    pub fn fd(&self) -> RawFd {
+        self.output.as_raw_fd()
+    }
+
+    /// Gives it the settings; never waits, so a program that reads none for long is an error.
+    pub fn configure(&mut self, config: &Config) -> io::Result<()> {
+        let mut line = serde_json::to_vec(&Order::Configure(config.clone()))?;
+        line.push(b'\n');
+        self.control.write_all(&line)
+    }
+
+    /// Reads what it has written; never waits.
+    pub fn read(&mut self) -> Lines {
+        let mut bytes = [0; 8192];
+        let mut found = Lines { lines: Vec::new(), is_end: false };
+        loop {
+            match self.output.read(&mut bytes) {
+                Ok(0) => found.is_end = true,
+                Ok(count) => {
+                    self.take(&bytes[..count], &mut found.lines);
+                    continue;
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(_) => found.is_end = true,
+            }
+            break;
+        }
+        if found.is_end {
+            self.end_line(&mut found.lines);
+        }
+        found
+    }
+
+    fn take(&mut self, bytes: &[u8], lines: &mut Vec<Line>) {
+        for byte in bytes {
+            match byte {
+                b'\n' => self.end_line(lines),
+                _ if self.line.len() < LONGEST_LINE => self.line.push(*byte),
+                _ => {}
+            }
+        }
+    }
+
+    fn end_line(&mut self, lines: &mut Vec<Line>) {
+        let line = std::mem::take(&mut self.line);
+        let text = String::from_utf8_lossy(&line);
+        if text.trim().is_empty() {
+            return;
+        }
+        lines.push(match serde_json::from_str(&text) {
+            Ok(report) => Line::Report(report),
+            Err(_) => {
+                let words = text.trim();
+                let words = words[..words.floor_char_boundary(LAST_WORDS)].to_string();
+                self.last_words = Some(words.clone());
+                Line::Words(words)
+            }
+        });
+    }
+
+    /// Asks it to end by closing the pipe to it, and returns what is left of it.
+    pub fn ask_to_end(self) -> Ending {
+        Ending { child: self.child, output: self.output }
+    }
+
+    /// Ends it at once, and returns how it ended: by itself, if it had before.
+    pub fn kill(&mut self) -> Option<ExitStatus> {
+        let _ = self.child.kill();
+        self.child.wait().ok()
+    }
+}
+
+/// A program that was asked to end.
+pub struct Ending {
+    child: Child,
+    output: PipeReader,
+}
+
+impl Ending {
+    /// Whether it has ended.
+    pub fn has_ended(&mut self) -> bool {
+        let mut bytes = [0; 8192];
+        while matches!(self.output.read(&mut bytes), Ok(count) if count > 0) {}
+        !matches!(self.child.try_wait(), Ok(None))
+    }
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// How a program ended, as PostgreSQL words it.
+pub fn describe(status: Option<ExitStatus>) -> String {
+    let Some(status) = status else { return "ended".to_string() };
+    match (status.signal(), status.code()) {
+        (Some(signal), _) => format!("was terminated by signal {signal}: {}", signal_name(signal)),
+        (None, code) => format!("exited with exit code {}", code.unwrap_or_default()),
+    }
+}
+
+fn signal_name(signal: c_int) -> String {
+    // SAFETY: the text is the C library's own, or in a buffer of this thread, and is copied at once.
+    unsafe {
+        let name = libc::strsignal(signal);
+        match name.is_null() {
+            true => "unknown signal".to_string(),
+            false => CStr::from_ptr(name).to_string_lossy().into_owned(),
+        }
+    }
+}
+
+/// Where the program is: beside the library that runs, wherever that was installed.
+pub fn beside_the_library() -> io::Result<PathBuf> {
+    // SAFETY: an answer is plain pointers, for which zeros are valid; the name is copied while the library is loaded.
+    let library = unsafe {
+        let mut info: libc::Dl_info = std::mem::zeroed();
+        let here = beside_the_library as *const std::ffi::c_void;
+        if libc::dladdr(here, &mut info) == 0 || info.dli_fname.is_null() {
+            return Err(io::Error::new(ErrorKind::NotFound, "the library's own file is unknown"));
+        }
+        PathBuf::from(OsStr::from_bytes(CStr::from_ptr(info.dli_fname).to_bytes()))
+    };
+    Ok(library.with_file_name(NAME))
+}
+
+/// Runs in the child: leaves it the standard descriptors and the socket, and nothing else of the server's.
+fn hand_over_only(socket: RawFd) -> io::Result<()> {
+    if !close_on_exec_from(3) {
+        // SAFETY: calls that take numbers only; a descriptor that is not open is an error that tells nothing.
+        unsafe {
+            let most = libc::sysconf(libc::_SC_OPEN_MAX).clamp(256, 65_536) as RawFd;
+            for descriptor in 3..most {
+                libc::fcntl(descriptor, libc::F_SETFD, libc::FD_CLOEXEC);
+            }
+        }
+    }
+    // SAFETY: as above.
+    match unsafe { libc::fcntl(socket, libc::F_SETFD, 0) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Has the kernel close all descriptors from this one on at exec; false where it cannot.
+#[cfg(target_os = "linux")]
+fn close_on_exec_from(first: RawFd) -> bool {
+    // SAFETY: the call takes numbers only.
+    unsafe {
+        libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC)
+            == 0
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn close_on_exec_from(_first: RawFd) -> bool {
+    false
+}
+
+fn set_nonblocking(descriptor: RawFd) -> io::Result<()> {
+    // SAFETY: calls that take numbers only, on a descriptor that is open.
+    let result = unsafe {
+        let flags = libc::fcntl(descriptor, libc::F_GETFL);
+        libc::fcntl(descriptor, libc::F_SETFL, flags | libc::O_NONBLOCK)
+    };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// How long a program that was asked to end has for it.
+pub const TO_END: Duration = Duration::from_secs(2);
