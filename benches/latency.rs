@@ -11,6 +11,7 @@
 #[allow(dead_code, clippy::expect_used, clippy::panic, reason = "every program uses a part of it")]
 mod fake_provider;
 #[path = "../tests/support/mod.rs"]
+#[allow(dead_code, unused_imports, reason = "every program uses a part of it")]
 mod support;
 
 use std::time::{Duration, Instant};

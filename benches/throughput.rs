@@ -16,6 +16,7 @@
 #[allow(dead_code, reason = "every program uses a part of it")]
 mod fake_provider;
 #[path = "../tests/support/mod.rs"]
+#[allow(dead_code, unused_imports, reason = "every program uses a part of it")]
 mod support;
 
 use std::time::{Duration, Instant};

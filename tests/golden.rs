@@ -6,6 +6,7 @@
 
 #![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot go on says why")]
 
+#[allow(dead_code, unused_imports, reason = "the golden ring needs no more than a cluster")]
 mod support;
 
 use std::ffi::OsStr;

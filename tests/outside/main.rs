@@ -1,0 +1,32 @@
+//! The tests that drive real clusters from outside: one program, a module for each kind of question.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that cannot go on says why"
+)]
+
+mod batch;
+mod changes;
+mod chaos;
+mod crash;
+mod databases;
+mod ddl;
+#[path = "../support/fake_provider/mod.rs"]
+#[allow(dead_code, reason = "the embedder's own tests use the rest")]
+mod fake_provider;
+mod foreign_servers;
+mod isolation;
+mod keys;
+mod lifecycle;
+mod many_databases;
+mod ordering;
+mod patience;
+mod preload;
+mod providers;
+mod schedules;
+mod standby;
+#[path = "../support/mod.rs"]
+mod support;
+mod transactions;
+mod upgrade;
