@@ -5,10 +5,6 @@
 
 #![allow(clippy::unwrap_used, reason = "a measurement that cannot go on says why")]
 
-#[path = "../tests/support/mod.rs"]
-#[allow(dead_code, unused_imports, reason = "every program uses a part of it")]
-mod support;
-
 use std::time::{Duration, Instant};
 
 use postgres::Client;

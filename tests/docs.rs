@@ -58,7 +58,9 @@ impl Sources {
 
 /// Adds the files below a directory that is there.
 fn collect(directory: &Path, files: &mut Vec<(PathBuf, String)>) {
-    let Ok(entries) = fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(directory)) else {
+    let Ok(entries) =
+        fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(directory))
+    else {
         return;
     };
     for entry in entries.flatten() {
@@ -180,7 +182,7 @@ fn named(cell: &str) -> Vec<(String, String)> {
 }
 
 fn architecture() -> String {
-    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/architecture.md"))
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/architecture.md"))
         .expect("docs/architecture.md can be read")
 }
 

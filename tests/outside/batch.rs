@@ -5,9 +5,9 @@ mod paid;
 mod runs;
 mod sources;
 
-use crate::support::source::assert_equal;
-use crate::support::{Cluster, LONG, Shared};
 use postgres::Client;
+use support::source::assert_equal;
+use support::{Cluster, LONG, Shared};
 
 /// The cluster of most of these tests.
 static SHARED: Shared = Shared::new();

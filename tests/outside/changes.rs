@@ -2,11 +2,11 @@
 
 use std::io::Write;
 
-use crate::support::source::{
+use support::source::{
     COLUMNS, assert_equal, backfill, create_source, create_vector_table, drop_vector_index,
     stored_text, synced_source,
 };
-use crate::support::{Cluster, Frozen, Shared};
+use support::{Frozen, Shared};
 
 /// The cluster of most of these tests.
 static SHARED: Shared = Shared::new();

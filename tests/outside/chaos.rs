@@ -18,13 +18,13 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use crate::fake_provider::{Dialect, FakeProvider};
-use crate::support::processes::kill9;
-use crate::support::wait::until;
-use crate::support::{Cluster, LONG};
 use check::Account;
 use postgres::Client;
 use script::{Victim, Weather};
+use support::fake_provider::{Dialect, FakeProvider};
+use support::processes::kill9;
+use support::wait::until;
+use support::{Cluster, LONG};
 use writers::Writers;
 
 const DB: &str = "chaos";

@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::thread::{self, JoinHandle};
 
-use crate::support::processes::{EMBEDDER, LAUNCHER, SYNC_WORKER, kill9};
-use crate::support::source::{backfill, create_source, relation, synced_source};
-use crate::support::{Cluster, Frozen, LONG, SHORT, Shutdown};
 use postgres::Client;
+use support::processes::{EMBEDDER, LAUNCHER, SYNC_WORKER, kill9};
+use support::source::{backfill, create_source, relation, synced_source};
+use support::{Cluster, Frozen, LONG, SHORT, Shutdown};
 
 const DB: &str = "crash";
 

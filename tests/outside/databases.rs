@@ -1,8 +1,8 @@
 //! Many databases in one server: each has its worker, and no worker stands in the way of what is done with a database.
 
-use crate::support::processes::{SYNC_WORKER, is_alive};
-use crate::support::source::{backfill, create_source, synced_source};
-use crate::support::{Cluster, LONG, SHORT, Shared};
+use support::processes::{SYNC_WORKER, is_alive};
+use support::source::{backfill, create_source, synced_source};
+use support::{Cluster, LONG, SHORT, Shared};
 
 /// The cluster of most of these tests.
 static SHARED: Shared = Shared::new();

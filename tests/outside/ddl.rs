@@ -10,9 +10,9 @@ mod writes;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::support::source::{relation, synced_source};
-use crate::support::{Cluster, LONG, Shared};
 use postgres::Client;
+use support::source::{relation, synced_source};
+use support::{Cluster, LONG, Shared};
 
 /// The cluster of most of these tests.
 static SHARED: Shared = Shared::new();

@@ -7,8 +7,8 @@ mod starts;
 
 use postgres::Client;
 
-use crate::support::processes::EMBEDDER;
-use crate::support::{Cluster, LONG};
+use support::processes::EMBEDDER;
+use support::{Cluster, LONG};
 
 /// The embedder's process as embedd tells it, if one serves.
 fn serving(client: &mut Client) -> Option<i32> {

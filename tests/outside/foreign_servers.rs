@@ -4,9 +4,9 @@
 use std::process::Command;
 use std::thread;
 
-use crate::support::binaries;
-use crate::support::{Cluster, LONG};
 use postgres::Client;
+use support::binaries;
+use support::{Cluster, LONG};
 
 const COLUMNS: &str = r#"[{"name": "title", "role": "embedding"}]"#;
 

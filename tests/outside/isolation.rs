@@ -1,9 +1,9 @@
 //! One bad row, one locked table, one owner without rights or one ended process never stops the others.
 
-use crate::support::processes::{EMBEDDER, LAUNCHER, SYNC_WORKER};
-use crate::support::source::{assert_equal, backfill, create_source, relation, synced_source};
-use crate::support::{Cluster, LONG, SHORT, Shared};
 use postgres::Client;
+use support::processes::{EMBEDDER, LAUNCHER, SYNC_WORKER};
+use support::source::{assert_equal, backfill, create_source, relation, synced_source};
+use support::{Cluster, LONG, SHORT, Shared};
 
 /// The cluster of most of these tests.
 static SHARED: Shared = Shared::new();
@@ -92,7 +92,7 @@ fn an_owner_without_rights_holds_up_only_his_table() {
         )
         .unwrap();
     let mut owner = cluster.connect_as("rights", "owner");
-    crate::support::source::create_vector_table(&mut owner, "a");
+    support::source::create_vector_table(&mut owner, "a");
     backfill(&mut owner, "a");
     synced_source(&cluster, "rights", &mut client, "b", 10);
     client

@@ -1,8 +1,8 @@
 //! Keys of several columns, of every type, written by sessions with odd settings.
 
-use crate::support::source::{assert_equal, relation};
-use crate::support::{Cluster, LONG, Shared};
 use postgres::Client;
+use support::source::{assert_equal, relation};
+use support::{Cluster, LONG, Shared};
 
 /// The cluster of most of these tests.
 static SHARED: Shared = Shared::new();

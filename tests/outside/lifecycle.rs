@@ -6,10 +6,10 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 
-use crate::support::processes::{EMBEDDER, LAUNCHER, SYNC_WORKER, is_alive};
-use crate::support::source::{backfill, create_source, create_vector_table, synced_source};
-use crate::support::tiny_model::write_tiny_model;
-use crate::support::{Cluster, LONG, SHORT, Shared, Shutdown};
+use support::processes::{EMBEDDER, LAUNCHER, SYNC_WORKER, is_alive};
+use support::source::{backfill, create_source, create_vector_table, synced_source};
+use support::tiny_model::write_tiny_model;
+use support::{Cluster, LONG, SHORT, Shared, Shutdown};
 
 /// The cluster of most of these tests.
 static SHARED: Shared = Shared::new();
@@ -174,8 +174,8 @@ fn the_socket_is_the_servers_alone() {
     assert_eq!(sockets.len(), 1, "{sockets:?}");
     let meta = sockets[0].metadata().unwrap();
     assert_eq!(meta.permissions().mode() & 0o777, 0o600);
-    assert_eq!(meta.uid(), crate::support::binaries::owner().0);
-    if !crate::support::binaries::is_root() {
+    assert_eq!(meta.uid(), support::binaries::owner().0);
+    if !support::binaries::is_root() {
         return;
     }
     // Another user is kept out by the directory, and by the socket itself when somebody opens the directories.

@@ -12,9 +12,7 @@ mod chaos;
 mod crash;
 mod databases;
 mod ddl;
-#[path = "../support/fake_provider/mod.rs"]
-#[allow(dead_code, reason = "the embedder's own tests use the rest")]
-mod fake_provider;
+mod embedder;
 mod foreign_servers;
 mod isolation;
 mod keys;
@@ -26,7 +24,5 @@ mod preload;
 mod providers;
 mod schedules;
 mod standby;
-#[path = "../support/mod.rs"]
-mod support;
 mod transactions;
 mod upgrade;

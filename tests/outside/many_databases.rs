@@ -5,10 +5,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::support::processes::{SYNC_WORKER, is_alive, kill9};
-use crate::support::source::{backfill, create_source, relation, synced_source};
-use crate::support::{Cluster, Frozen, LONG, SHORT, StopOnDrop};
 use postgres::Client;
+use support::processes::{SYNC_WORKER, is_alive, kill9};
+use support::source::{backfill, create_source, relation, synced_source};
+use support::{Cluster, Frozen, LONG, SHORT, StopOnDrop};
 
 /// The processes of a database's workers by their titles.
 type Workers = BTreeMap<&'static str, i32>;
@@ -211,7 +211,7 @@ fn fifty_databases_share_four_places() {
         admin.batch_execute(&format!("CREATE DATABASE d{n} TEMPLATE d0 {strategy}")).unwrap();
     }
     // Every one is to be looked at once, and three have work for all that time.
-    cluster.restart(crate::support::Shutdown::Fast);
+    cluster.restart(support::Shutdown::Fast);
     let begin = Instant::now();
     let (stop, most) = (AtomicBool::new(false), AtomicUsize::new(0));
     thread::scope(|scope| {

@@ -4,10 +4,10 @@
 use std::sync::Arc;
 use std::thread;
 
-use crate::support::processes::EMBEDDER;
-use crate::support::source::{relation, stored_text, synced_source};
-use crate::support::{Cluster, Frozen, LONG, SHORT, Shared};
 use postgres::Client;
+use support::processes::EMBEDDER;
+use support::source::{relation, stored_text, synced_source};
+use support::{Cluster, Frozen, LONG, SHORT, Shared};
 
 /// The cluster of most of these tests.
 static SHARED: Shared = Shared::new();
@@ -229,8 +229,8 @@ fn a_pause_keeps_changes_and_a_resume_brings_them() {
 fn synced_other(cluster: &Cluster, client: &mut Client) {
     let known = client.query_one("SELECT to_regclass('other') IS NOT NULL", &[]).unwrap();
     if !known.get::<_, bool>(0) {
-        crate::support::source::create_source(client, "other", 3);
-        crate::support::source::backfill(client, "other");
+        support::source::create_source(client, "other", 3);
+        support::source::backfill(client, "other");
     }
     client.batch_execute("INSERT INTO other SELECT max(id) + 1, 'more', '', 0 FROM other").unwrap();
     let sql = format!(
@@ -245,7 +245,7 @@ fn wait_idle(cluster: &Cluster, db: &str) {
     let sql = format!(
         "SELECT state = 'idle' AND xact_start IS NULL AND wait_event IS NOT NULL FROM pg_stat_activity
           WHERE datname = '{db}' AND backend_type = '{}' AND state_change < clock_timestamp() - interval '100 ms'",
-        crate::support::processes::SYNC_WORKER
+        support::processes::SYNC_WORKER
     );
     cluster.wait_for(db, SHORT, "the sync worker to be idle", &sql);
 }

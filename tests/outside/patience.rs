@@ -7,10 +7,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crate::fake_provider::{Dialect, FakeProvider, Respond, Rule};
-use crate::support::source::{COLUMNS, assert_equal, relation};
-use crate::support::{Cluster, LONG};
 use postgres::Client;
+use support::fake_provider::{Dialect, FakeProvider, Respond, Rule};
+use support::source::{COLUMNS, assert_equal, relation};
+use support::{Cluster, LONG};
 
 const DB: &str = "patience";
 

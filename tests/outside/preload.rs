@@ -1,8 +1,8 @@
 //! Without its processes, for want of the library or of a place for the worker, embedd still notes every change.
 
-use crate::support::processes::{EMBEDDER, SYNC_WORKER};
-use crate::support::source::{backfill, create_source, relation, synced_source};
-use crate::support::{Cluster, LONG, Shutdown};
+use support::processes::{EMBEDDER, SYNC_WORKER};
+use support::source::{backfill, create_source, relation, synced_source};
+use support::{Cluster, LONG, Shutdown};
 
 #[test]
 fn without_preload_changes_are_noted_and_arrive_later() {

@@ -7,9 +7,10 @@ mod secrets;
 mod services;
 mod trouble;
 
-use crate::fake_provider::{Dialect, FakeProvider};
-use crate::support::source::COLUMNS;
 use postgres::Client;
+use support::Shared;
+use support::fake_provider::{Dialect, FakeProvider};
+use support::source::COLUMNS;
 
 /// The cluster of most of these tests.
 static SHARED: Shared = Shared::new();

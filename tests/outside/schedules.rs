@@ -12,12 +12,12 @@ mod scans;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::fake_provider::{Dialect, FakeProvider, vector};
-use crate::support::processes::SYNC_WORKER;
-use crate::support::source::{COLUMNS, assert_equal, relation};
-use crate::support::{Cluster, LONG, SHORT, Shared};
 use pgvector::Vector;
 use postgres::Client;
+use support::fake_provider::{Dialect, FakeProvider, vector};
+use support::processes::SYNC_WORKER;
+use support::source::{COLUMNS, assert_equal, relation};
+use support::{Cluster, LONG, SHORT, Shared};
 
 /// The cluster of most of these tests.
 static SHARED: Shared = Shared::new();

@@ -1,8 +1,8 @@
 //! A hot standby answers questions; promoted, it starts its sync worker by itself and goes on where the primary was.
 
-use crate::support::processes::{EMBEDDER, LAUNCHER, SYNC_WORKER};
-use crate::support::source::{assert_equal, stored_text, synced_source};
-use crate::support::{Cluster, Frozen, LONG, Shutdown};
+use support::processes::{EMBEDDER, LAUNCHER, SYNC_WORKER};
+use support::source::{assert_equal, stored_text, synced_source};
+use support::{Cluster, Frozen, LONG, Shutdown};
 
 #[test]
 fn a_standby_answers_and_takes_over() {

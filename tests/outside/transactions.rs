@@ -1,7 +1,7 @@
 //! What a transaction notes is what it commits: savepoints, exception blocks, deferred triggers, two-phase commit, size.
 
-use crate::support::source::{backfill, create_source, drop_vector_index, synced_source};
-use crate::support::{Cluster, Frozen, LONG, Shared, Shutdown};
+use support::source::{backfill, create_source, drop_vector_index, synced_source};
+use support::{Cluster, Frozen, LONG, Shared, Shutdown};
 
 /// The cluster of most of these tests.
 static SHARED: Shared = Shared::new();

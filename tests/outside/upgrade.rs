@@ -4,9 +4,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::support::source::{COLUMNS, backfill};
-use crate::support::{Cluster, SHORT, binaries};
 use postgres::Client;
+use support::source::{COLUMNS, backfill};
+use support::{Cluster, SHORT, binaries};
 
 /// What tells two installations of the extension apart, as queries for one text a row; none names an oid.
 const DESCRIPTIONS: [(&str, &str); 13] = [
@@ -111,7 +111,7 @@ impl OldScript {
         let path = binaries::pg_config_says("--sharedir").join("extension").join(name);
         let before = fs::read(&path).ok();
         let old = Self { path, before };
-        put(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(name), &old.path);
+        put(&Path::new(env!("CARGO_MANIFEST_DIR")).join("data").join(name), &old.path);
         old
     }
 }

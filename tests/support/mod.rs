@@ -13,8 +13,10 @@
     clippy::panic,
     reason = "a test that cannot go on says why"
 )]
+
 pub mod binaries;
 pub mod cluster;
+pub mod fake_provider;
 pub mod processes;
 pub mod shared;
 pub mod source;

@@ -101,8 +101,11 @@ impl Cluster {
         };
         let mut found: Vec<(i32, String)> = children(postmaster).collect();
         let supervisors = found.iter().filter(|(_, title)| title.starts_with(SUPERVISOR));
-        let programs: Vec<(i32, String)> =
-            supervisors.flat_map(|(supervisor, _)| children(*supervisor)).collect();
+        // Before it is the program, a child has the title of its supervisor.
+        let programs: Vec<(i32, String)> = supervisors
+            .flat_map(|(supervisor, _)| children(*supervisor))
+            .filter(|(_, title)| title.starts_with(EMBEDDER))
+            .collect();
         found.extend(programs);
         found
     }

@@ -1,8 +1,8 @@
 //! A foreign table in another real cluster, which goes away and comes back.
 
 use super::{SHARED, assert_arrives, create_batch, wait_error, wait_well};
-use crate::support::source::{assert_equal, stored_text, synced_source};
-use crate::support::{Cluster, LONG, Shutdown};
+use support::source::{assert_equal, stored_text, synced_source};
+use support::{Cluster, LONG, Shutdown};
 
 #[test]
 fn a_foreign_table_whose_server_goes_and_comes() {

@@ -3,9 +3,9 @@
 use postgres::Client;
 
 use super::{BATCH_WORKER, NEVER, SHARED, assert_arrives, create_batch_of, wait_over};
-use crate::fake_provider::{Dialect, FakeProvider, Respond, Rule};
-use crate::support::source::relation;
-use crate::support::{Cluster, LONG};
+use support::fake_provider::{Dialect, FakeProvider, Respond, Rule};
+use support::source::relation;
+use support::{Cluster, LONG};
 
 /// A view of 20 rows whose vectors the fake makes, filled once and not run again before somebody asks.
 fn paid_for(cluster: &Cluster, db: &str, fake: &FakeProvider) -> Client {

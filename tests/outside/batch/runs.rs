@@ -4,10 +4,10 @@ use super::{
     BATCH_WORKER, NEVER, SHARED, assert_arrives, create_batch, create_batch_of, wait_over,
     wait_well,
 };
-use crate::fake_provider::{Dialect, FakeProvider};
-use crate::support::processes::kill9;
-use crate::support::source::{assert_equal, stored_text, synced_source};
-use crate::support::{Cluster, LONG, SHORT, Shutdown};
+use support::fake_provider::{Dialect, FakeProvider};
+use support::processes::kill9;
+use support::source::{assert_equal, stored_text, synced_source};
+use support::{Cluster, LONG, SHORT, Shutdown};
 
 /// A view whose every reading takes this many seconds.
 fn slow_view(seconds: u32) -> String {
@@ -197,8 +197,8 @@ fn the_provider_goes_during_a_run() {
     assert_equal(&mut client, "v");
     // A text that the provider refuses is that row's trouble.
     let refused = fake.script(
-        crate::fake_provider::Rule::when_text("bad")
-            .respond(crate::fake_provider::Respond::status(400)),
+        support::fake_provider::Rule::when_text("bad")
+            .respond(support::fake_provider::Respond::status(400)),
     );
     client.batch_execute("UPDATE base SET title = 'bad' WHERE id = 7; UPDATE base SET title = 'good' WHERE id = 8").unwrap();
     cluster.wait_until(SHORT, "the good one", || {

@@ -3,8 +3,8 @@
 use super::{
     NEVER, SHARED, assert_arrives, create_batch, create_batch_of, wait_error, wait_over, wait_well,
 };
-use crate::support::source::{assert_equal, relation, stored_text, synced_source};
-use crate::support::{Cluster, LONG};
+use support::source::{assert_equal, relation, stored_text, synced_source};
+use support::{Cluster, LONG};
 
 #[test]
 fn a_view_that_joins_and_aggregates() {

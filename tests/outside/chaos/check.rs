@@ -9,8 +9,8 @@ use pgvector::Vector;
 use postgres::Client;
 
 use super::script::SOURCES;
-use crate::fake_provider::{FakeProvider, vector};
-use crate::support::source::{COLUMNS, assert_equal, relation};
+use support::fake_provider::{FakeProvider, vector};
+use support::source::{COLUMNS, assert_equal, relation};
 
 /// The model, and the numbers in its vectors.
 pub const MODEL: &str = "fake-model";

@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 
 use super::script::{Crash, Moment, Trouble, Victim, Weather};
 use super::writers::Writers;
-use crate::fake_provider::{FakeProvider, Respond, Rule};
-use crate::support::processes::{EMBEDDER, LAUNCHER, SYNC_WORKER, kill9};
-use crate::support::wait::{SHORT, until};
-use crate::support::{Cluster, Frozen, Shutdown};
+use support::fake_provider::{FakeProvider, Respond, Rule};
+use support::processes::{EMBEDDER, LAUNCHER, SYNC_WORKER, kill9};
+use support::wait::{SHORT, until};
+use support::{Cluster, Frozen, Shutdown};
 
 /// The title of the processes that build indexes, as it begins.
 pub const INDEX_BUILDER: &str = "embedd index builder";

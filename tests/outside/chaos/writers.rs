@@ -9,7 +9,7 @@ use std::time::Duration;
 use postgres::Client;
 
 use super::script::{self, Event};
-use crate::support::Cluster;
+use support::Cluster;
 
 /// Errors that are a writer's own doing, or that of a kill: a key that is taken, a deadlock between writers, a
 /// transaction that another session has ended, no room for another prepared one, a server that goes or comes.

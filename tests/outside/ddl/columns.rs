@@ -3,8 +3,8 @@
 use postgres::Client;
 
 use super::{answers, synced, versions, wait_error, wait_noted, wait_well};
-use crate::support::source::{assert_equal, stored_text};
-use crate::support::{Cluster, LONG};
+use support::source::{assert_equal, stored_text};
+use support::{Cluster, LONG};
 
 /// Every kind of write to `t`, whatever has become of the columns.
 fn write(client: &mut Client, column: &str, n: i64) {

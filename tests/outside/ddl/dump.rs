@@ -3,8 +3,8 @@
 use std::process::Command;
 
 use super::{answers, synced, wait_noted};
-use crate::support::binaries;
-use crate::support::source::stored_text;
+use support::binaries;
+use support::source::stored_text;
 
 #[test]
 fn a_dump_is_restored_beside_its_origin_and_written_to_at_once() {

@@ -6,8 +6,8 @@ use std::thread;
 use postgres::Client;
 
 use super::{answers, synced, versions, wait_noted};
-use crate::support::source::{assert_equal, stored_text};
-use crate::support::{LONG, SHORT, StopOnDrop};
+use support::source::{assert_equal, stored_text};
+use support::{LONG, SHORT, StopOnDrop};
 
 /// A function that writes to the source whatever it and its columns are called at the moment.
 const WRITER: &str = "

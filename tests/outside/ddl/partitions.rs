@@ -3,8 +3,8 @@
 use postgres::Client;
 
 use super::{SHARED, answers, versions};
-use crate::support::source::{backfill, create_vector_table};
-use crate::support::{Cluster, LONG};
+use support::source::{backfill, create_vector_table};
+use support::{Cluster, LONG};
 
 /// Columns of a table that becomes a partition, in another order.
 const OTHER: &str = "(price integer, body text, title text, id bigint NOT NULL)";

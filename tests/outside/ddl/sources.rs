@@ -3,9 +3,9 @@
 use postgres::Client;
 
 use super::{POLLING, SHARED, answers, synced, wait_error, wait_noted, wait_well};
-use crate::fake_provider::{Dialect, FakeProvider};
-use crate::support::source::{COLUMNS, assert_equal, backfill, create_vector_table, relation};
-use crate::support::{Cluster, LONG};
+use support::fake_provider::{Dialect, FakeProvider};
+use support::source::{COLUMNS, assert_equal, backfill, create_vector_table, relation};
+use support::{Cluster, LONG};
 
 /// The columns of the sources made here.
 const DEFINITION: &str = "(id bigint PRIMARY KEY, title text, body text, price integer)";

@@ -1,8 +1,8 @@
 //! Columns of every kind and writes of every kind, by roles that know nothing of embedd.
 
 use super::{SHARED, answers, synced, versions};
-use crate::support::source::{backfill, create_vector_table, relation, synced_source};
-use crate::support::{Cluster, LONG};
+use support::LONG;
+use support::source::{backfill, create_vector_table, relation, synced_source};
 
 #[test]
 fn columns_of_every_kind() {
@@ -238,7 +238,7 @@ fn a_table_that_is_rewritten_while_the_worker_waits_for_it() {
     let mut other = cluster.connect("rewritten");
     let worker = cluster.sync_worker("rewritten");
     {
-        let _still = crate::support::Frozen::new(worker);
+        let _still = support::Frozen::new(worker);
         client.batch_execute("UPDATE t SET title = 'seen late' WHERE id < 100").unwrap();
         other.batch_execute("BEGIN; ALTER TABLE t ALTER price TYPE numeric; ALTER TABLE t ADD FOREIGN KEY (id) REFERENCES t").unwrap();
     }

@@ -8,10 +8,10 @@ use std::time::Duration;
 use postgres::Client;
 
 use super::{lasting, next_after, serving};
-use crate::fake_provider::{Dialect, FakeProvider};
-use crate::support::processes::{EMBEDDER, Frozen, SUPERVISOR};
-use crate::support::source::{assert_equal, synced_source};
-use crate::support::{Cluster, LONG, StopOnDrop};
+use support::fake_provider::{Dialect, FakeProvider};
+use support::processes::{EMBEDDER, Frozen, SUPERVISOR, is_alive, kill9};
+use support::source::{assert_equal, synced_source};
+use support::{Cluster, LONG, StopOnDrop};
 
 const DB: &str = "deaths";
 /// Sessions that write and ask meanwhile.
@@ -25,21 +25,23 @@ const ROWS: i64 = 60_000;
 
 #[test]
 fn killed_by_the_operating_system() {
-    under_load("9", |_, program| signal(program, libc::SIGKILL));
+    under_load("9", |_, _, program| signal(program, libc::SIGKILL));
 }
 
 #[test]
 fn with_a_segmentation_fault() {
-    under_load("11", |_, program| {
+    under_load("11", |cluster, _, program| {
         // The first one is taken by the handler that tells a stack overflow from a fault, and the next one by the kernel.
-        signal(program, libc::SIGSEGV);
-        signal(program, libc::SIGSEGV);
+        cluster.wait_until(LONG, "the program to end", || {
+            signal(program, libc::SIGSEGV);
+            !is_alive(program)
+        });
     });
 }
 
 #[test]
 fn out_of_memory() {
-    under_load("6", |client, _| {
+    under_load("6", |_, client, _| {
         // More than the limit, however it is cut up. The text makes each program end that takes it in, so it is refused.
         let sql = "SELECT embedd.embed('asked', repeat('too much for the embedder ', 5000000))";
         let error = client.execute(sql, &[]).unwrap_err();
@@ -53,7 +55,7 @@ fn signal(pid: i32, number: i32) {
 }
 
 /// Ends the program twenty times in a way, with busy sessions, a backfill and questions under way.
-fn under_load(signal_number: &str, strike: impl Fn(&mut Client, i32)) {
+fn under_load(signal_number: &str, strike: impl Fn(&Cluster, &mut Client, i32)) {
     let fake = FakeProvider::builder(Dialect::OpenAiCompatible)
         .dimensions(8)
         .latency(Duration::from_millis(20))
@@ -86,9 +88,10 @@ fn under_load(signal_number: &str, strike: impl Fn(&mut Client, i32)) {
             scope.spawn(move || write_and_ask(&mut client, session, stop, answered));
         }
         while deaths < DEATHS {
-            let program = serving(&mut client).unwrap_or_else(|| next_after(&cluster, &mut client, 0));
+            let program =
+                serving(&mut client).unwrap_or_else(|| next_after(&cluster, &mut client, 0));
             let so_far = answered.load(Ordering::SeqCst);
-            strike(&mut client, program);
+            strike(&cluster, &mut client, program);
             let next = next_after(&cluster, &mut client, program);
             assert_ne!(program, next);
             deaths = ended(&cluster, mark, signal_number);
@@ -96,24 +99,33 @@ fn under_load(signal_number: &str, strike: impl Fn(&mut Client, i32)) {
                 answered.load(Ordering::SeqCst) >= so_far + SESSIONS as u64
             });
         }
-        let (backfill, left) = ("SELECT status FROM embedd.tasks WHERE target_id = $1", fake.paid_total());
+        let (backfill, left) =
+            ("SELECT status FROM embedd.tasks WHERE target_id = $1", fake.paid_total());
         let id: i32 = client
             .query_one("SELECT id FROM embedd.vector_tables WHERE name = 'filled'", &[])
             .unwrap()
             .get(0);
         let status: String = client.query_one(backfill, &[&id]).unwrap().get(0);
-        assert_eq!(status, "running", "the backfill was to last as long as the deaths: {left} texts are done");
+        assert_eq!(
+            status, "running",
+            "the backfill was to last as long as the deaths: {left} texts are done"
+        );
     });
     assert_eq!(lasting_but_sessions(&cluster), before, "another process has come or gone");
     let log = cluster.log_since(mark);
-    for crash in ["terminating any other active server processes", "server process", "reinitializing"] {
+    for crash in
+        ["terminating any other active server processes", "server process", "reinitializing"]
+    {
         assert!(!log.contains(crash), "the postmaster saw a crash: {crash}");
     }
     // The rest need not be waited for: what was in flight at a death is what may be paid for twice.
     client.batch_execute("SELECT embedd.pause_sync('filled')").unwrap();
     let twice: u64 = fake.paid_more_than_once().iter().map(|(_, times)| times - 1).sum();
     let bound = deaths as u64 * 2 * IN_FLIGHT;
-    assert!(twice <= bound, "{twice} texts were paid for twice, and at most {bound} were in flight");
+    assert!(
+        twice <= bound,
+        "{twice} texts were paid for twice, and at most {bound} were in flight"
+    );
     cluster.wait_for(
         DB,
         LONG,
@@ -170,8 +182,8 @@ fn the_supervisor_dies() {
     for round in 0..3 {
         // Also one that stands still does not outlive the supervisor.
         let frozen = (round == 1).then(|| Frozen::new(program));
-        crate::support::processes::kill9(supervisor);
-        cluster.wait_until(LONG, "the program to go", || !crate::support::processes::is_alive(program));
+        kill9(supervisor);
+        cluster.wait_until(LONG, "the program to go", || !is_alive(program));
         drop(frozen);
         supervisor = cluster.successor(SUPERVISOR, supervisor);
         program = cluster.successor(EMBEDDER, program);

@@ -3,9 +3,9 @@
 use std::fs;
 
 use super::{next_after, serving};
-use crate::support::processes::{EMBEDDER, Frozen, SUPERVISOR, is_alive, kill9, terminate};
-use crate::support::source::synced_source;
-use crate::support::{Cluster, SHORT, Shutdown};
+use support::processes::{EMBEDDER, Frozen, SUPERVISOR, is_alive, kill9, terminate};
+use support::source::synced_source;
+use support::{Cluster, SHORT, Shutdown};
 
 const DB: &str = "postgres";
 
@@ -42,7 +42,10 @@ fn every_stop_of_the_server_ends_it() {
             cluster.stop(how);
             cluster.wait_until(SHORT, "the program to go", || !is_alive(program));
             drop(frozen);
-            assert!(!cluster.data().join("pg_stat_tmp/embedd.sock").exists() || how == Shutdown::Immediate);
+            assert!(
+                !cluster.data().join("pg_stat_tmp/embedd.sock").exists()
+                    || how == Shutdown::Immediate
+            );
             cluster.start_again();
         }
     }
@@ -63,7 +66,10 @@ fn its_state_is_told() {
     let row = client.query_one(sql, &[]).unwrap();
     assert_eq!((row.get(0), row.get(1), row.get(2)), (program, true, 0i64));
     assert_eq!((row.get(3), row.get(4), row.get(5)), (true, true, 0i64));
-    assert!(row.get::<_, bool>(6) && row.get::<_, i64>(7) >= 1 && row.get::<_, i64>(8) >= 1, "{row:?}");
+    assert!(
+        row.get::<_, bool>(6) && row.get::<_, i64>(7) >= 1 && row.get::<_, i64>(8) >= 1,
+        "{row:?}"
+    );
     assert_eq!(row.get::<_, Option<String>>(9), None);
 
     // Its line in pg_stat_activity is that of its supervisor, and names the program.

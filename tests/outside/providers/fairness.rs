@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use super::{KEY, MODEL, SHARED, create_provider, create_source, fake, status};
-use crate::fake_provider::{Dialect, FakeProvider, Respond, Rule};
-use crate::support::source::{relation, stored_text};
-use crate::support::{Cluster, LONG, SHORT};
+use support::fake_provider::{Dialect, FakeProvider, Respond, Rule};
+use support::source::{relation, stored_text};
+use support::{Cluster, LONG, SHORT};
 
 /// Texts in one request where a test says so.
 const TEXTS: usize = 128;

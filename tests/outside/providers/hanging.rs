@@ -5,9 +5,9 @@ use std::thread;
 use postgres::Client;
 
 use super::{SHARED, create_provider, create_source, fake};
-use crate::fake_provider::{Dialect, Respond, Rule};
-use crate::support::processes::SYNC_WORKER;
-use crate::support::{Cluster, LONG, SHORT, Shutdown};
+use support::fake_provider::{Dialect, Respond, Rule};
+use support::processes::SYNC_WORKER;
+use support::{Cluster, LONG, SHORT, Shutdown};
 
 /// Longer than any wait of these tests.
 const PATIENT: &str = r#"{"timeout": 600000}"#;

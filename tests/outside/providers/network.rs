@@ -1,8 +1,8 @@
 //! The way to a service: proxies of the environment, certificates of the administrator's own authority.
 
 use super::{KEY, MODEL, create_provider, create_source};
-use crate::fake_provider::{Authority, Dialect, FakeProvider, FakeProxy};
-use crate::support::Cluster;
+use support::Cluster;
+use support::fake_provider::{Authority, Dialect, FakeProvider, FakeProxy};
 
 #[test]
 fn https_goes_through_the_proxy_of_the_environment_and_is_verified_by_our_authority() {

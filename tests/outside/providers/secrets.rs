@@ -3,9 +3,9 @@
 use std::process::Command;
 
 use super::{KEY, SHARED, create_provider, create_source, fake, status};
-use crate::fake_provider::{Dialect, Respond, Rule};
-use crate::support::binaries::{client as program, output_of, stdout_of};
-use crate::support::{Cluster, SHORT};
+use support::binaries::{client as program, output_of, stdout_of};
+use support::fake_provider::{Dialect, Respond, Rule};
+use support::{Cluster, SHORT};
 
 /// A statement of the simple protocol, as psql sends it: the key stands in its text.
 fn statement(url: &str) -> String {
@@ -102,7 +102,7 @@ fn a_dump_carries_providers_and_a_key_only_for_those_who_may_read_it() {
     let mut restored = cluster.connect("restored");
     restored.batch_execute("UPDATE t SET title = 'after the restore' WHERE id = 3").unwrap();
     cluster.wait_until(SHORT, "the change to arrive", || {
-        crate::support::source::stored_text(&mut restored, "t", "3")
+        support::source::stored_text(&mut restored, "t", "3")
             .is_some_and(|text| text.contains("after the restore"))
     });
     // The provider is in use there too.

@@ -3,9 +3,9 @@
 use postgres::Client;
 
 use super::{KEY, MODEL, SHARED, create_provider, create_source, fake, status};
-use crate::fake_provider::{Dialect, Respond, Rule, typed_vector};
-use crate::support::source::{assert_equal, relation};
-use crate::support::{Cluster, LONG, SHORT, Shutdown};
+use support::fake_provider::{Dialect, Respond, Rule, typed_vector};
+use support::source::{assert_equal, relation};
+use support::{Cluster, LONG, SHORT, Shutdown};
 
 #[test]
 fn every_service_embeds_rows_and_questions() {
@@ -168,7 +168,7 @@ fn questions_are_answered_on_a_standby_through_a_service() {
 fn more_than_2000_dimensions_are_searched_as_half_floats() {
     let cluster = SHARED.cluster();
     let mut client = cluster.database("wide");
-    let fake = crate::fake_provider::FakeProvider::builder(Dialect::OpenAi)
+    let fake = support::fake_provider::FakeProvider::builder(Dialect::OpenAi)
         .key(KEY)
         .dimensions(3072)
         .start();
@@ -176,7 +176,7 @@ fn more_than_2000_dimensions_are_searched_as_half_floats() {
     client
         .execute(
             "SELECT embedd.create_provider('fake', 'openai', api_key => $1, base_url => $2)",
-            &[&KEY, &url],
+            &[&KEY, &url.as_str()],
         )
         .unwrap();
     client

@@ -1,9 +1,9 @@
 //! What goes wrong at a service, and what becomes of the rows: nothing is lost, and no row is blamed for it.
 
 use super::{KEY, SHARED, create_provider, create_source, fake, status};
-use crate::fake_provider::{Dialect, Respond, Rule};
-use crate::support::source::{assert_equal, relation};
-use crate::support::{Cluster, LONG, SHORT};
+use support::fake_provider::{Dialect, Respond, Rule};
+use support::source::{assert_equal, relation};
+use support::{LONG, SHORT};
 
 #[test]
 fn an_outage_and_rate_limits_are_waited_out_without_blaming_a_row() {

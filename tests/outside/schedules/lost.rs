@@ -1,10 +1,10 @@
 //! Processes that go at the worst moment: in the middle of a store, right after it, and with an answer on its way.
 
 use super::Stage;
-use crate::support::processes::{EMBEDDER, SYNC_WORKER, kill9, terminate};
-use crate::support::source::{COLUMNS, relation};
-use crate::support::wait::until;
-use crate::support::{Frozen, LONG};
+use support::processes::{EMBEDDER, SYNC_WORKER, kill9, terminate};
+use support::source::{COLUMNS, relation};
+use support::wait::until;
+use support::{Frozen, LONG};
 
 /// The worker is killed inside the transaction that stores vectors.
 #[test]

@@ -1,7 +1,7 @@
 //! Nothing is paid for twice because a table is locked or a part of a batch fails, and a row that is gone is not stored.
 
 use super::{LONG, Stage};
-use crate::fake_provider::{Respond, Rule};
+use support::fake_provider::{Respond, Rule};
 
 /// Vectors have come, and the worker gives up waiting for a lock that somebody has on a row of the vector table. They
 /// have been paid for, however often it has to try.

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use super::{LONG, Stage};
-use crate::support::processes::{SYNC_WORKER, is_alive, terminate};
-use crate::support::source::{backfill, create_source, synced_source};
-use crate::support::{Cluster, Frozen, SHORT};
+use support::processes::{SYNC_WORKER, is_alive, terminate};
+use support::source::{backfill, create_source, synced_source};
+use support::{Cluster, Frozen, SHORT};
 
 /// The processes of both workers of a database, in their order.
 fn both(cluster: &Cluster, db: &str) -> [i32; 2] {

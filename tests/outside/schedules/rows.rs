@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use super::Stage;
-use crate::support::Frozen;
+use support::Frozen;
 
 /// The worker has read from the queue which rows have changed, and before it reads the rows, they change again: while it
 /// waits for the table, and after it has given up waiting for the first time.

@@ -1,7 +1,7 @@
 //! A backfill or a comparison is under way, a text of it is at the provider, and then there is more to do than it was begun for.
 
 use super::{COLUMNS, LONG, Stage};
-use crate::fake_provider::{Gate, Respond, Rule};
+use support::fake_provider::{Gate, Respond, Rule};
 
 /// Asks for a comparison.
 const COMPARE: &str = "SELECT embedd.reconcile('t')";

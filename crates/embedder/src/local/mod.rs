@@ -16,9 +16,6 @@ mod weights;
 mod model_test;
 #[cfg(test)]
 mod reference_test;
-#[cfg(test)]
-#[path = "../../../../tests/support/tiny_model.rs"]
-mod tiny_model;
 
 pub use forward::Scratch;
 pub use kernels::InstructionSet;
