@@ -6,8 +6,8 @@ use std::ffi::CStr;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
-use crate::foreign::hide;
-use crate::foreign::statement::{self, Meaning};
+use crate::fdw::hide;
+use crate::fdw::statement::{self, Meaning};
 use crate::{shared, trigger};
 
 static mut PREVIOUS: pg_sys::ProcessUtility_hook_type = None;

@@ -14,12 +14,12 @@ use std::io::ErrorKind;
 use embedd_wire::{Kind, Model, Provider, USAGE_PATH, Usage};
 use pgrx::prelude::*;
 
-use self::options::{MappingOptions, OptionError, Pairs, ServerOptions};
+use self::options::{MappingOptions, Pairs, ServerOptions};
 use crate::catalog::{LOCAL_PROVIDER, VectorTable};
-use crate::error::{Error, Result};
+use crate::error::{Error, OptionError, Result};
 use crate::models;
 use crate::name::{quote_ident, quote_literal};
-use crate::server::role_name;
+use crate::rights::role_name;
 
 /// The foreign-data wrapper whose servers are providers.
 pub const WRAPPER: &CStr = c"embedd";
