@@ -44,7 +44,15 @@ mod api; // every SQL function that needs Rust
 #[allow(clippy::expect_used, reason = "tests")]
 pub mod pg_test;
 
-pg_module_magic!(name, version);
+pg_module_magic!(name = c"embedd", version = VERSION);
+
+/// The version of this library, as PostgreSQL 18 shows it in pg_get_loaded_modules().
+const VERSION: &CStr = match CStr::from_bytes_with_nul(
+    concat!(env!("CARGO_PKG_VERSION"), "\0").as_bytes(),
+) {
+    Ok(version) => version,
+    Err(_) => c"",
+};
 
 extension_sql_file!("../sql/tables.sql", name = "tables", bootstrap);
 extension_sql_file!("../sql/triggers.sql", name = "triggers", requires = ["tables"]);
