@@ -52,7 +52,7 @@ help:
 	@echo 'make installcheck  the golden ring, in the PGXS habit'
 	@echo 'make soak          random writers, kills and crashes for a long time (EMBEDD_CHAOS_SEED, _EVENTS, _KILLS)'
 	@echo 'make bench         the measured promises; TEST=name for one'
-	@echo 'make lint          formatting and clippy, warnings are errors'
+	@echo 'make lint          formatting, clippy, imports between rooms; warnings are errors'
 	@echo 'make setup         packages, pgvector and cargo-pgrx, where they are missing'
 	@echo 'make install       build the extension and install it into PG_CONFIG'"'"'s PostgreSQL'
 	@echo 'make model         fetch the local model into that PostgreSQL'"'"'s share directory'
@@ -151,5 +151,5 @@ lint:
 	$(FOR_EXTENSION) cargo clippy --locked --release $(FEATURES) --features pg_test --all-targets -- -D warnings
 	cargo clippy --locked --release --package embedd-wire --package embedd-embedder --package embedd-tests --all-targets -- -D warnings
 	$(CARGO_TEST_OUTSIDE) --package embedd-tests --test rooms
-	! $(TREE) --package embedd-embedder | grep -E '^pgrx'
-	! $(TREE) --package embedd $(FEATURES) | grep -E '^(tokio|reqwest|hyper|rustls|bpe|unicode-normalization)'
+	tree="$$($(TREE) --package embedd-embedder)" && ! echo "$$tree" | grep -E '^pgrx'
+	tree="$$($(TREE) --package embedd $(FEATURES))" && ! echo "$$tree" | grep -E '^(tokio|reqwest|hyper|rustls|bpe|unicode-normalization)'

@@ -49,12 +49,11 @@ pub mod pg_test;
 pg_module_magic!(name = c"embedd", version = VERSION);
 
 /// The version of this library, as PostgreSQL 18 shows it in pg_get_loaded_modules().
-const VERSION: &CStr = match CStr::from_bytes_with_nul(
-    concat!(env!("CARGO_PKG_VERSION"), "\0").as_bytes(),
-) {
-    Ok(version) => version,
-    Err(_) => c"",
-};
+const VERSION: &CStr =
+    match CStr::from_bytes_with_nul(concat!(env!("CARGO_PKG_VERSION"), "\0").as_bytes()) {
+        Ok(version) => version,
+        Err(_) => c"",
+    };
 
 extension_sql_file!("../sql/tables.sql", name = "tables", bootstrap);
 extension_sql_file!("../sql/triggers.sql", name = "triggers", requires = ["tables"]);
