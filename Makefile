@@ -18,6 +18,8 @@ PG_MAJOR = $(shell $(PG_CONFIG) --version | sed 's/^PostgreSQL \([0-9]*\).*/\1/'
 # cargo pgrx names the features in just this way.
 FEATURES = --no-default-features --features pg$(PG_MAJOR)
 CARGO_TEST = cargo test --locked --release $(FEATURES)
+# What links nothing of the extension is built once for every PostgreSQL.
+TESTS = cargo test --locked --release --package embedd-tests
 
 # What only root may do goes through sudo for everybody else: pgrx's --sudo does so for the install.
 INSTALL_FLAGS = $(if $(shell test -w "`$(PG_CONFIG) --sharedir`" && echo yes),,--sudo)
@@ -83,7 +85,9 @@ test: setup test-pure test-backend test-golden test-outside
 MODEL_DIR = $(shell $(PG_CONFIG) --sharedir)/embedd/all-MiniLM-L6-v2
 
 test-pure: model
-	EMBEDD_MODEL_DIR="$(MODEL_DIR)" $(CARGO_TEST) --lib -- $(TEST)
+	EMBEDD_MODEL_DIR="$(MODEL_DIR)" cargo test --locked --release --package embedd-wire --package embedd-embedder --lib -- $(TEST)
+	$(TESTS) --test docs -- $(TEST)
+	$(CARGO_TEST) --lib -- $(TEST)
 
 # pgrx installs a build of its own with the tests in it, runs it in a cluster of the postgres user, and leaves it
 # installed: the plain build is put back whatever the outcome.
@@ -96,18 +100,19 @@ test-backend:
 	exit $$status
 
 test-golden: install
-	$(CARGO_TEST) --test golden -- --nocapture
+	$(TESTS) --test golden -- --nocapture
 
 # Minutes where nothing hangs; a test that does is named after a minute. TEST=crash:: runs one module.
 test-outside: install
-	timeout 45m $(CARGO_TEST) --test outside -- $(TEST)
+	timeout 45m $(TESTS) --test outside -- $(TEST)
 
 soak: install
-	$(CARGO_TEST) --test outside -- --ignored --nocapture chaos::a_long_run
+	$(TESTS) --test outside -- --ignored --nocapture chaos::a_long_run
 
 bench: install model
-	EMBEDD_MODEL_DIR="$(MODEL_DIR)" cargo bench --locked $(FEATURES) --bench '$(or $(TEST),*)'
+	EMBEDD_MODEL_DIR="$(MODEL_DIR)" cargo bench --locked --package embedd-tests --package embedd-embedder --bench '$(or $(TEST),*)'
 
 lint:
-	cargo fmt --check
+	cargo fmt --all --check
 	cargo clippy --locked --release $(FEATURES) --features pg_test --all-targets -- -D warnings
+	cargo clippy --locked --release --package embedd-wire --package embedd-embedder --package embedd-tests --all-targets -- -D warnings
