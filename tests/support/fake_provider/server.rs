@@ -325,26 +325,6 @@ impl<S: Write> Exchange<'_, S> {
                 self.write(&bytes)?;
                 Ok(After::Close)
             }
-            Delivery::Drip(size, pause) => {
-                self.write(&bytes)?;
-                let mut left = body;
-                while !left.is_empty() {
-                    let woken = self.control.delay(self.tcp, pause);
-                    if self.gone(woken) {
-                        return Ok(After::Close);
-                    }
-                    let (piece, rest) = left.split_at(size.min(left.len()));
-                    left = rest;
-                    if left.is_empty() {
-                        self.answered(status, vectors);
-                    }
-                    self.write(piece).inspect_err(|_| match left {
-                        [] => self.arrived.unanswered(vectors),
-                        _ => self.arrived.abandoned(),
-                    })?;
-                }
-                Ok(After::Keep)
-            }
         }
     }
 
