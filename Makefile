@@ -18,8 +18,8 @@ PG_MAJOR = $(shell $(PG_CONFIG) --version | sed 's/^PostgreSQL \([0-9]*\).*/\1/'
 # cargo pgrx names the features in just this way.
 FEATURES = --no-default-features --features pg$(PG_MAJOR)
 CARGO_TEST = cargo test --locked --release $(FEATURES)
-# What links nothing of the extension is built once for every PostgreSQL.
-TESTS = cargo test --locked --release --package embedd-tests
+# Packages that link nothing of PostgreSQL: one build serves every version.
+CARGO_TEST_OUTSIDE = cargo test --locked --release
 
 # What only root may do goes through sudo for everybody else: pgrx's --sudo does so for the install.
 INSTALL_FLAGS = $(if $(shell test -w "`$(PG_CONFIG) --sharedir`" && echo yes),,--sudo)
@@ -85,9 +85,9 @@ test: setup test-pure test-backend test-golden test-outside
 MODEL_DIR = $(shell $(PG_CONFIG) --sharedir)/embedd/all-MiniLM-L6-v2
 
 test-pure: model
-	EMBEDD_MODEL_DIR="$(MODEL_DIR)" cargo test --locked --release --package embedd-wire --package embedd-embedder --lib -- $(TEST)
-	$(TESTS) --test docs -- $(TEST)
 	$(CARGO_TEST) --lib -- $(TEST)
+	EMBEDD_MODEL_DIR="$(MODEL_DIR)" $(CARGO_TEST_OUTSIDE) --package embedd-wire --package embedd-embedder --lib -- $(TEST)
+	$(CARGO_TEST_OUTSIDE) --package embedd-tests --test docs --test rooms -- $(TEST)
 
 # pgrx installs a build of its own with the tests in it, runs it in a cluster of the postgres user, and leaves it
 # installed: the plain build is put back whatever the outcome.
@@ -100,19 +100,26 @@ test-backend:
 	exit $$status
 
 test-golden: install
-	$(TESTS) --test golden -- --nocapture
+	$(CARGO_TEST_OUTSIDE) --package embedd-tests --test golden -- --nocapture
 
 # Minutes where nothing hangs; a test that does is named after a minute. TEST=crash:: runs one module.
 test-outside: install
-	timeout 45m $(TESTS) --test outside -- $(TEST)
+	timeout 45m $(CARGO_TEST_OUTSIDE) --package embedd-tests --test outside -- $(TEST)
 
 soak: install
-	$(TESTS) --test outside -- --ignored --nocapture chaos::a_long_run
+	$(CARGO_TEST_OUTSIDE) --package embedd-tests --test outside -- --ignored --nocapture chaos::a_long_run
 
+# TEST=local_model is the embedder's own, against Python's onnxruntime; the others drive clusters.
 bench: install model
-	EMBEDD_MODEL_DIR="$(MODEL_DIR)" cargo bench --locked --package embedd-tests --package embedd-embedder --bench '$(or $(TEST),*)'
+	EMBEDD_MODEL_DIR="$(MODEL_DIR)" cargo bench --locked --package $(if $(filter local_model,$(TEST)),embedd-embedder,embedd-tests) --bench '$(or $(TEST),*)'
+
+# What the crates must not link: PostgreSQL in the embedder, the outside world in the extension.
+TREE = cargo tree --locked --edges normal --prefix none
 
 lint:
 	cargo fmt --all --check
 	cargo clippy --locked --release $(FEATURES) --features pg_test --all-targets -- -D warnings
 	cargo clippy --locked --release --package embedd-wire --package embedd-embedder --package embedd-tests --all-targets -- -D warnings
+	$(CARGO_TEST_OUTSIDE) --package embedd-tests --test rooms
+	! $(TREE) --package embedd-embedder | grep -E '^pgrx'
+	! $(TREE) --package embedd $(FEATURES) | grep -E '^(tokio|reqwest|hyper|rustls|bpe|unicode-normalization)'

@@ -332,7 +332,7 @@ fn is_end(error: &io::Error) -> bool {
 fn wait(client: Option<&Client>, rest: Duration) {
     let socket = client.map(|client| (client.fd(), client.wants_write()));
     // One more, because less than a millisecond left must not become a loop without any wait.
-    crate::server::wait(rest.min(LONGEST_WAIT) + Duration::from_millis(1), socket);
+    crate::latch::wait(rest.min(LONGEST_WAIT) + Duration::from_millis(1), socket);
     check_for_interrupts!();
 }
 

@@ -3,10 +3,12 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use postgres::Client;
-use support::source::{COLUMNS, backfill};
-use support::{Cluster, SHORT, binaries};
+use support::fake_provider::{Dialect, FakeProvider, Respond, Rule};
+use support::source::{COLUMNS, assert_equal, backfill, synced_source};
+use support::{Cluster, LONG, SHORT, Shutdown, binaries};
 
 /// What tells two installations of the extension apart, as queries for one text a row; none names an oid.
 const DESCRIPTIONS: [(&str, &str); 13] = [
@@ -302,4 +304,67 @@ fn an_updated_extension_is_the_same_as_a_fresh_one() {
          SELECT embedd.drop_provider('o');",
     )
     .unwrap();
+}
+
+/// What 0.4.0 has added, taken away again: what is left is an installation of 0.3.0, whose tables are the same.
+const AS_0_3_0: &str = "ALTER EXTENSION embedd DROP FUNCTION embedd.embedder_status();
+    DROP FUNCTION embedd.embedder_status();
+    UPDATE pg_extension SET extversion = '0.3.0' WHERE extname = 'embedd'";
+
+#[test]
+fn an_installation_of_0_3_0_is_updated_in_the_middle_of_a_backfill() {
+    let fake = FakeProvider::builder(Dialect::OpenAiCompatible).dimensions(8).start();
+    let cluster = Cluster::builder()
+        .set("embedd.poll_interval", "500ms")
+        .set("embedd.texts_in_flight", "128")
+        .start();
+    let mut client = cluster.database("old");
+    synced_source(&cluster, "old", &mut client, "t", 50);
+    let slow = fake.script(Rule::always().respond(Respond::delay(Duration::from_millis(100))));
+    client
+        .batch_execute(&format!(
+            "SELECT embedd.create_provider('fake', 'openai_compatible', base_url => '{}', default_model => 'm',
+                    options => '{{\"texts_per_request\": 16, \"max_in_flight\": 2}}');
+             CREATE TABLE filled (id bigint PRIMARY KEY, body text);
+             INSERT INTO filled SELECT i, 'row ' || i FROM generate_series(1, 2000) i;
+             SELECT embedd.create_vector_table('filled', 'filled', '[{{\"name\": \"body\", \"role\": \"embedding\"}}]',
+                    embedding_provider => 'fake', embedding_dimensions => 8, start_backfill => true)",
+            fake.base_url()
+        ))
+        .unwrap();
+    fake.wait_until(LONG, "the backfill to be under way", |fake| fake.paid_total() > 200);
+    // The library is replaced while the server is down.
+    client.batch_execute(AS_0_3_0).unwrap();
+    cluster.restart(Shutdown::Fast);
+    let log = "extension \"embedd\" has to be updated";
+    cluster.wait_until(LONG, "the worker to say so", || cluster.log_contains(log));
+    let mut client = cluster.connect("old");
+    let running = "SELECT count(*) FROM embedd.tasks WHERE status = 'running'";
+    assert_eq!(client.query_one(running, &[]).unwrap().get::<_, i64>(0), 1);
+    // Writes go on, and are noted.
+    client
+        .batch_execute(
+            "UPDATE t SET title = 'changed' WHERE id <= 10; DELETE FROM t WHERE id = 11;
+             UPDATE filled SET body = 'changed ' || id WHERE id IN (1, 2000); INSERT INTO filled VALUES (5000, 'new')",
+        )
+        .unwrap();
+    let noted = "SELECT sum(cardinality(keys)) >= 14 FROM embedd.queue";
+    assert!(client.query_one(noted, &[]).unwrap().get::<_, bool>(0));
+    let before = fake.paid_total();
+
+    fake.unscript(&slow);
+    cluster.psql("old", "ALTER EXTENSION embedd UPDATE");
+    cluster.wait_done("old");
+    let mut client = cluster.connect("old");
+    assert_equal(&mut client, "t");
+    for table in ["t", "filled"] {
+        let sql = "SELECT count(*) FROM embedd.verify($1)";
+        assert_eq!(client.query_one(sql, &[&table]).unwrap().get::<_, i64>(0), 0, "{table}");
+    }
+    assert!(before < 2000, "the backfill had ended before the update");
+    // What was in flight when the server stopped is all that may be paid for twice.
+    let twice: u64 = fake.paid_more_than_once().iter().map(|(_, times)| times - 1).sum();
+    assert!(twice <= 128, "{twice} texts were paid for twice");
+    let status = "SELECT pid IS NOT NULL FROM embedd.embedder_status()";
+    assert!(client.query_one(status, &[]).unwrap().get::<_, bool>(0));
 }

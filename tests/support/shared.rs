@@ -18,6 +18,7 @@ pub struct Shared {
 
 impl Shared {
     /// A cluster that never polls, with places for the workers of many databases.
+    #[allow(clippy::new_without_default, reason = "only a static has one")]
     pub const fn new() -> Self {
         Self::of(|| Cluster::builder().never_polling().set("max_worker_processes", "64"))
     }

@@ -1,86 +1,69 @@
-//! Finds the differences between a source and its vector table, and has them put right: verify, reconcile, retry_failed.
+//! Changes the sync of a vector table: pauses and resumes it, asks for backfills and comparisons, and has failed rows tried again.
 
 use pgrx::prelude::*;
+use pgrx::spi::SpiClient;
 
 use crate::catalog::{self, Status, SyncMode, VectorTable};
-use crate::document::difference_sql;
+use crate::cluster;
 use crate::error::{Error, Result};
 use crate::queue::{self, Noted};
-use crate::server::{self, Rights};
+use crate::rights::Rights;
 use crate::source;
-use crate::status::find_to_change;
 use crate::table::check_may_change;
 use crate::task::{self, Asked, Kind};
 use crate::trigger::touch_at_commit;
 
-/// Rows fetched at once.
-const ROWS_AT_ONCE: std::ffi::c_long = 10_000;
-
-/// A row in which a vector table differs from its source.
-pub struct Difference {
-    pub pk_value: String,
-    /// missing, stale or orphaned.
-    pub problem: &'static str,
+/// Finds a vector table to be changed by the caller, with its row locked.
+pub fn find_to_change(client: &mut SpiClient<'_>, name: &str) -> Result<VectorTable> {
+    cluster::check_writable("change the sync of a vector table")?;
+    let rights = Rights::of_extension()?;
+    let table = catalog::find_for_update(client, name)?;
+    drop(rights);
+    check_may_change(&table)?;
+    Ok(table)
 }
 
-/// Every row in which a vector table differs from its source now. Rows that have failed are told elsewhere.
-pub fn verify(name: &str) -> Result<Vec<Difference>> {
-    Spi::connect(|client| {
-        let rights = Rights::of_extension()?;
-        let mut table = catalog::find(client, name)?;
-        drop(rights);
-        check_may_change(&table)?;
-        table.resolve()?;
-        let rights = Rights::of_extension()?;
-        let rows = client.select(
-            "select f.pk_value from embedd.failed_rows f where f.table_id = $1",
-            None,
-            &[table.id.into()],
-        )?;
-        let mut failed = Vec::new();
-        for row in rows {
-            failed.extend(row.get::<String>(1)?);
+/// Stops bringing changes in. They are noted meanwhile, and queries go on.
+pub fn pause(name: &str) -> Result<()> {
+    Spi::connect_mut(|client| {
+        let table = find_to_change(client, name)?;
+        if table.status == Status::Paused {
+            return Err(Error::AlreadyPaused { name: table.name });
         }
-        drop(rights);
-        // A row that cannot be read would keep the others from being looked at.
-        let not_failed = |pk: &str| {
-            format!(
-                "not exists (select from unnest($1::text[]) f(pk_value) where f.pk_value = {pk})"
-            )
-        };
-        let differences = difference_sql(
-            &table.source_name()?,
-            &table.key,
-            &table.columns,
-            table.relation_name()?,
-            &not_failed(&table.key.pk_value("s")),
-        );
-        let query = format!(
-            "select x.pk_value, x.is_stored, x.row_hash is not null from ({differences}) x where {}",
-            not_failed("x.pk_value")
-        );
-        let rights = Rights::of_owner(table.owner);
-        server::set_text_settings(&rights);
-        let mut cursor = client.try_open_cursor(&query, &[failed.into()])?;
-        let mut found = Vec::new();
-        loop {
-            let rows = cursor.fetch(ROWS_AT_ONCE)?;
-            if rows.is_empty() {
-                break;
-            }
-            for row in rows {
-                let problem = match (row.get::<bool>(2)?, row.get::<bool>(3)?) {
-                    (Some(false), _) => "missing",
-                    (_, Some(true)) => "stale",
-                    _ => "orphaned",
-                };
-                let pk_value = row.get::<String>(1)?.unwrap_or_default();
-                found.push(Difference { pk_value, problem });
-            }
+        let _rights = Rights::of_extension()?;
+        catalog::set_status(client, table.id, Status::Paused)?;
+        touch_at_commit();
+        Ok(())
+    })
+}
+
+/// Takes a paused sync up again, with the changes made meanwhile.
+pub fn resume(name: &str) -> Result<()> {
+    Spi::connect_mut(|client| {
+        let table = find_to_change(client, name)?;
+        if table.status != Status::Paused {
+            let status = table.status.as_str().to_string();
+            return Err(Error::NotPaused { name: table.name, status });
         }
-        drop(cursor);
-        drop(rights);
-        Ok(found)
+        let _rights = Rights::of_extension()?;
+        catalog::set_status(client, table.id, Status::Pending)?;
+        catalog::set_working_status(client, table.id)?;
+        touch_at_commit();
+        Ok(())
+    })
+}
+
+/// Asks the sync worker for a backfill.
+pub fn backfill(name: &str) -> Result<(i32, Asked)> {
+    Spi::connect_mut(|client| {
+        let table = find_to_change(client, name)?;
+        let _rights = Rights::of_extension()?;
+        let asked = task::ask(client, table.id, name)?;
+        if table.status != Status::Paused {
+            catalog::set_working_status(client, table.id)?;
+        }
+        touch_at_commit();
+        Ok((table.id, asked))
     })
 }
 
@@ -108,10 +91,7 @@ pub fn reconcile(name: &str) -> Result<(i32, Asked)> {
 }
 
 /// The types that the columns of a key have now, if they can be a key.
-fn new_key_types(
-    client: &pgrx::spi::SpiClient<'_>,
-    table: &VectorTable,
-) -> Result<Vec<pg_sys::Oid>> {
+fn new_key_types(client: &SpiClient<'_>, table: &VectorTable) -> Result<Vec<pg_sys::Oid>> {
     let available = source::columns(client, table.source)?;
     let names: Vec<String> = table
         .stored

@@ -4,7 +4,8 @@ use embedd_wire::{Encoding, Kind, Secret};
 use serde_json::Value;
 use url::Url;
 
-use super::{OptionError, kinds};
+use super::kinds;
+use crate::error::OptionError;
 
 /// What headers have to be, as a sentence.
 pub const HEADERS_FORM: &str = "It has to be a JSON object of texts: {\"name\": \"value\"}.";

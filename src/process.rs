@@ -67,3 +67,61 @@ impl Drop for Process {
         unsafe { pg_sys::MemoryContextDelete(self.memory) };
     }
 }
+
+/// A process that a sync worker starts for one piece of work on one vector table, and that ends with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Helper {
+    /// Compares the table with its source once.
+    BatchWorker,
+    /// Builds its indexes after its first load.
+    IndexBuilder,
+}
+
+impl Helper {
+    /// Type of the process, and the beginning of its name.
+    fn kind(self) -> &'static str {
+        match self {
+            Helper::BatchWorker => "embedd batch worker",
+            Helper::IndexBuilder => "embedd index builder",
+        }
+    }
+
+    /// What the postmaster runs.
+    fn function(self) -> &'static str {
+        match self {
+            Helper::BatchWorker => "embedd_batch_worker_main",
+            Helper::IndexBuilder => "embedd_index_builder_main",
+        }
+    }
+
+    /// Starts one for a vector table of this process's database; None when the server has no place for it.
+    pub fn start(self, table_id: i32, name: &str) -> Option<Process> {
+        // SAFETY: a plain global of the process.
+        let database = unsafe { pg_sys::MyDatabaseId };
+        let argument = u64::from(database.to_u32()) << 32 | u64::from(table_id as u32);
+        Process::start(
+            self.kind(),
+            &format!("{} for {name}", self.kind()),
+            self.function(),
+            argument,
+        )
+    }
+}
+
+/// What a helper is to work on, as the argument of its process says.
+#[derive(Clone, Copy, Debug)]
+pub struct Errand {
+    pub database: pg_sys::Oid,
+    pub table_id: i32,
+}
+
+impl Errand {
+    /// Reads the argument that [`Helper::start`] has made.
+    pub fn read(argument: pg_sys::Datum) -> Self {
+        let argument = argument.value() as u64;
+        Self {
+            database: pg_sys::Oid::from((argument >> 32) as u32),
+            table_id: argument as u32 as i32,
+        }
+    }
+}

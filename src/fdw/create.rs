@@ -10,10 +10,11 @@ use super::nodes::{alter_mapping, alter_server, create_mapping, create_server};
 use super::options::{self, MAPPING, MappingOptions, Pairs, ServerOptions};
 use super::{Server, depend, has_usage, mapping_pairs, our_wrapper};
 use crate::catalog::LOCAL_PROVIDER;
+use crate::cluster;
 use crate::datum::RawJsonb;
 use crate::error::{Error, Result};
 use crate::name::quote_ident;
-use crate::server::{self, Rights, role_name};
+use crate::rights::{Rights, role_name};
 use crate::{catalog, trigger};
 
 /// What create_provider() and update_provider() were asked for.
@@ -183,7 +184,7 @@ fn delete(class: pg_sys::Oid, object: pg_sys::Oid) {
 }
 
 fn check_may_write(action: &'static str, function: &CStr) -> Result<()> {
-    server::check_writable(action)?;
+    cluster::check_writable(action)?;
     // SAFETY: raises PostgreSQL's own error in a transaction that is read-only.
     unsafe { pg_sys::PreventCommandIfReadOnly(function.as_ptr()) };
     Ok(())

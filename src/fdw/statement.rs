@@ -208,23 +208,11 @@ unsafe fn names(list: *mut pg_sys::List) -> Vec<*const c_char> {
 }
 
 /// The text of a node that is one; null for any other.
-#[cfg(not(feature = "pg14"))]
 unsafe fn text_of(node: *mut pg_sys::Node) -> *const c_char {
     // SAFETY: the tag of a node says what it is.
     unsafe {
         match !node.is_null() && (*node).type_ == pg_sys::NodeTag::T_String {
             true => (*node.cast::<pg_sys::String>()).sval,
-            false => std::ptr::null(),
-        }
-    }
-}
-
-#[cfg(feature = "pg14")]
-unsafe fn text_of(node: *mut pg_sys::Node) -> *const c_char {
-    // SAFETY: the tag of a node says what it is.
-    unsafe {
-        match !node.is_null() && (*node).type_ == pg_sys::NodeTag::T_String {
-            true => (*node.cast::<pg_sys::Value>()).val.str_,
             false => std::ptr::null(),
         }
     }

@@ -14,12 +14,12 @@ use std::io::ErrorKind;
 use embedd_wire::{Kind, Model, Provider, USAGE_PATH, Usage};
 use pgrx::prelude::*;
 
-use self::options::{MappingOptions, OptionError, Pairs, ServerOptions};
+use self::options::{MappingOptions, Pairs, ServerOptions};
 use crate::catalog::{LOCAL_PROVIDER, VectorTable};
-use crate::error::{Error, Result};
+use crate::error::{Error, OptionError, Result};
 use crate::models;
 use crate::name::{quote_ident, quote_literal};
-use crate::server::role_name;
+use crate::rights::role_name;
 
 /// The foreign-data wrapper whose servers are providers.
 pub const WRAPPER: &CStr = c"embedd";
@@ -316,14 +316,14 @@ fn wrapper_of(server: pg_sys::Oid) -> String {
 }
 
 /// Whether a role has USAGE on a foreign server or a foreign-data wrapper.
-#[cfg(not(any(feature = "pg14", feature = "pg15")))]
+#[cfg(not(feature = "pg15"))]
 fn has_usage(class: pg_sys::Oid, object: pg_sys::Oid, role: pg_sys::Oid) -> bool {
     let usage = pg_sys::ACL_USAGE as pg_sys::AclMode;
     // SAFETY: a look-up of rights in a transaction.
     unsafe { pg_sys::object_aclcheck(class, object, role, usage) == pg_sys::AclResult::ACLCHECK_OK }
 }
 
-#[cfg(any(feature = "pg14", feature = "pg15"))]
+#[cfg(feature = "pg15")]
 fn has_usage(class: pg_sys::Oid, object: pg_sys::Oid, role: pg_sys::Oid) -> bool {
     let usage = pg_sys::ACL_USAGE as pg_sys::AclMode;
     // SAFETY: a look-up of rights in a transaction.
