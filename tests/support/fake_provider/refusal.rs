@@ -54,7 +54,6 @@ impl Problem {
 
     /// What the service says about it.
     fn message(&self, dialect: Dialect, model: &str) -> String {
-        let open_ai = matches!(dialect, Dialect::OpenAi | Dialect::OpenAiCompatible);
         let text = match (self, dialect) {
             (Problem::NoSuchPath, _) => "Not Found",
             (Problem::KeyMissing, Dialect::Gemini) => {

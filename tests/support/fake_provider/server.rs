@@ -56,7 +56,6 @@ enum After {
 
 /// One request being treated, and where its answer goes.
 struct Exchange<'a, S> {
-    control: &'a Control,
     record: &'a Record,
     arrived: Arrived<'a>,
     doing: &'a AtomicU8,
@@ -146,7 +145,6 @@ impl Shared {
             let asked = self.settings.dialect.read(&request);
             let key = self.any_key(&request);
             let exchange = Exchange {
-                control: &self.control,
                 record: &self.record,
                 arrived: self.record.arrived(&request, asked.as_ref().ok(), key, id),
                 doing,
