@@ -35,7 +35,8 @@ unexport RUST_BACKTRACE
 export RUSTFLAGS = -C link-arg=-Wl,--no-gc-sections
 export PATH := $(TOOLS)/bin:$(PATH)
 
-.PHONY: help setup install embedder model demo clean-demo test test-pure test-backend test-golden test-outside soak bench lint
+.PHONY: help setup servers install embedder model demo clean-demo test test-all test-pure test-backend test-golden test-outside \
+	installcheck soak bench lint
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
 
@@ -47,6 +48,8 @@ help:
 	@echo '  test-backend     inside a PostgreSQL backend'
 	@echo '  test-golden      the SQL surface, word for word (EMBEDD_GOLDEN_ACCEPT=1 takes the answers over)'
 	@echo '  test-outside     real clusters, driven from outside'
+	@echo 'make test-all      every ring on PostgreSQL 15, 16, 17 and 18, whose servers make servers builds'
+	@echo 'make installcheck  the golden ring, in the PGXS habit'
 	@echo 'make soak          random writers, kills and crashes for a long time (EMBEDD_CHAOS_SEED, _EVENTS, _KILLS)'
 	@echo 'make bench         the measured promises; TEST=name for one'
 	@echo 'make lint          formatting and clippy, warnings are errors'
@@ -61,12 +64,16 @@ setup:
 model:
 	@.ci/model
 
+# The extension is built apart for each version of PostgreSQL; what links nothing of PostgreSQL is built once.
+EXTENSION_TARGET = $(CARGO_TARGET_DIR)/pg$(PG_MAJOR)
+FOR_EXTENSION = CARGO_TARGET_DIR="$(EXTENSION_TARGET)"
+
 # The embedder is one program for every version of PostgreSQL. It lies beside the library, which finds it there.
 EMBEDDER = $(CARGO_TARGET_DIR)/release/embedd-embedder
 AS_INSTALLER = $(if $(INSTALL_FLAGS),sudo,)
 
 install: embedder
-	cargo pgrx install --release --pg-config "$(PG_CONFIG)" $(FEATURES) $(INSTALL_FLAGS)
+	$(FOR_EXTENSION) cargo pgrx install --release --pg-config "$(PG_CONFIG)" $(FEATURES) $(INSTALL_FLAGS)
 	$(AS_INSTALLER) install -m 755 "$(EMBEDDER)" "$$($(PG_CONFIG) --pkglibdir)/embedd-embedder.new"
 	$(AS_INSTALLER) mv -f "$$($(PG_CONFIG) --pkglibdir)/embedd-embedder.new" "$$($(PG_CONFIG) --pkglibdir)/embedd-embedder"
 
@@ -79,13 +86,36 @@ demo: setup install model
 clean-demo:
 	@tests/demo.sh clean
 
+# The servers of the tests besides the machine's own; make servers builds them once.
+SERVERS = $(or $(EMBEDD_SERVERS),/var/cache/embedd/servers)
+ON = PG_CONFIG=$(SERVERS)/$(1)/bin/pg_config
+
+servers:
+	@.ci/setup servers
+
+# Without contrib and XML, as the server is that a wheel carries: no foreign tables, and one golden file less.
+ON_16 = TEST="crash:: standby:: transactions:: embedder::life embedder::starts"
+GOLDEN_ON_16 = TEST="create filters injections privileges providers query repair rights settings status"
+
+# Everything on every version of PostgreSQL, as far as its server goes.
+test-all: test servers
+	$(AGAIN) test-backend $(call ON,16) TEST=
+	$(AGAIN) test-golden $(call ON,16) $(GOLDEN_ON_16)
+	$(AGAIN) test-outside $(call ON,16) $(ON_16)
+	for version in 17 18; do \
+		$(AGAIN) test-backend test-golden test-outside PG_CONFIG=$(SERVERS)/$$version/bin/pg_config || exit; \
+	done
+
+# In the PGXS habit: the golden ring against the server that PG_CONFIG names.
+installcheck: test-golden
+
 test: setup test-pure test-backend test-golden test-outside
 
 # The directory `make model` puts the model in, for the test that compares it with the reference.
 MODEL_DIR = $(shell $(PG_CONFIG) --sharedir)/embedd/all-MiniLM-L6-v2
 
 test-pure: model
-	$(CARGO_TEST) --lib -- $(TEST)
+	$(FOR_EXTENSION) $(CARGO_TEST) --lib -- $(TEST)
 	EMBEDD_MODEL_DIR="$(MODEL_DIR)" $(CARGO_TEST_OUTSIDE) --package embedd-wire --package embedd-embedder --lib -- $(TEST)
 	$(CARGO_TEST_OUTSIDE) --package embedd-tests --test docs --test rooms -- $(TEST)
 
@@ -93,7 +123,7 @@ test-pure: model
 # installed: the plain build is put back whatever the outcome.
 test-backend:
 	status=0; \
-	CARGO_PGRX="$(TOOLS)/bin/cargo-pgrx" CARGO_PGRX_TEST_RUNAS=postgres CARGO_PGRX_TEST_PGDATA=/tmp/embedd-backend \
+	$(FOR_EXTENSION) CARGO_PGRX="$(TOOLS)/bin/cargo-pgrx" CARGO_PGRX_TEST_RUNAS=postgres CARGO_PGRX_TEST_PGDATA=/tmp/embedd-backend-$(PG_MAJOR) \
 	PGRX_BUILD_PROFILE=release PGRX_FEATURES="pg_test pg$(PG_MAJOR)" PGRX_NO_DEFAULT_FEATURES=true \
 	$(CARGO_TEST) --features pg_test --lib -- $(or $(TEST),pg_test::) || status=$$?; \
 	$(AGAIN) install || status=$$?; \
@@ -118,7 +148,7 @@ TREE = cargo tree --locked --edges normal --prefix none
 
 lint:
 	cargo fmt --all --check
-	cargo clippy --locked --release $(FEATURES) --features pg_test --all-targets -- -D warnings
+	$(FOR_EXTENSION) cargo clippy --locked --release $(FEATURES) --features pg_test --all-targets -- -D warnings
 	cargo clippy --locked --release --package embedd-wire --package embedd-embedder --package embedd-tests --all-targets -- -D warnings
 	$(CARGO_TEST_OUTSIDE) --package embedd-tests --test rooms
 	! $(TREE) --package embedd-embedder | grep -E '^pgrx'

@@ -1,5 +1,7 @@
 //! embedd keeps a pgvector table equal to its source table inside PostgreSQL, and answers semantic queries over it.
 
+use std::ffi::CStr;
+
 use pgrx::prelude::*;
 
 // The rooms from the ground up: each imports only what stands above it in this list. `make lint` checks it.
