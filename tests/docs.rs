@@ -1,5 +1,6 @@
-//! What docs/architecture.md says of the promises is true: each promise has a row of tests, and each test is there.
-#![allow(clippy::expect_used, reason = "a test that cannot go on says why")]
+//! What docs/architecture.md says of promises and rooms is true: each promise has a row of tests, each test is there, and
+//! each room of the extension is listed.
+#![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot go on says why")]
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -8,7 +9,7 @@ use std::path::{Path, PathBuf};
 /// Promises that embedd makes.
 const PROMISES: usize = 13;
 
-/// What a row says when no test tries to break its promise.
+/// What a row says when no test tries to break its promise, or a part of it.
 const NO_TEST: &str = "no test yet";
 
 /// Where the tests of one ring are, and how the table calls the ring.
@@ -181,9 +182,27 @@ fn named(cell: &str) -> Vec<(String, String)> {
     tests
 }
 
+/// The rooms that the table of this text names, in its order.
+fn rooms_listed(text: &str) -> Vec<&str> {
+    let table = text.split("| rooms |").nth(1).unwrap_or_default();
+    let table = table.split("\n\n").next().unwrap_or_default();
+    let cells = table.lines().filter_map(|line| line.strip_prefix("| `")?.split(" |").next());
+    cells.flat_map(|cell| cell.split(['`', ' '])).filter(|room| !room.is_empty()).collect()
+}
+
+/// The rooms that src/lib.rs has, in its order.
+fn rooms(library: &str) -> Vec<&str> {
+    library.lines().filter_map(|line| line.strip_prefix("mod ")?.split(';').next()).collect()
+}
+
+/// A file of the checkout.
+fn read(path: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path);
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
 fn architecture() -> String {
-    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/architecture.md"))
-        .expect("docs/architecture.md can be read")
+    read("docs/architecture.md")
 }
 
 #[test]
@@ -216,4 +235,12 @@ fn a_row_that_is_not_true_is_found() {
         let found = problems(&text, &sources);
         assert!(found.iter().any(|problem| problem.contains(expected)), "{expected}: {found:?}");
     }
+}
+
+#[test]
+fn every_room_of_the_extension_is_listed() {
+    let (text, library) = (architecture(), read("src/lib.rs"));
+    assert!(rooms(&library).len() > 10);
+    assert_eq!(rooms_listed(&text), rooms(&library));
+    assert_ne!(rooms_listed(&text), rooms(&library.replace("mod error;", "mod errors;")));
 }
