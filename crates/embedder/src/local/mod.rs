@@ -6,6 +6,7 @@
 mod attention;
 mod config;
 mod forward;
+mod gate;
 mod kernels;
 mod math;
 mod safetensors;
@@ -21,6 +22,7 @@ mod reference_test;
 mod tiny_model;
 
 pub use forward::Scratch;
+pub use gate::{Gate, Precedence};
 pub use kernels::InstructionSet;
 
 use std::io;
