@@ -3,7 +3,9 @@
 
 mod cache;
 mod connection;
+mod crew;
 mod job;
+mod loading;
 pub mod local;
 mod log;
 mod memory;

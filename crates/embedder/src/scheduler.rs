@@ -1,24 +1,23 @@
-//! Runs the local model on threads of its own: questions first, then changes, then backfills, each connection in turn.
+//! Runs the local model on threads of its own: some for questions, and some for documents, which give way to questions.
+//!
+//! Changes go before backfills, and each connection has its turn.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::available_parallelism;
 use std::time::{Duration, Instant};
 
 use embedd_wire::{Config, Embeddings, Failure, FailureClass, LOCAL_MODEL, LogLevel, Request};
 use tokio::sync::oneshot;
 
+use super::crew::{Crew, lower_priority, thread_count};
 use super::job::{Job, Lanes, Outcome, Task, lock};
-use super::local::{Model, ModelError, Scratch, Tokens};
+use super::loading::load;
+use super::local::{Gate, Model, Precedence, Scratch, Tokens};
 use super::log::LogSender;
 
 /// How long a model that could not be loaded is not tried again.
 const FAILURE_KEPT: Duration = Duration::from_secs(1);
-
-/// What helps against a model that is not there or not right.
-const MODEL_HINT: &str = "Run make model PG_CONFIG=..., or set embedd.local_model_path to a directory \
-                          that has the model's files.";
 
 /// The local model and its threads; both are made when the first request needs them.
 pub struct Scheduler {
@@ -28,11 +27,16 @@ pub struct Scheduler {
 impl Scheduler {
     /// A scheduler without threads and without a model, so far.
     pub fn new(config: &Config, log: LogSender) -> Scheduler {
+        Scheduler::with_gate(config, log, Arc::default())
+    }
+
+    /// The same, where questions pass documents at this gate.
+    pub fn with_gate(config: &Config, log: LogSender, gate: Arc<Gate>) -> Scheduler {
         let state = State {
             path: config.local_model_path.clone(),
             generation: 0,
             wanted: thread_count(config.local_threads),
-            threads: 0,
+            threads: [0; 2],
             idle_unload: config.local_idle_unload,
             lanes: Default::default(),
             model: Slot::Empty,
@@ -40,9 +44,14 @@ impl Scheduler {
             last_used: Instant::now(),
             stopping: false,
         };
-        let (state, changed) = (Mutex::new(state), Condvar::new());
-        let shared = Arc::new(Shared { state, changed, log });
-        Scheduler { shared }
+        let shared = Shared {
+            state: Mutex::new(state),
+            changed: Default::default(),
+            loaded: Condvar::new(),
+            gate,
+            log,
+        };
+        Scheduler { shared: Arc::new(shared) }
     }
 
     /// Takes other settings on; requests that have begun are finished with the model they began with.
@@ -55,11 +64,13 @@ impl Scheduler {
         }
         state.wanted = thread_count(config.local_threads);
         state.idle_unload = config.local_idle_unload;
-        if state.threads > 0 {
-            // With too few of them the work goes on, only slower; the next request tries again.
-            let _ = ensure_threads(&self.shared, &mut state);
+        for crew in Crew::ALL {
+            if state.threads[crew as usize] > 0 {
+                // With too few of them the work goes on, only slower; the next request tries again.
+                let _ = ensure_threads(&self.shared, &mut state, crew);
+            }
         }
-        self.shared.changed.notify_all();
+        self.shared.wake_all();
     }
 
     /// Whether the model is in memory.
@@ -95,7 +106,7 @@ impl Drop for Scheduler {
         let mut state = lock(&self.shared.state);
         state.stopping = true;
         state.lanes = Default::default();
-        self.shared.changed.notify_all();
+        self.shared.wake_all();
     }
 }
 
@@ -119,7 +130,11 @@ impl Drop for Waiting<'_> {
 /// What the threads share. Whoever holds the state may lock a job's progress, never the other way round.
 struct Shared {
     state: Mutex<State>,
-    changed: Condvar,
+    /// There may be something to do for a thread of a crew.
+    changed: [Condvar; 2],
+    /// A model was loaded, or could not be.
+    loaded: Condvar,
+    gate: Arc<Gate>,
     log: LogSender,
 }
 
@@ -128,8 +143,9 @@ struct State {
     path: PathBuf,
     /// Counts the changes of the path.
     generation: u64,
+    /// Threads of each crew.
     wanted: usize,
-    threads: usize,
+    threads: [usize; 2],
     idle_unload: Option<Duration>,
     /// What waits, by priority.
     lanes: [Lanes; 3],
@@ -151,28 +167,35 @@ enum Slot {
 impl Shared {
     /// Puts a job into its queue.
     fn submit(self: &Arc<Self>, job: Job) -> Result<(), Failure> {
+        let crew = Crew::of(job.priority);
         let mut state = lock(&self.state);
-        ensure_threads(self, &mut state).map_err(|error| {
+        ensure_threads(self, &mut state, crew).map_err(|error| {
             let message = "could not start a thread for the local model";
             Failure::new(FailureClass::Unavailable, message)
                 .with_detail(format!("The operating system says: {error}."))
         })?;
         state.lanes[job.priority as usize].push(Arc::new(job));
-        self.changed.notify_one();
+        self.changed[crew as usize].notify_one();
         Ok(())
     }
 
     /// What a thread does, until it is not needed any more.
-    fn work(&self) {
-        lower_priority();
-        let mut scratch = Scratch::default();
-        while let Some(job) = self.next(&mut scratch) {
+    fn work(&self, crew: Crew) {
+        let mut scratch = match crew {
+            Crew::Questions => Scratch::default(),
+            Crew::Documents => {
+                lower_priority();
+                Scratch::giving_way(self.gate.clone())
+            }
+        };
+        let mut precedence = None;
+        while let Some(job) = self.next(crew, &mut precedence, &mut scratch) {
             let step = catch_unwind(AssertUnwindSafe(|| self.step(&job, &mut scratch)));
             let failure = match step {
                 Ok(Ok(())) => None,
                 Ok(Err(failure)) => Some(failure),
                 Err(_) => {
-                    scratch = Scratch::default();
+                    scratch.clear();
                     let message = "the local model failed on these texts";
                     Some(Failure::new(FailureClass::BadReply, message))
                 }
@@ -187,27 +210,39 @@ impl Shared {
     }
 
     /// Waits for the next job; none when the thread is not needed any more. Unloads a model nobody uses.
-    fn next(&self, scratch: &mut Scratch) -> Option<Arc<Job>> {
+    ///
+    /// A thread has precedence over documents from its first question until there is none for it any more.
+    fn next<'a>(
+        &'a self,
+        crew: Crew,
+        precedence: &mut Option<Precedence<'a>>,
+        scratch: &mut Scratch,
+    ) -> Option<Arc<Job>> {
         let mut state = lock(&self.state);
         loop {
-            if state.stopping || state.threads > state.wanted {
-                state.threads -= 1;
+            if state.stopping || state.threads[crew as usize] > state.wanted {
+                state.threads[crew as usize] -= 1;
+                *precedence = None;
                 return None;
             }
-            if let Some(job) = state.lanes.iter_mut().find_map(Lanes::take) {
+            if let Some(job) = state.lanes[crew.priorities()].iter_mut().find_map(Lanes::take) {
                 state.busy += 1;
+                if crew == Crew::Questions && precedence.is_none() {
+                    *precedence = Some(self.gate.enter());
+                }
                 return Some(job);
             }
+            *precedence = None;
             let loaded = matches!(state.model, Slot::Loaded(_));
             if !loaded {
-                *scratch = Scratch::default();
+                scratch.clear();
             }
             let idle = state.idle_unload.filter(|_| loaded && state.busy == 0);
             let idle = idle.map(|idle| idle.saturating_sub(state.last_used.elapsed()));
             state = match idle {
                 Some(Duration::ZERO) => {
                     let model = std::mem::replace(&mut state.model, Slot::Empty);
-                    self.changed.notify_all();
+                    self.wake_all();
                     drop(state);
                     drop(model);
                     give_memory_back();
@@ -215,15 +250,14 @@ impl Shared {
                     self.log.send(LogLevel::Debug, line);
                     lock(&self.state)
                 }
-                rest => self.wait(state, rest.unwrap_or(Duration::MAX)),
+                rest => wait(&self.changed[crew as usize], state, rest.unwrap_or(Duration::MAX)),
             };
         }
     }
 
-    /// Waits for a change of the state, or so long.
-    fn wait<'a>(&self, state: MutexGuard<'a, State>, most: Duration) -> MutexGuard<'a, State> {
-        let woken = self.changed.wait_timeout(state, most);
-        woken.unwrap_or_else(PoisonError::into_inner).0
+    /// Has all threads look at the state again.
+    fn wake_all(&self) {
+        self.changed.iter().for_each(Condvar::notify_all);
     }
 
     /// Does the next piece of a job.
@@ -242,7 +276,11 @@ impl Shared {
         match task {
             Task::Nothing => {}
             Task::Tokenize(texts) => {
-                let tokens = texts.iter().map(|text| model.tokenize(text)).collect();
+                let tokenize = |text: &String| {
+                    scratch.give_way();
+                    model.tokenize(text)
+                };
+                let tokens = texts.iter().map(tokenize).collect();
                 lock(&job.progress).add_tokens(tokens);
                 self.put_back(job);
             }
@@ -265,7 +303,7 @@ impl Shared {
     /// Puts a job with more to do in front of its lane's others.
     fn put_back(&self, job: &Arc<Job>) {
         lock(&self.state).lanes[job.priority as usize].put_back(job.clone());
-        self.changed.notify_one();
+        self.changed[Crew::of(job.priority) as usize].notify_one();
     }
 
     /// The model, loaded if it is not there; only one thread loads it, the others wait.
@@ -278,7 +316,7 @@ impl Shared {
                     return Err(failure.clone());
                 }
                 Slot::Loading => {
-                    state = self.wait(state, Duration::MAX);
+                    state = wait(&self.loaded, state, Duration::MAX);
                     continue;
                 }
                 Slot::Empty | Slot::Failed(..) => {}
@@ -286,89 +324,41 @@ impl Shared {
             state.model = Slot::Loading;
             let (path, generation) = (state.path.clone(), state.generation);
             drop(state);
-            let slot = self.load(&path);
+            let slot = match load(&path, &self.log) {
+                Ok(model) => Slot::Loaded(model),
+                Err(failure) => Slot::Failed(Instant::now(), failure),
+            };
             state = lock(&self.state);
             // Meanwhile the setting may have changed: then this model is not the one that is wanted.
             if state.generation == generation {
                 state.model = slot;
             }
-            self.changed.notify_all();
+            self.loaded.notify_all();
         }
     }
-
-    /// Reads the model's files.
-    fn load(&self, path: &Path) -> Slot {
-        let begin = Instant::now();
-        let failure = match catch_unwind(|| Model::open(path)) {
-            Ok(Ok(model)) => {
-                let (path, took) = (path.display(), begin.elapsed().as_millis());
-                let line = format!(
-                    "loaded the local model from \"{path}\" in {took} ms ({})",
-                    model.instructions().name()
-                );
-                self.log.send(LogLevel::Log, line);
-                return Slot::Loaded(Arc::new(model));
-            }
-            Ok(Err(error)) => load_failure(&error),
-            Err(_) => Failure::new(FailureClass::BadSetting, "local model is damaged")
-                .with_detail(format!("Its files are in \"{}\".", path.display())),
-        };
-        let detail = failure.detail.as_deref().unwrap_or_default();
-        let line = format!("{failure}: {detail}");
-        self.log.send(LogLevel::Warning, line);
-        Slot::Failed(Instant::now(), failure)
-    }
 }
 
-/// How many threads a setting means; 0 is half of the processors.
-fn thread_count(setting: usize) -> usize {
-    match setting {
-        0 => (available_parallelism().map_or(1, usize::from) / 2).max(1),
-        count => count,
-    }
+/// Waits until it is told that the state has changed, or so long.
+fn wait<'a>(
+    changed: &Condvar,
+    state: MutexGuard<'a, State>,
+    most: Duration,
+) -> MutexGuard<'a, State> {
+    changed.wait_timeout(state, most).unwrap_or_else(PoisonError::into_inner).0
 }
 
-/// Starts the threads that are missing; an error when there is none at all.
-fn ensure_threads(shared: &Arc<Shared>, state: &mut State) -> std::io::Result<()> {
-    while state.threads < state.wanted {
+/// Starts a crew's threads that are missing; an error when there is none at all.
+fn ensure_threads(shared: &Arc<Shared>, state: &mut State, crew: Crew) -> std::io::Result<()> {
+    while state.threads[crew as usize] < state.wanted {
         let worker = shared.clone();
-        let builder = std::thread::Builder::new().name("embedd local".to_string());
-        match builder.spawn(move || worker.work()) {
-            Ok(_) => state.threads += 1,
-            Err(error) if state.threads == 0 => return Err(error),
+        let builder = std::thread::Builder::new().name(crew.thread_name().to_string());
+        match builder.spawn(move || worker.work(crew)) {
+            Ok(_) => state.threads[crew as usize] += 1,
+            Err(error) if state.threads[crew as usize] == 0 => return Err(error),
             Err(_) => break,
         }
     }
     Ok(())
-}
-
-/// What a model that cannot be loaded looks like to those who asked for it.
-fn load_failure(error: &ModelError) -> Failure {
-    let (message, hint) = match error {
-        ModelError::Missing { .. } => ("local model is missing", MODEL_HINT),
-        ModelError::Unreadable { .. } => (
-            "local model cannot be read",
-            "Let the operating system user of the server read the model's files.",
-        ),
-        ModelError::Damaged { .. } => ("local model is damaged", MODEL_HINT),
-        ModelError::Unsupported { .. } => ("local model is of an unknown kind", MODEL_HINT),
-    };
-    let mut detail = format!("{error}.");
-    if let Some(first) = detail.get_mut(..1) {
-        first.make_ascii_uppercase();
-    }
-    let failure = Failure::new(FailureClass::BadSetting, message);
-    failure.with_detail(detail).with_hint(hint)
-}
-
-/// Lets the calling thread run after those of sessions.
-fn lower_priority() {
-    // Elsewhere the niceness is the process's, and the embedder's answers would wait as well.
-    #[cfg(target_os = "linux")]
-    // SAFETY: the call takes numbers only; on Linux process 0 means the calling thread.
-    unsafe {
-        libc::setpriority(libc::PRIO_PROCESS, 0, 10)
-    };
 }
 
 /// Hands freed memory back to the operating system, so that an unloaded model is really gone.

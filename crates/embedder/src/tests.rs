@@ -4,10 +4,12 @@ use std::io::{Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use super::local::{Model as LocalModel, Scratch};
+use super::local::{Gate, Model as LocalModel, Scratch};
 use super::log::{LogReceiver, log_channel};
+use super::scheduler::Scheduler;
 use super::server::{Handle, spawn};
 use embedd_wire::{
     Config, Embeddings, Failure, FailureClass, FrameBuffer, InputType, LOCAL_MODEL, Log, LogLevel,
@@ -204,6 +206,33 @@ fn a_question_overtakes_documents() {
     client.send(&documents(1, &many(2000, 0, 80)));
     client.send(&question(2, &["short?"]));
     assert_eq!(client.receive().id, 2);
+}
+
+#[test]
+fn a_question_is_answered_while_documents_stand_still() {
+    let fixture = Fixture::new(|_| {});
+    let gate = Arc::new(Gate::of_patience(Duration::MAX));
+    let scheduler = Scheduler::with_gate(&fixture.config, log_channel().0, gate.clone());
+    let precedence = gate.enter();
+    let text = "long ".repeat(80);
+    let order = Mutex::new(Vec::new());
+    let documents = async {
+        let embeddings = scheduler.embed(0, documents(1, &[&text])).await.unwrap();
+        order.lock().unwrap().push("documents");
+        embeddings
+    };
+    let question = async {
+        while gate.standing() == 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        scheduler.embed(0, question(2, &["short?"])).await.unwrap();
+        order.lock().unwrap().push("question");
+        drop(precedence);
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let (embeddings, ()) = runtime.block_on(async { tokio::join!(documents, question) });
+    assert_eq!(*order.lock().unwrap(), ["question", "documents"]);
+    assert_eq!(embeddings.values, embed_alone(&fixture.config.local_model_path, &text));
 }
 
 #[test]

@@ -6,6 +6,7 @@
 mod attention;
 mod config;
 mod forward;
+mod gate;
 mod kernels;
 mod math;
 mod safetensors;
@@ -18,6 +19,7 @@ mod model_test;
 mod reference_test;
 
 pub use forward::Scratch;
+pub use gate::{Gate, Precedence};
 pub use kernels::InstructionSet;
 
 use std::io;
