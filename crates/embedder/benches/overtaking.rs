@@ -92,9 +92,20 @@ impl Figures {
         format!(
             "idle p50 {:.1} p90 {:.1} p99 {:.1} ms ({}); busy p50 {:.1} p90 {:.1} p99 {:.1} ms ({}); ratios {:.2} {:.2} \
              {:.2}; texts a second {:.1} alone, {:.1} beside questions: {:+.1} %",
-            idle[0], idle[1], idle[2], self.idle.len(), busy[0], busy[1], busy[2], self.busy.len(),
-            busy[0] / idle[0], busy[1] / idle[1], busy[2] / idle[2],
-            alone / rounds, beside / rounds, 100.0 * (beside / alone - 1.0)
+            idle[0],
+            idle[1],
+            idle[2],
+            self.idle.len(),
+            busy[0],
+            busy[1],
+            busy[2],
+            self.busy.len(),
+            busy[0] / idle[0],
+            busy[1] / idle[1],
+            busy[2] / idle[2],
+            alone / rounds,
+            beside / rounds,
+            100.0 * (beside / alone - 1.0)
         )
     }
 }
