@@ -95,7 +95,7 @@ servers:
 
 # Without contrib and XML, as the server is that a wheel carries: no foreign tables, and one golden file less.
 ON_16 = TEST="crash:: standby:: transactions:: embedder::life embedder::starts"
-GOLDEN_ON_16 = TEST="create filters injections privileges providers query repair rights settings status"
+GOLDEN_ON_16 = TEST="00_setup create filters injections privileges providers query repair rights settings status"
 
 # Everything on every version of PostgreSQL, as far as its server goes.
 test-all: test servers
