@@ -141,7 +141,8 @@ struct Debt {
 impl Debt {
     /// What is still owed.
     fn left(&mut self, now: Instant) -> Duration {
-        let worked = self.since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
+        let worked =
+            self.since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
         self.owed = self.owed.saturating_sub(worked.saturating_mul(PAID_BY_WORK));
         self.since = Some(now);
         self.owed
