@@ -28,8 +28,8 @@ const PART: Duration = Duration::from_secs(10);
 const PACE: Duration = Duration::from_millis(150);
 
 /// What a sync worker keeps outstanding: requests, and texts in each.
-const REQUESTS: u64 = 4;
-const TEXTS: usize = 64;
+const REQUESTS: u64 = 16;
+const TEXTS: usize = 16;
 
 const WORDS: &str = "a the of and in to is was for on with as by at from that this are be it an or which have not has \
     data query index table search text model vector meaning document database answer question sentence paragraph \
@@ -51,7 +51,7 @@ fn run() -> Fallible<()> {
     let rounds = arguments.next().map_or(Ok(3), |rounds| rounds.parse())?;
     let mut programs = vec![PathBuf::from(env!("CARGO_BIN_EXE_embedd-embedder"))];
     programs.extend(arguments.next().map(PathBuf::from));
-    for (kind, words) in [("short documents", [18, 36]), ("long documents", [180, 300])] {
+    for (kind, words) in [("short documents", [18, 36]), ("long documents", [180, 250])] {
         let mut figures: Vec<Figures> = programs.iter().map(|_| Figures::default()).collect();
         for _ in 0..rounds {
             for (program, figures) in programs.iter().zip(&mut figures) {

@@ -1,8 +1,10 @@
 //! Opens small models, sound and damaged, and embeds with them.
 
-use super::{InstructionSet, Model, ModelError, Scratch, Tokens};
+use super::{Gate, InstructionSet, Model, ModelError, Scratch, Tokens};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 use support::tiny_model::{TINY_POSITIONS, write_tiny_model};
 
 /// A directory that goes away with the test.
@@ -237,6 +239,35 @@ fn all_instruction_sets_agree() {
             }
         }
     }
+}
+
+#[test]
+fn a_batch_stands_still_for_questions_and_gives_the_same() {
+    let dir = TestDir::with_model("gate");
+    let model = Model::open(&dir.0).unwrap();
+    let texts = texts(&model);
+    let texts: Vec<_> = texts.iter().collect();
+    let undisturbed = model.embed(&texts, &mut Scratch::default());
+    let gate = Arc::new(Gate::of_patience(Duration::MAX));
+    std::thread::scope(|scope| {
+        let mut precedence = Some(gate.enter());
+        let batch = scope.spawn(|| model.embed(&texts, &mut Scratch::giving_way(gate.clone())));
+        let mut stood = 0;
+        while !batch.is_finished() {
+            if gate.standing() == 1 {
+                let question = model.embed(&texts[..1], &mut Scratch::default());
+                assert_eq!(question[0], undisturbed[0]);
+                assert!(!batch.is_finished(), "the batch went on during the question");
+                stood += 1;
+                precedence = None;
+            } else if precedence.is_none() {
+                precedence = Some(gate.enter());
+            }
+            std::thread::yield_now();
+        }
+        assert!(stood > 0);
+        assert_eq!(batch.join().unwrap(), undisturbed);
+    });
 }
 
 #[test]
