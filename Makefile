@@ -139,9 +139,9 @@ test-outside: install
 soak: install
 	$(CARGO_TEST_OUTSIDE) --package embedd-tests --test outside -- --ignored --nocapture chaos::a_long_run
 
-# TEST=local_model is the embedder's own, against Python's onnxruntime; the others drive clusters.
+# TEST=local_model and TEST=overtaking are the embedder's own; the others drive clusters.
 bench: install model
-	EMBEDD_MODEL_DIR="$(MODEL_DIR)" cargo bench --locked --package $(if $(filter local_model,$(TEST)),embedd-embedder,embedd-tests) --bench '$(or $(TEST),*)'
+	EMBEDD_MODEL_DIR="$(MODEL_DIR)" cargo bench --locked --package $(if $(filter local_model overtaking,$(TEST)),embedd-embedder,embedd-tests) --bench '$(or $(TEST),*)'
 
 # What the crates must not link: PostgreSQL in the embedder, the outside world in the extension.
 TREE = cargo tree --locked --edges normal --prefix none
