@@ -93,14 +93,13 @@ ON = PG_CONFIG=$(SERVERS)/$(1)/bin/pg_config
 servers:
 	@.ci/setup servers
 
-# Without contrib and XML, as the server is that a wheel carries: no foreign tables, and one golden file less.
+# Without contrib, as the server is that a wheel carries: no foreign tables.
 ON_16 = TEST="crash:: standby:: transactions:: embedder::life embedder::starts"
-GOLDEN_ON_16 = TEST="00_setup create filters injections privileges providers query repair rights settings status"
 
 # Everything on every version of PostgreSQL, as far as its server goes.
 test-all: test servers
 	$(AGAIN) test-backend $(call ON,16) TEST=
-	$(AGAIN) test-golden $(call ON,16) $(GOLDEN_ON_16)
+	$(AGAIN) test-golden $(call ON,16) TEST=
 	$(AGAIN) test-outside $(call ON,16) $(ON_16)
 	for version in 17 18; do \
 		$(AGAIN) test-backend test-golden test-outside PG_CONFIG=$(SERVERS)/$$version/bin/pg_config || exit; \
