@@ -25,6 +25,8 @@ pub struct Program {
     control: ChildStdin,
     output: PipeReader,
     line: Vec<u8>,
+    /// When it was started.
+    pub started: Instant,
     /// When it said that it serves.
     pub serving_since: Option<Instant>,
     /// The last line it wrote outside the protocol, as an abort or a loader writes it.
@@ -66,6 +68,7 @@ impl Program {
             control,
             output,
             line: Vec::new(),
+            started: Instant::now(),
             serving_since: None,
             last_words: None,
         };
@@ -148,6 +151,14 @@ impl Program {
                 Line::Words(words)
             }
         });
+    }
+
+    /// How long it may still take to say that it serves; none once it has.
+    pub fn time_to_serve(&self) -> Option<Duration> {
+        match self.serving_since {
+            Some(_) => None,
+            None => Some(TO_SERVE.saturating_sub(self.started.elapsed())),
+        }
     }
 
     /// Asks it to end by closing the pipe to it, and returns what is left of it.
@@ -259,6 +270,9 @@ fn set_nonblocking(descriptor: RawFd) -> io::Result<()> {
     };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
+
+/// How long a program has to say that it serves. It loads no model before, so that takes milliseconds.
+const TO_SERVE: Duration = Duration::from_secs(20);
 
 /// How long a program that was asked to end has for it.
 pub const TO_END: Duration = Duration::from_secs(2);

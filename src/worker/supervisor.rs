@@ -71,10 +71,14 @@ fn run() -> io::Result<()> {
             supervisor.reconfigure();
         }
         supervisor.read();
+        supervisor.end_if_late();
         supervisor.start_if_due();
         // For a signal, for lines of the program or its end, or for the next start.
         let (timeout, socket) = match &supervisor.program {
-            Some(program) => (Duration::MAX, Some((program.fd(), false))),
+            Some(program) => {
+                let most = program.time_to_serve().unwrap_or(Duration::MAX);
+                (most, Some((program.fd(), false)))
+            }
             None => (supervisor.start_at.saturating_duration_since(Instant::now()), None),
         };
         wait(timeout, socket);
@@ -132,6 +136,14 @@ impl Supervisor {
             }
         }
         if found.is_end {
+            self.has_ended();
+        }
+    }
+
+    /// Ends a program that does not say in time that it serves: it hangs, or is none of embedd's.
+    fn end_if_late(&mut self) {
+        let is_late = |program: &Program| program.time_to_serve() == Some(Duration::ZERO);
+        if self.program.as_ref().is_some_and(is_late) {
             self.has_ended();
         }
     }

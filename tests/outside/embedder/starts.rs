@@ -103,6 +103,17 @@ fn a_program_that_ends_before_it_serves() {
 }
 
 #[test]
+fn a_program_that_hangs_before_it_serves() {
+    let hanging = "#!/bin/sh\nexec sleep 1000\n";
+    fails_and_is_healed(
+        "hanging",
+        (hanging, 0o700),
+        "was terminated by signal 9: Killed before it served",
+        "server log",
+    );
+}
+
+#[test]
 fn a_program_that_may_not_be_run() {
     fails_and_is_healed(
         "locked",
