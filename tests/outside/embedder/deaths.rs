@@ -187,6 +187,8 @@ fn the_supervisor_dies() {
         drop(frozen);
         supervisor = cluster.successor(SUPERVISOR, supervisor);
         program = cluster.successor(EMBEDDER, program);
+        // The worker does not wait for the disk: what the crash has taken is brought in again first.
+        cluster.assert_synced(DB, "t");
         let mut client = cluster.connect(DB);
         let sql = "SELECT count(*) FROM embedd.query('t', $1, 5)";
         let question = format!("round {round}");
