@@ -18,12 +18,11 @@ PG_MAJOR = $(shell $(PG_CONFIG) --version | sed 's/^PostgreSQL \([0-9]*\).*/\1/'
 # cargo pgrx names the features in just this way.
 FEATURES = --no-default-features --features pg$(PG_MAJOR)
 CARGO_TEST = cargo test --locked --release $(FEATURES)
+# Packages that link nothing of PostgreSQL: one build serves every version.
+CARGO_TEST_OUTSIDE = cargo test --locked --release
 
 # What only root may do goes through sudo for everybody else: pgrx's --sudo does so for the install.
 INSTALL_FLAGS = $(if $(shell test -w "`$(PG_CONFIG) --sharedir`" && echo yes),,--sudo)
-
-# Tests that drive real clusters: every tests/*.rs but the golden ring, which has a target of its own.
-OUTSIDE = $(filter-out golden,$(basename $(notdir $(wildcard tests/*.rs))))
 
 # Spelled apart from the recipes, so that make -n prints them and runs nothing.
 AGAIN = $(MAKE) --no-print-directory
@@ -36,7 +35,8 @@ unexport RUST_BACKTRACE
 export RUSTFLAGS = -C link-arg=-Wl,--no-gc-sections
 export PATH := $(TOOLS)/bin:$(PATH)
 
-.PHONY: help setup install embedder model demo clean-demo test test-pure test-backend test-golden test-outside soak bench lint
+.PHONY: help setup servers install embedder model demo clean-demo test test-all test-pure test-backend test-golden test-outside \
+	installcheck soak bench lint
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
 
@@ -48,9 +48,11 @@ help:
 	@echo '  test-backend     inside a PostgreSQL backend'
 	@echo '  test-golden      the SQL surface, word for word (EMBEDD_GOLDEN_ACCEPT=1 takes the answers over)'
 	@echo '  test-outside     real clusters, driven from outside'
+	@echo 'make test-all      every ring on PostgreSQL 15, 16, 17 and 18, whose servers make servers builds'
+	@echo 'make installcheck  the golden ring, in the PGXS habit'
 	@echo 'make soak          random writers, kills and crashes for a long time (EMBEDD_CHAOS_SEED, _EVENTS, _KILLS)'
 	@echo 'make bench         the measured promises; TEST=name for one'
-	@echo 'make lint          formatting and clippy, warnings are errors'
+	@echo 'make lint          formatting, clippy, imports between rooms; warnings are errors'
 	@echo 'make setup         packages, pgvector and cargo-pgrx, where they are missing'
 	@echo 'make install       build the extension and install it into PG_CONFIG'"'"'s PostgreSQL'
 	@echo 'make model         fetch the local model into that PostgreSQL'"'"'s share directory'
@@ -62,12 +64,16 @@ setup:
 model:
 	@.ci/model
 
+# The extension is built apart for each version of PostgreSQL; what links nothing of PostgreSQL is built once.
+EXTENSION_TARGET = $(CARGO_TARGET_DIR)/pg$(PG_MAJOR)
+FOR_EXTENSION = CARGO_TARGET_DIR="$(EXTENSION_TARGET)"
+
 # The embedder is one program for every version of PostgreSQL. It lies beside the library, which finds it there.
 EMBEDDER = $(CARGO_TARGET_DIR)/release/embedd-embedder
 AS_INSTALLER = $(if $(INSTALL_FLAGS),sudo,)
 
 install: embedder
-	cargo pgrx install --release --pg-config "$(PG_CONFIG)" $(FEATURES) $(INSTALL_FLAGS)
+	$(FOR_EXTENSION) cargo pgrx install --release --pg-config "$(PG_CONFIG)" $(FEATURES) $(INSTALL_FLAGS)
 	$(AS_INSTALLER) install -m 755 "$(EMBEDDER)" "$$($(PG_CONFIG) --pkglibdir)/embedd-embedder.new"
 	$(AS_INSTALLER) mv -f "$$($(PG_CONFIG) --pkglibdir)/embedd-embedder.new" "$$($(PG_CONFIG) --pkglibdir)/embedd-embedder"
 
@@ -80,37 +86,70 @@ demo: setup install model
 clean-demo:
 	@tests/demo.sh clean
 
+# The servers of the tests besides the machine's own; make servers builds them once.
+SERVERS = $(or $(EMBEDD_SERVERS),/var/cache/embedd/servers)
+ON = PG_CONFIG=$(SERVERS)/$(1)/bin/pg_config
+
+servers:
+	@.ci/setup servers
+
+# Without contrib and XML, as the server is that a wheel carries: no foreign tables, and one golden file less.
+ON_16 = TEST="crash:: standby:: transactions:: embedder::life embedder::starts"
+GOLDEN_ON_16 = TEST="00_setup create filters injections privileges providers query repair rights settings status"
+
+# Everything on every version of PostgreSQL, as far as its server goes.
+test-all: test servers
+	$(AGAIN) test-backend $(call ON,16) TEST=
+	$(AGAIN) test-golden $(call ON,16) $(GOLDEN_ON_16)
+	$(AGAIN) test-outside $(call ON,16) $(ON_16)
+	for version in 17 18; do \
+		$(AGAIN) test-backend test-golden test-outside PG_CONFIG=$(SERVERS)/$$version/bin/pg_config || exit; \
+	done
+
+# In the PGXS habit: the golden ring against the server that PG_CONFIG names.
+installcheck: test-golden
+
 test: setup test-pure test-backend test-golden test-outside
 
 # The directory `make model` puts the model in, for the test that compares it with the reference.
 MODEL_DIR = $(shell $(PG_CONFIG) --sharedir)/embedd/all-MiniLM-L6-v2
 
 test-pure: model
-	EMBEDD_MODEL_DIR="$(MODEL_DIR)" $(CARGO_TEST) --lib -- $(TEST)
+	$(FOR_EXTENSION) $(CARGO_TEST) --lib -- $(TEST)
+	EMBEDD_MODEL_DIR="$(MODEL_DIR)" $(CARGO_TEST_OUTSIDE) --package embedd-wire --package embedd-embedder --lib -- $(TEST)
+	$(CARGO_TEST_OUTSIDE) --package embedd-tests --test docs --test rooms -- $(TEST)
 
 # pgrx installs a build of its own with the tests in it, runs it in a cluster of the postgres user, and leaves it
 # installed: the plain build is put back whatever the outcome.
 test-backend:
 	status=0; \
-	CARGO_PGRX="$(TOOLS)/bin/cargo-pgrx" CARGO_PGRX_TEST_RUNAS=postgres CARGO_PGRX_TEST_PGDATA=/tmp/embedd-backend \
+	$(FOR_EXTENSION) CARGO_PGRX="$(TOOLS)/bin/cargo-pgrx" CARGO_PGRX_TEST_RUNAS=postgres CARGO_PGRX_TEST_PGDATA=/tmp/embedd-backend-$(PG_MAJOR) \
 	PGRX_BUILD_PROFILE=release PGRX_FEATURES="pg_test pg$(PG_MAJOR)" PGRX_NO_DEFAULT_FEATURES=true \
 	$(CARGO_TEST) --features pg_test --lib -- $(or $(TEST),pg_test::) || status=$$?; \
 	$(AGAIN) install || status=$$?; \
 	exit $$status
 
 test-golden: install
-	$(CARGO_TEST) --test golden -- --nocapture
+	$(CARGO_TEST_OUTSIDE) --package embedd-tests --test golden -- --nocapture
 
-# Minutes where nothing hangs; the test that does is the last one named.
+# Minutes where nothing hangs; a test that does is named after a minute. TEST=crash:: runs one module.
 test-outside: install
-	timeout 45m $(CARGO_TEST) $(OUTSIDE:%=--test %) -- $(TEST)
+	timeout 45m $(CARGO_TEST_OUTSIDE) --package embedd-tests --test outside -- $(TEST)
 
 soak: install
-	$(CARGO_TEST) --test chaos -- --ignored --nocapture a_long_run
+	$(CARGO_TEST_OUTSIDE) --package embedd-tests --test outside -- --ignored --nocapture chaos::a_long_run
 
+# TEST=local_model and TEST=overtaking are the embedder's own; the others drive clusters.
 bench: install model
-	EMBEDD_MODEL_DIR="$(MODEL_DIR)" cargo bench --locked $(FEATURES) --bench '$(or $(TEST),*)'
+	EMBEDD_MODEL_DIR="$(MODEL_DIR)" cargo bench --locked --package $(if $(filter local_model overtaking,$(TEST)),embedd-embedder,embedd-tests) --bench '$(or $(TEST),*)'
+
+# What the crates must not link: PostgreSQL in the embedder, the outside world in the extension.
+TREE = cargo tree --locked --edges normal --prefix none
 
 lint:
-	cargo fmt --check
-	cargo clippy --locked --release $(FEATURES) --features pg_test --all-targets -- -D warnings
+	cargo fmt --all --check
+	$(FOR_EXTENSION) cargo clippy --locked --release $(FEATURES) --features pg_test --all-targets -- -D warnings
+	cargo clippy --locked --release --package embedd-wire --package embedd-embedder --package embedd-tests --all-targets -- -D warnings
+	$(CARGO_TEST_OUTSIDE) --package embedd-tests --test rooms
+	tree="$$($(TREE) --package embedd-embedder)" && ! echo "$$tree" | grep -E '^pgrx'
+	tree="$$($(TREE) --package embedd $(FEATURES))" && ! echo "$$tree" | grep -E '^(tokio|reqwest|hyper|rustls|bpe|unicode-normalization)'

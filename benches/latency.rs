@@ -7,16 +7,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a measurement that cannot go on says why")]
 
-#[path = "../tests/support/fake_provider/mod.rs"]
-#[allow(dead_code, clippy::expect_used, clippy::panic, reason = "every program uses a part of it")]
-mod fake_provider;
-#[path = "../tests/support/mod.rs"]
-mod support;
-
 use std::time::{Duration, Instant};
 
-use fake_provider::{Dialect, FakeProvider, Respond, Rule};
 use postgres::Client;
+use support::fake_provider::{Dialect, FakeProvider, Respond, Rule};
 use support::{Cluster, LONG, Shutdown};
 
 const INSERTS: i64 = 100;

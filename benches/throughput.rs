@@ -12,16 +12,10 @@
     reason = "a measurement that cannot go on says why"
 )]
 
-#[path = "../tests/support/fake_provider/mod.rs"]
-#[allow(dead_code, reason = "every program uses a part of it")]
-mod fake_provider;
-#[path = "../tests/support/mod.rs"]
-mod support;
-
 use std::time::{Duration, Instant};
 
-use fake_provider::{Dialect, FakeProvider};
 use postgres::Client;
+use support::fake_provider::{Dialect, FakeProvider};
 use support::processes::{EMBEDDER, SYNC_WORKER};
 use support::source::relation;
 use support::{Cluster, LONG};

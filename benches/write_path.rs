@@ -5,9 +5,6 @@
 
 #![allow(clippy::unwrap_used, reason = "a measurement that cannot go on says why")]
 
-#[path = "../tests/support/mod.rs"]
-mod support;
-
 use std::time::{Duration, Instant};
 
 use postgres::Client;

@@ -34,6 +34,8 @@ comment on function embedd.check_provider_options(text[], oid) is
     'Checks the options of providers and of their user mappings; CREATE SERVER and its like call it';
 comment on function embedd.usage_counts() is
     'What the embedder has counted for the providers of this database that the role may use; embedd.provider_usage shows it';
+comment on function embedd.embedder_status() is
+    'How the embedder is: its operating system process, since when it serves, how often it was started again since the server started, rss (bytes of its memory that are resident), whether the local model is loaded, requests_in_flight, the cache of earlier questions (bytes, hits and misses since the process started), and what keeps it from starting. NULL where the embedder does not answer';
 comment on function embedd.is_preloaded() is
     'Whether the server was started with embedd in shared_preload_libraries';
 comment on function embedd.start_sync() is
@@ -42,6 +44,9 @@ comment on function embedd.start_sync() is
 -- PostgreSQL calls it for everybody who may make a server or a user mapping, and asks for no right on it.
 revoke execute on function embedd.check_provider_options(text[], oid) from public;
 revoke execute on function embedd.start_sync() from public;
+-- It is about the whole server, as what other views for monitoring show.
+revoke execute on function embedd.embedder_status() from public;
+grant execute on function embedd.embedder_status() to pg_monitor;
 
 do $$
 begin

@@ -11,9 +11,10 @@ use pgrx::prelude::*;
 
 use crate::datum::{RawJsonb, RegClass, Vector};
 use crate::error::Error;
+use crate::extension;
 use crate::search::{self, Question};
 use crate::table::{self, Wanted};
-use crate::{repair, server, shared, status, trigger};
+use crate::{control, shared, status, trigger, verify};
 
 /// A function with arguments that may be NULL is called with NULL for the others too.
 fn given<T>(value: Option<T>, argument: &'static str) -> crate::error::Result<T> {
@@ -116,7 +117,7 @@ fn backfill(
     >,
     ErrorReport,
 > {
-    let (target, asked) = status::backfill(name)?;
+    let (target, asked) = control::backfill(name)?;
     Ok(TableIterator::once((asked.id, asked.kind, target, "pending", asked.created_at)))
 }
 
@@ -138,7 +139,7 @@ fn reconcile(
     >,
     ErrorReport,
 > {
-    let (target, asked) = repair::reconcile(name)?;
+    let (target, asked) = control::reconcile(name)?;
     Ok(TableIterator::once((asked.id, asked.kind, target, "pending", asked.created_at)))
 }
 
@@ -151,7 +152,7 @@ fn verify(
     TableIterator<'static, (name!(pk_value, String), name!(problem, &'static str))>,
     ErrorReport,
 > {
-    let differences = repair::verify(name)?;
+    let differences = verify::verify(name)?;
     Ok(TableIterator::new(differences.into_iter().map(|d| (d.pk_value, d.problem))))
 }
 
@@ -161,19 +162,19 @@ fn retry_failed(
     name: Option<&str>,
     key: default!(Option<&str>, "NULL"),
 ) -> Result<i64, ErrorReport> {
-    Ok(repair::retry_failed(given(name, "name")?, key)?)
+    Ok(control::retry_failed(given(name, "name")?, key)?)
 }
 
 #[pg_extern(volatile, parallel_unsafe)]
 #[search_path(pg_catalog, pg_temp)]
 fn pause_sync(name: &str) -> Result<(), ErrorReport> {
-    Ok(status::pause(name)?)
+    Ok(control::pause(name)?)
 }
 
 #[pg_extern(volatile, parallel_unsafe)]
 #[search_path(pg_catalog, pg_temp)]
 fn resume_sync(name: &str) -> Result<(), ErrorReport> {
-    Ok(status::resume(name)?)
+    Ok(control::resume(name)?)
 }
 
 // Volatile, so that a session that looks again inside one transaction sees what the worker has done since.
@@ -271,7 +272,7 @@ fn is_preloaded() -> bool {
 
 #[pg_extern(volatile, parallel_unsafe)]
 fn start_sync() {
-    if server::extension().is_some() {
+    if extension::oid().is_some() {
         trigger::touch_at_commit();
     }
 }

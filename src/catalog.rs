@@ -13,9 +13,10 @@ use pgrx::prelude::*;
 use pgrx::spi::{SpiClient, SpiTupleTable};
 use pgrx::{JsonB, spi};
 
+use crate::cluster::system_id;
 use crate::error::{Error, Result};
+use crate::extension;
 use crate::queue;
-use crate::server::{extension, system_id};
 
 pub use heap::{Config, Use, config, is_used, uses};
 pub use resolve::{Moved, forget_readers, operators};
@@ -177,7 +178,7 @@ pub fn insert(
             columns_json(table)?.into(),
             table.owner.into(),
             table.system_id.into(),
-            extension().ok_or_else(missing)?.into(),
+            extension::oid().ok_or_else(missing)?.into(),
             stored.source_name.as_str().into(),
             stored.key_numbers.clone().into(),
             stored.column_numbers.clone().into(),
@@ -311,7 +312,7 @@ pub fn adopt(client: &mut SpiClient<'_>, id: i32) -> Result<()> {
     client.update(
         "update embedd.vector_tables set system_id = $2, extension_id = $3 where id = $1",
         None,
-        &[id.into(), system_id().into(), extension().ok_or_else(missing)?.into()],
+        &[id.into(), system_id().into(), extension::oid().ok_or_else(missing)?.into()],
     )?;
     client.update("delete from embedd.sync_state where table_id = $1", None, &[id.into()])?;
     Ok(())

@@ -20,11 +20,12 @@ use crate::shared::embedder;
 /// How long a supervisor that is not there is waited for: it may be starting again.
 const START_PATIENCE: Duration = Duration::from_secs(5);
 
-/// How often one text is sent again because the embedder ended while it worked on it.
-///
-/// An embedder that ends for another reason ends seldom so often within one question; a text that makes it end must not
-/// do so for as long as its session waits.
-const MOST_ENDS: u32 = 3;
+/// How often the embedder may end while it works on one text, before the text is blamed for it.
+const MOST_ENDS: u32 = 6;
+
+/// Longest pause before a text is sent once more after the second end; it doubles with each further one. The pauses are
+/// random, so that a question is not always at work together with the text that makes the embedder end.
+const RESEND_PAUSE: Duration = Duration::from_millis(100);
 
 /// How long a status is waited for: a program that does not answer by then hangs or is very busy.
 const STATUS_PATIENCE: Duration = Duration::from_secs(2);
@@ -179,6 +180,10 @@ pub fn embed_now(
                 if ends >= MOST_ENDS || !is_end(&error) {
                     return Err(broken(&error));
                 }
+                if ends > 1 {
+                    let longest = RESEND_PAUSE * (1 << (ends - 2));
+                    pause(random_part(longest).min(deadline.rest()?));
+                }
             }
         }
     };
@@ -297,6 +302,24 @@ fn connect_patiently(deadline: &Deadline) -> Result<Client> {
     }
 }
 
+/// Waits, and takes interrupts.
+fn pause(time: Duration) {
+    let end = Instant::now() + time;
+    loop {
+        match end.saturating_duration_since(Instant::now()) {
+            Duration::ZERO => return,
+            rest => wait(None, rest),
+        }
+    }
+}
+
+/// A random part of a length of time.
+fn random_part(longest: Duration) -> Duration {
+    use std::hash::{BuildHasher, RandomState};
+    let random = RandomState::new().hash_one(Instant::now()) % 1000;
+    longest.mul_f64(random as f64 / 1000.0)
+}
+
 /// Whether an error is that of a connection whose other end has gone.
 fn is_end(error: &io::Error) -> bool {
     matches!(
@@ -309,7 +332,7 @@ fn is_end(error: &io::Error) -> bool {
 fn wait(client: Option<&Client>, rest: Duration) {
     let socket = client.map(|client| (client.fd(), client.wants_write()));
     // One more, because less than a millisecond left must not become a loop without any wait.
-    crate::server::wait(rest.min(LONGEST_WAIT) + Duration::from_millis(1), socket);
+    crate::latch::wait(rest.min(LONGEST_WAIT) + Duration::from_millis(1), socket);
     check_for_interrupts!();
 }
 

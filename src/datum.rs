@@ -39,7 +39,7 @@ impl VectorType {
                 [extension, oid, array_oid]
             }
         };
-        let schema = crate::server::schema_of_type(oid)
+        let schema = crate::relation::schema_of_type(oid)
             .ok_or(Error::Damaged { what: "no type \"vector\"".to_string() })?;
         Ok(Self { oid, array_oid, schema })
     }

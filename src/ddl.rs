@@ -3,8 +3,10 @@
 use pgrx::prelude::*;
 
 use crate::catalog::{self, Use};
+use crate::extension;
 use crate::queue::Sweep;
-use crate::{server, trigger};
+use crate::relation;
+use crate::trigger;
 
 static mut PREVIOUS: pg_sys::object_access_hook_type = None;
 
@@ -68,7 +70,7 @@ fn is_noting() -> bool {
             && pg_sys::MyDatabaseId != pg_sys::InvalidOid
             // Our own script is about to change the very table that would be read.
             && !(pg_sys::creating_extension
-                && server::extension() == Some(pg_sys::CurrentExtensionObject))
+                && extension::oid() == Some(pg_sys::CurrentExtensionObject))
             && pg_sys::SessionReplicationRole != pg_sys::SESSION_REPLICATION_ROLE_REPLICA as i32
     }
 }
@@ -96,7 +98,7 @@ unsafe extern "C-unwind" fn on_relation(
             | pg_sys::RELKIND_VIEW
             | pg_sys::RELKIND_MATVIEW
             | pg_sys::RELKIND_FOREIGN_TABLE
-    ) || server::is_own(relation)
+    ) || relation::is_own(relation)
     {
         return;
     }

@@ -1,6 +1,7 @@
 //! Every refusal and failure of embedd, each with its SQLSTATE, DETAIL and HINT, and the one place that turns them into a PostgreSQL report.
 
 mod hint;
+mod option;
 
 use embedd_wire::{Failure, FailureClass};
 use pgrx::pg_sys::panic::ErrorReport;
@@ -8,8 +9,9 @@ use pgrx::{PgSqlErrorCode, function_name};
 
 use crate::document::ColumnsError;
 use crate::filter::FilterError;
-use crate::foreign::options::OptionError;
 use crate::name::NameError;
+
+pub use self::option::OptionError;
 
 /// Result of everything in embedd that can be refused or can fail.
 pub type Result<T> = std::result::Result<T, Error>;

@@ -175,16 +175,9 @@ fn define_workers() {
     );
 }
 
-#[cfg(not(feature = "pg14"))]
 fn reserve_prefix() {
     // SAFETY: called in the main thread of a server process with a constant, terminated name.
     unsafe { pg_sys::MarkGUCPrefixReserved(c"embedd".as_ptr()) }
-}
-
-#[cfg(feature = "pg14")]
-fn reserve_prefix() {
-    // SAFETY: called in the main thread of a server process with a constant, terminated name.
-    unsafe { pg_sys::EmitWarningsOnPlaceholders(c"embedd".as_ptr()) }
 }
 
 /// What the embedder needs to know, as it is set now.

@@ -6,7 +6,8 @@ use pgrx::spi::SpiClient;
 use crate::catalog::VectorTable;
 use crate::error::Result;
 use crate::name::quote_ident;
-use crate::server::{self, Rights};
+use crate::relation;
+use crate::rights::Rights;
 
 /// Rows of a source from which on building the index once is worth it.
 const WORTH_IT: i64 = 5000;
@@ -60,7 +61,7 @@ pub fn hold(client: &mut SpiClient<'_>, table: &VectorTable) -> Result<bool> {
             let (index, name, rest) =
                 (row.get::<pg_sys::Oid>(1)?, row.get::<String>(2)?, row.get::<String>(3)?);
             if let (Some(index), Some(name), Some(rest)) = (index, name, rest) {
-                indexes.extend(server::qualified_name(index));
+                indexes.extend(relation::qualified_name(index));
                 definitions.extend([name, rest]);
             }
         }

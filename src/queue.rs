@@ -8,9 +8,10 @@ use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
 
 use self::write::{NewRow, insert};
+use crate::cluster;
 use crate::datum::Texts;
 use crate::error::Result;
-use crate::server;
+use crate::relation;
 use crate::shared::{self, Portion};
 
 #[cfg(feature = "pg_test")]
@@ -95,7 +96,7 @@ pub fn read(
             ids.into(),
             (portion.count as i16).into(),
             (portion.index as i16).into(),
-            server::system_id().into(),
+            cluster::system_id().into(),
             limit.into(),
         ],
     )?;
@@ -160,7 +161,7 @@ pub fn read_of(
             texts(transactions).into(),
             (portion.count as i16).into(),
             (portion.index as i16).into(),
-            server::system_id().into(),
+            cluster::system_id().into(),
             limit.into(),
         ],
     )?;
@@ -215,7 +216,7 @@ fn move_some(
           where q.table_id = $1 and q.portions = $2 and q.system_id = $3
           order by q.portion, q.id limit 1000 for update skip locked",
         None,
-        &[table_id.into(), from.into(), server::system_id().into()],
+        &[table_id.into(), from.into(), cluster::system_id().into()],
     )?;
     let rows = rows_of(found)?;
     if let Some(portions) = to {
@@ -305,7 +306,7 @@ pub fn pending(client: &SpiClient<'_>, table_id: i32) -> Result<Pending> {
         None,
         &[
             table_id.into(),
-            server::system_id().into(),
+            cluster::system_id().into(),
             COUNTED.into(),
             portions.into(),
             portion.into(),
@@ -377,7 +378,7 @@ pub fn remove_foreign(client: &mut SpiClient<'_>, table_id: i32) -> Result<()> {
     client.update(
         "delete from embedd.queue where table_id = $1 and system_id <> $2",
         None,
-        &[table_id.into(), server::system_id().into()],
+        &[table_id.into(), cluster::system_id().into()],
     )?;
     Ok(())
 }
@@ -392,3 +393,8 @@ pub fn remove_all(client: &mut SpiClient<'_>, table_id: i32) -> Result<()> {
 pub const RELATION: &CStr = c"queue";
 /// Name of the sequence that numbers queue rows.
 pub const SEQUENCE: &CStr = c"queue_id_seq";
+
+/// Oids of the queue and of its sequence; None when the extension is gone.
+pub fn relations() -> Option<(pg_sys::Oid, pg_sys::Oid)> {
+    Some((relation::own(RELATION)?, relation::own(SEQUENCE)?))
+}

@@ -8,9 +8,9 @@ use pgrx::spi::SpiClient;
 use crate::catalog::{self, Status, VectorTable};
 use crate::datum::{RawJsonb, VectorType};
 use crate::error::{Error, Result};
+use crate::fdw::{self, Server, probe};
 use crate::filter::{self, Field, Param};
-use crate::foreign::{self, Server, probe};
-use crate::server::Rights;
+use crate::rights::Rights;
 use crate::{client, guc, shared};
 
 /// Rows a query may return at most.
@@ -157,7 +157,7 @@ fn embed_for(table: &VectorTable, text: &str, input_type: InputType) -> Result<V
     if text.trim().is_empty() {
         return Err(Error::bad_argument("the text to embed is empty"));
     }
-    let (provider, model) = foreign::resolve(table)?;
+    let (provider, model) = fdw::resolve(table)?;
     client::embed_now(&provider, &model, input_type, text, guc::embedder_timeout()).map_err(
         |error| match Server::of_table(table) {
             Ok(Some(server)) => probe::for_role(error, &server, table.owner),

@@ -8,7 +8,47 @@ use crate::datum::Texts;
 use crate::document::{Column, FilterType};
 use crate::error::{Error, Result};
 
+/// A source as it was checked: all that a vector table is made from.
+pub struct Definition {
+    /// The quoted and qualified name of the source.
+    pub name: String,
+    /// The configured columns, each with a filter type.
+    pub columns: Vec<Column>,
+    /// Their numbers in the source.
+    pub column_numbers: Vec<i16>,
+    /// The columns of the key, in its order.
+    pub key: Vec<SourceColumn>,
+}
+
+impl Definition {
+    /// The names of the key's columns.
+    pub fn key_names(&self) -> Vec<String> {
+        self.key.iter().map(|column| column.name.clone()).collect()
+    }
+}
+
+/// Checks that a relation can be the source of a vector table of these columns and this key (none is the primary key), and
+/// that the role in force may read it.
+pub fn define(
+    client: &SpiClient<'_>,
+    source: pg_sys::Oid,
+    columns: Vec<Column>,
+    key: Option<&str>,
+    mode: SyncMode,
+) -> Result<Definition> {
+    let name = check(client, source, mode)?;
+    let available = self::columns(client, source)?;
+    let columns = check_columns(columns, &available, &name)?;
+    let key_names = key_columns(client, source, key, &name, &available, mode)?;
+    let key = check_key_types(&available, &key_names, mode)?.into_iter().cloned().collect();
+    check_may_read(client, source, &name, &columns, &key_names, mode)?;
+    let number = |c: &Column| available.iter().find(|a| a.name == c.name).map_or(0, |a| a.number);
+    let column_numbers = columns.iter().map(number).collect();
+    Ok(Definition { name, columns, column_numbers, key })
+}
+
 /// A column of the source as PostgreSQL knows it.
+#[derive(Clone)]
 pub struct SourceColumn {
     pub name: String,
     pub number: i16,
@@ -80,7 +120,7 @@ pub fn columns(client: &SpiClient<'_>, source: pg_sys::Oid) -> Result<Vec<Source
 }
 
 /// Every configured column exists, and its filter type is one that its type can be compared as.
-pub fn check_columns(
+fn check_columns(
     mut columns: Vec<Column>,
     available: &[SourceColumn],
     source: &str,
@@ -115,7 +155,7 @@ pub fn check_columns(
 ///
 /// Where changes are noted they have to be NOT NULL and unique together; where source and vector table are compared any
 /// will do, and rows whose key is not theirs alone are found out by that.
-pub fn key_columns(
+fn key_columns(
     client: &SpiClient<'_>,
     oid: pg_sys::Oid,
     wanted: Option<&str>,
@@ -247,7 +287,7 @@ pub fn check_key_types<'a>(
 }
 
 /// The caller may read what is going to be embedded (source_table_access_denied).
-pub fn check_may_read(
+fn check_may_read(
     client: &SpiClient<'_>,
     oid: pg_sys::Oid,
     source: &str,

@@ -1,17 +1,14 @@
-//! Tells how the sync of a vector table stands, pauses it, takes it up again and asks for backfills.
+//! Tells how the sync of a vector table stands.
 
 mod count;
 
 use pgrx::prelude::*;
-use pgrx::spi::SpiClient;
 
-use crate::catalog::{self, Status, SyncMode, VectorTable};
+use crate::catalog::{self, SyncMode};
 use crate::error::{Error, Result};
 use crate::queue;
-use crate::server::{self, Rights};
+use crate::rights::Rights;
 use crate::table::check_may_change;
-use crate::task::{self, Asked};
-use crate::trigger::touch_at_commit;
 
 /// What sync_status() returns, in the order of its columns.
 pub struct SyncStatus {
@@ -111,59 +108,5 @@ pub fn sync_status(name: &str) -> Result<SyncStatus> {
                 || many_failed
                 || many_truncated,
         })
-    })
-}
-
-/// Finds a vector table to be changed by the caller, with its row locked.
-pub fn find_to_change(client: &mut SpiClient<'_>, name: &str) -> Result<VectorTable> {
-    server::check_writable("change the sync of a vector table")?;
-    let rights = Rights::of_extension()?;
-    let table = catalog::find_for_update(client, name)?;
-    drop(rights);
-    check_may_change(&table)?;
-    Ok(table)
-}
-
-/// Stops bringing changes in. They are noted meanwhile, and queries go on.
-pub fn pause(name: &str) -> Result<()> {
-    Spi::connect_mut(|client| {
-        let table = find_to_change(client, name)?;
-        if table.status == Status::Paused {
-            return Err(Error::AlreadyPaused { name: table.name });
-        }
-        let _rights = Rights::of_extension()?;
-        catalog::set_status(client, table.id, Status::Paused)?;
-        touch_at_commit();
-        Ok(())
-    })
-}
-
-/// Takes a paused sync up again, with the changes made meanwhile.
-pub fn resume(name: &str) -> Result<()> {
-    Spi::connect_mut(|client| {
-        let table = find_to_change(client, name)?;
-        if table.status != Status::Paused {
-            let status = table.status.as_str().to_string();
-            return Err(Error::NotPaused { name: table.name, status });
-        }
-        let _rights = Rights::of_extension()?;
-        catalog::set_status(client, table.id, Status::Pending)?;
-        catalog::set_working_status(client, table.id)?;
-        touch_at_commit();
-        Ok(())
-    })
-}
-
-/// Asks the sync worker for a backfill.
-pub fn backfill(name: &str) -> Result<(i32, Asked)> {
-    Spi::connect_mut(|client| {
-        let table = find_to_change(client, name)?;
-        let _rights = Rights::of_extension()?;
-        let asked = task::ask(client, table.id, name)?;
-        if table.status != Status::Paused {
-            catalog::set_working_status(client, table.id)?;
-        }
-        touch_at_commit();
-        Ok((table.id, asked))
     })
 }

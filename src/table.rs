@@ -7,16 +7,18 @@ use pgrx::spi::SpiClient;
 use crate::catalog::{
     self, BATCH_INTERVALS, LOCAL_PROVIDER, SourceDrop, Status, Stored, SyncMode, VectorTable,
 };
+use crate::cluster;
 use crate::datum::VectorType;
-use crate::document::{self, Column};
+use crate::document;
 use crate::error::{Error, Result};
-use crate::foreign::{Server, depend};
+use crate::fdw::{Server, depend};
 use crate::key::Key;
 use crate::models::Choice;
 use crate::name::{self, quote_ident, quote_literal};
-use crate::server::Rights;
-use crate::source::{self, SourceColumn};
-use crate::{server, task, trigger};
+use crate::relation;
+use crate::rights::Rights;
+use crate::source;
+use crate::{task, trigger};
 
 /// What create_vector_table() was asked for.
 pub struct Wanted {
@@ -39,19 +41,13 @@ const HNSW_VECTOR_DIMENSIONS: i32 = 2000;
 
 /// Creates the vector table, its index, the triggers of the source and the bookkeeping.
 pub fn create(client: &mut SpiClient<'_>, wanted: Wanted) -> Result<VectorTable> {
-    server::check_writable("create a vector table")?;
+    cluster::check_writable("create a vector table")?;
     name::check(&wanted.name)?;
     let mode = sync_mode(&wanted)?;
     let batch_interval = batch_interval(&wanted, mode)?;
     let on_source_drop = source_drop(&wanted.on_source_drop)?;
     let columns = document::parse_columns(&wanted.columns)?;
-    let source = source::check(client, wanted.source, mode)?;
-    let available = source::columns(client, wanted.source)?;
-    let columns = source::check_columns(columns, &available, &source)?;
-    let wanted_key = wanted.key.as_deref();
-    let key = source::key_columns(client, wanted.source, wanted_key, &source, &available, mode)?;
-    let key_columns = source::check_key_types(&available, &key, mode)?;
-    source::check_may_read(client, wanted.source, &source, &columns, &key, mode)?;
+    let source = source::define(client, wanted.source, columns, wanted.key.as_deref(), mode)?;
     let server = find_provider(&wanted.provider)?;
     let (model, dimensions) = choose_model(client, &wanted, server.as_ref())?;
 
@@ -67,9 +63,10 @@ pub fn create(client: &mut SpiClient<'_>, wanted: Wanted) -> Result<VectorTable>
     }
     drop(rights);
 
-    let relation_name = create_relation(client, &wanted.name, &schema, id, &source, dimensions)?;
+    let relation_name =
+        create_relation(client, &wanted.name, &schema, id, &source.name, dimensions)?;
     if mode == SyncMode::Trigger {
-        source::create_triggers(client, id, &source)?;
+        source::create_triggers(client, id, &source.name)?;
     }
     let relation = client
         .update("select pg_catalog.to_regclass($1)::oid", None, &[relation_name.as_str().into()])?
@@ -77,14 +74,15 @@ pub fn create(client: &mut SpiClient<'_>, wanted: Wanted) -> Result<VectorTable>
         .get_one::<pg_sys::Oid>()?
         .ok_or(Error::Damaged { what: "no table after create table".to_string() })?;
     depend::depend_on(relation, server.as_ref())?;
+    let key_types: Vec<pg_sys::Oid> = source.key.iter().map(|c| c.base).collect();
     let mut table = VectorTable {
         id,
         name: wanted.name,
         source: wanted.source,
-        source_name: Some(source.clone()),
+        source_name: Some(source.name.clone()),
         key: Key { columns: Vec::new() },
         relation,
-        relation_name: server::qualified_name(relation),
+        relation_name: relation::qualified_name(relation),
         provider: wanted.provider,
         model,
         dimensions,
@@ -92,24 +90,24 @@ pub fn create(client: &mut SpiClient<'_>, wanted: Wanted) -> Result<VectorTable>
         // SAFETY: a plain read of the process's own state.
         owner: unsafe { pg_sys::GetUserId() },
         status: Status::Pending,
-        system_id: server::system_id(),
+        system_id: cluster::system_id(),
         batch_interval,
         stored: Stored {
-            primary_key_column: Key::shown(&key),
+            primary_key_column: Key::shown(&source.key_names()),
             sync_mode: mode,
-            key_types: key_columns.iter().map(|c| c.base_type.clone()).collect(),
-            key_numbers: key_columns.iter().map(|c| c.number).collect(),
-            column_numbers: numbers(&columns, &available),
-            source_name: source,
+            key_types: source.key.iter().map(|c| c.base_type.clone()).collect(),
+            key_numbers: source.key.iter().map(|c| c.number).collect(),
+            column_numbers: source.column_numbers,
+            source_name: source.name,
             on_source_drop,
             extension_id: String::new(),
             last_error: None,
         },
         reads_run: false,
-        columns,
+        columns: source.columns,
     };
     let _rights = Rights::of_extension()?;
-    let key_types: Vec<pg_sys::Oid> = key_columns.iter().map(|c| c.base).collect();
+
     catalog::insert(client, &table, &key_types)?;
     if wanted.start_backfill {
         task::ask(client, id, &table.name)?;
@@ -168,12 +166,6 @@ fn source_drop(word: &str) -> Result<SourceDrop> {
             hint: None,
         }),
     }
-}
-
-/// The numbers of the configured columns in the source.
-fn numbers(columns: &[Column], available: &[SourceColumn]) -> Vec<i16> {
-    let number = |c: &Column| available.iter().find(|a| a.name == c.name).map_or(0, |a| a.number);
-    columns.iter().map(number).collect()
 }
 
 /// The provider of this name, which the caller has to be allowed to use; none for the local one.
@@ -273,7 +265,7 @@ fn create_relation(
 
 /// Forgets a vector table, and drops its table too unless it shall be kept.
 pub fn remove(client: &mut SpiClient<'_>, name: &str, keep_table: bool) -> Result<()> {
-    server::check_writable("drop a vector table")?;
+    cluster::check_writable("drop a vector table")?;
     let rights = Rights::of_extension()?;
     let table = catalog::find_for_update(client, name)?;
     drop(rights);

@@ -6,8 +6,8 @@ use std::ffi::CStr;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
-use crate::foreign::hide;
-use crate::foreign::statement::{self, Meaning};
+use crate::fdw::hide;
+use crate::fdw::statement::{self, Meaning};
 use crate::{shared, trigger};
 
 static mut PREVIOUS: pg_sys::ProcessUtility_hook_type = None;
@@ -168,13 +168,13 @@ unsafe fn option_value(options: *mut pg_sys::List, name: &CStr) -> Option<*mut s
     }
 }
 
-#[cfg(not(any(feature = "pg14", feature = "pg15")))]
+#[cfg(not(feature = "pg15"))]
 unsafe fn owns_database(database: pg_sys::Oid) -> bool {
     // SAFETY: a catalog look-up in a transaction.
     unsafe { pg_sys::object_ownercheck(pg_sys::DatabaseRelationId, database, pg_sys::GetUserId()) }
 }
 
-#[cfg(any(feature = "pg14", feature = "pg15"))]
+#[cfg(feature = "pg15")]
 unsafe fn owns_database(database: pg_sys::Oid) -> bool {
     // SAFETY: a catalog look-up in a transaction.
     unsafe { pg_sys::pg_database_ownercheck(database, pg_sys::GetUserId()) }

@@ -6,8 +6,6 @@
 
 #![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot go on says why")]
 
-mod support;
-
 use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -19,7 +17,7 @@ const DATABASE: &str = "contrib_regression";
 
 #[test]
 fn golden_sql() {
-    let home = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/pg_regress");
+    let home = Path::new(env!("CARGO_MANIFEST_DIR")).join("pg_regress");
     let names = chosen(&home);
     let cluster = Cluster::start();
     cluster.create_database(DATABASE);

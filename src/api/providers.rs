@@ -7,7 +7,7 @@ use pgrx::prelude::*;
 
 use super::given;
 use crate::datum::{RawJsonb, Texts};
-use crate::foreign::{self, create, hide, probe};
+use crate::fdw::{self, create, hide, probe};
 
 #[pg_extern(volatile, parallel_unsafe)]
 #[search_path(pg_catalog, pg_temp)]
@@ -136,7 +136,7 @@ fn test_provider(
 #[pg_extern(volatile, parallel_unsafe)]
 #[search_path(pg_catalog, pg_temp)]
 fn check_provider_options(options: Texts, catalog: pg_sys::Oid) -> Result<(), ErrorReport> {
-    Ok(foreign::check_options(&options.0, catalog)?)
+    Ok(fdw::check_options(&options.0, catalog)?)
 }
 
 // Volatile, because another process writes the file.
@@ -163,7 +163,7 @@ fn usage_counts() -> Result<
     >,
     ErrorReport,
 > {
-    let rows = foreign::usage()?.into_iter().map(|u| {
+    let rows = fdw::usage()?.into_iter().map(|u| {
         // SAFETY: days from 1970 to 9999 lie within PostgreSQL's dates.
         let day =
             unsafe { Date::from_pg_epoch_days(u.day.min(MOST_DAYS) as i32 - DAYS_TO_PG_EPOCH) };

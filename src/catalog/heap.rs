@@ -4,7 +4,8 @@ use std::ffi::CStr;
 
 use pgrx::prelude::*;
 
-use crate::server;
+use crate::cluster;
+use crate::extension;
 
 /// What the triggers of a source have to know of a vector table.
 pub struct Config {
@@ -144,10 +145,10 @@ impl Row {
     /// An installation that was not updated yet has not noted where it is from.
     fn is_at_home(&self) -> bool {
         let cluster = self.value(c"system_id").map(|v| v.value() as i64);
-        cluster == Some(server::system_id())
+        cluster == Some(cluster::system_id())
             && self
                 .value(c"extension_id")
-                .is_none_or(|v| Some(pg_sys::Oid::from(v.value() as u32)) == server::extension())
+                .is_none_or(|v| Some(pg_sys::Oid::from(v.value() as u32)) == extension::oid())
     }
 }
 

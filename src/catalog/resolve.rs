@@ -6,7 +6,7 @@ use super::VectorTable;
 use crate::error::{Error, Result};
 use crate::key::{Key, KeyColumn};
 use crate::name::quote_ident;
-use crate::server;
+use crate::relation;
 
 /// A column of a relation as it is now.
 struct Found {
@@ -39,7 +39,7 @@ impl VectorTable {
             pg_sys::PopActiveSnapshot();
             pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot());
         }
-        self.source_name = server::qualified_name(self.source);
+        self.source_name = relation::qualified_name(self.source);
         self.resolve().map(drop)
     }
 
@@ -197,7 +197,7 @@ fn type_name(oid: pg_sys::Oid, for_cast: bool) -> String {
 
 /// Has every session look anew at what the triggers of a source are to note.
 pub fn forget_readers(source: pg_sys::Oid) {
-    if server::qualified_name(source).is_some() {
+    if relation::qualified_name(source).is_some() {
         // SAFETY: registers a message that is sent when the transaction commits.
         unsafe { pg_sys::CacheInvalidateRelcacheByRelid(source) };
     }

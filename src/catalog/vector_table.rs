@@ -11,12 +11,14 @@ use pgrx::{JsonB, spi};
 use serde::Deserialize;
 
 use super::{Status, kept, missing};
+use crate::cluster::system_id;
 use crate::document::Column;
 use crate::error::{Error, Result};
+use crate::extension;
 use crate::key::{Form, Key, without_blanks};
 use crate::models::{self, Entry};
 use crate::name;
-use crate::server::{extension, owner_of, qualified_name, system_id};
+use crate::relation::{owner_of, qualified_name};
 
 /// Time between two comparisons of sync mode batch, in seconds.
 pub const BATCH_INTERVALS: RangeInclusive<f64> = 1.0..=366.0 * 86_400.0;
@@ -152,7 +154,8 @@ impl VectorTable {
     /// Whether this cluster and this installation keep it in sync: else it came with a dump or a copy of the files.
     pub fn is_at_home(&self) -> bool {
         self.system_id == system_id()
-            && extension().is_some_and(|oid| self.stored.extension_id == oid.to_u32().to_string())
+            && extension::oid()
+                .is_some_and(|oid| self.stored.extension_id == oid.to_u32().to_string())
     }
 
     /// The names that the key's columns had when they were last seen.

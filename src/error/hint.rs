@@ -1,7 +1,6 @@
 //! The HINT of every refusal: the next thing to type.
 
-use super::Error;
-use crate::foreign::options::OptionError;
+use super::{Error, OptionError};
 use crate::name::quote_literal;
 
 impl Error {

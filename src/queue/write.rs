@@ -2,7 +2,7 @@
 
 use pgrx::prelude::*;
 
-use crate::server;
+use crate::cluster;
 use crate::shared::{self, Portion};
 
 /// Keys packed into one queue row at most.
@@ -178,7 +178,7 @@ pub(super) fn insert(table_id: i32, rows: &[NewRow<'_>]) -> Vec<i64> {
     // SAFETY: runs in the main thread inside a transaction that may write; the relation is opened and
     // closed here, and every pointer is used while it is open. Errors are PostgreSQL's own and abort the transaction.
     unsafe {
-        let Some((queue_oid, sequence)) = server::queue_relations() else {
+        let Some((queue_oid, sequence)) = super::relations() else {
             // The extension was dropped in this very transaction: there is nobody to tell.
             return ids;
         };
@@ -212,7 +212,7 @@ unsafe fn insert_row(
         let mut values = [
             table_id.into(),
             pg_sys::Datum::from(id),
-            pg_sys::Datum::from(server::system_id()),
+            pg_sys::Datum::from(cluster::system_id()),
             pg_sys::Datum::from(pg_sys::GetCurrentTransactionStartTimestamp()),
             keys.unwrap_or(pg_sys::Datum::from(0usize)),
             pg_sys::Datum::from(row.portions as i16),

@@ -4,7 +4,7 @@ use pgrx::spi::SpiClient;
 
 use crate::catalog::{SyncMode, VectorTable};
 use crate::error::Result;
-use crate::server::Rights;
+use crate::rights::Rights;
 
 /// Rows of a relation that are counted.
 const COUNTED: i64 = 10_000;

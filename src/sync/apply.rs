@@ -9,7 +9,7 @@ use super::load::Document;
 use crate::catalog::{self, VectorTable};
 use crate::datum::VectorType;
 use crate::error::{Error, Result};
-use crate::server::Rights;
+use crate::rights::Rights;
 
 /// Columns of documents as arrays of one statement.
 struct Arrays {

@@ -11,8 +11,8 @@ use super::backlog::Taken;
 use super::load::{self, By, Document, Need};
 use super::work::Work;
 use crate::error::Result as Outcome;
-use crate::worker::transaction::{self, Patience, RolledBack};
-use crate::{catalog, foreign, queue};
+use crate::transaction::{self, Patience, RolledBack};
+use crate::{catalog, fdw, queue};
 
 /// A batch after its documents were read.
 pub struct Loaded {
@@ -77,7 +77,7 @@ pub fn load(work: &mut Work, keys: &[Taken], by: By) -> Result<Loaded, RolledBac
                 finish(client, work, &loaded.done)?;
             }
             if !loaded.to_embed.is_empty() {
-                let provider = foreign::provider(&work.table);
+                let provider = fdw::provider(&work.table);
                 loaded.provider = Some(provider.map_err(RolledBack::from));
             }
             Ok(loaded)

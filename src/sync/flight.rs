@@ -14,8 +14,8 @@ use super::outstanding::Share;
 use super::{Engine, TROUBLE, batch, finish};
 use crate::client::{self, Client};
 use crate::error::Error;
-use crate::foreign;
-use crate::worker::transaction::RolledBack;
+use crate::fdw;
+use crate::transaction::RolledBack;
 
 /// Pause after the embedder has ended: the next one is started at once, and its socket is open already.
 const AFTER_END: Duration = Duration::from_millis(50);
@@ -47,7 +47,7 @@ impl Engine {
         let is_local = provider.kind == Kind::Local;
         let share = Share { account: account(&provider), priority, is_local };
         let texts: Vec<String> = documents.iter().map(|d| beginning(&d.text).to_string()).collect();
-        let model = foreign::model(&work.table, provider.kind);
+        let model = fdw::model(&work.table, provider.kind);
         let vectors = texts.len() * model.dimensions as usize * size_of::<f32>();
         let bytes = vectors + texts.iter().map(String::len).sum::<usize>();
         work.share = Some(share);

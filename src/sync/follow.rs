@@ -5,10 +5,12 @@ use pgrx::spi::SpiClient;
 
 use crate::catalog::{self, Moved, SourceDrop, SyncMode, VectorTable};
 use crate::error::{Error, Result};
-use crate::foreign::depend;
+use crate::fdw::depend;
 use crate::queue::{self, Noted, Sweep};
-use crate::server::Rights;
-use crate::{server, source, table, task};
+use crate::relation;
+use crate::rights;
+use crate::rights::Rights;
+use crate::{source, table, task};
 
 /// What has to be put right for a vector table, in a transaction of its own.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,12 +75,12 @@ fn look_for_source(
         return Ok((None, Some(format!("{gone}: {error}"))));
     }
     if !is_trusted(source, table.owner) {
-        let role = server::owner_of(source).map_or_else(String::new, server::role_name);
+        let role = relation::owner_of(source).map_or_else(String::new, rights::role_name);
         let reason = format!("{gone}: {name} belongs to role \"{role}\"");
         return Ok((None, Some(reason)));
     }
     let mut other =
-        VectorTable { source, source_name: server::qualified_name(source), ..table.clone() };
+        VectorTable { source, source_name: relation::qualified_name(source), ..table.clone() };
     other.forget_numbers();
     match other.resolve() {
         Ok(moved) => {
@@ -93,7 +95,7 @@ fn look_for_source(
 /// Whether a relation belongs to somebody whose code the owner of a vector table runs anyway: to read it runs its view, its
 /// types and their casts with that owner's rights, and anybody may make a table under a name that has become free.
 fn is_trusted(source: pg_sys::Oid, owner: pg_sys::Oid) -> bool {
-    server::owner_of(source).is_some_and(|theirs| {
+    relation::owner_of(source).is_some_and(|theirs| {
         // SAFETY: look-ups of roles in a transaction.
         unsafe { pg_sys::superuser_arg(theirs) || pg_sys::has_privs_of_role(owner, theirs) }
     })

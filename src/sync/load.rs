@@ -6,8 +6,8 @@ use super::run;
 use crate::catalog::VectorTable;
 use crate::document::document_sql;
 use crate::error::Result;
-use crate::server::Rights;
-use crate::worker::transaction::Patience;
+use crate::rights::Rights;
+use crate::transaction::Patience;
 
 /// A source row as it is to be stored.
 #[derive(Clone, Debug)]

@@ -34,7 +34,7 @@ use self::work::Work;
 use crate::client::Client;
 use crate::error::Error;
 use crate::shared::Portion;
-use crate::worker::transaction::{self, Patience, RolledBack};
+use crate::transaction::{self, Patience, RolledBack};
 use crate::{guc, shared};
 
 /// Pause after the embedder could not be reached or the catalog could not be read.

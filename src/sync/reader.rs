@@ -11,12 +11,14 @@ use super::schedule::Batch;
 use super::work::{Mark, Work};
 use crate::catalog::{self, Status, SyncMode, VectorTable};
 use crate::error::Result;
-use crate::foreign::depend;
+use crate::extension;
+use crate::fdw::depend;
+use crate::guc;
 use crate::queue::{self, Change, Reading, Row};
+use crate::relation;
 use crate::shared::{self, Portion};
 use crate::task;
-use crate::worker::transaction::{self, RolledBack};
-use crate::{guc, server};
+use crate::transaction::{self, RolledBack};
 
 /// Keys in memory beyond which no more of a table's queue is read.
 const ENOUGH: usize = 2000;
@@ -140,12 +142,12 @@ impl Reader {
     ) -> std::result::Result<Seen, RolledBack> {
         self.passed.clear();
         let seen = transaction::run(|| {
-            let Some(extension) = server::extension() else { return Ok(Seen::NoExtension) };
+            let Some(extension) = extension::oid() else { return Ok(Seen::NoExtension) };
             if self.extension.is_some_and(|known| known != extension) {
                 return Ok(Seen::AnotherExtension);
             }
             Spi::connect_mut(|client| {
-                if !server::is_updated(client)? {
+                if !extension::is_updated(client)? {
                     return Ok(Seen::OldInstallation);
                 }
                 self.extension = Some(extension);
@@ -239,11 +241,11 @@ impl Reader {
             let task = self.open_tasks.iter().find(|(_, table)| *table == id && is_mine);
             work.task = task.map(|(task, _)| *task);
             // Between two readings of the catalog names may change hands; the number of the table never does.
-            work.table.source_name = server::qualified_name(work.table.source);
+            work.table.source_name = relation::qualified_name(work.table.source);
             work.table.relation_name = catalog::vectors_name(work.table.relation, id);
             if work.table.relation_name.is_some() {
                 work.table.owner =
-                    server::owner_of(work.table.relation).unwrap_or(work.table.owner);
+                    relation::owner_of(work.table.relation).unwrap_or(work.table.owner);
             }
         }
         Ok(())

@@ -7,7 +7,8 @@ use crate::catalog::VectorTable;
 use crate::document::difference_sql;
 use crate::error::Result;
 use crate::name::quote_ident;
-use crate::server::{self, Rights};
+use crate::rights;
+use crate::rights::Rights;
 
 /// Selects documents of the run; the alias follows.
 pub const SELECT: &str =
@@ -17,7 +18,7 @@ pub const SELECT: &str =
 ///
 /// Rows that have failed, and are as they were then, are none of the run unless it takes them up again.
 pub fn compare(client: &mut SpiClient<'_>, table: &VectorTable, takes_failed: bool) -> Result<i64> {
-    let owner = quote_ident(&server::role_name(table.owner));
+    let owner = quote_ident(&rights::role_name(table.owner));
     let sql = difference_sql(
         &table.source_name()?,
         &table.key,

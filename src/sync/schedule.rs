@@ -9,10 +9,9 @@ use pgrx::spi::SpiClient;
 
 use crate::catalog::{self, BATCH_INTERVALS, Status, SyncMode, VectorTable};
 use crate::error::Result;
+use crate::process::{Helper, Process};
 use crate::task::{self, Kind};
-use crate::worker::batch_worker;
-use crate::worker::process::Process;
-use crate::worker::transaction::{self, RolledBack};
+use crate::transaction::{self, RolledBack};
 
 /// Runs of one database at the same time.
 const AT_ONCE: usize = 2;
@@ -99,7 +98,7 @@ fn begin(table: &Batch) -> std::result::Result<Process, RolledBack> {
             Spi::connect_mut(|client| task::restart_or_ask(client, table.id, Kind::Reconcile))
         })?;
     }
-    batch_worker::start(table.id, &table.name).ok_or_else(|| RolledBack {
+    Helper::BatchWorker.start(table.id, &table.name).ok_or_else(|| RolledBack {
         sqlstate: PgSqlErrorCode::ERRCODE_INSUFFICIENT_RESOURCES,
         message: "no place for a batch run: increase max_worker_processes".to_string(),
     })

@@ -15,11 +15,11 @@ use super::outstanding::Share;
 use super::reader::Position;
 use super::scan::Scan;
 use crate::catalog::{self, Progress, Status, VectorTable};
-use crate::foreign;
+use crate::fdw;
+use crate::process::Process;
 use crate::queue::Sweep;
 use crate::shared::Portion;
-use crate::worker::process::Process;
-use crate::worker::transaction;
+use crate::transaction;
 
 /// First and longest pause of a table after a failure.
 const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(60));
@@ -84,7 +84,7 @@ impl Work {
         Self {
             has_error: last_reason.is_some() || table.status == Status::Error,
             last_reason,
-            provider: foreign::provider(&table).ok(),
+            provider: fdw::provider(&table).ok(),
             table,
             backlog: Backlog::default(),
             task: None,
@@ -117,7 +117,7 @@ impl Work {
         }
         self.table = table;
         // Another key, another address or a right that is there again: whoever changed it wants to see it work.
-        let provider = foreign::provider(&self.table).ok();
+        let provider = fdw::provider(&self.table).ok();
         if self.provider != provider {
             self.retry_at = None;
             self.embed_at = None;

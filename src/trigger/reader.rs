@@ -8,7 +8,7 @@ use pgrx::prelude::*;
 use crate::catalog::{self, Config};
 use crate::key::{Form, push_element, without_blanks};
 use crate::queue::{Noted, Sweep};
-use crate::server;
+use crate::text_settings;
 
 /// PostgreSQL's own functions that raise nothing, without the guard of pg_sys: they are called for every row.
 pub(super) mod raw {
@@ -305,7 +305,7 @@ unsafe fn with_text(part: &KeyPart, value: pg_sys::Datum, use_it: &mut dyn FnMut
         pg_sys::INT4OID => i64::from(value.value() as i32),
         pg_sys::INT2OID => i64::from(value.value() as i16),
         _ => {
-            let _settings = server::TextSettings::fixed();
+            let _settings = text_settings::TextSettings::fixed();
             // SAFETY: the function is the output of the value's type; the text is freed after it was used.
             unsafe {
                 let text = pg_sys::OidOutputFunctionCall(part.output, value);

@@ -3,25 +3,16 @@
 use pgrx::prelude::*;
 use pgrx::{check_for_interrupts, pg_sys};
 
-use super::helper::{self, Errand};
-use super::process::Process;
-use super::signals;
+use super::{signals, sync_worker};
+use crate::latch;
+use crate::shared;
 use crate::sync::{Engine, Round};
-use crate::{server, shared};
-
-/// Type of the process, and the beginning of its name.
-pub const BATCH_WORKER: &str = "embedd batch worker";
-
-/// Starts one for a vector table; none when the server has no place for it.
-pub fn start(table_id: i32, name: &str) -> Option<Process> {
-    helper::start(BATCH_WORKER, "embedd_batch_worker_main", table_id, name)
-}
 
 /// What the postmaster runs as a batch worker.
 #[pg_guard]
 #[unsafe(no_mangle)]
 pub extern "C-unwind" fn embedd_batch_worker_main(arg: pg_sys::Datum) {
-    let errand = Errand::begin(arg);
+    let errand = sync_worker::begin(arg);
     let mut engine = Engine::of_run(errand.table_id);
     loop {
         check_for_interrupts!();
@@ -29,7 +20,7 @@ pub extern "C-unwind" fn embedd_batch_worker_main(arg: pg_sys::Datum) {
         match engine.round() {
             Round::NoExtension => return,
             _ if engine.is_run_over() => break,
-            Round::Wait(timeout) => server::wait(timeout, engine.socket()),
+            Round::Wait(timeout) => latch::wait(timeout, engine.socket()),
             Round::Idle(_) => break,
         }
     }

@@ -3,25 +3,16 @@
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
-use super::helper::{self, Errand};
-use super::process::Process;
 use super::sync_worker;
-use super::transaction::{self, RolledBack};
+use crate::process::Errand;
+use crate::transaction::{self, RolledBack};
 use crate::{catalog, index, shared, task};
-
-/// Type of the process, and the beginning of its name.
-pub const INDEX_BUILDER: &str = "embedd index builder";
-
-/// Starts one for a vector table; none when the server has no place for it.
-pub fn start(table_id: i32, name: &str) -> Option<Process> {
-    helper::start(INDEX_BUILDER, "embedd_index_builder_main", table_id, name)
-}
 
 /// What the postmaster runs as an index builder.
 #[pg_guard]
 #[unsafe(no_mangle)]
 pub extern "C-unwind" fn embedd_index_builder_main(arg: pg_sys::Datum) {
-    let Errand { database, table_id: id } = Errand::begin(arg);
+    let Errand { database, table_id: id } = sync_worker::begin(arg);
     // A lock on the table is waited for: whoever has it does not wait for us.
     sync_worker::set(c"lock_timeout", c"0");
     if let Err(failure) = build(id) {

@@ -8,13 +8,15 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use pgrx::{check_for_interrupts, pg_sys};
 
-use super::process::Process;
 use super::signals::{self, Terminate};
 use super::sync_worker::{FAIR_TIME, pack};
-use super::{SYNC_WORKER, databases, transaction};
+use super::{SYNC_WORKER, databases};
+use crate::guc;
+use crate::latch;
+use crate::process::Process;
 use crate::shared::places::{self, Place};
 use crate::shared::{self, Ask, Portion, SlotState};
-use crate::{guc, server};
+use crate::transaction;
 
 /// How often the list of databases is read when nobody asks: a copy of a database with embedd needs a worker too.
 const ROUND: Duration = Duration::from_secs(10);
@@ -63,7 +65,7 @@ pub extern "C-unwind" fn embedd_launcher_main(_arg: pg_sys::Datum) {
         if launcher.short > 0 {
             std::thread::sleep(BREATH);
         }
-        server::wait(launcher.pause(), None);
+        latch::wait(launcher.pause(), None);
     }
 }
 

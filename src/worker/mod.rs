@@ -7,16 +7,13 @@ use pgrx::pg_sys;
 
 pub mod batch_worker;
 mod databases;
-pub mod helper;
 pub mod index_builder;
 pub mod launcher;
-pub mod process;
 mod program;
 mod restarts;
 pub mod signals;
 pub mod supervisor;
 pub mod sync_worker;
-pub mod transaction;
 
 /// Name and type of the process that keeps the embedder running.
 pub const EMBEDDER: &str = "embedd embedder";

@@ -20,7 +20,7 @@ use super::program::{self, Line, Program, TO_END};
 use super::restarts::{End, Restarts};
 use super::signals::{self, Terminate};
 use crate::guc;
-use crate::server::wait;
+use crate::latch::wait;
 use crate::shared::embedder::{self, Trouble};
 
 /// What the postmaster runs as the supervisor.

@@ -7,10 +7,13 @@ use pgrx::prelude::*;
 use pgrx::{check_for_interrupts, pg_sys};
 
 use super::signals::{self, Terminate};
-use super::transaction;
+use crate::guc;
+use crate::latch;
+use crate::process::Errand;
 use crate::shared::{Ask, Portion, SlotState, worker};
 use crate::sync::{Engine, Round};
-use crate::{guc, server};
+use crate::text_settings;
+use crate::transaction;
 
 /// Time for which a worker that has something to do keeps its place while others wait for one.
 pub const FAIR_TIME: Duration = Duration::from_secs(10);
@@ -43,12 +46,19 @@ const SETTINGS: &[(&CStr, &CStr)] = &[
     (c"session_replication_role", c"origin"),
 ];
 
+/// Connects a helper's process to its database, and returns what it is to work on.
+pub fn begin(argument: pg_sys::Datum) -> Errand {
+    let errand = Errand::read(argument);
+    connect(errand.database);
+    errand
+}
+
 /// Connects a process that is starting to a database, with the settings above; a database that is gone ends the process.
 pub fn connect(database: pg_sys::Oid) {
     signals::accept(Terminate::AtOnce);
     // SAFETY: the main thread of a background worker that is not connected yet.
     unsafe { pg_sys::BackgroundWorkerInitializeConnectionByOid(database, pg_sys::InvalidOid, 0) };
-    SETTINGS.iter().chain(server::TEXT_SETTINGS).for_each(|(name, value)| set(name, value));
+    SETTINGS.iter().chain(text_settings::TEXT_SETTINGS).for_each(|(name, value)| set(name, value));
 }
 
 /// Sets what nothing else in the process sets again.
@@ -116,7 +126,7 @@ fn work(mut engine: Engine) {
             }
             let left = WIND_UP.saturating_sub(since.elapsed());
             let due = engine.due().map_or(left, |due| due.max(TRY_AGAIN));
-            server::wait(due.min(left), engine.socket());
+            latch::wait(due.min(left), engine.socket());
             continue;
         }
         winds_up_since = None;
@@ -174,6 +184,6 @@ fn shall_give_way(engine: &Engine, busy_since: Option<Instant>) -> bool {
 /// Waits after a round, unless somebody has woken the worker since: that may have been after the round had looked.
 fn wait(wakes: u32, pause: Duration, engine: &Engine) {
     if worker::wakes() == wakes {
-        server::wait(pause, engine.socket());
+        latch::wait(pause, engine.socket());
     }
 }

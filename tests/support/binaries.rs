@@ -12,7 +12,7 @@ pub fn pg_config() -> PathBuf {
     if let Some(path) = std::env::var_os("PG_CONFIG").filter(|path| !path.is_empty()) {
         return path.into();
     }
-    let newest = (14..=18)
+    let newest = (15..=18)
         .rev()
         .map(|major| PathBuf::from(format!("/usr/lib/postgresql/{major}/bin")))
         .find(|bin| bin.join("postgres").exists());

@@ -31,7 +31,6 @@ pub struct Builder {
     settings: Vec<(String, String)>,
     environment: Vec<(String, String)>,
     files: Vec<(String, String, String)>,
-    tiny_model: bool,
 }
 
 /// One cluster with a directory of its own, which holds everything: data, socket, log, model.
@@ -76,12 +75,6 @@ impl Builder {
         self.set("fsync", "on")
     }
 
-    /// Leaves embedd.local_model_path at its default, the model in PostgreSQL's share directory.
-    pub fn real_model(mut self) -> Self {
-        self.tiny_model = false;
-        self
-    }
-
     /// Makes the cluster and starts it.
     pub fn start(self) -> Cluster {
         let mut cluster = Cluster::in_new_directory();
@@ -112,11 +105,9 @@ impl Builder {
         ]
         .map(|(name, value)| (name.into(), value.into()))
         .into();
-        if self.tiny_model {
-            let model = cluster.dir.join("model");
-            write_tiny_model(&model, 384, 1, 12, 32, 1).expect("the tiny model can be written");
-            settings.push(("embedd.local_model_path".into(), model.display().to_string()));
-        }
+        let model = cluster.dir.join("model");
+        write_tiny_model(&model, 384, 1, 12, 32, 1).expect("the tiny model can be written");
+        settings.push(("embedd.local_model_path".into(), model.display().to_string()));
         for (name, content, setting) in self.files {
             let path = cluster.dir.join(name);
             fs::write(&path, content).expect("the file can be written");
@@ -137,12 +128,7 @@ impl Cluster {
 
     /// The same with a say in its settings.
     pub fn builder() -> Builder {
-        Builder {
-            settings: Vec::new(),
-            environment: Vec::new(),
-            files: Vec::new(),
-            tiny_model: true,
-        }
+        Builder { settings: Vec::new(), environment: Vec::new(), files: Vec::new() }
     }
 
     /// A directory of a short name (a socket's path has a limit) that none but the clusters' user and root can enter.

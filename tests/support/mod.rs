@@ -13,19 +13,17 @@
     clippy::panic,
     reason = "a test that cannot go on says why"
 )]
-// Every file in tests/ is a program of its own and uses a part of this.
-#![allow(dead_code)]
 
 pub mod binaries;
 pub mod cluster;
+pub mod fake_provider;
 pub mod processes;
+pub mod shared;
 pub mod source;
 pub mod tiny_model;
 pub mod wait;
 
-#[allow(unused_imports)]
 pub use cluster::{Builder, Cluster, Shutdown};
-#[allow(unused_imports)]
 pub use processes::Frozen;
-#[allow(unused_imports)]
+pub use shared::Shared;
 pub use wait::{LONG, SHORT, StopOnDrop};

@@ -1,15 +1,16 @@
 //! The processes of a cluster: who they are, and how to kill one.
 //!
-//! They are found by the titles in /proc and not by pg_stat_activity alone: the embedder has no database connection
-//! and so no line there, and a crash is a time when nobody can connect.
+//! They are found by their titles in /proc and not by pg_stat_activity alone: the embedder is no process of PostgreSQL's,
+//! and during a crash no session can connect.
 
 use std::fs;
 
 use super::Cluster;
 use super::wait::{SHORT, until};
 
-/// The titles of embedd's processes, as they begin.
-pub const EMBEDDER: &str = "embedd embedder";
+/// The titles of embedd's processes, as they begin: the program, and the background worker that starts it.
+pub const EMBEDDER: &str = "embedd-embedder";
+pub const SUPERVISOR: &str = "embedd embedder";
 pub const LAUNCHER: &str = "embedd launcher";
 pub const SYNC_WORKER: &str = "embedd sync worker";
 
@@ -69,11 +70,14 @@ fn stat(pid: i32) -> Option<(char, i32)> {
     Some((state, fields.next()?.parse().ok()?))
 }
 
-/// A process's title, without what PostgreSQL puts before it ("postgres: ", and the cluster's name).
+/// A process's title, without what PostgreSQL puts before it ("postgres: ", and the cluster's name); of a program its name.
 fn title(pid: i32) -> Option<String> {
     let bytes = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
     let line = String::from_utf8_lossy(&bytes).trim_end_matches(['\0', ' ']).to_string();
-    line.strip_prefix("postgres: ").map(str::to_string)
+    match line.strip_prefix("postgres: ") {
+        Some(title) => Some(title.to_string()),
+        None => Some(line.split('\0').next()?.rsplit('/').next()?.to_string()),
+    }
 }
 
 impl Cluster {
@@ -83,16 +87,27 @@ impl Cluster {
         file.lines().next()?.trim().parse().ok().filter(|pid| is_alive(*pid))
     }
 
-    /// Every process of the cluster but the postmaster, with its title.
+    /// Every process of the cluster but the postmaster, with its title: the server's, and the embedder.
     pub fn processes(&self) -> Vec<(i32, String)> {
         let Some(postmaster) = self.postmaster() else { return Vec::new() };
         let pids = fs::read_dir("/proc").expect("/proc is there").flatten();
-        pids.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok())
-            .filter(|pid| {
-                stat(*pid).is_some_and(|(state, parent)| parent == postmaster && state != 'Z')
-            })
-            .filter_map(|pid| Some((pid, title(pid)?)))
-            .collect()
+        let running: Vec<(i32, i32)> = pids
+            .filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok())
+            .filter_map(|pid| stat(pid).filter(|(state, _)| *state != 'Z').map(|(_, of)| (pid, of)))
+            .collect();
+        let children = |parent: i32| {
+            let of_parent = running.iter().filter(move |(_, of)| *of == parent);
+            of_parent.filter_map(|(pid, _)| Some((*pid, title(*pid)?)))
+        };
+        let mut found: Vec<(i32, String)> = children(postmaster).collect();
+        let supervisors = found.iter().filter(|(_, title)| title.starts_with(SUPERVISOR));
+        // Before it is the program, a child has the title of its supervisor.
+        let programs: Vec<(i32, String)> = supervisors
+            .flat_map(|(supervisor, _)| children(*supervisor))
+            .filter(|(_, title)| title.starts_with(EMBEDDER))
+            .collect();
+        found.extend(programs);
+        found
     }
 
     /// The ids of the processes whose title begins like this, for instance [`EMBEDDER`].

@@ -1,7 +1,5 @@
 //! Sources with vector tables for tests, and the question every test ends with: does the one equal the other?
 
-use std::sync::{Arc, Mutex, PoisonError, Weak};
-
 use postgres::Client;
 
 use super::Cluster;
@@ -18,18 +16,6 @@ pub const COLUMNS: &str = r#"[
     {"name": "price", "role": "metadata", "filter_type": "integer"}]"#;
 
 impl Cluster {
-    /// The cluster that the tests of one program share while any of them runs. A test makes a database of its own in it.
-    pub fn shared() -> Arc<Self> {
-        static SHARED: Mutex<Weak<Cluster>> = Mutex::new(Weak::new());
-        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
-        shared.upgrade().unwrap_or_else(|| {
-            let cluster =
-                Arc::new(Self::builder().never_polling().set("max_worker_processes", "64").start());
-            *shared = Arc::downgrade(&cluster);
-            cluster
-        })
-    }
-
     /// A new database with the extension, and a session in it.
     pub fn database(&self, db: &str) -> Client {
         self.create_database(db);

@@ -1,9 +1,5 @@
 //! Tests of the embedder's server and its scheduler, over real sockets, with a small made-up model.
 
-#[allow(clippy::duplicate_mod)] // the local model's tests have it too, as a private module
-#[path = "../../../tests/support/tiny_model.rs"]
-mod tiny_model;
-
 use std::io::{Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -19,7 +15,7 @@ use embedd_wire::{
     Config, Embeddings, Failure, FailureClass, FrameBuffer, InputType, LOCAL_MODEL, Log, LogLevel,
     Model, Priority, Provider, Reply, Request, decode_reply, encode_request,
 };
-use tiny_model::write_tiny_model;
+use support::tiny_model::write_tiny_model;
 
 const HIDDEN: u32 = 32;
 pub(super) const PATIENCE: Duration = Duration::from_secs(120);

@@ -5,7 +5,7 @@ use pgrx::spi::SpiClient;
 use super::PAGE;
 use crate::catalog::{self, VectorTable};
 use crate::error::Result;
-use crate::server::Rights;
+use crate::rights::Rights;
 use crate::sync::load::{self, By};
 use crate::sync::run;
 use crate::task::{Kind, Task};

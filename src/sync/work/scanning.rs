@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 use pgrx::prelude::*;
 
 use super::{RETRY, Work};
+use crate::process::Helper;
 use crate::queue::Sweep;
 use crate::sync::scan::{Scan, Step};
 use crate::task::{self, Task};
-use crate::worker::index_builder;
-use crate::worker::transaction::{self, Patience};
+use crate::transaction::{self, Patience};
 use crate::{index, queue, shared};
 
 /// How long a task may take for a page before marks go before it again.
@@ -166,7 +166,7 @@ impl Work {
             None if !self.backlog.in_work().is_empty() => self.build_at = None,
             None => {
                 self.build_at = None;
-                self.builder = index_builder::start(self.table.id, &self.table.name);
+                self.builder = Helper::IndexBuilder.start(self.table.id, &self.table.name);
                 if self.builder.is_none() {
                     self.build_at = Some(now + RETRY.1);
                     let reason = "no place for a process that builds its index: increase max_worker_processes";

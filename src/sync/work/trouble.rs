@@ -8,8 +8,9 @@ use pgrx::spi::SpiClient;
 use super::{RETRY, Work};
 use crate::catalog::{self, Status};
 use crate::error::Result;
-use crate::worker::transaction::{self, RolledBack};
-use crate::{guc, server, task};
+use crate::extension;
+use crate::transaction::{self, RolledBack};
+use crate::{guc, task};
 
 /// How long another reason for the same trouble is not worth a line in the log.
 const LOG_AGAIN: Duration = Duration::from_secs(60);
@@ -75,7 +76,7 @@ impl Work {
     pub(super) fn note_failure(&mut self, reason: &str, stuck: bool) {
         let id = self.table.id;
         let noted = transaction::run(|| {
-            if server::extension().is_none() {
+            if extension::oid().is_none() {
                 return Ok(false);
             }
             Spi::connect_mut(|client| {

@@ -142,6 +142,19 @@ revoke all on items from golden_reader;
 alter table items disable row level security;
 revoke create on schema shop from golden_reader;
 
+-- How the embedder is belongs to the whole server: for roles that monitor it.
+set role golden_reader;
+select code, message from golden.refusal('select * from embedd.embedder_status()');
+reset role;
+grant pg_monitor to golden_reader;
+set role golden_reader;
+select pid > 0 as pid, since < clock_timestamp() as since, restarts >= 0 as restarts, rss > 0 as rss, model_loaded is not null as model_loaded,
+       requests_in_flight >= 0 as requests_in_flight, cache_bytes >= 0 as cache_bytes, cache_hits >= 0 as cache_hits,
+       cache_misses >= 0 as cache_misses, last_error
+  from embedd.embedder_status();
+reset role;
+revoke pg_monitor from golden_reader;
+
 -- Writers need nothing on embedd's objects: not even what everybody has.
 grant insert, update, delete, truncate, select on items to golden_writer;
 revoke usage on schema embedd from public;

@@ -23,6 +23,8 @@ set embedd.local_idle_unload = 0;
 set embedd.workers_per_database = 2;
 set embedd.max_sync_workers = 2;
 set embedd.worker_idle_timeout = 0;
+set embedd.embedder_path = '/tmp/embedder';
+set embedd.embedder_memory_limit = '1GB';
 alter system set embedd.batch_texts = 0;
 alter system set embedd.texts_in_flight = 65537;
 alter system set embedd.poll_interval = '99ms';
@@ -31,6 +33,8 @@ alter system set embedd.workers_per_database = 0;
 alter system set embedd.workers_per_database = 17;
 alter system set embedd.max_sync_workers = 129;
 alter system set embedd.worker_idle_timeout = '25h';
+alter system set embedd.embedder_memory_limit = '17TB';
+alter system set embedd.embedder_memory_limit = -1;
 
 -- The prefix is reserved.
 \set VERBOSITY sqlstate
@@ -45,6 +49,7 @@ show embedd.embedder_timeout;
 set embedd.batch_texts = 1;
 \set VERBOSITY sqlstate
 show embedd.local_model_path;
+show embedd.embedder_path;
 \set VERBOSITY default
 select name from pg_settings where name = 'embedd.local_model_path';
 show embedd.batch_texts;

@@ -33,7 +33,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-#[allow(unused_imports)]
 pub use self::{
     builder::Builder,
     control::Gate,

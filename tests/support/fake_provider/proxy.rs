@@ -17,8 +17,6 @@ pub struct Proxied {
     pub method: String,
     /// Host and port that were asked for.
     pub host: String,
-    /// What the proxy was shown as `Proxy-Authorization`.
-    pub authorization: Option<String>,
     /// Whether it could read the key of the provider: never in a tunnel.
     pub saw_key: bool,
 }
@@ -32,8 +30,6 @@ pub struct FakeProxy {
 /// What its threads share.
 #[derive(Default)]
 struct Shared {
-    /// What `Proxy-Authorization` has to be.
-    wanted: Option<String>,
     seen: Mutex<Vec<Proxied>>,
     open: Mutex<HashMap<u64, [TcpStream; 2]>>,
     last: AtomicU64,
@@ -46,18 +42,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl FakeProxy {
     /// One that serves everybody.
     pub fn start() -> FakeProxy {
-        FakeProxy::run(Shared::default())
-    }
-
-    /// One that wants `Proxy-Authorization: Basic` with this user and password, and answers 407 without.
-    pub fn start_with_password(user: &str, password: &str) -> FakeProxy {
-        use base64::Engine;
-        let pair = base64::engine::general_purpose::STANDARD.encode(format!("{user}:{password}"));
-        FakeProxy::run(Shared { wanted: Some(format!("Basic {pair}")), ..Shared::default() })
-    }
-
-    fn run(shared: Shared) -> FakeProxy {
-        let shared = Arc::new(shared);
+        let shared = Arc::new(Shared::default());
         let serving = shared.clone();
         let listening = Listening::start(0, move |tcp| {
             // How a connection ends does not matter to the proxy.
@@ -119,18 +104,13 @@ impl Shared {
             Some(rest) => rest.split_at(rest.find('/').unwrap_or(rest.len())),
             None => return refuse(client, 400),
         };
-        let authorization = request.header("proxy-authorization");
         lock(&self.seen).push(Proxied {
             method: request.method.clone(),
             host: host.to_string(),
-            authorization: authorization.map(str::to_string),
             saw_key: ["authorization", "api-key", "x-goog-api-key"]
                 .iter()
                 .any(|name| request.header(name).is_some()),
         });
-        if self.wanted.is_some() && self.wanted.as_deref() != authorization {
-            return refuse(client, 407);
-        }
         let port = host.rsplit_once(':').map_or(Ok(80), |(_, port)| port.parse());
         let Some(mut target) =
             port.ok().and_then(|port: u16| TcpStream::connect((Ipv4Addr::LOCALHOST, port)).ok())
@@ -172,10 +152,7 @@ fn rewritten(request: &Request, path: &str) -> Vec<u8> {
 
 /// Answers with an error of the proxy's own.
 fn refuse(client: &mut TcpStream, status: u16) -> io::Result<()> {
-    let mut headers = vec![("connection".to_string(), "close".to_string())];
-    if status == 407 {
-        headers.push(("proxy-authenticate".to_string(), "Basic realm=\"fake\"".to_string()));
-    }
+    let headers = [("connection".to_string(), "close".to_string())];
     client.write_all(&http::head(status, "text/plain", Length::Known(0), &headers))
 }
 

@@ -23,8 +23,6 @@ pub(super) enum Problem {
     UnknownArgument(String),
     /// More texts than a request may have.
     TooManyTexts(usize),
-    /// A text is longer than the model reads.
-    TooLong,
     /// The body is wrong in another way.
     Bad(String),
     /// Too many requests at the moment.
@@ -48,7 +46,6 @@ impl Problem {
             | Problem::DimensionsFixed
             | Problem::UnknownArgument(_)
             | Problem::TooManyTexts(_)
-            | Problem::TooLong
             | Problem::Bad(_) => 400,
             Problem::RateLimited | Problem::QuotaExhausted => 429,
             Problem::Status(status) => *status,
@@ -57,7 +54,6 @@ impl Problem {
 
     /// What the service says about it.
     fn message(&self, dialect: Dialect, model: &str) -> String {
-        let open_ai = matches!(dialect, Dialect::OpenAi | Dialect::OpenAiCompatible);
         let text = match (self, dialect) {
             (Problem::NoSuchPath, _) => "Not Found",
             (Problem::KeyMissing, Dialect::Gemini) => {
@@ -110,11 +106,6 @@ impl Problem {
             (Problem::TooManyTexts(most), _) => {
                 return format!("Invalid 'input': array too long, at most {most} texts.");
             }
-            (Problem::TooLong, Dialect::Ollama) => "the input length exceeds the context length",
-            (Problem::TooLong, _) if open_ai => {
-                "Invalid 'input[0]': maximum input length is 8192 tokens."
-            }
-            (Problem::TooLong, _) => "The text exceeds the model's maximum number of tokens.",
             (Problem::Bad(message), _) => return message.clone(),
             (Problem::RateLimited, Dialect::Gemini) => {
                 "Resource has been exhausted (e.g. check quota)."

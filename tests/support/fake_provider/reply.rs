@@ -19,12 +19,6 @@ pub(super) enum Fault {
     OneMore,
     /// The vectors come in the wrong order, with the right indexes where the dialect has any.
     Shuffled,
-    /// They come in the wrong order and nothing says so.
-    ShuffledWithoutIndexes,
-    /// They come in the right order, without indexes.
-    WithoutIndexes,
-    /// Every vector says that it is the first.
-    SameIndex,
     /// All vectors have so many numbers.
     Dimensions(usize),
     /// The vector of one text has so many numbers.
@@ -43,16 +37,12 @@ impl Fault {
     /// Whether the reply holds a good vector for this text, that can be found in it.
     pub fn spares(&self, text: &str) -> bool {
         match self {
-            Fault::None | Fault::Shuffled | Fault::WithoutIndexes | Fault::Scaled(_) => true,
+            Fault::None | Fault::Shuffled | Fault::Scaled(_) => true,
             Fault::DimensionsOf(part, _)
             | Fault::NotANumber(part)
             | Fault::Infinite(part)
             | Fault::Zero(part) => !text.contains(part),
-            Fault::OneLess
-            | Fault::OneMore
-            | Fault::ShuffledWithoutIndexes
-            | Fault::SameIndex
-            | Fault::Dimensions(_) => false,
+            Fault::OneLess | Fault::OneMore | Fault::Dimensions(_) => false,
         }
     }
 
@@ -91,7 +81,7 @@ impl Writer {
         match fault {
             Fault::OneLess => drop(order.pop()),
             Fault::OneMore => order.push(count),
-            Fault::Shuffled | Fault::ShuffledWithoutIndexes => order.reverse(),
+            Fault::Shuffled => order.reverse(),
             _ => {}
         }
         out.extend_from_slice(match dialect {
@@ -116,13 +106,9 @@ impl Writer {
             fault.spoil(text, &mut self.numbers);
             match dialect {
                 Dialect::OpenAi | Dialect::OpenAiCompatible | Dialect::Voyage => {
-                    out.extend_from_slice(br#"{"object":"embedding","#);
-                    match fault {
-                        Fault::WithoutIndexes | Fault::ShuffledWithoutIndexes => {}
-                        Fault::SameIndex => out.extend_from_slice(br#""index":0,"#),
-                        _ => print(out, format_args!(r#""index":{index},"#)),
-                    }
-                    out.extend_from_slice(br#""embedding":"#);
+                    let head =
+                        format_args!(r#"{{"object":"embedding","index":{index},"embedding":"#);
+                    print(out, head);
                     self.numbers(out, asked.base64);
                     out.push(b'}');
                 }

@@ -51,8 +51,6 @@ pub(super) enum Delivery {
     Whole,
     /// Half of the body, and then the connection is closed.
     Half,
-    /// So many bytes of the body at a time, with a pause before each.
-    Drip(usize, Duration),
 }
 
 impl Respond {
@@ -108,11 +106,6 @@ impl Respond {
         Respond::new(What::Refuse(Problem::ModelUnknown))
     }
 
-    /// A text is too long for the model: 400.
-    pub fn too_long() -> Respond {
-        Respond::new(What::Refuse(Problem::TooLong))
-    }
-
     /// This status and this body, as a gateway between would answer.
     pub fn body(status: u16, body: &str) -> Respond {
         Respond::new(What::Body(status, body.to_string()))
@@ -138,24 +131,9 @@ impl Respond {
         Respond::spoiled(Fault::OneMore)
     }
 
-    /// The vectors in reverse order with their right indexes. (Gemini and Ollama have no indexes: as the next.)
+    /// The vectors in reverse order with their right indexes. (Gemini and Ollama have no indexes: nothing says so.)
     pub fn shuffled() -> Respond {
         Respond::spoiled(Fault::Shuffled)
-    }
-
-    /// The vectors in reverse order, and nothing says so.
-    pub fn shuffled_without_indexes() -> Respond {
-        Respond::spoiled(Fault::ShuffledWithoutIndexes)
-    }
-
-    /// The vectors in the right order, without indexes.
-    pub fn without_indexes() -> Respond {
-        Respond::spoiled(Fault::WithoutIndexes)
-    }
-
-    /// Every vector has index 0.
-    pub fn same_index() -> Respond {
-        Respond::spoiled(Fault::SameIndex)
     }
 
     /// All vectors have so many numbers, whatever was asked.
@@ -257,13 +235,6 @@ impl Respond {
     #[must_use]
     pub fn code(mut self, code: &str) -> Respond {
         self.code = Some(code.to_string());
-        self
-    }
-
-    /// So many bytes of the body at a time, with a pause before each.
-    #[must_use]
-    pub fn drip(mut self, bytes: usize, pause: Duration) -> Respond {
-        self.delivery = Delivery::Drip(bytes.max(1), pause);
         self
     }
 

@@ -1,9 +1,7 @@
 //! The script: which requests are treated otherwise than well, how often, and how often that happened.
 
-use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
 
 use super::dialect::Asked;
 use super::respond::Respond;
@@ -20,15 +18,7 @@ pub struct Rule {
     respond: Respond,
     left: Option<u64>,
     pass: u64,
-    pace: Option<Pace>,
     hits: Arc<AtomicU64>,
-}
-
-/// So many requests in such a time go by; those above are meant.
-struct Pace {
-    most: usize,
-    per: Duration,
-    admitted: VecDeque<Instant>,
 }
 
 impl Rule {
@@ -39,7 +29,6 @@ impl Rule {
             respond: Respond::well(),
             left: None,
             pass: 0,
-            pace: None,
             hits: Arc::default(),
         }
     }
@@ -59,12 +48,6 @@ impl Rule {
     pub fn when_model(model: &str) -> Rule {
         let model = model.to_string();
         Rule::when(move |asked| asked.model == model)
-    }
-
-    /// Requests above so many in any such time. Unless told otherwise, the answer is 429 and says when to come again.
-    pub fn faster_than(most: usize, per: Duration) -> Rule {
-        let pace = Pace { most, per, admitted: VecDeque::new() };
-        Rule { pace: Some(pace), respond: Respond::rate_limited(), ..Rule::always() }
     }
 
     /// And this is true of them.
@@ -102,7 +85,7 @@ impl Rule {
     }
 
     /// What becomes of this request, if the rule means it.
-    fn apply(&mut self, asked: Option<&Asked>, now: Instant) -> Option<Respond> {
+    fn apply(&mut self, asked: Option<&Asked>) -> Option<Respond> {
         let meant = match asked {
             Some(asked) => self.conditions.iter().all(|condition| condition(asked)),
             None => self.conditions.is_empty(),
@@ -110,32 +93,13 @@ impl Rule {
         if !meant || self.left == Some(0) {
             return None;
         }
-        let mut respond = self.respond.clone();
-        if let Some(pace) = &mut self.pace {
-            let wait = pace.wait(now)?;
-            respond.retry_in.get_or_insert(wait);
-        }
         if self.pass > 0 {
             self.pass -= 1;
             return None;
         }
         self.left = self.left.map(|left| left - 1);
         self.hits.fetch_add(1, Ordering::Relaxed);
-        Some(respond)
-    }
-}
-
-impl Pace {
-    /// How long until another request may come; none when this one may, which is then counted.
-    fn wait(&mut self, now: Instant) -> Option<Duration> {
-        while self.admitted.front().is_some_and(|first| now - *first >= self.per) {
-            self.admitted.pop_front();
-        }
-        if self.admitted.len() < self.most {
-            self.admitted.push_back(now);
-            return None;
-        }
-        Some(self.admitted.front().map_or(self.per, |first| *first + self.per - now))
+        Some(self.respond.clone())
     }
 }
 
@@ -160,11 +124,8 @@ impl Script {
 
     /// What becomes of a request; one that cannot be read asks nothing.
     pub fn respond(&self, asked: Option<&Asked>) -> Respond {
-        self.rules(|rules| {
-            let now = Instant::now();
-            rules.iter_mut().find_map(|rule| rule.apply(asked, now))
-        })
-        .unwrap_or_else(Respond::well)
+        self.rules(|rules| rules.iter_mut().find_map(|rule| rule.apply(asked)))
+            .unwrap_or_else(Respond::well)
     }
 
     fn rules<T>(&self, work: impl FnOnce(&mut Vec<Rule>) -> T) -> T {

@@ -56,7 +56,6 @@ enum After {
 
 /// One request being treated, and where its answer goes.
 struct Exchange<'a, S> {
-    control: &'a Control,
     record: &'a Record,
     arrived: Arrived<'a>,
     doing: &'a AtomicU8,
@@ -146,7 +145,6 @@ impl Shared {
             let asked = self.settings.dialect.read(&request);
             let key = self.any_key(&request);
             let exchange = Exchange {
-                control: &self.control,
                 record: &self.record,
                 arrived: self.record.arrived(&request, asked.as_ref().ok(), key, id),
                 doing,
@@ -324,26 +322,6 @@ impl<S: Write> Exchange<'_, S> {
                 bytes.extend_from_slice(&body[..body.len() / 2]);
                 self.write(&bytes)?;
                 Ok(After::Close)
-            }
-            Delivery::Drip(size, pause) => {
-                self.write(&bytes)?;
-                let mut left = body;
-                while !left.is_empty() {
-                    let woken = self.control.delay(self.tcp, pause);
-                    if self.gone(woken) {
-                        return Ok(After::Close);
-                    }
-                    let (piece, rest) = left.split_at(size.min(left.len()));
-                    left = rest;
-                    if left.is_empty() {
-                        self.answered(status, vectors);
-                    }
-                    self.write(piece).inspect_err(|_| match left {
-                        [] => self.arrived.unanswered(vectors),
-                        _ => self.arrived.abandoned(),
-                    })?;
-                }
-                Ok(After::Keep)
             }
         }
     }

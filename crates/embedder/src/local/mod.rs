@@ -17,9 +17,6 @@ mod weights;
 mod model_test;
 #[cfg(test)]
 mod reference_test;
-#[cfg(test)]
-#[path = "../../../../tests/support/tiny_model.rs"]
-mod tiny_model;
 
 pub use forward::Scratch;
 pub use gate::{Gate, Precedence};

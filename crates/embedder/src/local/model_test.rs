@@ -1,11 +1,11 @@
 //! Opens small models, sound and damaged, and embeds with them.
 
-use super::tiny_model::{TINY_POSITIONS, write_tiny_model};
 use super::{Gate, InstructionSet, Model, ModelError, Scratch, Tokens};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+use support::tiny_model::{TINY_POSITIONS, write_tiny_model};
 
 /// A directory that goes away with the test.
 pub(super) struct TestDir(pub PathBuf);

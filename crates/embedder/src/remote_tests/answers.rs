@@ -2,9 +2,9 @@
 
 use embedd_wire::FailureClass;
 
-use super::fake_provider::{Dialect, Respond, Rule, typed_vector, vector};
 use super::*;
 use crate::usage;
+use support::fake_provider::{Dialect, Respond, Rule, typed_vector, vector};
 
 const DIALECTS: [(Dialect, Kind); 5] = [
     (Dialect::OpenAi, Kind::Openai),

@@ -2,8 +2,8 @@
 
 use embedd_wire::FailureClass;
 
-use super::fake_provider::{Authority, Dialect, FakeHttp2};
 use super::*;
+use support::fake_provider::{Authority, Dialect, FakeHttp2};
 
 #[test]
 fn certificates_are_verified() {

@@ -5,17 +5,13 @@ mod connections;
 mod pace;
 mod refusals;
 
-#[allow(dead_code, reason = "what other tests use of it")]
-#[path = "../../../../tests/support/fake_provider/mod.rs"]
-mod fake_provider;
-
 use std::time::Duration;
 
 use super::tests::{Asker, Fixture};
 use embedd_wire::{
     Embeddings, Failure, InputType, Kind, Model, Priority, Provider, Request, Secret,
 };
-use fake_provider::{Dialect, FakeProvider};
+use support::fake_provider::{Dialect, FakeProvider};
 
 /// The key every fake wants.
 const KEY: &str = "sk-test-0123456789";

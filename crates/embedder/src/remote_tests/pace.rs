@@ -4,8 +4,8 @@ use std::time::Instant;
 
 use embedd_wire::{FailureClass, LogLevel};
 
-use super::fake_provider::{Dialect, Respond, Rule};
 use super::*;
+use support::fake_provider::{Dialect, Respond, Rule};
 
 #[test]
 fn trouble_that_passes_is_waited_out() {

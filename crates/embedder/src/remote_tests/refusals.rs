@@ -2,8 +2,8 @@
 
 use embedd_wire::FailureClass;
 
-use super::fake_provider::{Dialect, Respond, Rule};
 use super::*;
+use support::fake_provider::{Dialect, Respond, Rule};
 
 #[test]
 fn one_bad_text_among_many_costs_a_logarithm_of_requests() {

@@ -1,0 +1,130 @@
+//! Changes the sync of a vector table: pauses and resumes it, asks for backfills and comparisons, and has failed rows tried again.
+
+use pgrx::prelude::*;
+use pgrx::spi::SpiClient;
+
+use crate::catalog::{self, Status, SyncMode, VectorTable};
+use crate::cluster;
+use crate::error::{Error, Result};
+use crate::queue::{self, Noted};
+use crate::rights::Rights;
+use crate::source;
+use crate::table::check_may_change;
+use crate::task::{self, Asked, Kind};
+use crate::trigger::touch_at_commit;
+
+/// Finds a vector table to be changed by the caller, with its row locked.
+pub fn find_to_change(client: &mut SpiClient<'_>, name: &str) -> Result<VectorTable> {
+    cluster::check_writable("change the sync of a vector table")?;
+    let rights = Rights::of_extension()?;
+    let table = catalog::find_for_update(client, name)?;
+    drop(rights);
+    check_may_change(&table)?;
+    Ok(table)
+}
+
+/// Stops bringing changes in. They are noted meanwhile, and queries go on.
+pub fn pause(name: &str) -> Result<()> {
+    Spi::connect_mut(|client| {
+        let table = find_to_change(client, name)?;
+        if table.status == Status::Paused {
+            return Err(Error::AlreadyPaused { name: table.name });
+        }
+        let _rights = Rights::of_extension()?;
+        catalog::set_status(client, table.id, Status::Paused)?;
+        touch_at_commit();
+        Ok(())
+    })
+}
+
+/// Takes a paused sync up again, with the changes made meanwhile.
+pub fn resume(name: &str) -> Result<()> {
+    Spi::connect_mut(|client| {
+        let table = find_to_change(client, name)?;
+        if table.status != Status::Paused {
+            let status = table.status.as_str().to_string();
+            return Err(Error::NotPaused { name: table.name, status });
+        }
+        let _rights = Rights::of_extension()?;
+        catalog::set_status(client, table.id, Status::Pending)?;
+        catalog::set_working_status(client, table.id)?;
+        touch_at_commit();
+        Ok(())
+    })
+}
+
+/// Asks the sync worker for a backfill.
+pub fn backfill(name: &str) -> Result<(i32, Asked)> {
+    Spi::connect_mut(|client| {
+        let table = find_to_change(client, name)?;
+        let _rights = Rights::of_extension()?;
+        let asked = task::ask(client, table.id, name)?;
+        if table.status != Status::Paused {
+            catalog::set_working_status(client, table.id)?;
+        }
+        touch_at_commit();
+        Ok((table.id, asked))
+    })
+}
+
+/// Asks for a comparison, after which the vector table equals its source. A key whose type was changed is taken over.
+pub fn reconcile(name: &str) -> Result<(i32, Asked)> {
+    Spi::connect_mut(|client| {
+        let mut table = find_to_change(client, name)?;
+        if table.status == Status::Pending {
+            return Err(Error::NotReady { name: table.name });
+        }
+        let new_types = match table.resolve() {
+            Ok(_) => None,
+            Err(Error::KeyTypeChanged { .. }) => Some(new_key_types(client, &table)?),
+            Err(error) => return Err(error),
+        };
+        let _rights = Rights::of_extension()?;
+        if let Some(types) = new_types {
+            catalog::set_key_types(client, table.id, &types)?;
+            catalog::forget_readers(table.source);
+        }
+        let asked = task::ask_reconcile(client, table.id, name)?;
+        touch_at_commit();
+        Ok((table.id, asked))
+    })
+}
+
+/// The types that the columns of a key have now, if they can be a key.
+fn new_key_types(client: &SpiClient<'_>, table: &VectorTable) -> Result<Vec<pg_sys::Oid>> {
+    let available = source::columns(client, table.source)?;
+    let names: Vec<String> = table
+        .stored
+        .key_numbers
+        .iter()
+        .filter_map(|n| available.iter().find(|c| c.number == *n))
+        .map(|c| c.name.clone())
+        .collect();
+    let columns = source::check_key_types(&available, &names, table.stored.sync_mode)?;
+    Ok(columns.iter().map(|c| c.base).collect())
+}
+
+/// Has rows that have failed tried again: one, or all. Returns how many.
+pub fn retry_failed(name: &str, key: Option<&str>) -> Result<i64> {
+    Spi::connect_mut(|client| {
+        let table = find_to_change(client, name)?;
+        let _rights = Rights::of_extension()?;
+        let wanted = key.map(|key| vec![key.to_string()]);
+        let keys = catalog::failed_keys(client, table.id, wanted.as_deref())?;
+        if let Some(key) = key.filter(|_| keys.is_empty()) {
+            return Err(Error::NotFailed { key: key.to_string(), name: table.name });
+        }
+        match table.stored.sync_mode {
+            _ if keys.is_empty() => {}
+            SyncMode::Trigger => {
+                let mut noted = Noted::default();
+                keys.iter().for_each(|key| noted.push(key.as_bytes()));
+                queue::write(table.id, &noted, 0);
+            }
+            // A comparison takes no single rows.
+            SyncMode::Batch => task::restart_or_ask(client, table.id, Kind::Rebackfill)?,
+        }
+        touch_at_commit();
+        Ok(keys.len() as i64)
+    })
+}

@@ -1,0 +1,393 @@
+//! Providers as PostgreSQL keeps them, foreign servers with user mappings: finds the one that is meant, with the key a role may use.
+
+pub mod create;
+pub mod depend;
+pub mod hide;
+mod nodes;
+pub mod options;
+pub mod probe;
+pub mod statement;
+
+use std::ffi::{CStr, CString};
+use std::io::ErrorKind;
+
+use embedd_wire::{Kind, Model, Provider, USAGE_PATH, Usage};
+use pgrx::prelude::*;
+
+use self::options::{MappingOptions, Pairs, ServerOptions};
+use crate::catalog::{LOCAL_PROVIDER, VectorTable};
+use crate::error::{Error, OptionError, Result};
+use crate::models;
+use crate::name::{quote_ident, quote_literal};
+use crate::rights::role_name;
+
+/// The foreign-data wrapper whose servers are providers.
+pub const WRAPPER: &CStr = c"embedd";
+
+/// A provider that is a foreign server.
+#[derive(Debug, Clone)]
+pub struct Server {
+    pub oid: pg_sys::Oid,
+    pub name: String,
+    pub owner: pg_sys::Oid,
+    pub options: ServerOptions,
+    /// The same as they are stored.
+    pub pairs: Pairs,
+}
+
+impl Server {
+    /// The foreign server of this name; an error when there is none, or one that is no provider.
+    pub fn find(name: &str) -> Result<Server> {
+        Server::find_if_any(name)?.ok_or_else(|| Error::UnknownProvider { name: name.to_string() })
+    }
+
+    fn find_if_any(name: &str) -> Result<Option<Server>> {
+        let Ok(c_name) = CString::new(name) else { return Ok(None) };
+        // SAFETY: a syscache look-up in a transaction, with a terminated name.
+        let oid = unsafe { pg_sys::get_foreign_server_oid(c_name.as_ptr(), true) };
+        if oid == pg_sys::InvalidOid {
+            return Ok(None);
+        }
+        Server::read(oid)?
+            .map(Some)
+            .ok_or_else(|| Error::NotAProvider { name: name.to_string(), wrapper: wrapper_of(oid) })
+    }
+
+    /// The foreign server of this oid; none when it is gone or is no provider.
+    fn read(oid: pg_sys::Oid) -> Result<Option<Server>> {
+        let Some(tuple) = Tuple::find(pg_sys::SysCacheIdentifier::FOREIGNSERVEROID, oid, None)
+        else {
+            return Ok(None);
+        };
+        // SAFETY: the tuple is one of pg_foreign_server, and the name is terminated within its bytes.
+        let (name, owner, wrapper) = unsafe {
+            let form = pg_sys::GETSTRUCT(tuple.0).cast::<pg_sys::FormData_pg_foreign_server>();
+            let name = CStr::from_ptr((*form).srvname.data.as_ptr()).to_string_lossy().into_owned();
+            (name, (*form).srvowner, (*form).srvfdw)
+        };
+        if Some(wrapper) != our_wrapper() {
+            return Ok(None);
+        }
+        let pairs = tuple.options(
+            pg_sys::SysCacheIdentifier::FOREIGNSERVEROID,
+            pg_sys::Anum_pg_foreign_server_srvoptions,
+        );
+        let options = ServerOptions::parse(&pairs)?;
+        Ok(Some(Server { oid, name, owner, options, pairs }))
+    }
+
+    /// The provider a vector table uses; none for the local one.
+    ///
+    /// It is the one the table depends on, whatever its name is now; a table that came with a dump depends on none yet.
+    pub fn of_table(table: &VectorTable) -> Result<Option<Server>> {
+        if table.provider == LOCAL_PROVIDER {
+            return Ok(None);
+        }
+        if let Some(oid) = depend::server_of(table.relation)
+            && let Some(server) = Server::read(oid)?
+        {
+            return Ok(Some(server));
+        }
+        Server::find(&table.provider).map(Some)
+    }
+
+    /// Whether a role may use the provider.
+    pub fn may_be_used_by(&self, role: pg_sys::Oid) -> bool {
+        has_usage(pg_sys::ForeignServerRelationId, self.oid, role)
+    }
+
+    /// An error unless the role in force may use the provider.
+    pub fn check_usage(&self) -> Result<()> {
+        // SAFETY: a plain read of the process's own state.
+        let role = unsafe { pg_sys::GetUserId() };
+        if self.may_be_used_by(role) {
+            return Ok(());
+        }
+        Err(Error::NotAllowed {
+            object: format!("provider \"{}\"", self.name),
+            hint: format!("Ask its owner for: {}.", self.grant_to(role)),
+        })
+    }
+
+    /// Whether the role in force has the rights of the provider's owner.
+    pub fn may_be_changed(&self) -> bool {
+        // SAFETY: a look-up of roles in a transaction.
+        unsafe { pg_sys::has_privs_of_role(pg_sys::GetUserId(), self.owner) }
+    }
+
+    /// An error with this hint unless the role in force has the rights of the provider's owner.
+    pub fn check_owner(&self, hint: impl FnOnce() -> String) -> Result<()> {
+        if self.may_be_changed() {
+            return Ok(());
+        }
+        Err(Error::NotAllowed { object: format!("provider \"{}\"", self.name), hint: hint() })
+    }
+
+    /// The statement that lets a role use the provider.
+    fn grant_to(&self, role: pg_sys::Oid) -> String {
+        let role = quote_ident(&role_name(role));
+        format!("GRANT USAGE ON FOREIGN SERVER {} TO {role}", quote_ident(&self.name))
+    }
+
+    /// All that the embedder has to know, with the key of a role: its own mapping counts before that for everybody.
+    pub fn for_role(&self, role: pg_sys::Oid) -> Result<Provider> {
+        let kind = self.options.kind;
+        let mapping = Mapping::of_role(self, role)?;
+        let (is_own, secrets) = mapping.map_or_else(Default::default, |m| (m.is_own, m.options));
+        if kind.needs_key() && secrets.has_nothing() {
+            return Err(Error::NoApiKey {
+                provider: self.name.clone(),
+                role: role_name(role),
+                has_mapping: is_own,
+                hint: self.key_hint(is_own, role, "ADD"),
+            });
+        }
+        // SAFETY: a look-up of a role in a transaction.
+        let may_refer = unsafe { pg_sys::superuser_arg(self.owner) };
+        // Else an owner could have the files of the server sent to an address of his own.
+        if secrets.is_reference() && !may_refer {
+            return Err(Error::KeyReference {
+                provider: self.name.clone(),
+                hint: self.key_hint(is_own, role, "SET"),
+            });
+        }
+        Ok(Provider {
+            name: self.name.clone(),
+            // SAFETY: a plain global of the process.
+            database: unsafe { pg_sys::MyDatabaseId }.to_u32(),
+            server: self.oid.to_u32(),
+            kind,
+            base_url: self.options.base_url.clone(),
+            api_key: secrets.api_key,
+            may_refer,
+            key_header: self.options.key_header.clone(),
+            headers: secrets.headers,
+            encoding: self.options.encoding,
+            limits: self.options.limits.clone(),
+        })
+    }
+
+    /// How the role in force can set the key that a role uses, in its own mapping with this action; else who can.
+    fn key_hint(&self, is_own: bool, role: pg_sys::Oid, action: &str) -> String {
+        // SAFETY: a plain read of the process's own state.
+        let user = match unsafe { pg_sys::GetUserId() } == role {
+            true => "CURRENT_USER".to_string(),
+            false => quote_ident(&role_name(role)),
+        };
+        let server = quote_ident(&self.name);
+        match (is_own, self.may_be_changed()) {
+            (true, _) => format!(
+                "Set it: ALTER USER MAPPING FOR {user} SERVER {server} OPTIONS ({action} api_key '...')."
+            ),
+            (false, true) => format!(
+                "Set it: SELECT embedd.update_provider({}, api_key => '...').",
+                quote_literal(&self.name)
+            ),
+            (false, false) => format!(
+                "A key of the role's own: CREATE USER MAPPING FOR {user} SERVER {server} OPTIONS (api_key '...'). One for everybody: ask the provider's owner."
+            ),
+        }
+    }
+
+    /// The same after the service has rejected that key.
+    fn new_key_hint(&self, role: pg_sys::Oid) -> String {
+        self.key_hint(mapping_pairs(self.oid, role).is_some(), role, "SET")
+    }
+}
+
+/// Who embeds for a vector table, with the key of its owner, who pays whoever asks.
+///
+/// Looks into PostgreSQL's own caches only, so that it can be asked for every batch and every question.
+pub fn provider(table: &VectorTable) -> Result<Provider> {
+    let Some(server) = Server::of_table(table)? else { return Ok(Provider::local()) };
+    if !server.may_be_used_by(table.owner) {
+        return Err(Error::NoUsage {
+            provider: server.name.clone(),
+            role: role_name(table.owner),
+            table: table.name.clone(),
+            hint: format!("{}.", server.grant_to(table.owner)),
+        });
+    }
+    server.for_role(table.owner)
+}
+
+/// The same together with the model, as the catalog knew it when the table was read.
+pub fn resolve(table: &VectorTable) -> Result<(Provider, Model)> {
+    let provider = provider(table)?;
+    let model = model(table, provider.kind);
+    Ok((provider, model))
+}
+
+/// The model of a vector table whose provider is of this kind.
+pub fn model(table: &VectorTable, kind: Kind) -> Model {
+    let known = table.known_models.get(kind.as_str());
+    models::model(kind, &table.model, table.dimensions as u32, known)
+}
+
+/// What the embedder has counted for the providers of this database that the role in force may use.
+pub fn usage() -> Result<Vec<Usage>> {
+    // SAFETY: plain reads of the process's own state.
+    let (database, role) = unsafe { (pg_sys::MyDatabaseId.to_u32(), pg_sys::GetUserId()) };
+    let damaged =
+        |error: &dyn std::fmt::Display| Error::Damaged { what: format!("{USAGE_PATH}: {error}") };
+    let rows: Vec<Usage> = match std::fs::read(USAGE_PATH) {
+        Ok(json) => serde_json::from_slice(&json).map_err(|error| damaged(&error))?,
+        Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
+        Err(error) => return Err(damaged(&error)),
+    };
+    let is_visible = |server| has_usage(pg_sys::ForeignServerRelationId, server, role);
+    let is_there = |server| Tuple::find(pg_sys::SysCacheIdentifier::FOREIGNSERVEROID, server, None);
+    Ok(rows
+        .into_iter()
+        .filter(|row| row.database == database)
+        .filter(|row| {
+            let server = pg_sys::Oid::from(row.server);
+            is_there(server).is_some() && is_visible(server)
+        })
+        .collect())
+}
+
+/// Checks the options of an object of our wrapper. PostgreSQL calls it with all that the object is to have.
+pub fn check_options(options: &[String], catalog: pg_sys::Oid) -> Result<()> {
+    let pairs: Pairs = options
+        .iter()
+        .map(|option| option.split_once('=').unwrap_or((option, "")))
+        .map(|(name, value)| (name.to_string(), value.to_string()))
+        .collect();
+    // SAFETY: a look-up of the role in force.
+    let is_superuser = unsafe { pg_sys::superuser() };
+    match catalog {
+        pg_sys::ForeignServerRelationId => drop(ServerOptions::parse(&pairs)?),
+        pg_sys::UserMappingRelationId => drop(MappingOptions::check(&pairs, is_superuser)?),
+        // The wrapper itself has none, and tables of it there are none.
+        _ => {
+            if let Some((name, _)) = pairs.first() {
+                return Err(
+                    OptionError::Unknown { name: name.clone(), valid: String::new() }.into()
+                );
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The options of a user mapping.
+#[derive(Default)]
+struct Mapping {
+    /// Whether it is the role's own, and not the one for everybody.
+    is_own: bool,
+    options: MappingOptions,
+}
+
+impl Mapping {
+    /// The mapping that counts for a role: its own, else the one for everybody.
+    fn of_role(server: &Server, role: pg_sys::Oid) -> Result<Option<Mapping>> {
+        for (user, is_own) in [(role, true), (pg_sys::InvalidOid, false)] {
+            if let Some(pairs) = mapping_pairs(server.oid, user) {
+                return Ok(Some(Mapping { is_own, options: MappingOptions::parse(&pairs)? }));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// The stored options of one user mapping; the user 0 is everybody. None when there is no such mapping.
+fn mapping_pairs(server: pg_sys::Oid, user: pg_sys::Oid) -> Option<Pairs> {
+    let cache = pg_sys::SysCacheIdentifier::USERMAPPINGUSERSERVER;
+    let tuple = Tuple::find(cache, user, Some(server))?;
+    Some(tuple.options(cache, pg_sys::Anum_pg_user_mapping_umoptions))
+}
+
+/// The oid of our wrapper; none when the extension has none (yet).
+pub fn our_wrapper() -> Option<pg_sys::Oid> {
+    // SAFETY: a syscache look-up in a transaction.
+    let oid = unsafe { pg_sys::get_foreign_data_wrapper_oid(WRAPPER.as_ptr(), true) };
+    (oid != pg_sys::InvalidOid).then_some(oid)
+}
+
+/// The name of the wrapper that a foreign server belongs to.
+fn wrapper_of(server: pg_sys::Oid) -> String {
+    // SAFETY: look-ups in a transaction of a server that was just seen; the name is copied.
+    unsafe {
+        let server = pg_sys::GetForeignServer(server);
+        let wrapper = pg_sys::GetForeignDataWrapper((*server).fdwid);
+        CStr::from_ptr((*wrapper).fdwname).to_string_lossy().into_owned()
+    }
+}
+
+/// Whether a role has USAGE on a foreign server or a foreign-data wrapper.
+#[cfg(not(feature = "pg15"))]
+fn has_usage(class: pg_sys::Oid, object: pg_sys::Oid, role: pg_sys::Oid) -> bool {
+    let usage = pg_sys::ACL_USAGE as pg_sys::AclMode;
+    // SAFETY: a look-up of rights in a transaction.
+    unsafe { pg_sys::object_aclcheck(class, object, role, usage) == pg_sys::AclResult::ACLCHECK_OK }
+}
+
+#[cfg(feature = "pg15")]
+fn has_usage(class: pg_sys::Oid, object: pg_sys::Oid, role: pg_sys::Oid) -> bool {
+    let usage = pg_sys::ACL_USAGE as pg_sys::AclMode;
+    // SAFETY: a look-up of rights in a transaction.
+    let result = unsafe {
+        match class == pg_sys::ForeignServerRelationId {
+            true => pg_sys::pg_foreign_server_aclcheck(object, role, usage),
+            false => pg_sys::pg_foreign_data_wrapper_aclcheck(object, role, usage),
+        }
+    };
+    result == pg_sys::AclResult::ACLCHECK_OK
+}
+
+/// A row of a system catalog, given back when the value is dropped.
+struct Tuple(pg_sys::HeapTuple);
+
+impl Tuple {
+    fn find(
+        cache: pg_sys::SysCacheIdentifier::Type,
+        first: pg_sys::Oid,
+        second: Option<pg_sys::Oid>,
+    ) -> Option<Tuple> {
+        let (cache, first) = (cache as std::ffi::c_int, pg_sys::Datum::from(first));
+        // SAFETY: a syscache look-up in a transaction, with as many keys as that cache has.
+        let tuple = unsafe {
+            match second {
+                Some(second) => pg_sys::SearchSysCache2(cache, first, pg_sys::Datum::from(second)),
+                None => pg_sys::SearchSysCache1(cache, first),
+            }
+        };
+        (!tuple.is_null()).then(|| Tuple(tuple))
+    }
+
+    /// The options in one of the row's columns.
+    fn options(&self, cache: pg_sys::SysCacheIdentifier::Type, column: u32) -> Pairs {
+        // SAFETY: the column is one of options, an array of texts; names and values are copied.
+        unsafe {
+            let mut is_null = false;
+            let datum = pg_sys::SysCacheGetAttr(
+                cache as std::ffi::c_int,
+                self.0,
+                column as pg_sys::AttrNumber,
+                &mut is_null,
+            );
+            let list = match is_null {
+                true => std::ptr::null_mut(),
+                false => pg_sys::untransformRelOptions(datum),
+            };
+            let length = if list.is_null() { 0 } else { (*list).length as usize };
+            let text =
+                |c: *const std::ffi::c_char| CStr::from_ptr(c).to_string_lossy().into_owned();
+            let element = |i| (*(*list).elements.add(i)).ptr_value.cast::<pg_sys::DefElem>();
+            (0..length)
+                .map(|i| (text((*element(i)).defname), text(pg_sys::defGetString(element(i)))))
+                .collect()
+        }
+    }
+}
+
+impl Drop for Tuple {
+    fn drop(&mut self) {
+        // After an error the end of the transaction gives it back.
+        if !std::thread::panicking() {
+            // SAFETY: it was found in a syscache and is given back once.
+            unsafe { pg_sys::ReleaseSysCache(self.0) }
+        }
+    }
+}

@@ -1,0 +1,223 @@
+//! The options of a provider's foreign server and of its user mappings: their names, forms and ranges. Pure.
+
+mod value;
+
+use embedd_wire::{Encoding, Kind, Limits, Secret};
+
+use crate::error::OptionError;
+use serde_json::{Map, Value};
+
+use value::{Form, Range};
+
+/// Options of a foreign server, which everybody may read.
+pub const SERVER: [&str; 11] = [
+    "provider",
+    "default_model",
+    "base_url",
+    "key_header",
+    "encoding",
+    "requests_per_minute",
+    "tokens_per_minute",
+    "max_in_flight",
+    "timeout",
+    "texts_per_request",
+    "created_at",
+];
+
+/// Options of a user mapping, which are secret.
+pub const MAPPING: [&str; 2] = ["api_key", "headers"];
+
+/// Those of a server that the argument `options` of create_provider() takes.
+const IN_JSON: [&str; 7] = [
+    "key_header",
+    "encoding",
+    "requests_per_minute",
+    "tokens_per_minute",
+    "max_in_flight",
+    "timeout",
+    "texts_per_request",
+];
+
+/// Those with an argument of their own, which update_provider() can only remove through `options`.
+const REMOVABLE: [&str; 3] = ["api_key", "default_model", "base_url"];
+
+/// Names and values, as PostgreSQL keeps them.
+pub type Pairs = Vec<(String, String)>;
+
+/// The options of a foreign server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerOptions {
+    pub kind: Kind,
+    pub default_model: Option<String>,
+    pub base_url: Option<String>,
+    pub key_header: Option<String>,
+    pub encoding: Encoding,
+    pub limits: Limits,
+}
+
+impl ServerOptions {
+    /// Reads the options of a foreign server; every option has to be known and valid, and those that are needed there.
+    pub fn parse(pairs: &[(String, String)]) -> Result<ServerOptions, OptionError> {
+        let mut kind = None;
+        let (mut default_model, mut base_url, mut key_header) = (None, None, None);
+        let mut encoding = Encoding::Auto;
+        let mut limits = Limits::DEFAULT;
+        for (name, text) in pairs {
+            let form = Form { name, text };
+            match name.as_str() {
+                "provider" => kind = Some(form.kind()?),
+                "default_model" => default_model = Some(form.model()?),
+                "base_url" => base_url = Some(form.url()?),
+                "key_header" => key_header = Some(form.header_name()?),
+                "encoding" => encoding = form.encoding()?,
+                "requests_per_minute" => limits.requests_per_minute = Some(form.number(ANY)?),
+                "tokens_per_minute" => limits.tokens_per_minute = Some(form.number(ANY)?),
+                "max_in_flight" => limits.max_in_flight = form.number(Range(1, 64))?,
+                "timeout" => limits.timeout_ms = form.duration(TIMEOUT)?,
+                "texts_per_request" => limits.texts_per_request = Some(form.number(ANY)?),
+                "created_at" => form.timestamp()?,
+                _ => return Err(unknown(name, &SERVER)),
+            }
+        }
+        let kind = kind.ok_or_else(|| OptionError::Missing {
+            name: "provider",
+            detail: format!("It is one of: {}.", kinds()),
+        })?;
+        if base_url.is_none() && kind.default_base_url().is_none() {
+            return Err(OptionError::Missing {
+                name: "base_url",
+                detail: format!("Provider {} has no address of its own.", kind.as_str()),
+            });
+        }
+        Ok(ServerOptions { kind, default_model, base_url, key_header, encoding, limits })
+    }
+}
+
+/// What a count may be.
+const ANY: Range = Range(1, 2_000_000_000);
+/// What a timeout may be, in milliseconds.
+const TIMEOUT: Range = Range(100, 3_600_000);
+
+/// The options of a user mapping.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct MappingOptions {
+    pub api_key: Option<Secret>,
+    pub headers: Vec<(String, Secret)>,
+}
+
+impl MappingOptions {
+    /// Reads the options of a user mapping.
+    pub fn parse(pairs: &[(String, String)]) -> Result<MappingOptions, OptionError> {
+        let mut options = MappingOptions::default();
+        for (name, text) in pairs {
+            let form = Form { name, text };
+            match name.as_str() {
+                "api_key" => options.api_key = Some(form.key()?),
+                "headers" => options.headers = form.headers()?,
+                _ => return Err(unknown(name, &MAPPING)),
+            }
+        }
+        Ok(options)
+    }
+
+    /// Whether the key is not the key itself, but where the embedder finds it.
+    pub fn is_reference(&self) -> bool {
+        self.api_key.as_ref().is_some_and(|key| value::is_reference(key.expose()))
+    }
+
+    /// Reads options that a role is about to set: what reads a file or the environment takes a superuser.
+    pub fn check(
+        pairs: &[(String, String)],
+        is_superuser: bool,
+    ) -> Result<MappingOptions, OptionError> {
+        let options = MappingOptions::parse(pairs)?;
+        match options.is_reference() && !is_superuser {
+            true => Err(OptionError::Reference),
+            false => Ok(options),
+        }
+    }
+
+    /// Whether there is nothing that could open a door.
+    pub fn has_nothing(&self) -> bool {
+        self.api_key.is_none() && self.headers.is_empty()
+    }
+}
+
+/// What an argument `options` asks for: a value to be set, or none for one to be removed, by name.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Wishes {
+    pub server: Vec<(String, Option<String>)>,
+    pub mapping: Vec<(String, Option<String>)>,
+}
+
+/// Reads the argument `options`; only an update can remove what has an argument of its own.
+pub fn wishes(options: &Value, is_update: bool) -> Result<Wishes, OptionError> {
+    let Value::Object(members) = options else {
+        return Err(OptionError::Invalid {
+            name: "options".to_string(),
+            shown: None,
+            detail: format!(
+                "It has to be a JSON object with any of: {}, headers.",
+                IN_JSON.join(", ")
+            ),
+        });
+    };
+    let mut wishes = Wishes::default();
+    for (name, member) in members {
+        let name = name.as_str();
+        let removes_argument = is_update && member.is_null() && REMOVABLE.contains(&name);
+        if !removes_argument && name != "headers" && !IN_JSON.contains(&name) {
+            return Err(match REMOVABLE.contains(&name) || name == "provider" {
+                true => OptionError::Invalid {
+                    name: name.to_string(),
+                    shown: None,
+                    detail: format!("It is not a part of options, but the argument {name}."),
+                },
+                false => OptionError::UnknownKey {
+                    name: name.to_string(),
+                    detail: format!("The keys are {} and headers.", IN_JSON.join(", ")),
+                },
+            });
+        }
+        let value = text_of(name, member)?;
+        match MAPPING.contains(&name) {
+            true => wishes.mapping.push((name.to_string(), value)),
+            false => wishes.server.push((name.to_string(), value)),
+        }
+    }
+    Ok(wishes)
+}
+
+/// A member of `options` as the text of an option; none for null.
+fn text_of(name: &str, member: &Value) -> Result<Option<String>, OptionError> {
+    match member {
+        Value::Null => Ok(None),
+        Value::Object(headers) if name == "headers" => Ok(Some(header_text(headers))),
+        Value::String(text) if name != "headers" => Ok(Some(text.clone())),
+        Value::Number(number) if name != "headers" => Ok(Some(number.to_string())),
+        _ => Err(OptionError::Invalid {
+            name: name.to_string(),
+            shown: None,
+            detail: match name {
+                "headers" => value::HEADERS_FORM.to_string(),
+                _ => "It has to be a text or a number.".to_string(),
+            },
+        }),
+    }
+}
+
+fn header_text(headers: &Map<String, Value>) -> String {
+    Value::Object(headers.clone()).to_string()
+}
+
+fn unknown(name: &str, valid: &[&str]) -> OptionError {
+    OptionError::Unknown { name: name.to_string(), valid: valid.join(", ") }
+}
+
+/// The services by name, for messages.
+pub fn kinds() -> String {
+    Kind::SERVICES.map(Kind::as_str).join(", ")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,291 @@
+//! The form of each option's value, and what is said of one that does not have it.
+
+use embedd_wire::{Encoding, Kind, Secret};
+use serde_json::Value;
+use url::Url;
+
+use super::kinds;
+use crate::error::OptionError;
+
+/// What headers have to be, as a sentence.
+pub const HEADERS_FORM: &str = "It has to be a JSON object of texts: {\"name\": \"value\"}.";
+
+/// Headers that a provider has at most.
+const MOST_HEADERS: usize = 32;
+/// The longest value of any option, in bytes.
+const LONGEST: usize = 8192;
+/// The longest name of a model, in bytes.
+const LONGEST_MODEL: usize = 200;
+
+/// Headers that say how a request is framed and where it goes, which is not for options to change.
+const RESERVED_HEADERS: [&str; 12] = [
+    "accept-encoding",
+    "connection",
+    "content-encoding",
+    "content-length",
+    "content-type",
+    "expect",
+    "host",
+    "keep-alive",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+
+/// Parameters of an address that carry a secret somewhere: an address is shown to everybody.
+const SECRET_PARAMETERS: [&str; 18] = [
+    "access_token",
+    "api-key",
+    "api-token",
+    "api_key",
+    "apikey",
+    "auth",
+    "authorization",
+    "bearer",
+    "code",
+    "key",
+    "ocp-apim-subscription-key",
+    "password",
+    "secret",
+    "sig",
+    "signature",
+    "subscription-key",
+    "token",
+    "x-api-key",
+];
+
+/// Lowest and highest value of a number.
+#[derive(Clone, Copy)]
+pub struct Range(pub u32, pub u32);
+
+/// An option whose value is looked at.
+pub struct Form<'a> {
+    pub name: &'a str,
+    pub text: &'a str,
+}
+
+impl Form<'_> {
+    fn invalid(&self, detail: impl Into<String>) -> OptionError {
+        // An address can hold a password by mistake, and a key stand in the place of the kind.
+        let is_secret = matches!(self.name, "api_key" | "headers" | "base_url" | "provider");
+        let shown = self.text.chars().take(100).collect();
+        OptionError::Invalid {
+            name: self.name.to_string(),
+            shown: (!is_secret).then_some(shown),
+            detail: detail.into(),
+        }
+    }
+
+    /// The service.
+    pub fn kind(&self) -> Result<Kind, OptionError> {
+        Kind::parse(self.text).ok_or_else(|| self.invalid(format!("It is one of: {}.", kinds())))
+    }
+
+    /// The name of a model.
+    pub fn model(&self) -> Result<String, OptionError> {
+        let fits = !self.text.trim().is_empty()
+            && self.text.len() <= LONGEST_MODEL
+            && !self.text.chars().any(char::is_control);
+        match fits {
+            true => Ok(self.text.to_string()),
+            false => Err(self.invalid(format!(
+                "It has to be the name of a model: 1 to {LONGEST_MODEL} bytes, no control characters."
+            ))),
+        }
+    }
+
+    /// The address of a service.
+    pub fn url(&self) -> Result<String, OptionError> {
+        const FORM: &str = "It has to be an address such as https://host:port/path.";
+        // The reader of addresses overlooks blanks, line ends, and slashes too many or the wrong way round.
+        let lower = self.text.to_ascii_lowercase();
+        let place = lower.strip_prefix("http://").or_else(|| lower.strip_prefix("https://"));
+        if place.is_none_or(|place| place.starts_with('/'))
+            || !self.text.bytes().all(|b| b.is_ascii_graphic() && b != b'\\')
+            || self.text.len() > LONGEST
+        {
+            return Err(self.invalid(FORM));
+        }
+        let url = Url::parse(self.text).map_err(|_| self.invalid(FORM))?;
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err(self.invalid(
+                "It must not have a user name or a password in it, for everybody may read it.",
+            ));
+        }
+        if url.fragment().is_some() {
+            return Err(self.invalid("It must not have a fragment (#)."));
+        }
+        let secret = url
+            .query_pairs()
+            .find(|(name, _)| SECRET_PARAMETERS.contains(&name.to_ascii_lowercase().as_str()));
+        match secret {
+            Some((name, _)) => Err(self.invalid(format!(
+                "It must not have the parameter {name} in it, for everybody may read it; a key is given as api_key."
+            ))),
+            None => Ok(self.text.to_string()),
+        }
+    }
+
+    /// The name of a header.
+    pub fn header_name(&self) -> Result<String, OptionError> {
+        match header_trouble(self.text) {
+            None => Ok(self.text.to_string()),
+            Some(trouble) => Err(self.invalid(trouble)),
+        }
+    }
+
+    /// The form of vectors in replies.
+    pub fn encoding(&self) -> Result<Encoding, OptionError> {
+        match self.text {
+            "auto" => Ok(Encoding::Auto),
+            "float" => Ok(Encoding::Float),
+            "base64" => Ok(Encoding::Base64),
+            _ => Err(self.invalid("It is one of: auto, float, base64.")),
+        }
+    }
+
+    /// A whole number.
+    pub fn number(&self, range: Range) -> Result<u32, OptionError> {
+        digits(self.text).filter(|n| (range.0..=range.1).contains(n)).ok_or_else(|| {
+            self.invalid(format!("It has to be a whole number from {} to {}.", range.0, range.1))
+        })
+    }
+
+    /// A time as PostgreSQL's settings have it, in milliseconds.
+    pub fn duration(&self, range: Range) -> Result<u32, OptionError> {
+        let text = self.text.trim();
+        let unit = text.trim_start_matches(|c: char| c.is_ascii_digit());
+        let factor = match unit.trim_start() {
+            "" | "ms" => Some(1),
+            "s" => Some(1000),
+            "min" => Some(60_000),
+            _ => None,
+        };
+        digits(&text[..text.len() - unit.len()])
+            .zip(factor)
+            .and_then(|(number, factor)| number.checked_mul(factor))
+            .filter(|ms| (range.0..=range.1).contains(ms))
+            .ok_or_else(|| {
+                self.invalid("It has to be a time from 100 ms to 1 hour: a number of milliseconds, or one with ms, s or min.")
+            })
+    }
+
+    /// A point in time in the one form that create_provider() writes, which every setting of DateStyle reads alike.
+    pub fn timestamp(&self) -> Result<(), OptionError> {
+        match is_timestamp(self.text) {
+            true => Ok(()),
+            false => Err(self.invalid("It has to have the form 2025-12-31T23:59:59.999999Z.")),
+        }
+    }
+
+    /// A key, or where the embedder finds it.
+    pub fn key(&self) -> Result<Secret, OptionError> {
+        let trouble = if let Some(name) = self.text.strip_prefix("env:") {
+            let starts = name.bytes().next().is_some_and(|b| b.is_ascii_alphabetic() || b == b'_');
+            let fits = starts && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+            (!fits).then_some("After env: it has to be the name of an environment variable.")
+        } else if let Some(path) = self.text.strip_prefix("file:") {
+            let fits = path.starts_with('/') && !path.chars().any(char::is_control);
+            (!fits).then_some("After file: it has to be an absolute path.")
+        } else if self.text.is_empty() {
+            Some("It must not be empty.")
+        } else {
+            // It goes into a header.
+            let fits = self.text.bytes().all(|b| b.is_ascii_graphic());
+            (!fits).then_some("It has to be printable ASCII without spaces.")
+        };
+        match trouble {
+            None if self.text.len() <= LONGEST => Ok(Secret::new(self.text)),
+            None => Err(self.invalid(format!("It has more than {LONGEST} bytes."))),
+            Some(trouble) => Err(self.invalid(trouble)),
+        }
+    }
+
+    /// Headers by name.
+    pub fn headers(&self) -> Result<Vec<(String, Secret)>, OptionError> {
+        // What the reader of JSON would say can quote what it has read.
+        let Ok(Value::Object(members)) = serde_json::from_str(self.text) else {
+            return Err(self.invalid(HEADERS_FORM));
+        };
+        if members.len() > MOST_HEADERS || self.text.len() > LONGEST {
+            return Err(self.invalid(format!(
+                "There may be {MOST_HEADERS} headers of {LONGEST} bytes in all."
+            )));
+        }
+        let mut headers: Vec<(String, Secret)> = Vec::with_capacity(members.len());
+        for (name, value) in members {
+            if let Some(trouble) = header_trouble(&name) {
+                return Err(self.invalid(trouble));
+            }
+            if headers.iter().any(|(known, _)| known.eq_ignore_ascii_case(&name)) {
+                return Err(self.invalid(format!("Header {name} is there twice.")));
+            }
+            let Value::String(value) = value else { return Err(self.invalid(HEADERS_FORM)) };
+            if !value.bytes().all(|b| b.is_ascii_graphic() || b == b' ') {
+                return Err(
+                    self.invalid(format!("The value of header {name} has to be printable ASCII."))
+                );
+            }
+            headers.push((name, Secret::new(value)));
+        }
+        Ok(headers)
+    }
+}
+
+/// Whether a key says where the embedder finds it.
+pub fn is_reference(key: &str) -> bool {
+    key.starts_with("env:") || key.starts_with("file:")
+}
+
+/// What is wrong with the name of a header. It is not repeated: a name may be a value in the wrong place.
+fn header_trouble(name: &str) -> Option<String> {
+    let is_token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
+    if name.is_empty() || name.len() > 100 || !name.bytes().all(is_token) {
+        return Some(
+            "The name of a header has 1 to 100 letters, digits and any of !#$%&'*+-.^_`|~."
+                .to_string(),
+        );
+    }
+    let reserved = RESERVED_HEADERS.iter().find(|r| r.eq_ignore_ascii_case(name))?;
+    Some(format!("Header {reserved} is set by embedd itself."))
+}
+
+fn digits(text: &str) -> Option<u32> {
+    let plain = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    plain.then(|| text.parse().ok()).flatten()
+}
+
+/// Whether a text is `YYYY-MM-DDTHH:MM:SS[.ffffff]Z`, with a date and a time that there are.
+fn is_timestamp(text: &str) -> bool {
+    let Some((date, time)) = text.strip_suffix('Z').and_then(|t| t.split_once('T')) else {
+        return false;
+    };
+    let (time, fraction) = time.split_once('.').unwrap_or((time, "0"));
+    let parts = |text: &str, separator: char| -> Option<[u32; 3]> {
+        let mut lengths = text.split(separator).enumerate();
+        let fits =
+            lengths.all(|(i, part)| part.len() == if separator == '-' && i == 0 { 4 } else { 2 });
+        let parts: Vec<u32> = text.split(separator).map_while(digits).collect();
+        fits.then(|| parts.try_into().ok()).flatten()
+    };
+    let (Some([year, month, day]), Some([hour, minute, second])) =
+        (parts(date, '-'), parts(time, ':'))
+    else {
+        return false;
+    };
+    let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    let days = match month {
+        2 => 28 + u32::from(leap),
+        4 | 6 | 9 | 11 => 30,
+        1..=12 => 31,
+        _ => 0,
+    };
+    year > 0
+        && (1..=days).contains(&day)
+        && hour < 24
+        && minute < 60
+        && second < 60
+        && fraction.len() <= 6
+        && digits(fraction).is_some()
+}

@@ -1,0 +1,219 @@
+//! What a statement of a session's own does to providers: to be hidden, to be told to the worker, or to be refused.
+
+use std::ffi::{CStr, c_char};
+
+use pgrx::prelude::*;
+
+use super::{WRAPPER, depend, our_wrapper};
+use crate::catalog::LOCAL_PROVIDER;
+use crate::error::{Error, Result};
+
+/// What a statement means for providers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Meaning {
+    /// Who embeds, and with which key, may be another after it.
+    pub changes_a_provider: bool,
+    /// Its text may hold a key.
+    pub holds_a_key: bool,
+}
+
+/// Looks at a statement before it is done.
+///
+/// # Safety
+/// The node has to be that of a valid utility statement, in a transaction.
+pub unsafe fn meaning(node: *mut pg_sys::Node) -> Result<Meaning> {
+    let mut meaning = Meaning::default();
+    // SAFETY: the tag of a node says what it is, and names in it are terminated.
+    unsafe {
+        match (*node).type_ {
+            pg_sys::NodeTag::T_CreateForeignServerStmt => {
+                let create = node.cast::<pg_sys::CreateForeignServerStmt>();
+                meaning.changes_a_provider = CStr::from_ptr((*create).fdwname) == WRAPPER;
+                // No option of a server is secret; what is refused can be.
+                meaning.holds_a_key = meaning.changes_a_provider;
+                if meaning.changes_a_provider {
+                    check_new_name((*create).servername)?;
+                }
+            }
+            pg_sys::NodeTag::T_AlterForeignServerStmt => {
+                let alter = node.cast::<pg_sys::AlterForeignServerStmt>();
+                meaning.changes_a_provider = is_provider((*alter).servername);
+                meaning.holds_a_key = meaning.changes_a_provider;
+            }
+            pg_sys::NodeTag::T_CreateUserMappingStmt => {
+                let create = node.cast::<pg_sys::CreateUserMappingStmt>();
+                meaning.changes_a_provider = is_provider((*create).servername);
+                meaning.holds_a_key = may_mean_a_provider((*create).servername);
+            }
+            pg_sys::NodeTag::T_AlterUserMappingStmt => {
+                let alter = node.cast::<pg_sys::AlterUserMappingStmt>();
+                meaning.changes_a_provider = is_provider((*alter).servername);
+                meaning.holds_a_key = may_mean_a_provider((*alter).servername);
+            }
+            pg_sys::NodeTag::T_DropUserMappingStmt => {
+                let drop = node.cast::<pg_sys::DropUserMappingStmt>();
+                meaning.changes_a_provider = is_provider((*drop).servername);
+            }
+            pg_sys::NodeTag::T_RenameStmt => {
+                let rename = node.cast::<pg_sys::RenameStmt>();
+                if (*rename).renameType == pg_sys::ObjectType::OBJECT_FOREIGN_SERVER {
+                    meaning.changes_a_provider = is_provider(text_of((*rename).object));
+                }
+                if meaning.changes_a_provider {
+                    check_new_name((*rename).newname)?;
+                }
+            }
+            pg_sys::NodeTag::T_AlterOwnerStmt => {
+                let alter = node.cast::<pg_sys::AlterOwnerStmt>();
+                if (*alter).objectType == pg_sys::ObjectType::OBJECT_FOREIGN_SERVER {
+                    meaning.changes_a_provider = is_provider(text_of((*alter).object));
+                }
+            }
+            pg_sys::NodeTag::T_GrantStmt => {
+                let grant = node.cast::<pg_sys::GrantStmt>();
+                if (*grant).objtype == pg_sys::ObjectType::OBJECT_FOREIGN_SERVER {
+                    meaning.changes_a_provider =
+                        names((*grant).objects).into_iter().any(|name| is_provider(name));
+                }
+            }
+            pg_sys::NodeTag::T_DropStmt => {
+                let drop = node.cast::<pg_sys::DropStmt>();
+                if takes_the_extension(drop) {
+                    keep_vector_tables();
+                }
+                if (*drop).removeType == pg_sys::ObjectType::OBJECT_FOREIGN_SERVER {
+                    meaning.changes_a_provider = drop_servers(drop);
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(meaning)
+}
+
+/// Refuses a provider of the name of the local one.
+unsafe fn check_new_name(name: *const c_char) -> Result<()> {
+    // SAFETY: a name in a statement is terminated.
+    match unsafe { CStr::from_ptr(name) }.to_str() {
+        Ok(LOCAL_PROVIDER) => Err(Error::ProviderTaken {
+            name: LOCAL_PROVIDER.to_string(),
+            detail: Some("It is the model inside the server.".to_string()),
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// Whether a foreign server is there and is a provider.
+unsafe fn is_provider(name: *const c_char) -> bool {
+    let Some(wrapper) = our_wrapper() else { return false };
+    if name.is_null() {
+        return false;
+    }
+    // SAFETY: look-ups in a transaction, with a terminated name.
+    unsafe {
+        let server = pg_sys::get_foreign_server_oid(name, true);
+        server != pg_sys::InvalidOid && (*pg_sys::GetForeignServer(server)).fdwid == wrapper
+    }
+}
+
+/// Whether a name is that of a provider, or of no server at all: then it may be one that was misspelt.
+unsafe fn may_mean_a_provider(name: *const c_char) -> bool {
+    // SAFETY: a look-up in a transaction, with a terminated name.
+    unsafe {
+        our_wrapper().is_some()
+            && !name.is_null()
+            && (pg_sys::get_foreign_server_oid(name, true) == pg_sys::InvalidOid
+                || is_provider(name))
+    }
+}
+
+/// Whether DROP SERVER means a provider. With CASCADE the vector tables stay: they are not the provider's owner's, who is
+/// about to drop it.
+unsafe fn drop_servers(drop: *const pg_sys::DropStmt) -> bool {
+    // SAFETY: a valid statement, and look-ups in a transaction.
+    unsafe {
+        let providers: Vec<_> =
+            names((*drop).objects).into_iter().filter(|name| is_provider(*name)).collect();
+        if (*drop).behavior == pg_sys::DropBehavior::DROP_CASCADE {
+            for name in &providers {
+                let server = pg_sys::GetForeignServerByName(*name, false);
+                // To all others it is refused.
+                if pg_sys::has_privs_of_role(pg_sys::GetUserId(), (*server).owner) {
+                    depend::free_tables_of((*server).serverid);
+                }
+            }
+        }
+        !providers.is_empty()
+    }
+}
+
+/// Whether a DROP takes embedd along with all that depends on it.
+unsafe fn takes_the_extension(drop: *const pg_sys::DropStmt) -> bool {
+    // SAFETY: a valid statement; these kinds of objects are named by one text each.
+    unsafe {
+        let taken: &[&CStr] = match (*drop).removeType {
+            pg_sys::ObjectType::OBJECT_EXTENSION => &[c"embedd", c"vector"],
+            pg_sys::ObjectType::OBJECT_SCHEMA => &[c"embedd"],
+            _ => return false,
+        };
+        (*drop).behavior == pg_sys::DropBehavior::DROP_CASCADE
+            && names((*drop).objects)
+                .into_iter()
+                .any(|name| !name.is_null() && taken.contains(&CStr::from_ptr(name)))
+    }
+}
+
+/// Vector tables outlive the extension: what was paid for is not dropped because their providers are.
+unsafe fn keep_vector_tables() {
+    let Some(wrapper) = our_wrapper() else { return };
+    let mut servers = Vec::new();
+    // SAFETY: a scan in a transaction; every pointer is used while the scan is open.
+    unsafe {
+        let lock = pg_sys::AccessShareLock as pg_sys::LOCKMODE;
+        let relation = pg_sys::table_open(pg_sys::ForeignServerRelationId, lock);
+        let scan = pg_sys::systable_beginscan(
+            relation,
+            pg_sys::InvalidOid,
+            false,
+            std::ptr::null_mut(),
+            0,
+            std::ptr::null_mut(),
+        );
+        loop {
+            let tuple = pg_sys::systable_getnext(scan);
+            if tuple.is_null() {
+                break;
+            }
+            let form = pg_sys::GETSTRUCT(tuple).cast::<pg_sys::FormData_pg_foreign_server>();
+            if (*form).srvfdw == wrapper {
+                servers.push((*form).oid);
+            }
+        }
+        pg_sys::systable_endscan(scan);
+        pg_sys::table_close(relation, lock);
+    }
+    servers.into_iter().for_each(depend::free_tables_of);
+}
+
+/// The names in a list of a statement.
+unsafe fn names(list: *mut pg_sys::List) -> Vec<*const c_char> {
+    // SAFETY: a list of nodes, or NIL.
+    unsafe {
+        let length = if list.is_null() { 0 } else { (*list).length as usize };
+        (0..length)
+            .map(|i| text_of((*(*list).elements.add(i)).ptr_value.cast::<pg_sys::Node>()))
+            .collect()
+    }
+}
+
+/// The text of a node that is one; null for any other.
+unsafe fn text_of(node: *mut pg_sys::Node) -> *const c_char {
+    // SAFETY: the tag of a node says what it is.
+    unsafe {
+        match !node.is_null() && (*node).type_ == pg_sys::NodeTag::T_String {
+            true => (*node.cast::<pg_sys::String>()).sval,
+            false => std::ptr::null(),
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! What embedd asks the running server of relations and types: their names, owners and schemas.
+
+use std::ffi::CStr;
+
+use pgrx::pg_sys;
+
+/// The quoted and qualified name of a relation; None when it is gone.
+pub fn qualified_name(relation: pg_sys::Oid) -> Option<String> {
+    // SAFETY: syscache look-ups in a transaction; the names are copied before their memory is reset with it.
+    unsafe {
+        let name = pg_sys::get_rel_name(relation);
+        let schema = pg_sys::get_namespace_name(pg_sys::get_rel_namespace(relation));
+        if name.is_null() || schema.is_null() {
+            return None;
+        }
+        let qualified = pg_sys::quote_qualified_identifier(schema, name);
+        Some(CStr::from_ptr(qualified).to_string_lossy().into_owned())
+    }
+}
+
+/// The owner of a relation; None when it is gone.
+pub fn owner_of(relation: pg_sys::Oid) -> Option<pg_sys::Oid> {
+    // SAFETY: a syscache look-up in a transaction; the tuple is read before it is released.
+    unsafe {
+        let tuple = pg_sys::SearchSysCache1(
+            pg_sys::SysCacheIdentifier::RELOID as i32,
+            pg_sys::Datum::from(relation),
+        );
+        if tuple.is_null() {
+            return None;
+        }
+        let owner = (*pg_sys::GETSTRUCT(tuple).cast::<pg_sys::FormData_pg_class>()).relowner;
+        pg_sys::ReleaseSysCache(tuple);
+        Some(owner)
+    }
+}
+
+/// The quoted name of the schema of a type; None when the type is gone.
+pub fn schema_of_type(oid: pg_sys::Oid) -> Option<String> {
+    // SAFETY: syscache look-ups in a transaction; the tuple is read before it is released, the name copied.
+    unsafe {
+        let tuple = pg_sys::SearchSysCache1(
+            pg_sys::SysCacheIdentifier::TYPEOID as i32,
+            pg_sys::Datum::from(oid),
+        );
+        if tuple.is_null() {
+            return None;
+        }
+        let schema = (*pg_sys::GETSTRUCT(tuple).cast::<pg_sys::FormData_pg_type>()).typnamespace;
+        pg_sys::ReleaseSysCache(tuple);
+        let name = pg_sys::get_namespace_name(schema);
+        if name.is_null() {
+            return None;
+        }
+        let quoted = pg_sys::quote_identifier(name);
+        Some(CStr::from_ptr(quoted).to_string_lossy().into_owned())
+    }
+}
+
+/// Whether a relation is one of embedd's own tables.
+pub fn is_own(relation: pg_sys::Oid) -> bool {
+    // SAFETY: syscache look-ups in a transaction, with a terminated constant name.
+    unsafe {
+        let schema = pg_sys::get_namespace_oid(c"embedd".as_ptr(), true);
+        schema != pg_sys::InvalidOid && pg_sys::get_rel_namespace(relation) == schema
+    }
+}
+
+/// The oid of one of embedd's own relations; None when the extension is gone.
+pub fn own(name: &CStr) -> Option<pg_sys::Oid> {
+    // SAFETY: syscache look-ups in a transaction, with terminated names.
+    let oid = unsafe {
+        let schema = pg_sys::get_namespace_oid(c"embedd".as_ptr(), true);
+        match schema == pg_sys::InvalidOid {
+            true => pg_sys::InvalidOid,
+            false => pg_sys::get_relname_relid(name.as_ptr(), schema),
+        }
+    };
+    (oid != pg_sys::InvalidOid).then_some(oid)
+}

@@ -1,0 +1,71 @@
+//! Whose rights are in force, and what roles are called.
+
+use pgrx::pg_sys;
+
+use crate::error::{Error, Result};
+use crate::relation;
+
+/// The name of a role, or its number when it is gone.
+pub fn role_name(role: pg_sys::Oid) -> String {
+    // SAFETY: a syscache look-up in a transaction; the name is copied.
+    unsafe {
+        let name = pg_sys::GetUserNameFromId(role, true);
+        match name.is_null() {
+            true => role.to_string(),
+            false => std::ffi::CStr::from_ptr(name).to_string_lossy().into_owned(),
+        }
+    }
+}
+
+/// Another role's rights for as long as the value lives; an error on the way gives them back too.
+pub struct Rights {
+    user: pg_sys::Oid,
+    context: i32,
+    /// Settings changed since are undone with the rights: what a user's code sets must not outlive it.
+    settings: Option<i32>,
+}
+
+impl Rights {
+    /// The rights of embedd's own owner, to reach embedd's own tables on behalf of a caller.
+    pub fn of_extension() -> Result<Self> {
+        let queue = relation::own(c"queue");
+        let owner = queue.and_then(relation::owner_of);
+        let owner = owner.ok_or(Error::Damaged { what: "no queue".to_string() })?;
+        Ok(Self::switch(owner, pg_sys::SECURITY_LOCAL_USERID_CHANGE))
+    }
+
+    /// The rights of a vector table's owner, for everything that may run a user's code.
+    pub fn of_owner(owner: pg_sys::Oid) -> Self {
+        let mut rights = Self::switch(
+            owner,
+            pg_sys::SECURITY_LOCAL_USERID_CHANGE | pg_sys::SECURITY_RESTRICTED_OPERATION,
+        );
+        // SAFETY: opens a level of settings, which the end of the value or of the transaction closes.
+        rights.settings = Some(unsafe { pg_sys::NewGUCNestLevel() });
+        rights
+    }
+
+    fn switch(role: pg_sys::Oid, restriction: u32) -> Self {
+        let (mut user, mut context) = (pg_sys::InvalidOid, 0);
+        // SAFETY: plain reads and writes of the process's own state.
+        unsafe {
+            pg_sys::GetUserIdAndSecContext(&mut user, &mut context);
+            pg_sys::SetUserIdAndSecContext(role, context | restriction as i32);
+        }
+        Self { user, context, settings: None }
+    }
+}
+
+impl Drop for Rights {
+    fn drop(&mut self) {
+        // SAFETY: puts back what was there before; in an unwinding error the abort undoes the settings.
+        unsafe {
+            if let Some(level) = self.settings
+                && !std::thread::panicking()
+            {
+                pg_sys::AtEOXact_GUC(false, level);
+            }
+            pg_sys::SetUserIdAndSecContext(self.user, self.context);
+        }
+    }
+}

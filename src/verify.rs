@@ -1,0 +1,81 @@
+//! Finds the rows in which a vector table differs from its source.
+
+use pgrx::prelude::*;
+
+use crate::catalog;
+use crate::document::difference_sql;
+use crate::error::Result;
+use crate::rights::Rights;
+use crate::table::check_may_change;
+use crate::text_settings;
+
+/// Rows fetched at once.
+const ROWS_AT_ONCE: std::ffi::c_long = 10_000;
+
+/// A row in which a vector table differs from its source.
+pub struct Difference {
+    pub pk_value: String,
+    /// missing, stale or orphaned.
+    pub problem: &'static str,
+}
+
+/// Every row in which a vector table differs from its source now. Rows that have failed are told elsewhere.
+pub fn verify(name: &str) -> Result<Vec<Difference>> {
+    Spi::connect(|client| {
+        let rights = Rights::of_extension()?;
+        let mut table = catalog::find(client, name)?;
+        drop(rights);
+        check_may_change(&table)?;
+        table.resolve()?;
+        let rights = Rights::of_extension()?;
+        let rows = client.select(
+            "select f.pk_value from embedd.failed_rows f where f.table_id = $1",
+            None,
+            &[table.id.into()],
+        )?;
+        let mut failed = Vec::new();
+        for row in rows {
+            failed.extend(row.get::<String>(1)?);
+        }
+        drop(rights);
+        // A row that cannot be read would keep the others from being looked at.
+        let not_failed = |pk: &str| {
+            format!(
+                "not exists (select from unnest($1::text[]) f(pk_value) where f.pk_value = {pk})"
+            )
+        };
+        let differences = difference_sql(
+            &table.source_name()?,
+            &table.key,
+            &table.columns,
+            table.relation_name()?,
+            &not_failed(&table.key.pk_value("s")),
+        );
+        let query = format!(
+            "select x.pk_value, x.is_stored, x.row_hash is not null from ({differences}) x where {}",
+            not_failed("x.pk_value")
+        );
+        let rights = Rights::of_owner(table.owner);
+        text_settings::set_text_settings(&rights);
+        let mut cursor = client.try_open_cursor(&query, &[failed.into()])?;
+        let mut found = Vec::new();
+        loop {
+            let rows = cursor.fetch(ROWS_AT_ONCE)?;
+            if rows.is_empty() {
+                break;
+            }
+            for row in rows {
+                let problem = match (row.get::<bool>(2)?, row.get::<bool>(3)?) {
+                    (Some(false), _) => "missing",
+                    (_, Some(true)) => "stale",
+                    _ => "orphaned",
+                };
+                let pk_value = row.get::<String>(1)?.unwrap_or_default();
+                found.push(Difference { pk_value, problem });
+            }
+        }
+        drop(cursor);
+        drop(rights);
+        Ok(found)
+    })
+}

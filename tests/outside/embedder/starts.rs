@@ -1,0 +1,113 @@
+//! A program that cannot be started: the log and every question say why and what to do, and it is healed without a restart.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+
+use postgres::Client;
+
+use super::next_after;
+use support::source::{create_source, synced_source};
+use support::{Cluster, LONG, SHORT};
+
+const DB: &str = "postgres";
+/// A question that nothing remembers.
+const QUESTION: &str = "SELECT embedd.embed('t', md5(clock_timestamp()::text))";
+
+/// A cluster whose embedder is a file of this content and mode, or is missing when there is none.
+fn cluster_with(program: &str, content: &str, mode: u32) -> Cluster {
+    let cluster = Cluster::start();
+    cluster.create_extension(DB);
+    let mut client = cluster.connect(DB);
+    synced_source(&cluster, DB, &mut client, "t", 20);
+    let path = cluster.dir().join(program);
+    if !content.is_empty() {
+        fs::write(&path, content).unwrap();
+        cluster.give_to_owner(&path);
+        fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+    }
+    let before = super::serving(&mut client).unwrap();
+    cluster.configure(&[("embedd.embedder_path", path.display().to_string())]);
+    cluster.reload();
+    let shown = format!("SELECT current_setting('embedd.embedder_path') = '{}'", path.display());
+    cluster.wait_for(DB, SHORT, "the setting to be read", &shown);
+    // It counts from the next start on.
+    support::processes::kill9(before);
+    cluster
+}
+
+/// The error of a question: code, message and hint.
+fn refused(client: &mut Client) -> (String, String, String) {
+    let error = client.query(QUESTION, &[]).unwrap_err();
+    let error = error.as_db_error().unwrap();
+    let hint = error.hint().unwrap_or_default().to_string();
+    (error.code().code().to_string(), error.message().to_string(), hint)
+}
+
+/// The program fails as it is told to, and everything says so; with the setting taken back all is well.
+fn fails_and_is_healed(program: &str, (content, mode): (&str, u32), message: &str, hint: &str) {
+    let cluster = cluster_with(program, content, mode);
+    let mut client = cluster.connect(DB);
+    cluster.wait_until(LONG, "the trouble to be told", || {
+        let sql = "SELECT last_error FROM embedd.embedder_status()";
+        client
+            .query_one(sql, &[])
+            .unwrap()
+            .get::<_, Option<String>>(0)
+            .is_some_and(|e| e.contains(message))
+    });
+    let (code, said, hinted) = refused(&mut client);
+    assert_eq!(code, "08006");
+    assert!(said.contains(message), "{said}");
+    assert!(hinted.contains(hint), "{hinted}");
+    let log = cluster.log();
+    assert!(log.contains(message) && log.contains(hint), "{log}");
+    // The status of a table that waits for it, too; writers do not wait.
+    client.batch_execute("UPDATE t SET title = 'meanwhile' WHERE id = 1").unwrap();
+    cluster.wait_until(LONG, "the status to say so", || {
+        let sql = "SELECT last_error FROM embedd.sync_status('t')";
+        client
+            .query_one(sql, &[])
+            .unwrap()
+            .get::<_, Option<String>>(0)
+            .is_some_and(|e| e.contains(message))
+    });
+
+    cluster.configure(&[("embedd.embedder_path", "")]);
+    cluster.reload();
+    next_after(&cluster, &mut client, 0);
+    client.query(QUESTION, &[]).unwrap();
+    cluster.assert_synced(DB, "t");
+    create_source(&mut client, "other", 5);
+}
+
+#[test]
+fn a_program_that_is_missing() {
+    fails_and_is_healed("nowhere", ("", 0), "does not exist", "make install");
+}
+
+#[test]
+fn a_program_of_another_version() {
+    let other = "#!/bin/sh\nread settings\necho '{\"ready\":{\"version\":\"0.0.1\"}}'\nread more\n";
+    fails_and_is_healed("other", (other, 0o700), "the embedder has version 0.0.1", "make install");
+}
+
+#[test]
+fn a_program_that_ends_before_it_serves() {
+    let broken = "#!/bin/sh\necho 'a library is missing' >&2\nexit 127\n";
+    fails_and_is_healed(
+        "broken",
+        (broken, 0o700),
+        "exit code 127 before it served (a library is missing)",
+        "server log",
+    );
+}
+
+#[test]
+fn a_program_that_may_not_be_run() {
+    fails_and_is_healed(
+        "locked",
+        ("#!/bin/sh\n", 0o600),
+        "could not start embedder program",
+        "make install",
+    );
+}

@@ -1,0 +1,28 @@
+//! The tests that drive real clusters from outside: one program, a module for each kind of question.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that cannot go on says why"
+)]
+
+mod batch;
+mod changes;
+mod chaos;
+mod crash;
+mod databases;
+mod ddl;
+mod embedder;
+mod foreign_servers;
+mod isolation;
+mod keys;
+mod lifecycle;
+mod many_databases;
+mod ordering;
+mod patience;
+mod preload;
+mod providers;
+mod schedules;
+mod standby;
+mod transactions;
+mod upgrade;
