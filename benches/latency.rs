@@ -4,6 +4,10 @@
 //! visible vector <= 5 ms over the time of the two statements; query() of a known text <= 0.3 ms over the same SELECT
 //! with a ready vector. A fast shutdown while a provider hangs, with rows and a question under way, takes no longer than
 //! that of a server without embedd; promised: a second.
+//!
+//! And what a question takes while a backfill of 20,000 texts saturates the local model, or uses up the budget of a
+//! provider, against an idle one. Promised: 1.5 times at p50, 2 times at p99, for no more than 5 % of the backfill.
+//! The local model has to be installed for that: `make model`.
 
 #![allow(clippy::unwrap_used, reason = "a measurement that cannot go on says why")]
 
@@ -11,11 +15,13 @@ use std::time::{Duration, Instant};
 
 use postgres::Client;
 use support::fake_provider::{Dialect, FakeProvider, Respond, Rule};
+use support::binaries::pg_config_says;
 use support::{Cluster, LONG, Shutdown};
 
 const INSERTS: i64 = 100;
 const QUESTIONS: usize = 1_000;
 const ROWS: i64 = 5_000;
+const BACKFILL: i64 = 20_000;
 
 fn main() {
     let cluster = Cluster::start();
@@ -42,7 +48,10 @@ fn main() {
         .get(0);
     visible(&mut client, &vectors);
     question(&mut client, &vectors);
+    drop(client);
+    drop(cluster);
     shutdown();
+    overtaking();
 }
 
 fn visible(client: &mut Client, vectors: &str) {
@@ -148,6 +157,124 @@ fn shutdown() {
         ms(hanging),
         ms(plain)
     );
+}
+
+/// What a question takes beside a backfill: of the local model, and of a provider whose budget is used up.
+fn overtaking() {
+    let model = pg_config_says("--sharedir").join("embedd/all-MiniLM-L6-v2");
+    let model = model.to_str().unwrap();
+    let cluster = Cluster::builder().set("embedd.local_model_path", model).start();
+    cluster.create_extension("postgres");
+    let pace = Duration::from_millis(250);
+    let beside = Beside { provider: "null", pace, window: Duration::from_secs(10), windows: 24 };
+    beside.measure(&cluster, "local model");
+    for budget in [r#""requests_per_minute": 300"#, r#""tokens_per_minute": 60000"#] {
+        let fake = FakeProvider::start(Dialect::OpenAiCompatible);
+        let cluster = Cluster::start();
+        cluster.create_extension("postgres");
+        let options = format!(r#"{{"texts_per_request": 10, {budget}}}"#);
+        cluster
+            .connect("postgres")
+            .execute(
+                "select embedd.create_provider('slow', 'openai_compatible', default_model => 'any', base_url => $1,
+                        options => $2::text::jsonb)",
+                &[&fake.base_url(), &options],
+            )
+            .unwrap();
+        let pace = Duration::from_millis(500);
+        let provider = "'slow', embedding_dimensions => 8";
+        let beside = Beside { provider, pace, window: Duration::from_secs(20), windows: 4 };
+        beside.measure(&cluster, &format!("provider with {budget}"));
+    }
+}
+
+/// Questions beside a backfill.
+struct Beside {
+    /// The provider, as an argument in SQL.
+    provider: &'static str,
+    /// Time from one question to the next.
+    pace: Duration,
+    /// Windows with and without questions take turns while the backfill runs.
+    window: Duration,
+    windows: usize,
+}
+
+impl Beside {
+    fn measure(&self, cluster: &Cluster, what: &str) {
+        let mut client = cluster.connect("postgres");
+        let provider = self.provider;
+        client
+            .batch_execute(&format!(
+                r#"create table small (id bigint primary key, body text);
+                   create table large (id bigint primary key, body text);
+                   insert into large select n, n || repeat(' a few words of text', 6) from generate_series(1, {BACKFILL}) n;
+                   select embedd.create_vector_table(name, name::regclass, '[{{"name": "body", "role": "embedding"}}]',
+                       embedding_provider => {provider}) from unnest(array['small', 'large']) name"#
+            ))
+            .unwrap();
+        let count = {
+            let sql =
+                "select 'select count(*) from ' || vector_table::regclass from embedd.vector_tables
+                        where name = 'large'";
+            client.query_one(sql, &[]).unwrap().get::<_, String>(0)
+        };
+        let mut asked = 0;
+        self.ask(&mut client, &mut asked);
+        let mut idle = self.ask(&mut client, &mut asked);
+        client.batch_execute("select embedd.backfill('large')").unwrap();
+        let embedded =
+            |client: &mut Client| -> i64 { client.query_one(&count, &[]).unwrap().get(0) };
+        cluster.wait_until(LONG, "the backfill to begin", || embedded(&mut client) > 0);
+        let (mut busy, mut rows, mut times) = (Vec::new(), [0; 2], [Duration::ZERO; 2]);
+        for window in 0..self.windows {
+            let (begin, before) = (Instant::now(), embedded(&mut client));
+            match window % 2 {
+                0 => std::thread::sleep(self.window),
+                _ => busy.extend(self.ask(&mut client, &mut asked)),
+            }
+            let after = embedded(&mut client);
+            if after == BACKFILL {
+                break;
+            }
+            rows[window % 2] += after - before;
+            times[window % 2] += begin.elapsed();
+        }
+        let [alone, beside] = [0, 1].map(|kind| rows[kind] as f64 / times[kind].as_secs_f64());
+        let at = |times: &mut Vec<Duration>, part: usize| {
+            times.sort();
+            times[times.len() * part / 100]
+        };
+        let ratio = |busy: Duration, idle: Duration| busy.as_secs_f64() / idle.as_secs_f64();
+        let (idle, busy) =
+            ((at(&mut idle, 50), at(&mut idle, 99)), (at(&mut busy, 50), at(&mut busy, 99)));
+        println!(
+            "question beside a backfill, {what}: p50 {} ms, idle {} ms, ratio {:.2}; p99 {} ms, idle {} ms, ratio {:.2}",
+            ms(busy.0),
+            ms(idle.0),
+            ratio(busy.0, idle.0),
+            ms(busy.1),
+            ms(idle.1),
+            ratio(busy.1, idle.1)
+        );
+        println!(
+            "backfill beside questions, {what}: {beside:.1} rows a second, alone {alone:.1}, ratio {:.3}",
+            beside / alone
+        );
+    }
+
+    /// Asks new questions at their pace for one window.
+    fn ask(&self, client: &mut Client, asked: &mut u64) -> Vec<Duration> {
+        let (begin, mut times) = (Instant::now(), Vec::new());
+        while begin.elapsed() < self.window {
+            *asked += 1;
+            let question = format!("what do the few words of the text number {asked} say");
+            let asking = Instant::now();
+            client.query_one("select embedd.embed('small', $1)::text", &[&question]).unwrap();
+            times.push(asking.elapsed());
+            std::thread::sleep(self.pace.saturating_sub(asking.elapsed()));
+        }
+        times
+    }
 }
 
 /// Stops a cluster and tells how long that took.

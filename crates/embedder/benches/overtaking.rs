@@ -1,9 +1,9 @@
 //! What a question costs while the local model is saturated by documents, against an idle one, over the program's socket.
 //!
-//!     EMBEDD_MODEL_DIR=... cargo bench -p embedd-embedder --bench overtaking [-- ROUNDS [OTHER_PROGRAM]]
+//!     EMBEDD_MODEL_DIR=... cargo bench -p embedd-embedder --bench overtaking [-- ROUNDS [PROGRAM ...]]
 //!
-//! Each round asks an idle program, one that has only documents, and one that has both; with another program given, the
-//! two take turns. Every question is a new one; texts are random words from a fixed seed.
+//! Each round asks an idle program, one that has only documents, and one that has both; several programs take turns.
+//! Every question is a new one; texts are random words from a fixed seed.
 
 use std::error::Error;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -49,8 +49,10 @@ fn run() -> Fallible<()> {
     let model = std::env::var_os("EMBEDD_MODEL_DIR").ok_or("EMBEDD_MODEL_DIR is not set")?;
     let mut arguments = std::env::args().skip(1).filter(|argument| argument != "--bench");
     let rounds = arguments.next().map_or(Ok(3), |rounds| rounds.parse())?;
-    let mut programs = vec![PathBuf::from(env!("CARGO_BIN_EXE_embedd-embedder"))];
-    programs.extend(arguments.next().map(PathBuf::from));
+    let mut programs: Vec<PathBuf> = arguments.map(PathBuf::from).collect();
+    if programs.is_empty() {
+        programs.push(env!("CARGO_BIN_EXE_embedd-embedder").into());
+    }
     for (kind, words) in [("short documents", [18, 36]), ("long documents", [180, 250])] {
         let mut figures: Vec<Figures> = programs.iter().map(|_| Figures::default()).collect();
         for _ in 0..rounds {

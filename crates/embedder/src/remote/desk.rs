@@ -12,7 +12,7 @@ use tokio::time::sleep_until;
 use super::Shared;
 use super::http::{self, Reached, Response};
 use super::line::{Batch, Caps, Line};
-use super::pacer::{Pacer, Permit, saved_up};
+use super::pacer::{Pacer, Permit, left_for_questions, saved_up};
 use super::ticket::{Submitted, Ticket};
 use crate::providers::Pace;
 
@@ -250,6 +250,10 @@ impl Desk {
         };
         let texts = [self.provider.limits.texts_per_request, model.texts_per_request];
         let texts = texts.into_iter().flatten().min().unwrap_or(usual);
+        // Gemini counts every text as a request: a request of more would use up what is left for questions.
+        let counted = self.provider.limits.requests_per_minute.map(left_for_questions);
+        let counted = counted.filter(|_| self.provider.kind == Kind::Gemini);
+        let texts = counted.map_or(texts, |counted| texts.min(counted.max(1)));
         // More than can be saved up would only keep everybody waiting.
         let budget = self.provider.limits.tokens_per_minute.map(saved_up);
         let tokens = model.tokens_per_request.into_iter().chain(budget).min();

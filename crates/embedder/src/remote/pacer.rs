@@ -36,6 +36,13 @@ pub fn saved_up(per_minute: u32) -> u32 {
     (per_minute / 6).max(1)
 }
 
+/// What documents leave of the requests saved up: so many questions go at once while a backfill uses the budget up.
+///
+/// Of a single one nothing can be left.
+pub fn left_for_questions(requests_per_minute: u32) -> u32 {
+    saved_up(requests_per_minute) / 2
+}
+
 /// A budget a minute; it may be overdrawn by one request and is then waited for.
 #[derive(Debug)]
 struct Budget {
@@ -49,13 +56,13 @@ impl Budget {
         Budget { per_minute, left: f64::from(saved_up(per_minute)), counted: now }
     }
 
-    /// When there is something left again; none is now.
-    fn wait(&mut self, now: Instant) -> Option<Instant> {
+    /// When there is something left again besides what is to be kept; none is now.
+    fn wait(&mut self, now: Instant, kept: u32) -> Option<Instant> {
         let passed = now.saturating_duration_since(self.counted).as_secs_f64();
         let a_second = f64::from(self.per_minute) / 60.0;
         self.left = (self.left + passed * a_second).min(saved_up(self.per_minute).into());
         self.counted = now;
-        let missing = 1.0 - self.left;
+        let missing = 1.0 + f64::from(kept) - self.left;
         // Up to a rounding error: a wait that is over has to be over.
         (missing > 1e-6).then(|| now + Duration::from_secs_f64(missing / a_second))
     }
@@ -131,8 +138,14 @@ impl Pacer {
         }
         self.tokens_left = self.tokens_left.filter(|(_, until)| *until > now);
         let told = self.tokens_left.filter(|(left, _)| *left < tokens).map(|(_, until)| until);
-        let requests = self.requests.as_mut().and_then(|budget| budget.wait(now));
-        let own = self.tokens.as_mut().and_then(|budget| budget.wait(now));
+        let requests = self.requests.as_mut().and_then(|budget| {
+            let kept = match priority {
+                Priority::Question => 0,
+                Priority::Change | Priority::Backfill => left_for_questions(budget.per_minute),
+            };
+            budget.wait(now, kept)
+        });
+        let own = self.tokens.as_mut().and_then(|budget| budget.wait(now, 0));
         // A question is a few tokens: it does not wait until those of a great request are earned again.
         let tokens = told.max(own).filter(|_| priority != Priority::Question);
         let blocked = self.blocked_until.filter(|until| *until > now);
@@ -355,6 +368,16 @@ mod tests {
             }
         }
         assert!((60..=71).contains(&count), "{count}");
+        // Five requests are left for questions at once, besides the one that was just earned; then one a second.
+        (0..6).for_each(|_| {
+            assert_eq!(pacer.permit(now, Priority::Question, 5), Permit::Yes);
+            pacer.sent(1, 5);
+        });
+        let Permit::At(next) = pacer.permit(now, Priority::Question, 5) else { unreachable!() };
+        assert!(next - now <= SECOND);
+        // Documents wait until they are saved up again.
+        let Permit::At(next) = pacer.permit(now, Priority::Change, 5) else { unreachable!() };
+        assert!(next - now > 5 * SECOND && next - now <= 6 * SECOND);
 
         let budgets = Limits { tokens_per_minute: Some(600), ..limits(1000) };
         let mut pacer = Pacer::new(&budgets, begin);

@@ -140,8 +140,8 @@ fn a_budget_of_requests_is_kept() {
     provider.limits.texts_per_request = Some(1);
     provider.limits.requests_per_minute = Some(60);
     let begin = Instant::now();
-    ask(&documents(1, &provider, &texts(12))).unwrap();
-    // Ten seconds' worth may go at once; the others wait for their second.
+    ask(&documents(1, &provider, &texts(8))).unwrap();
+    // Five seconds' worth may go at once; the others wait for their second.
     assert!(begin.elapsed() >= Duration::from_millis(1500), "{:?}", begin.elapsed());
 }
 
@@ -219,4 +219,21 @@ fn a_question_does_not_wait_until_the_tokens_of_a_backfill_are_earned() {
     fake.wait_for_requests(1, SOON);
     fixture.client().ask(&question(1, &provider, "quick?")).unwrap();
     assert!(fake.request_count() < 20);
+}
+
+#[test]
+fn a_question_does_not_wait_until_the_requests_of_a_backfill_are_earned() {
+    for (kind, dialect) in [(Kind::Openai, Dialect::OpenAi), (Kind::Gemini, Dialect::Gemini)] {
+        let fake = fake(dialect);
+        let mut provider = provider(kind, fake.base_url());
+        // The next request is earned after five seconds, and two are saved up.
+        provider.limits.requests_per_minute = Some(12);
+        provider.limits.texts_per_request = Some(10);
+        let fixture = Fixture::new(|_| {});
+        let mut worker = fixture.client();
+        worker.send(&documents(1, &provider, &texts(100)));
+        fake.wait_for_requests(1, SOON);
+        fixture.client().ask(&question(1, &provider, "quick?")).unwrap();
+        assert_eq!(fake.requests()[1].texts, ["quick?"]);
+    }
 }
