@@ -14,8 +14,8 @@
 use std::time::{Duration, Instant};
 
 use postgres::Client;
-use support::fake_provider::{Dialect, FakeProvider, Respond, Rule};
 use support::binaries::pg_config_says;
+use support::fake_provider::{Dialect, FakeProvider, Respond, Rule};
 use support::{Cluster, LONG, Shutdown};
 
 const INSERTS: i64 = 100;

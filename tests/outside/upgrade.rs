@@ -36,9 +36,10 @@ const DESCRIPTIONS: [(&str, &str); 13] = [
         "columns",
         "SELECT format('%s.%s %s %s %s %s %s %s %s', r.relname, a.attname, row_number() OVER (PARTITION BY r.oid ORDER BY a.attnum), format_type(a.atttypid, a.atttypmod), a.attnotnull, a.attidentity, a.attstorage, a.attacl, pg_get_expr(d.adbin, d.adrelid)) FROM relations r JOIN pg_attribute a ON a.attrelid = r.oid AND a.attnum > 0 AND NOT a.attisdropped LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum",
     ),
+    // That a column is not null is told with the column; since 18 it is a constraint too, whose name is that of an older column.
     (
         "constraints",
-        "SELECT format('%s %s %s %s', r.relname, c.conname, pg_get_constraintdef(c.oid), c.convalidated) FROM relations r JOIN pg_constraint c ON c.conrelid = r.oid",
+        "SELECT format('%s %s %s %s', r.relname, c.conname, pg_get_constraintdef(c.oid), c.convalidated) FROM relations r JOIN pg_constraint c ON c.conrelid = r.oid WHERE c.contype <> 'n'",
     ),
     (
         "indexes",
