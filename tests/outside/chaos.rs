@@ -159,9 +159,15 @@ impl Run {
             self.crashes += 1;
             times = 2;
         }
-        // The postmaster needs a moment to see that a process has died, and the session is the first to feel it.
-        until(LONG, || client.simple_query("SELECT 1").is_err());
-        drop(self.connect());
+        if victim == Victim::Embedder && trouble.crash.is_none() {
+            // The embedder is no process of the server's: its end is felt by no session.
+            let felt = client.simple_query("SELECT 1").err();
+            assert!(felt.is_none(), "a session felt the end of the embedder: {felt:?}");
+        } else {
+            // The postmaster needs a moment to see that a process has died, and the session is the first to feel it.
+            until(LONG, || client.simple_query("SELECT 1").is_err());
+            drop(self.connect());
+        }
         // What was in flight when the mark was made, and all that was paid since, may be lost.
         self.account.lost += times * IN_FLIGHT + (self.fake.paid_total() - paid);
     }
