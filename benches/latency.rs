@@ -166,7 +166,7 @@ fn overtaking() {
     let cluster = Cluster::builder().set("embedd.local_model_path", model).start();
     cluster.create_extension("postgres");
     let pace = Duration::from_millis(250);
-    let beside = Beside { provider: "null", pace, window: Duration::from_secs(10), windows: 24 };
+    let beside = Beside { provider: "'local'", pace, window: Duration::from_secs(10), windows: 24 };
     beside.measure(&cluster, "local model");
     for budget in [r#""requests_per_minute": 300"#, r#""tokens_per_minute": 60000"#] {
         let fake = FakeProvider::start(Dialect::OpenAiCompatible);
