@@ -4,6 +4,7 @@
 //! and during a crash no session can connect.
 
 use std::fs;
+use std::path::Path;
 
 use super::Cluster;
 use super::wait::{SHORT, until};
@@ -24,9 +25,11 @@ pub fn terminate(pid: i32) {
     send(pid, libc::SIGTERM);
 }
 
-/// Stops a process in its tracks, or lets it go on: for a worker that is there and does not move.
+/// Stops a process, with all of its threads: for one that is there and does not move. Returns when it stands still.
 pub fn freeze(pid: i32) {
     send(pid, libc::SIGSTOP);
+    // A thread that runs on another processor does not stop at once.
+    until(SHORT, || stands_still(pid)).unwrap_or_else(|| panic!("process {pid} does not stand still"));
 }
 
 /// Lets a frozen process go on.
@@ -62,9 +65,21 @@ fn send(pid: i32, signal: i32) {
     unsafe { libc::kill(pid, signal) };
 }
 
+/// Is every thread of a process stopped, or the process gone?
+fn stands_still(pid: i32) -> bool {
+    let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { return true };
+    let mut states = threads.flatten().filter_map(|thread| stat_of(&thread.path()));
+    states.all(|(state, _)| matches!(state, 'T' | 't' | 'Z' | 'X'))
+}
+
 /// State and parent of a process.
 fn stat(pid: i32) -> Option<(char, i32)> {
-    let line = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat_of(Path::new(&format!("/proc/{pid}")))
+}
+
+/// State and parent as a process's or thread's directory in /proc has them.
+fn stat_of(directory: &Path) -> Option<(char, i32)> {
+    let line = fs::read_to_string(directory.join("stat")).ok()?;
     let mut fields = line[line.rfind(')')? + 1..].split_ascii_whitespace();
     let state = fields.next()?.chars().next()?;
     Some((state, fields.next()?.parse().ok()?))
