@@ -29,7 +29,8 @@ pub fn terminate(pid: i32) {
 pub fn freeze(pid: i32) {
     send(pid, libc::SIGSTOP);
     // A thread that runs on another processor does not stop at once.
-    until(SHORT, || stands_still(pid)).unwrap_or_else(|| panic!("process {pid} does not stand still"));
+    until(SHORT, || stands_still(pid))
+        .unwrap_or_else(|| panic!("process {pid} does not stand still"));
 }
 
 /// Lets a frozen process go on.
