@@ -26,7 +26,7 @@ pub struct Program {
     output: PipeReader,
     line: Vec<u8>,
     /// When it was started.
-    pub started: Instant,
+    started: Instant,
     /// When it said that it serves.
     pub serving_since: Option<Instant>,
     /// The last line it wrote outside the protocol, as an abort or a loader writes it.
