@@ -17,7 +17,9 @@ comment on function embedd.verify(text) is
 comment on function embedd.retry_failed(text, text) is
     'Has rows that have failed tried again, the one with this key or all of them; returns how many';
 comment on function embedd.sync_status(text) is
-    'How the sync of a vector table stands; synced_rows = total_rows and rows_pending = 0 means done. rate is rows a second, oldest_pending_secs the age of the oldest change that waits, staleness_secs how old the vectors may be, and is_estimated tells that a number is too large to be counted each time';
+    'How the sync of a vector table stands at this moment. synced means that source and vector table agree but for failed_rows and that nothing waits; syncing that changes wait or are compared. rate is rows a second, oldest_pending_secs the age of the oldest change that waits, staleness_secs how old the vectors may be; is_estimated tells that a number is too large to be counted each time, worker_state and provider_state how those two are';
+comment on function embedd.all_sync_status() is
+    'The same of every vector table that the role may read, or of all for members of pg_monitor; embedd.stat_vector_tables shows it';
 comment on function embedd.query(text, text, integer, jsonb, double precision, integer) is
     'The rows nearest to a text: id (the key as text), score (cosine similarity, highest first), metadata and embedded_text';
 comment on function embedd.embed(text, text) is

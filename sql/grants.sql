@@ -35,4 +35,4 @@ create policy visible on embedd.failed_rows for select
 create policy visible on embedd.truncated_rows for select
     using (table_id in (select v.id from embedd.vector_tables v where embedd.may_change(v.owner::oid, v.vector_table::oid)));
 
-grant select on embedd.models, embedd.providers, embedd.provider_usage, embedd.vector_tables, embedd.tasks, embedd.failed_rows, embedd.truncated_rows to public;
+grant select on embedd.models, embedd.providers, embedd.provider_usage, embedd.stat_vector_tables, embedd.vector_tables, embedd.tasks, embedd.failed_rows, embedd.truncated_rows to public;

@@ -98,6 +98,10 @@ create table embedd.vector_tables (
     column_numbers smallint[] not null,
     batch_interval interval,
     on_source_drop text not null default 'keep' check (on_source_drop in ('keep', 'drop')),
+    unseen_since timestamptz,
+    compared_in bigint not null default 0,
+    error_kind text,
+    error_since timestamptz,
     constraint vector_tables_batch_interval_check check ((sync_mode = 'batch') = (batch_interval is not null))
 );
 comment on table embedd.vector_tables is 'Every vector table: its source, its model and the state of its sync. A role sees those whose owner''s rights it has.';
@@ -113,7 +117,7 @@ comment on column embedd.vector_tables.embedding_dimensions is 'numbers in one v
 comment on column embedd.vector_tables.sync_mode is 'how changes are noticed: trigger (as they are made) or batch (by comparing source and vector table every now and then)';
 comment on column embedd.vector_tables.columns is 'the configured columns, in the form create_vector_table takes them; source_column is the name in the source where a column was renamed since';
 comment on column embedd.vector_tables.owner is 'the role that made it; the worker has the rights of the vector table''s owner, which is this role unless it was changed';
-comment on column embedd.vector_tables.sync_status is 'pending, backfilling, synced, paused or error; pending_rebackfill is never set yet';
+comment on column embedd.vector_tables.sync_status is 'pending, backfilling, synced, paused or error, as a worker has noted it; sync_status() and stat_vector_tables tell whether it is so at this moment; pending_rebackfill is never set yet';
 comment on column embedd.vector_tables.last_error is 'why the last attempt failed; null once an attempt has succeeded';
 comment on column embedd.vector_tables.last_error_at is 'when it failed';
 comment on column embedd.vector_tables.system_id is 'system identifier of the cluster that keeps this table in sync';
@@ -124,6 +128,10 @@ comment on column embedd.vector_tables.source_name is 'qualified name of the sou
 comment on column embedd.vector_tables.key_numbers is 'numbers of the key''s columns in the source (pg_attribute.attnum), which outlive a new name';
 comment on column embedd.vector_tables.column_numbers is 'numbers of the configured columns in the source, in their order';
 comment on column embedd.vector_tables.batch_interval is 'time between two comparisons in sync mode batch';
+comment on column embedd.vector_tables.unseen_since is 'since when changes may have been missed (policies, children, triggers that do not fire): the table is compared as soon as they are seen again';
+comment on column embedd.vector_tables.compared_in is 'start of the server in which it was made or compared: an unlogged table is empty after a crash, and is compared again';
+comment on column embedd.vector_tables.error_kind is 'whose trouble last_error is: provider or table';
+comment on column embedd.vector_tables.error_since is 'since when there is such trouble';
 comment on column embedd.vector_tables.on_source_drop is 'what becomes of the vectors when the source is dropped: keep (the status is error until there is a table of that name again) or drop';
 
 create table embedd.queue (
@@ -137,7 +145,7 @@ create table embedd.queue (
     key_count integer not null default 0,
     transaction xid8,
     is_paged boolean not null default false,
-    primary key (table_id, portions, portion, id)
+    primary key (table_id, portions, portion, system_id, id)
 ) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000,
         autovacuum_vacuum_insert_scale_factor = 0, autovacuum_vacuum_insert_threshold = 100000);
 -- Compression would cost the writer more than the few pages it saves for a moment.
@@ -157,7 +165,7 @@ comment on column embedd.queue.transaction is 'the transaction that wrote the ro
 comment on column embedd.queue.is_paged is 'whether the keys come from a backfill or a comparison, which changes overtake; without keys: what is in work is looked at again';
 
 create table embedd.sync_state (
-    table_id integer not null references embedd.vector_tables (id) on delete cascade,
+    table_id integer not null,
     portions smallint not null,
     portion smallint not null,
     done_id bigint not null default 0,
@@ -180,7 +188,7 @@ comment on column embedd.sync_state.rate_at is 'when the rate was measured';
 create table embedd.tasks (
     task_id bigint generated always as identity primary key,
     task_type text not null check (task_type in ('backfill', 'rebackfill', 'reconcile')),
-    target_id integer not null references embedd.vector_tables (id) on delete cascade,
+    target_id integer not null,
     status text not null default 'pending' check (status in ('pending', 'running', 'completed', 'failed')),
     priority integer not null default 3,
     attempts integer not null default 0,
@@ -213,7 +221,7 @@ comment on column embedd.tasks.completed_at is 'when it ended';
 comment on column embedd.tasks.different_rows is 'rows that were missing, stale or orphaned so far';
 
 create table embedd.failed_rows (
-    table_id integer not null references embedd.vector_tables (id) on delete cascade,
+    table_id integer not null,
     pk_value text not null,
     reason text not null,
     failed_at timestamptz not null default pg_catalog.now(),
@@ -230,7 +238,7 @@ comment on column embedd.failed_rows.attempts is 'how often it has failed since 
 comment on column embedd.failed_rows.first_failed_at is 'when it failed the first time since then';
 
 create table embedd.truncated_rows (
-    table_id integer not null references embedd.vector_tables (id) on delete cascade,
+    table_id integer not null,
     pk_value text not null,
     primary key (table_id, pk_value)
 );

@@ -84,3 +84,32 @@ comment on column embedd.provider_usage.refused is 'requests refused for another
 comment on column embedd.provider_usage.bad_reply is 'requests whose answer could not be used';
 comment on column embedd.provider_usage.avg_latency_ms is 'milliseconds from request to answer, on average';
 comment on column embedd.provider_usage.max_latency_ms is 'milliseconds from request to answer, at most';
+
+create view embedd.stat_vector_tables with (security_barrier) as
+    select * from embedd.all_sync_status();
+comment on view embedd.stat_vector_tables is 'How the sync of every vector table stands, as sync_status() tells it of one. A role sees those it may read; members of pg_monitor see all.';
+comment on column embedd.stat_vector_tables.id is 'number of the vector table (embedd.vector_tables.id)';
+comment on column embedd.stat_vector_tables.name is 'the name used in every function call';
+comment on column embedd.stat_vector_tables.source_table is 'the table whose rows are embedded';
+comment on column embedd.stat_vector_tables.vector_table is 'the table that holds the vectors';
+comment on column embedd.stat_vector_tables.embedding_provider is 'the provider that computes the vectors';
+comment on column embedd.stat_vector_tables.embedding_model is 'the model that computes them';
+comment on column embedd.stat_vector_tables.sync_mode is 'trigger or batch';
+comment on column embedd.stat_vector_tables.sync_status is 'pending, backfilling, syncing, synced, paused, error or pending_rebackfill, as it is at this moment';
+comment on column embedd.stat_vector_tables.synced_rows is 'rows of the vector table';
+comment on column embedd.stat_vector_tables.total_rows is 'rows of the source; null where they cannot be counted';
+comment on column embedd.stat_vector_tables.last_synced_at is 'when changes were last brought into the vector table';
+comment on column embedd.stat_vector_tables.rows_pending is 'changes that wait, and rows that a backfill has before it';
+comment on column embedd.stat_vector_tables.staleness_secs is 'how old the vectors may be, in seconds';
+comment on column embedd.stat_vector_tables.last_error is 'why it is not synced, and what to do about it; for those who have the owner''s rights';
+comment on column embedd.stat_vector_tables.last_error_at is 'when that was noted';
+comment on column embedd.stat_vector_tables.failed_rows is 'rows that cannot be embedded (embedd.failed_rows)';
+comment on column embedd.stat_vector_tables.truncated_rows is 'rows of whose text only the beginning was embedded (embedd.truncated_rows)';
+comment on column embedd.stat_vector_tables.rate is 'rows a second done lately';
+comment on column embedd.stat_vector_tables.eta is 'time until the backfill is done, at that rate';
+comment on column embedd.stat_vector_tables.oldest_pending_secs is 'age of the oldest change that waits, in seconds';
+comment on column embedd.stat_vector_tables.is_estimated is 'whether a number is too large to be counted each time';
+comment on column embedd.stat_vector_tables.worker_state is 'busy, idle, starting, waiting for a slot, not running, or not preloaded';
+comment on column embedd.stat_vector_tables.worker_since is 'since when, where that is known';
+comment on column embedd.stat_vector_tables.provider_state is 'ok or failing';
+comment on column embedd.stat_vector_tables.provider_since is 'since when it has been failing';

@@ -3,6 +3,7 @@
 mod embedder;
 mod outdated;
 pub mod providers;
+pub mod status;
 
 use pgrx::JsonB;
 use pgrx::iter::TableIterator;
@@ -14,7 +15,7 @@ use crate::error::Error;
 use crate::extension;
 use crate::search::{self, Question};
 use crate::table::{self, Wanted};
-use crate::{control, shared, status, trigger, verify};
+use crate::{control, shared, trigger, verify};
 
 /// A function with arguments that may be NULL is called with NULL for the others too.
 fn given<T>(value: Option<T>, argument: &'static str) -> crate::error::Result<T> {
@@ -175,53 +176,6 @@ fn pause_sync(name: &str) -> Result<(), ErrorReport> {
 #[search_path(pg_catalog, pg_temp)]
 fn resume_sync(name: &str) -> Result<(), ErrorReport> {
     Ok(control::resume(name)?)
-}
-
-// Volatile, so that a session that looks again inside one transaction sees what the worker has done since.
-#[pg_extern(volatile, parallel_unsafe, name = "sync_status")]
-#[search_path(pg_catalog, pg_temp)]
-#[allow(clippy::type_complexity)]
-fn state_of_sync(
-    name: &str,
-) -> Result<
-    TableIterator<
-        'static,
-        (
-            name!(sync_status, &'static str),
-            name!(synced_rows, Option<i64>),
-            name!(total_rows, Option<i64>),
-            name!(last_synced_at, Option<TimestampWithTimeZone>),
-            name!(rows_pending, Option<i64>),
-            name!(staleness_secs, Option<f64>),
-            name!(last_error, Option<String>),
-            name!(last_error_at, Option<TimestampWithTimeZone>),
-            name!(failed_rows, Option<i64>),
-            name!(truncated_rows, Option<i64>),
-            name!(rate, Option<f64>),
-            name!(eta, Option<Interval>),
-            name!(oldest_pending_secs, Option<f64>),
-            name!(is_estimated, bool),
-        ),
-    >,
-    ErrorReport,
-> {
-    let s = status::sync_status(name)?;
-    Ok(TableIterator::once((
-        s.sync_status,
-        s.synced_rows,
-        s.total_rows,
-        s.last_synced_at,
-        s.rows_pending,
-        s.staleness_secs,
-        s.last_error,
-        s.last_error_at,
-        s.failed_rows,
-        s.truncated_rows,
-        s.rate,
-        s.eta,
-        s.oldest_pending_secs,
-        s.is_estimated,
-    )))
 }
 
 #[pg_extern(volatile, parallel_unsafe)]

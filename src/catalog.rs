@@ -3,6 +3,7 @@
 mod heap;
 mod resolve;
 mod rows;
+pub mod sight;
 mod state;
 mod vector_table;
 
@@ -16,9 +17,9 @@ use pgrx::{JsonB, spi};
 use crate::cluster::system_id;
 use crate::error::{Error, Result};
 use crate::extension;
-use crate::queue;
+use crate::{queue, shared};
 
-pub use heap::{Config, Use, config, is_used, uses};
+pub use heap::{Config, Use, all_uses, config, is_used, uses};
 pub use resolve::{Moved, forget_readers, operators};
 pub use rows::{
     earlier_failed_keys, failed_keys, forget_all_failed, forget_earlier_failed, forget_failed,
@@ -26,8 +27,8 @@ pub use rows::{
 };
 pub use state::{Progress, position, set_progress};
 pub use vector_table::{
-    BATCH_INTERVALS, SourceDrop, Stored, SyncMode, VectorTable, all, by_id, find, find_for_update,
-    lock, vectors_name,
+    BATCH_INTERVALS, Found, SourceDrop, Stored, SyncMode, VectorTable, all, by_id, find,
+    find_for_update, lock, vectors_name,
 };
 
 /// The provider that is always there.
@@ -69,7 +70,8 @@ impl Status {
         }
     }
 
-    fn parse(word: &str) -> Result<Self> {
+    /// The status of this word.
+    pub fn parse(word: &str) -> Result<Self> {
         Self::ALL
             .into_iter()
             .find(|s| s.as_str() == word)
@@ -142,8 +144,12 @@ pub fn exists(client: &SpiClient<'_>, name: &str) -> Result<bool> {
 
 /// Takes the next number for a vector table, which its physical name and its triggers carry.
 pub fn next_id(client: &mut SpiClient<'_>) -> Result<i32> {
+    // In a copy of the rows without the sequence, as logical replication makes one, the sequence is behind them.
     let rows = client.update(
-        "select pg_catalog.nextval('embedd.vector_tables_id_seq')::integer",
+        "select case when n.id > m.id then n.id
+                     else pg_catalog.setval('embedd.vector_tables_id_seq', m.id + 1) end::integer
+           from (select pg_catalog.nextval('embedd.vector_tables_id_seq') as id) n
+          cross join (select coalesce(max(v.id), 0) as id from embedd.vector_tables v) m",
         None,
         &[],
     )?;
@@ -160,10 +166,10 @@ pub fn insert(
     client.update(
         "insert into embedd.vector_tables (id, name, source_table, primary_key_column, key_types, vector_table,
                 embedding_provider, embedding_model, embedding_dimensions, columns, owner, system_id, extension_id,
-                source_name, key_numbers, column_numbers, sync_mode, batch_interval, on_source_drop)
+                source_name, key_numbers, column_numbers, sync_mode, batch_interval, on_source_drop, compared_in)
          overriding system value
          values ($1, $2, $3, $4, $5::oid[]::regtype[], $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17,
-                pg_catalog.make_interval(secs => $18), $19)",
+                pg_catalog.make_interval(secs => $18), $19, $20)",
         None,
         &[
             table.id.into(),
@@ -185,6 +191,7 @@ pub fn insert(
             stored.sync_mode.as_str().into(),
             table.batch_interval.into(),
             stored.on_source_drop.as_str().into(),
+            shared::started_at().into(),
         ],
     )?;
     Ok(())
@@ -200,7 +207,7 @@ fn columns_json(table: &VectorTable) -> Result<JsonB> {
 pub fn note_moved(client: &mut SpiClient<'_>, table: &VectorTable, moved: &Moved) -> Result<()> {
     client.update(
         "update embedd.vector_tables
-            set source_table = $2, source_name = $3, key_numbers = $4, column_numbers = $5, primary_key_column = $6,
+            set source_table = $2, source_name = coalesce($3, source_name), key_numbers = $4, column_numbers = $5, primary_key_column = $6,
                 columns = $7
           where id = $1",
         None,
@@ -230,6 +237,15 @@ pub fn set_key_types(client: &mut SpiClient<'_>, id: i32, types: &[pg_sys::Oid])
 
 /// Forgets a vector table with everything that hangs on it.
 pub fn delete(client: &mut SpiClient<'_>, id: i32) -> Result<()> {
+    // No foreign keys do this: they would say in which order a dump is to be restored.
+    for table in ["tasks", "failed_rows", "truncated_rows", "sync_state"] {
+        let column = if table == "tasks" { "target_id" } else { "table_id" };
+        client.update(
+            &format!("delete from embedd.{table} where {column} = $1"),
+            None,
+            &[id.into()],
+        )?;
+    }
     client.update("delete from embedd.vector_tables where id = $1", None, &[id.into()])?;
     queue::remove_all(client, id)
 }
@@ -248,7 +264,7 @@ pub fn set_status(client: &mut SpiClient<'_>, id: i32, status: Status) -> Result
 pub fn set_working_status(client: &mut SpiClient<'_>, id: i32) -> Result<()> {
     client.update(
         "update embedd.vector_tables v
-            set last_error = null, last_error_at = null, sync_status = case
+            set last_error = null, last_error_at = null, error_kind = null, error_since = null, sync_status = case
                 when exists (select from embedd.tasks t where t.target_id = v.id and t.status in ('pending', 'running')
                                and t.task_type <> 'reconcile')
                     then 'backfilling'
@@ -262,15 +278,41 @@ pub fn set_working_status(client: &mut SpiClient<'_>, id: i32) -> Result<()> {
     Ok(())
 }
 
+/// What keeps a table from being in sync.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Culprit {
+    /// The embedder or the provider.
+    Provider,
+    /// The source, the vector table, or a row of them.
+    Table,
+}
+
+impl Culprit {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Provider => "provider",
+            Self::Table => "table",
+        }
+    }
+}
+
 /// Notes why a table cannot be kept in sync just now; a paused table stays paused. False when it was dropped.
-pub fn set_error(client: &mut SpiClient<'_>, id: i32, reason: &str, stuck: bool) -> Result<bool> {
+pub fn set_error(
+    client: &mut SpiClient<'_>,
+    id: i32,
+    culprit: Culprit,
+    reason: &str,
+    stuck: bool,
+) -> Result<bool> {
     let rows = client.update(
         "update embedd.vector_tables
             set last_error = $2, last_error_at = pg_catalog.clock_timestamp(),
+                error_since = case when error_kind = $4 then error_since else pg_catalog.clock_timestamp() end,
+                error_kind = $4,
                 sync_status = case when $3 and sync_status <> 'paused' then 'error' else sync_status end
           where id = $1",
         None,
-        &[id.into(), reason.into(), stuck.into()],
+        &[id.into(), reason.into(), stuck.into(), culprit.as_str().into()],
     )?;
     Ok(!rows.is_empty())
 }
@@ -310,12 +352,55 @@ pub fn set_provider(client: &mut SpiClient<'_>, id: i32, name: &str) -> Result<(
 /// Makes this cluster the one that keeps the table in sync (after a restore or an upgrade).
 pub fn adopt(client: &mut SpiClient<'_>, id: i32) -> Result<()> {
     client.update(
-        "update embedd.vector_tables set system_id = $2, extension_id = $3 where id = $1",
+        "update embedd.vector_tables set system_id = $2, extension_id = $3, compared_in = $4 where id = $1",
         None,
-        &[id.into(), system_id().into(), extension::oid().ok_or_else(missing)?.into()],
+        &[
+            id.into(),
+            system_id().into(),
+            extension::oid().ok_or_else(missing)?.into(),
+            shared::started_at().into(),
+        ],
     )?;
     client.update("delete from embedd.sync_state where table_id = $1", None, &[id.into()])?;
     Ok(())
+}
+
+/// Notes that changes of a source may be missed from now on, or since whenever it was noted first.
+pub fn set_unseen(client: &mut SpiClient<'_>, id: i32) -> Result<()> {
+    client.update(
+        "update embedd.vector_tables set unseen_since = pg_catalog.clock_timestamp()
+          where id = $1 and unseen_since is null",
+        None,
+        &[id.into()],
+    )?;
+    Ok(())
+}
+
+/// Notes that a comparison was asked for after which nothing is missed that was out of sight before.
+pub fn set_compared(client: &mut SpiClient<'_>, id: i32) -> Result<()> {
+    client.update(
+        "update embedd.vector_tables set unseen_since = null, compared_in = $2 where id = $1",
+        None,
+        &[id.into(), shared::started_at().into()],
+    )?;
+    Ok(())
+}
+
+/// Makes room for the rows of the model catalog that a subscription is about to copy: the same ones are here already, and
+/// their copy would fail for ever. True when it did.
+pub fn make_room_for_models(client: &mut SpiClient<'_>) -> Result<bool> {
+    let rows = client.select(
+        "select 1 from pg_catalog.pg_subscription_rel
+          where srrelid = 'embedd.models'::regclass and srsubstate in ('i', 'd')",
+        None,
+        &[],
+    )?;
+    if rows.is_empty() {
+        return Ok(false);
+    }
+    let removed =
+        client.update("delete from embedd.models where built_in returning 1", None, &[])?;
+    Ok(!removed.is_empty())
 }
 
 /// Whether embedd's own tables are filled by logical replication, so that another cluster does the work.

@@ -1,5 +1,7 @@
 //! What a session's own DDL means for sources: partitions that come and go, and relations and columns that are renamed or dropped.
 
+pub mod rewrite;
+
 use pgrx::prelude::*;
 
 use crate::catalog::{self, Use};
@@ -45,7 +47,7 @@ unsafe extern "C-unwind" fn on_access(
         }
         if class == pg_sys::RelationRelationId {
             on_relation(access, object, part);
-        } else if class == TRIGGERS {
+        } else if class == TRIGGERS || class == SUBSCRIPTIONS {
             on_part(access);
         } else if class == INHERITS && access == pg_sys::ObjectAccessType::OAT_POST_ALTER {
             let alter = argument.cast::<pg_sys::ObjectAccessPostAlter>();
@@ -61,6 +63,9 @@ const INHERITS: pg_sys::Oid = pg_sys::Oid::from_u32(2611);
 
 /// pg_trigger (catalog/pg_trigger.h); likewise.
 const TRIGGERS: pg_sys::Oid = pg_sys::Oid::from_u32(2620);
+
+/// pg_subscription (catalog/pg_subscription.h); likewise.
+const SUBSCRIPTIONS: pg_sys::Oid = pg_sys::Oid::from_u32(6100);
 
 /// Whether changes are noted here at all.
 fn is_noting() -> bool {
@@ -131,7 +136,17 @@ unsafe extern "C-unwind" fn on_inheritance(child: pg_sys::Oid, parent: pg_sys::O
     // SAFETY: a syscache look-up in a transaction.
     let is_partition =
         || unsafe { pg_sys::get_rel_relkind(parent) } as u8 == pg_sys::RELKIND_PARTITIONED_TABLE;
-    if !is_noting() || !is_partition() || is_empty(child) {
+    if !is_noting() {
+        return;
+    }
+    if !is_partition() {
+        // Its own triggers do not see the rows of a child.
+        if !catalog::uses(parent).is_empty() {
+            trigger::touch_at_commit();
+        }
+        return;
+    }
+    if is_empty(child) {
         return;
     }
     for used in catalog::uses(parent).into_iter().filter(|used| used.vectors != parent) {

@@ -112,6 +112,15 @@ pub enum Error {
     /// The source of a vector table, or the table with its vectors, was dropped.
     #[error("the {what} of vector table \"{name}\" does not exist")]
     RelationGone { what: &'static str, name: String },
+    /// A source of whose rows some may be out of sight.
+    #[error("rows of {table} may be hidden from embedd: {why}")]
+    RowsHidden { table: String, why: String, hint: String },
+    /// A source of whose changes some are not noted.
+    #[error("changes of {table} may be missed: {why}")]
+    ChangesMissed { table: String, why: String, hint: String },
+    /// The table with the vectors is written by another server.
+    #[error("vector table \"{name}\" is filled by a subscription, and embedd does not write it")]
+    FilledBySubscription { name: String },
     /// Not backfilled yet (vector_table_not_ready).
     #[error("vector table \"{name}\" is not ready")]
     NotReady { name: String },
@@ -139,6 +148,9 @@ pub enum Error {
     /// SPI reported a failure that raised no error of its own.
     #[error("internal query failed: {0}")]
     Spi(#[from] pgrx::spi::Error),
+    /// A part of a transaction was rolled back, for this reason.
+    #[error("{message}")]
+    Failed { sqlstate: PgSqlErrorCode, message: String },
     /// Something stored by embedd itself cannot be read back.
     #[error("damaged bookkeeping of embedd: {what}")]
     Damaged { what: String },
@@ -148,6 +160,14 @@ impl Error {
     /// A bad argument without DETAIL or HINT.
     pub fn bad_argument(message: impl Into<String>) -> Self {
         Error::BadArgument { message: message.into(), detail: None, hint: None }
+    }
+
+    /// What went wrong and what to do about it, in one line for a status.
+    pub fn with_remedy(&self) -> String {
+        match self.hint() {
+            Some(hint) => format!("{self}. {hint}"),
+            None => self.to_string(),
+        }
     }
 
     /// The SQLSTATE of the design's table of errors.
@@ -185,7 +205,10 @@ impl Error {
             Error::NotAllowed { .. } | Error::NoUsage { .. } | Error::KeyReference { .. } => {
                 ERRCODE_INSUFFICIENT_PRIVILEGE
             }
-            Error::NotReady { .. }
+            Error::RowsHidden { .. }
+            | Error::ChangesMissed { .. }
+            | Error::FilledBySubscription { .. }
+            | Error::NotReady { .. }
             | Error::AlreadyPaused { .. }
             | Error::NotPaused { .. }
             | Error::OldInstallation
@@ -201,6 +224,7 @@ impl Error {
                 FailureClass::BadReply => ERRCODE_DATA_EXCEPTION,
                 FailureClass::BadSetting => ERRCODE_CONFIG_FILE_ERROR,
             },
+            Error::Failed { sqlstate, .. } => *sqlstate,
             Error::Spi(_) | Error::Damaged { .. } => ERRCODE_INTERNAL_ERROR,
         }
     }
@@ -283,8 +307,12 @@ impl Error {
             | Error::NotAllowed { .. }
             | Error::AlreadyPaused { .. }
             | Error::BackfillInProgress { .. }
+            | Error::RowsHidden { .. }
+            | Error::ChangesMissed { .. }
+            | Error::FilledBySubscription { .. }
             | Error::InRecovery { .. }
             | Error::Embedder { .. }
+            | Error::Failed { .. }
             | Error::Spi(_)
             | Error::Damaged { .. } => None,
         }

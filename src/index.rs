@@ -4,6 +4,8 @@ use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
 
 use crate::catalog::VectorTable;
+use crate::command;
+use crate::datum::VectorType;
 use crate::error::Result;
 use crate::name::quote_ident;
 use crate::relation;
@@ -34,8 +36,10 @@ const INDEXES: &str = "
 /// What they are is noted in the same transaction, so no crash loses them.
 pub fn hold(client: &mut SpiClient<'_>, table: &VectorTable) -> Result<bool> {
     let (relation, source) = (table.relation_name()?, table.source_name()?);
+    let schema = VectorType::find(client)?.schema;
     let definitions = {
         let _rights = Rights::of_owner(table.owner);
+        see_vector(client, &schema)?;
         let worth_it = client.select(
             &format!(
                 "select not exists (select from {relation})
@@ -66,7 +70,7 @@ pub fn hold(client: &mut SpiClient<'_>, table: &VectorTable) -> Result<bool> {
             }
         }
         for index in indexes {
-            client.update(&format!("drop index {index}"), None, &[])?;
+            command::run(client, &format!("drop index {index}"))?;
         }
         definitions
     };
@@ -79,6 +83,14 @@ pub fn hold(client: &mut SpiClient<'_>, table: &VectorTable) -> Result<bool> {
         &[table.id.into(), definitions.into()],
     )?;
     Ok(true)
+}
+
+/// Has the names of pgvector written and read without its schema, which may be another one when an index is built, until the
+/// rights that are held are given back.
+fn see_vector(client: &mut SpiClient<'_>, schema: &str) -> Result<()> {
+    let path = format!("set local search_path = pg_catalog, {schema}, pg_temp");
+    client.update(&path, None, &[])?;
+    Ok(())
 }
 
 /// Whether indexes of a vector table are taken away.
@@ -117,6 +129,9 @@ pub fn build(
     rest: &str,
 ) -> Result<()> {
     let relation = table.relation_name()?;
+    let schema = VectorType::find(client)?.schema;
+    // Up to 0.4.0 it was written down with the schema that pgvector had then.
+    let rest = &rest.replace(&format!("{schema}."), "");
     let version = client.select(
         "select pg_catalog.string_to_array(pg_catalog.split_part(extversion, '-', 1), '.')::integer[]
                 >= pg_catalog.string_to_array($1, '.')::integer[]
@@ -126,6 +141,7 @@ pub fn build(
     )?;
     let is_sound = !version.is_empty() && version.first().get_one::<bool>()? == Some(true);
     let _rights = Rights::of_owner(table.owner);
+    see_vector(client, &schema)?;
     let found = client.select(
         &format!(
             "select exists (select from {INDEXES} where i.indrelid = $1 and i.indisvalid and {REST} = $3),
@@ -134,7 +150,7 @@ pub fn build(
                              where t.oid = $1 and c.relname = $2)"
         ),
         None,
-        &[table.relation.into(), name.into(), rest.into()],
+        &[table.relation.into(), name.into(), rest.as_str().into()],
     )?;
     let (is_built, is_taken) = found.first().get_two::<bool, bool>()?;
     if is_built == Some(true) {
@@ -147,8 +163,7 @@ pub fn build(
         Some(true) => String::new(),
         _ => quote_ident(name),
     };
-    client.update(&format!("create index {name} on {relation}{rest}"), None, &[])?;
-    Ok(())
+    command::run(client, &format!("create index {name} on {relation}{rest}"))
 }
 
 /// Notes that all of them are in place again.

@@ -21,6 +21,7 @@ mod text_settings; // settings that the text form of a value depends on
 mod transaction; // one transaction of a background process
 mod process; // a background process that another one starts
 mod datum; // types of arguments and results
+mod command; // statements that change objects
 mod client; // asks the embedder
 mod models; // the model catalog
 mod task; // backfills and comparisons that are asked for
@@ -60,7 +61,7 @@ extension_sql_file!("../sql/triggers.sql", name = "triggers", requires = ["table
 extension_sql_file!(
     "../sql/views.sql",
     name = "views",
-    requires = ["triggers", api::providers::usage_counts]
+    requires = ["triggers", api::providers::usage_counts, api::status::status_of_all]
 );
 extension_sql_file!("../sql/grants.sql", name = "grants", requires = ["views"]);
 extension_sql_file!(

@@ -234,9 +234,9 @@ fn move_some(
     }
     let ids: Vec<i64> = rows.iter().map(|row| row.id).collect();
     client.update(
-        "delete from embedd.queue where table_id = $1 and portions = $2 and id = any($3)",
+        "delete from embedd.queue where table_id = $1 and portions = $2 and id = any($3) and system_id = $4",
         None,
-        &[table_id.into(), from.into(), ids.into()],
+        &[table_id.into(), from.into(), ids.into(), cluster::system_id().into()],
     )?;
     // SAFETY: in a transaction; lets the next statement see what was written.
     unsafe { pg_sys::CommandCounterIncrement() };
@@ -253,9 +253,16 @@ pub fn still_there(
     let (portion, ids): (Vec<i16>, Vec<i64>) = rows.iter().map(|(p, id)| (*p as i16, *id)).unzip();
     let found = client.select(
         "select q.portion, q.id from unnest($3, $4) w(portion, id)
-           join embedd.queue q on q.table_id = $1 and q.portions = $2 and q.portion = w.portion and q.id = w.id",
+           join embedd.queue q on q.table_id = $1 and q.portions = $2 and q.portion = w.portion and q.id = w.id
+            and q.system_id = $5",
         None,
-        &[table_id.into(), (portions as i16).into(), portion.into(), ids.into()],
+        &[
+            table_id.into(),
+            (portions as i16).into(),
+            portion.into(),
+            ids.into(),
+            cluster::system_id().into(),
+        ],
     )?;
     let mut left = Vec::new();
     for row in found {
@@ -333,13 +340,15 @@ pub fn remove(
 ) -> Result<()> {
     if !ids.is_empty() {
         client.update(
-            "delete from embedd.queue where table_id = $1 and portions = $2 and portion = $3 and id = any($4)",
+            "delete from embedd.queue where table_id = $1 and portions = $2 and portion = $3 and id = any($4)
+                and system_id = $5",
             None,
             &[
                 table_id.into(),
                 (portion.count as i16).into(),
                 (portion.index as i16).into(),
                 ids.to_vec().into(),
+                cluster::system_id().into(),
             ],
         )?;
     }
@@ -357,10 +366,11 @@ pub fn remove_unneeded(
     let removed = client.update(
         // What a snapshot shows of a table that nobody fills in it, a scan that begins later sees.
         "delete from embedd.queue q
-          where (q.table_id, q.portions, q.portion, q.id) in (
-                select u.table_id, u.portions, u.portion, u.id from embedd.queue u
+          where (q.table_id, q.portions, q.portion, q.system_id, q.id) in (
+                select u.table_id, u.portions, u.portion, u.system_id, u.id from embedd.queue u
                   join embedd.vector_tables v on v.id = u.table_id
                  where v.id = $1 and v.sync_status = 'pending' and u.portions = $2 and u.portion = $3 and u.id = any($4)
+                    and u.system_id = $5
                    for update of u skip locked)",
         None,
         &[
@@ -368,6 +378,7 @@ pub fn remove_unneeded(
             (portion.count as i16).into(),
             (portion.index as i16).into(),
             ids.to_vec().into(),
+            cluster::system_id().into(),
         ],
     )?;
     Ok(removed.len() == ids.len())

@@ -2,6 +2,7 @@
 
 pub mod embedder;
 mod memory;
+pub mod monitor;
 pub mod places;
 pub mod worker;
 
@@ -11,6 +12,12 @@ use pgrx::prelude::*;
 
 pub use memory::{Ask, MOST_PORTIONS, Portion, SLOTS, SlotState, init, is_preloaded};
 use memory::{set_latch, shared, wake_launcher};
+
+/// When the shared memory was made, in microseconds since 1970: the same until the server starts again or recovers from a
+/// crash, after which unlogged tables are empty.
+pub fn started_at() -> i64 {
+    if is_preloaded() { shared().started_at } else { 0 }
+}
 
 /// How many sync workers each database has, as it is in force now.
 pub fn portions() -> u16 {

@@ -1,14 +1,19 @@
-//! Tells how the sync of a vector table stands.
+//! Tells how the sync of a vector table stands at this moment: what is stored of it, what waits, and what can be seen.
 
 mod count;
+mod verdict;
 
 use pgrx::prelude::*;
+use pgrx::spi::SpiClient;
 
-use crate::catalog::{self, SyncMode};
+use self::verdict::{Counts, Facts, is_doubtful, verdict};
+use crate::catalog::{self, Status, SyncMode, VectorTable, sight};
 use crate::error::{Error, Result};
 use crate::queue;
 use crate::rights::Rights;
+use crate::shared::monitor;
 use crate::table::check_may_change;
+use crate::transaction;
 
 /// What sync_status() returns, in the order of its columns.
 pub struct SyncStatus {
@@ -26,87 +31,269 @@ pub struct SyncStatus {
     pub eta: Option<Interval>,
     pub oldest_pending_secs: Option<f64>,
     pub is_estimated: bool,
+    pub worker_state: &'static str,
+    pub worker_since: Option<TimestampWithTimeZone>,
+    pub provider_state: &'static str,
+    pub provider_since: Option<TimestampWithTimeZone>,
 }
 
+/// What stat_vector_tables tells of a vector table besides.
+pub struct Described {
+    pub id: i32,
+    pub name: String,
+    pub source: Option<String>,
+    pub relation: Option<String>,
+    pub provider: String,
+    pub model: String,
+    pub sync_mode: &'static str,
+}
+
+/// How often the rows are counted where a difference may be one of two moments.
+const LOOKS: usize = 3;
+
 /// How the sync of a vector table stands. Its cost does not depend on the size of anything: what is large is estimated.
-pub fn sync_status(name: &str) -> Result<SyncStatus> {
+pub fn of_one(name: &str) -> Result<SyncStatus> {
     Spi::connect(|client| {
         let rights = Rights::of_extension()?;
         let table = catalog::find(client, name)?;
         drop(rights);
-        let shows_errors = check_may_change(&table).is_ok();
-        let relation = table.relation_name.as_ref().map(|_| table.relation);
-        let visible = client.select(
-            "select embedd.may_see($1, $2)",
-            None,
-            &[table.owner.into(), relation.into()],
-        )?;
-        if visible.first().get_one::<bool>()? != Some(true) {
+        if !may_see(client, &table)? {
             return Err(Error::UnknownVectorTable { name: name.to_string() });
         }
-        let is_batch = table.stored.sync_mode == SyncMode::Batch;
-        let counted = count::rows(client, &table)?;
-        let _rights = Rights::of_extension()?;
-        let pending = queue::pending(client, table.id)?;
-        let rows = client.select(
-            "select s.last_synced_at, v.last_error, v.last_error_at,
-                    (select count(*) from (select from embedd.failed_rows f where f.table_id = v.id limit $2) f),
-                    (select count(*) from (select from embedd.truncated_rows f where f.table_id = v.id limit $2) f),
-                    t.task_type, t.processed_rows,
-                    t.processed_rows / nullif(extract(epoch from pg_catalog.clock_timestamp() - t.started_at), 0)::float8,
-                    s.rate, r.processed_rows,
-                    extract(epoch from pg_catalog.clock_timestamp() - r.started_at)::float8
-               from embedd.vector_tables v
-              cross join lateral (
-                    select max(s.last_synced_at) as last_synced_at,
-                           sum(s.rate) filter (where s.rate_at > pg_catalog.clock_timestamp() - interval '15 s') as rate
-                      from embedd.sync_state s where s.table_id = v.id) s
-               left join embedd.tasks t on t.target_id = v.id and t.status in ('pending', 'running')
-               left join lateral (
-                    select r.processed_rows, r.started_at from embedd.tasks r
-                     where r.target_id = v.id and r.status = 'completed' order by r.task_id desc limit 1) r on true
-              where v.id = $1",
-            None,
-            &[table.id.into(), (count::MOST_NOTES + 1).into()],
-        )?;
-        let row = rows.first();
-        let is_backfill = row.get::<String>(6)?.is_some_and(|kind| kind != "reconcile");
-        // Of a source that is not counted quickly, as many as the last comparison has found.
-        let total_rows = if is_batch { row.get(10)? } else { counted.total };
-        let processed = row.get::<i64>(7)?.filter(|_| is_backfill && !is_batch);
-        let left = match (processed, total_rows) {
-            (Some(processed), Some(total)) => (total - processed).max(0),
-            _ => 0,
-        };
-        let task_rate = row.get::<f64>(8)?.filter(|rate| processed.is_some() && *rate > 0.0);
-        let notes = |n: usize| -> Result<(Option<i64>, bool)> {
-            let many: Option<i64> = row.get(n)?;
-            Ok((many, many.is_some_and(|many| many > count::MOST_NOTES)))
-        };
-        let ((failed_rows, many_failed), (truncated_rows, many_truncated)) = (notes(4)?, notes(5)?);
-        let last_run: Option<f64> = row.get(11)?;
-        Ok(SyncStatus {
-            sync_status: table.status.as_str(),
-            synced_rows: counted.synced,
-            total_rows,
-            last_synced_at: row.get(1)?,
-            rows_pending: Some(pending.keys + left),
-            staleness_secs: match is_batch {
-                true => last_run,
-                false => Some(pending.age.unwrap_or(0.0)),
-            },
-            // It can quote a value of the source.
-            last_error: row.get::<String>(2)?.filter(|_| shows_errors),
-            last_error_at: row.get(3)?,
-            failed_rows,
-            truncated_rows,
-            rate: task_rate.or(row.get::<f64>(9)?.filter(|_| pending.keys > 0)),
-            eta: task_rate.map(|rate| Interval::from_seconds(left as f64 / rate)),
-            oldest_pending_secs: pending.age,
-            is_estimated: counted.is_estimated
-                || pending.is_estimated
-                || many_failed
-                || many_truncated,
-        })
+        look(client, table)
     })
+}
+
+/// The same of every vector table that the role may see. One of which nothing can be told keeps none of the others from
+/// being told of.
+pub fn of_all() -> Result<Vec<(Described, SyncStatus)>> {
+    Spi::connect(|client| {
+        let rights = Rights::of_extension()?;
+        let found = catalog::all(client)?;
+        drop(rights);
+        // SAFETY: look-ups of roles in a transaction.
+        let monitors = unsafe {
+            pg_sys::has_privs_of_role(
+                pg_sys::GetUserId(),
+                pg_sys::Oid::from(pg_sys::ROLE_PG_MONITOR),
+            )
+        };
+        let mut all = Vec::new();
+        for table in found.tables {
+            if !monitors && !may_see(client, &table)? {
+                continue;
+            }
+            let described = Described {
+                id: table.id,
+                name: table.name.clone(),
+                source: table.source_name.clone(),
+                relation: table.relation_name.clone(),
+                provider: table.provider.clone(),
+                model: table.model.clone(),
+                sync_mode: table.stored.sync_mode.as_str(),
+            };
+            let shows_errors = check_may_change(&table).is_ok();
+            let status = transaction::nested(|| Spi::connect(|client| look(client, table)))
+                .unwrap_or_else(|failure| unknown(failure.message, shows_errors));
+            all.push((described, status));
+        }
+        if monitors {
+            all.extend(found.damaged.into_iter().map(|(id, reason)| damaged(id, reason)));
+        }
+        Ok(all)
+    })
+}
+
+/// What is told of a vector table that could not be looked at.
+fn unknown(reason: String, shows_errors: bool) -> SyncStatus {
+    let worker = monitor::worker();
+    SyncStatus {
+        sync_status: Status::Error.as_str(),
+        synced_rows: None,
+        total_rows: None,
+        last_synced_at: None,
+        rows_pending: None,
+        staleness_secs: None,
+        last_error: Some(reason).filter(|_| shows_errors),
+        last_error_at: None,
+        failed_rows: None,
+        truncated_rows: None,
+        rate: None,
+        eta: None,
+        oldest_pending_secs: None,
+        is_estimated: true,
+        worker_state: worker.state,
+        worker_since: None,
+        provider_state: "ok",
+        provider_since: None,
+    }
+}
+
+fn damaged(id: i32, reason: String) -> (Described, SyncStatus) {
+    let described = Described {
+        id,
+        name: String::new(),
+        source: None,
+        relation: None,
+        provider: String::new(),
+        model: String::new(),
+        sync_mode: "",
+    };
+    (described, unknown(reason, true))
+}
+
+fn may_see(client: &SpiClient<'_>, table: &VectorTable) -> Result<bool> {
+    let relation = table.relation_name.as_ref().map(|_| table.relation);
+    let visible = client.select(
+        "select embedd.may_see($1, $2)",
+        None,
+        &[table.owner.into(), relation.into()],
+    )?;
+    Ok(visible.first().get_one::<bool>()? == Some(true))
+}
+
+/// Why the source cannot be kept in sync as it is now, as the worker will find it, or has found it.
+fn trouble(client: &SpiClient<'_>, table: &mut VectorTable) -> Result<Option<String>> {
+    let _rights = Rights::of_extension()?;
+    // A copy of a database has other numbers and triggers until a worker has settled it.
+    if !table.is_at_home() {
+        return Ok(None);
+    }
+    let is_noted = table.stored.sync_mode == SyncMode::Trigger;
+    let found = match (table.relation_name().map(drop), table.source_name.clone()) {
+        (Err(gone), _) => Some(gone),
+        (Ok(()), None) => Some(Error::RelationGone { what: "source", name: table.name.clone() }),
+        (Ok(()), Some(name)) => {
+            let seen = table
+                .resolve()
+                .map(drop)
+                .and_then(|()| sight::check_view(client, table.source, &name, table.owner));
+            match seen {
+                Err(error) => Some(error),
+                Ok(()) if sight::is_subscribed(client, table.relation)? => {
+                    Some(Error::FilledBySubscription { name: table.name.clone() })
+                }
+                Ok(()) if is_noted => sight::missed_changes(client, table.id, table.source, &name)?,
+                Ok(()) => None,
+            }
+        }
+    };
+    Ok(found.map(|error| error.with_remedy()))
+}
+
+fn look(client: &SpiClient<'_>, mut table: VectorTable) -> Result<SyncStatus> {
+    let trouble = trouble(client, &mut table)?;
+    let mut last = None;
+    for _ in 0..LOOKS {
+        let (status, facts) = look_once(client, &table, trouble.clone())?;
+        let is_doubtful = is_doubtful(table.status, &facts);
+        last = Some(status);
+        if !is_doubtful {
+            break;
+        }
+    }
+    last.ok_or(Error::Damaged { what: "no status".to_string() })
+}
+
+fn look_once(
+    client: &SpiClient<'_>,
+    table: &VectorTable,
+    trouble: Option<String>,
+) -> Result<(SyncStatus, Facts)> {
+    let shows_errors = check_may_change(table).is_ok();
+    let is_batch = table.stored.sync_mode == SyncMode::Batch;
+    let counted = count::rows(client, table)?;
+    let _rights = Rights::of_extension()?;
+    let pending = queue::pending(client, table.id)?;
+    let rows = client.select(
+        "select s.last_synced_at, v.last_error, v.last_error_at,
+                (select count(*) from (select from embedd.failed_rows f where f.table_id = v.id limit $2) f),
+                (select count(*) from (select from embedd.truncated_rows f where f.table_id = v.id limit $2) f),
+                t.task_type, t.processed_rows,
+                t.processed_rows / nullif(extract(epoch from pg_catalog.clock_timestamp() - t.started_at), 0)::float8,
+                s.rate, r.processed_rows,
+                extract(epoch from pg_catalog.clock_timestamp() - r.started_at)::float8,
+                v.sync_status, v.error_kind, v.error_since
+           from embedd.vector_tables v
+          cross join lateral (
+                select max(s.last_synced_at) as last_synced_at,
+                       sum(s.rate) filter (where s.rate_at > pg_catalog.clock_timestamp() - interval '15 s') as rate
+                  from embedd.sync_state s where s.table_id = v.id) s
+           left join embedd.tasks t on t.target_id = v.id and t.status in ('pending', 'running')
+           left join lateral (
+                select r.processed_rows, r.started_at from embedd.tasks r
+                 where r.target_id = v.id and r.status = 'completed' order by r.task_id desc limit 1) r on true
+          where v.id = $1",
+        None,
+        &[table.id.into(), (count::MOST_NOTES + 1).into()],
+    )?;
+    if rows.is_empty() {
+        return Err(Error::UnknownVectorTable { name: table.name.clone() });
+    }
+    let row = rows.first();
+    let task: Option<String> = row.get(6)?;
+    let is_backfill = task.as_ref().is_some_and(|kind| kind != "reconcile");
+    // Of a source that is not counted quickly, as many as the last comparison has found.
+    let total_rows = if is_batch { row.get(10)? } else { counted.total };
+    let processed = row.get::<i64>(7)?.filter(|_| is_backfill && !is_batch);
+    let left = match (processed, total_rows) {
+        (Some(processed), Some(total)) => (total - processed).max(0),
+        _ => 0,
+    };
+    let task_rate = row.get::<f64>(8)?.filter(|rate| processed.is_some() && *rate > 0.0);
+    let notes = |n: usize| -> Result<(Option<i64>, bool)> {
+        let many: Option<i64> = row.get(n)?;
+        Ok((many, many.is_some_and(|many| many > count::MOST_NOTES)))
+    };
+    let ((failed_rows, many_failed), (truncated_rows, many_truncated)) = (notes(4)?, notes(5)?);
+    let counts = match (counted.total, counted.synced, failed_rows) {
+        (Some(source), Some(stored), Some(failed)) if !counted.is_estimated && !is_batch => {
+            Some(Counts { source, stored, failed })
+        }
+        _ => None,
+    };
+    let facts = Facts {
+        trouble,
+        is_foreign: !table.is_at_home(),
+        pending: pending.keys,
+        is_compared: task.is_some(),
+        counts,
+    };
+    let stored = Status::parse(&row.get::<String>(12)?.unwrap_or_default())?;
+    let said = verdict(stored, &table.name, &facts);
+    let provider_failing = row.get::<String>(13)?.as_deref() == Some("provider");
+    let last_run: Option<f64> = row.get(11)?;
+    let noted: Option<String> = row.get(2)?;
+    let worker = monitor::worker();
+    let status = SyncStatus {
+        sync_status: said.word,
+        synced_rows: counted.synced,
+        total_rows,
+        last_synced_at: row.get(1)?,
+        rows_pending: Some(pending.keys + left),
+        staleness_secs: match is_batch {
+            true => last_run,
+            false => Some(pending.age.unwrap_or(0.0)),
+        },
+        // It can quote a value of the source.
+        // The worker knows more of a trouble that it has met itself.
+        last_error: match stored {
+            Status::Error => noted.or(said.reason),
+            _ => said.reason.or(noted),
+        }
+        .or(counted.reason)
+        .filter(|_| shows_errors),
+        last_error_at: row.get(3)?,
+        failed_rows,
+        truncated_rows,
+        rate: task_rate.or(row.get::<f64>(9)?.filter(|_| pending.keys > 0)),
+        eta: task_rate.map(|rate| Interval::from_seconds(left as f64 / rate)),
+        oldest_pending_secs: pending.age,
+        is_estimated: counted.is_estimated || pending.is_estimated || many_failed || many_truncated,
+        worker_state: worker.state,
+        worker_since: worker.since()?,
+        provider_state: if provider_failing { "failing" } else { "ok" },
+        provider_since: if provider_failing { row.get(14)? } else { None },
+    };
+    Ok((status, facts))
 }

@@ -1,13 +1,15 @@
 //! The life of a vector table: check what is asked for, create it with its triggers, and drop it.
 
 use embedd_wire::Kind;
+use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
 
 use crate::catalog::{
-    self, BATCH_INTERVALS, LOCAL_PROVIDER, SourceDrop, Status, Stored, SyncMode, VectorTable,
+    self, BATCH_INTERVALS, LOCAL_PROVIDER, SourceDrop, Status, Stored, SyncMode, VectorTable, sight,
 };
 use crate::cluster;
+use crate::command;
 use crate::datum::VectorType;
 use crate::document;
 use crate::error::{Error, Result};
@@ -18,7 +20,7 @@ use crate::name::{self, quote_ident, quote_literal};
 use crate::relation;
 use crate::rights::Rights;
 use crate::source;
-use crate::{task, trigger};
+use crate::{shared, task, trigger};
 
 /// What create_vector_table() was asked for.
 pub struct Wanted {
@@ -56,6 +58,10 @@ pub fn create(client: &mut SpiClient<'_>, wanted: Wanted) -> Result<VectorTable>
         return Err(Error::NameTaken { name: wanted.name });
     }
     let schema = schema_of(client, wanted.source)?;
+    if mode == SyncMode::Trigger {
+        source::drop_stale_triggers(client, wanted.source, &source.name)?;
+    }
+    name_leftovers(client, &schema, &source.name)?;
     let mut id = catalog::next_id(client)?;
     // A table that was kept when its vector table or the extension was dropped may have the name.
     while is_taken(client, &schema, &name::vector_table(&wanted.name, id as u32))? {
@@ -63,10 +69,16 @@ pub fn create(client: &mut SpiClient<'_>, wanted: Wanted) -> Result<VectorTable>
     }
     drop(rights);
 
+    let has_metadata = source.columns.iter().any(|column| column.role == document::Role::Metadata);
     let relation_name =
-        create_relation(client, &wanted.name, &schema, id, &source.name, dimensions)?;
+        create_relation(client, &wanted.name, &schema, id, &source.name, dimensions, has_metadata)?;
     if mode == SyncMode::Trigger {
         source::create_triggers(client, id, &source.name)?;
+        let rights = Rights::of_extension()?;
+        if let Some(missed) = sight::missed_changes(client, id, wanted.source, &source.name)? {
+            report(PgLogLevel::WARNING, &missed);
+        }
+        drop(rights);
     }
     let relation = client
         .update("select pg_catalog.to_regclass($1)::oid", None, &[relation_name.as_str().into()])?
@@ -102,6 +114,8 @@ pub fn create(client: &mut SpiClient<'_>, wanted: Wanted) -> Result<VectorTable>
             on_source_drop,
             extension_id: String::new(),
             last_error: None,
+            unseen_since: None,
+            compared_in: shared::started_at(),
         },
         reads_run: false,
         columns: source.columns,
@@ -208,6 +222,45 @@ fn schema_of(client: &SpiClient<'_>, relation: pg_sys::Oid) -> Result<String> {
     Ok(rows.first().get_one::<String>()?.unwrap_or_default())
 }
 
+/// Tells the caller of an error that stops nothing.
+fn report(level: PgLogLevel, error: &Error) {
+    let mut report = ErrorReport::new(error.sqlstate(), error.to_string(), pgrx::function_name!());
+    if let Some(hint) = error.hint() {
+        report = report.set_hint(hint);
+    }
+    report.report(level);
+}
+
+/// Names the tables of a source's vectors that belong to no vector table any more, as a schema-only copy of a database and
+/// a table that was kept leave them, with the statements that remove them.
+fn name_leftovers(client: &SpiClient<'_>, schema: &str, source: &str) -> Result<()> {
+    let rows = client.select(
+        "select c.oid from pg_catalog.pg_class c
+           join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+           join pg_catalog.pg_description d
+             on d.classoid = 'pg_catalog.pg_class'::regclass and d.objoid = c.oid and d.objsubid = 0
+          where n.nspname = $1 and c.relkind = 'r' and pg_catalog.starts_with(c.relname, 'embedd_vt_')
+            and pg_catalog.starts_with(d.description, $2)
+            and not exists (select from embedd.vector_tables v where v.vector_table = c.oid)
+          order by c.relname limit 10",
+        None,
+        &[schema.into(), format!("Vectors of {source}, kept by embedd as ").into()],
+    )?;
+    for row in rows {
+        let Some(relation) = row.get::<pg_sys::Oid>(1)?.and_then(relation::qualified_name) else {
+            continue;
+        };
+        ErrorReport::new(
+            PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION,
+            format!("table {relation} has vectors of {source} and belongs to no vector table"),
+            pgrx::function_name!(),
+        )
+        .set_hint(format!("Drop it when nothing needs it: DROP TABLE {relation}."))
+        .report(PgLogLevel::NOTICE);
+    }
+    Ok(())
+}
+
 /// Whether a schema has a relation of this name.
 fn is_taken(client: &SpiClient<'_>, schema: &str, name: &str) -> Result<bool> {
     let rows = client.select(
@@ -227,6 +280,7 @@ fn create_relation(
     id: i32,
     source: &str,
     dimensions: i32,
+    has_metadata: bool,
 ) -> Result<String> {
     let vector = VectorType::find(client)?.schema;
     let bare = name::vector_table(name, id as u32);
@@ -236,6 +290,8 @@ fn create_relation(
     } else {
         format!("embedding {vector}.vector_cosine_ops")
     };
+    // Metadata changes without its vector. On a page with room for the new row the graph of the index is left as it is.
+    let storage = if has_metadata { " with (fillfactor = 50)" } else { "" };
     let comment = quote_literal(&format!("Vectors of {source}, kept by embedd as \"{name}\""));
     for statement in [
         format!(
@@ -244,7 +300,7 @@ fn create_relation(
                 embedding {vector}.vector({dimensions}),
                 embedded_text text,
                 metadata jsonb default '{{}}',
-                row_hash text)"
+                row_hash text){storage}"
         ),
         format!("create index on {qualified} using hnsw ({indexed})"),
         format!("comment on table {qualified} is {comment}"),
@@ -258,7 +314,7 @@ fn create_relation(
             "comment on column {qualified}.row_hash is 'sha256 of text and metadata, to notice changes'"
         ),
     ] {
-        client.update(&statement, None, &[])?;
+        command::run(client, &statement)?;
     }
     Ok(qualified)
 }
@@ -289,7 +345,7 @@ pub fn forget(client: &mut SpiClient<'_>, table: &VectorTable, keep_table: bool)
         // The provider may go, and takes nothing along.
         Some(_) if keep_table => depend::depend_on(table.relation, None)?,
         Some(relation) => {
-            client.update(&format!("drop table {relation}"), None, &[])?;
+            command::run(client, &format!("drop table {relation}"))?;
         }
     }
     Ok(())

@@ -76,6 +76,13 @@ pub struct Asked {
     pub created_at: TimestampWithTimeZone,
 }
 
+/// The next number of a task. In a copy of the rows without the sequence, as logical replication makes one, the sequence
+/// is behind them.
+const NEXT_ID: &str = "(select case when n.id > m.id then n.id
+                     else pg_catalog.setval('embedd.tasks_task_id_seq', m.id + 1) end
+                from (select pg_catalog.nextval('embedd.tasks_task_id_seq') as id) n
+               cross join (select coalesce(max(e.task_id), 0) as id from embedd.tasks e) m)";
+
 /// What makes the open task `t` begin anew, and whoever has it in work stop.
 const ANEW: &str =
     "phase = 'source', last_processed_pk = null, processed_rows = 0, different_rows = 0,
@@ -85,8 +92,8 @@ const ANEW: &str =
 pub fn ask(client: &mut SpiClient<'_>, table_id: i32, name: &str) -> Result<Asked> {
     let rows = client.update(
         &format!(
-            "insert into embedd.tasks as t (task_type, target_id)
-         select case when exists (select from embedd.tasks
+            "insert into embedd.tasks as t (task_id, task_type, target_id) overriding system value
+         select {NEXT_ID}, case when exists (select from embedd.tasks
                                    where target_id = $1 and status = 'completed' and task_type <> 'reconcile')
                 then 'rebackfill' else 'backfill' end, $1
          on conflict (target_id) where status in ('pending', 'running')
@@ -103,9 +110,12 @@ pub fn ask(client: &mut SpiClient<'_>, table_id: i32, name: &str) -> Result<Aske
 /// Asks for a comparison; a task that is not ended yet is an error.
 pub fn ask_reconcile(client: &mut SpiClient<'_>, table_id: i32, name: &str) -> Result<Asked> {
     let rows = client.update(
-        "insert into embedd.tasks (task_type, target_id) values ('reconcile', $1)
-         on conflict (target_id) where status in ('pending', 'running') do nothing
-         returning task_id, task_type, created_at",
+        &format!(
+            "insert into embedd.tasks (task_id, task_type, target_id) overriding system value
+             values ({NEXT_ID}, 'reconcile', $1)
+             on conflict (target_id) where status in ('pending', 'running') do nothing
+             returning task_id, task_type, created_at"
+        ),
         None,
         &[table_id.into()],
     )?;
@@ -128,7 +138,8 @@ fn asked(rows: SpiTupleTable<'_>, name: &str) -> Result<Asked> {
 pub fn restart_or_ask(client: &mut SpiClient<'_>, table_id: i32, kind: Kind) -> Result<()> {
     client.update(
         &format!(
-            "insert into embedd.tasks as t (task_type, target_id) values ($2, $1)
+            "insert into embedd.tasks as t (task_id, task_type, target_id) overriding system value
+             select {NEXT_ID}, $2, v.id from embedd.vector_tables v where v.id = $1 for key share
              on conflict (target_id) where status in ('pending', 'running')
              do update set {ANEW},
                    task_type = case when t.task_type = 'reconcile' then excluded.task_type else t.task_type end"

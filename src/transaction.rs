@@ -16,6 +16,8 @@ use crate::error::{Error, Result};
 pub struct RolledBack {
     pub sqlstate: PgSqlErrorCode,
     pub message: String,
+    /// Whether it was at work on the rows of a batch, and not on the tables as a whole.
+    pub is_at_rows: bool,
 }
 
 impl RolledBack {
@@ -42,6 +44,16 @@ impl RolledBack {
         self.sqlstate == PgSqlErrorCode::ERRCODE_QUERY_CANCELED
     }
 
+    /// Whether a row of the batch is locked by somebody else, so that the others go on without it.
+    pub fn is_of_a_locked_row(&self) -> bool {
+        self.is_at_rows
+            && matches!(
+                self.sqlstate,
+                PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE
+                    | PgSqlErrorCode::ERRCODE_T_R_DEADLOCK_DETECTED
+            )
+    }
+
     /// Whether the data of a row may be to blame, so that it is worth to try the others without it.
     pub fn is_of_a_row(&self) -> bool {
         // An SQLSTATE is five characters of six bits each, the first in the lowest bits; its class is the first two.
@@ -62,7 +74,7 @@ impl RolledBack {
 
 impl From<Error> for RolledBack {
     fn from(error: Error) -> Self {
-        Self { sqlstate: error.sqlstate(), message: error.to_string() }
+        Self { sqlstate: error.sqlstate(), message: error.with_remedy(), is_at_rows: false }
     }
 }
 
@@ -144,10 +156,43 @@ pub fn run<R>(work: impl FnOnce() -> Result<R>) -> std::result::Result<R, Rolled
     outcome
 }
 
+/// Runs `work` in a transaction inside the one that is open: an error in it is rolled back to where it began.
+pub fn nested<R>(work: impl FnOnce() -> Result<R>) -> std::result::Result<R, RolledBack> {
+    // SAFETY: inside a transaction; each path below ends the inner one and puts back what it has changed.
+    let (memory, owner) = unsafe {
+        let before = (pg_sys::CurrentMemoryContext, pg_sys::CurrentResourceOwner);
+        pg_sys::BeginInternalSubTransaction(std::ptr::null());
+        pg_sys::MemoryContextSwitchTo(before.0);
+        before
+    };
+    let outcome = PgTryBuilder::new(AssertUnwindSafe(|| {
+        let result = work().map_err(RolledBack::from)?;
+        // SAFETY: the inner transaction begun above.
+        unsafe { pg_sys::ReleaseCurrentSubTransaction() };
+        Ok(result)
+    }))
+    .catch_others(|caught| Err(rolled_back(&caught)))
+    .execute();
+    // SAFETY: as above; after a release there is nothing left to roll back.
+    unsafe {
+        if outcome.is_err() {
+            pg_sys::MemoryContextSwitchTo(memory);
+            pg_sys::RollbackAndReleaseCurrentSubTransaction();
+        }
+        pg_sys::MemoryContextSwitchTo(memory);
+        pg_sys::CurrentResourceOwner = owner;
+    }
+    outcome
+}
+
 fn rolled_back(caught: &CaughtError) -> RolledBack {
     let report = match caught {
         CaughtError::PostgresError(report) | CaughtError::ErrorReport(report) => report,
         CaughtError::RustPanic { ereport, .. } => ereport,
     };
-    RolledBack { sqlstate: report.sql_error_code(), message: report.message().to_string() }
+    RolledBack {
+        sqlstate: report.sql_error_code(),
+        message: report.message().to_string(),
+        is_at_rows: false,
+    }
 }

@@ -6,6 +6,7 @@ use std::ffi::CStr;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
+use crate::ddl::rewrite;
 use crate::fdw::hide;
 use crate::fdw::statement::{self, Meaning};
 use crate::{shared, trigger};
@@ -94,6 +95,8 @@ unsafe extern "C-unwind" fn before(node: *mut pg_sys::Node) -> Meaning {
     if let Some(database) = unsafe { database_to_leave(node) } {
         shared::ask_to_leave(database);
     }
+    // SAFETY: the same.
+    unsafe { rewrite::note(node) };
     // SAFETY: the same.
     match unsafe { statement::meaning(node) } {
         Ok(meaning) => {

@@ -35,6 +35,25 @@ pub unsafe extern "C-unwind" fn sync_status_wrapper(
     refuse()
 }
 
+/// `embedd.sync_status()` up to 0.4.0.
+///
+/// # Safety
+/// Called by PostgreSQL with the call info of a function.
+#[pg_guard]
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn state_of_sync_wrapper(
+    _info: pg_sys::FunctionCallInfo,
+) -> pg_sys::Datum {
+    refuse()
+}
+
+/// What PostgreSQL wants to know of a version-1 function.
+#[unsafe(no_mangle)]
+#[doc(hidden)]
+pub extern "C" fn pg_finfo_state_of_sync_wrapper() -> &'static pg_sys::Pg_finfo_record {
+    &RECORD
+}
+
 static RECORD: pg_sys::Pg_finfo_record = pg_sys::Pg_finfo_record { api_version: 1 };
 
 /// What PostgreSQL wants to know of a version-1 function.

@@ -79,17 +79,25 @@ pub fn is_used() -> bool {
 
 /// The vector tables whose source or whose table a relation is; of a partition those of its ancestors.
 pub fn uses(relation: pg_sys::Oid) -> Vec<Use> {
+    let all = all_uses().into_iter().map(|(used, _)| used);
+    all.filter(|u| u.vectors == relation || belongs_to(relation, u.source)).collect()
+}
+
+/// Every vector table, with the numbers of the columns of its source that it uses.
+pub fn all_uses() -> Vec<(Use, Vec<i16>)> {
     let mut all = Vec::new();
     scan(|row| {
-        all.push(Use {
+        let used = Use {
             table_id: row.integer(c"id"),
             has_triggers: row.text_is(c"sync_mode", b"trigger"),
             source: row.oid(c"source_table"),
             vectors: row.oid(c"vector_table"),
-        });
+        };
+        let mut columns = row.numbers(c"key_numbers").unwrap_or_default();
+        columns.extend(row.numbers(c"column_numbers").unwrap_or_default());
+        all.push((used, columns));
         true
     });
-    all.retain(|u| u.vectors == relation || belongs_to(relation, u.source));
     all
 }
 

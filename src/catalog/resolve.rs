@@ -2,7 +2,7 @@
 
 use pgrx::prelude::*;
 
-use super::VectorTable;
+use super::{VectorTable, sight};
 use crate::error::{Error, Result};
 use crate::key::{Key, KeyColumn};
 use crate::name::quote_ident;
@@ -70,6 +70,7 @@ impl VectorTable {
         if self.stored.key_numbers.is_empty() {
             return Err(Error::OldInstallation);
         }
+        sight::check_rows(source, &table, self.owner, self.stored.sync_mode)?;
         // Numbers of another installation mean nothing here.
         let at_home = self.is_at_home();
         let find = |number: Option<&i16>, name: &str| -> Result<Found> {

@@ -20,7 +20,8 @@ pub fn set_truncated(
     if !cut.is_empty() {
         client.update(
             "insert into embedd.truncated_rows (table_id, pk_value)
-             select $1, k from unnest($2) k on conflict do nothing",
+             select v.id, k from (select id from embedd.vector_tables where id = $1 for key share) v
+              cross join unnest($2) k on conflict do nothing",
             None,
             &[id.into(), cut.to_vec().into()],
         )?;
@@ -31,7 +32,8 @@ pub fn set_truncated(
 /// Notes that a row cannot be embedded, and why; counted anew once it has gone well.
 pub fn set_failed(client: &mut SpiClient<'_>, id: i32, key: &str, reason: &str) -> Result<()> {
     client.update(
-        "insert into embedd.failed_rows as f (table_id, pk_value, reason) values ($1, $2, $3)
+        "insert into embedd.failed_rows as f (table_id, pk_value, reason)
+         select v.id, $2, $3 from embedd.vector_tables v where v.id = $1 for key share
          on conflict (table_id, pk_value) do update
             set reason = excluded.reason, failed_at = pg_catalog.now(), attempts = f.attempts + 1",
         None,

@@ -75,8 +75,8 @@ pub struct Stored {
     pub key_numbers: Vec<i16>,
     #[serde(default)]
     pub column_numbers: Vec<i16>,
-    /// Qualified name of the source when it was last seen.
-    #[serde(default)]
+    /// Qualified name of the source when it was last seen; empty when that is not known.
+    #[serde(default, deserialize_with = "or_empty")]
     pub source_name: String,
     #[serde(default)]
     pub extension_id: String,
@@ -85,6 +85,17 @@ pub struct Stored {
     /// Why the last attempt to keep it in sync failed.
     #[serde(default)]
     pub last_error: Option<String>,
+    /// Since when changes may have been missed.
+    #[serde(default)]
+    pub unseen_since: Option<String>,
+    /// The start of the shared memory in which it was compared, or made.
+    #[serde(default)]
+    pub compared_in: i64,
+}
+
+/// A text that may be null.
+fn or_empty<'de, D: serde::Deserializer<'de>>(text: D) -> std::result::Result<String, D::Error> {
+    Ok(Option::<String>::deserialize(text)?.unwrap_or_default())
 }
 
 /// A vector table.
@@ -129,8 +140,8 @@ impl VectorTable {
         }
     }
 
-    /// What a query selects the source's rows from: the rows of its children are none of an ordinary table's own, as
-    /// for its constraints and triggers.
+    /// What a query selects the source's rows from. An ordinary table whose changes are noted has no children, or is not
+    /// read at all; a comparison reads the children too.
     pub fn source_name(&self) -> Result<String> {
         let name = self
             .source_name
@@ -138,7 +149,8 @@ impl VectorTable {
             .ok_or_else(|| Error::RelationGone { what: "source", name: self.name.clone() })?;
         // SAFETY: a syscache look-up in a transaction.
         let kind = unsafe { pg_sys::get_rel_relkind(self.source) };
-        Ok(match kind as u8 == pg_sys::RELKIND_RELATION {
+        let is_ordinary = kind as u8 == pg_sys::RELKIND_RELATION;
+        Ok(match is_ordinary && self.stored.sync_mode == SyncMode::Trigger {
             true => format!("only {name}"),
             false => name.to_string(),
         })
@@ -232,6 +244,13 @@ pub fn vectors_name(relation: pg_sys::Oid, id: i32) -> Option<String> {
 /// The columns of every table that holds vectors.
 const COLUMNS: [&CStr; 5] = [c"pk_value", c"embedding", c"embedded_text", c"metadata", c"row_hash"];
 
+/// Those rows that can be read, and the ids of the others with the reason.
+#[derive(Default)]
+pub struct Found {
+    pub tables: Vec<VectorTable>,
+    pub damaged: Vec<(i32, String)>,
+}
+
 fn vector_tables(rows: SpiTupleTable<'_>) -> Result<Vec<VectorTable>> {
     rows.into_iter().map(|row| vector_table(&row)).collect()
 }
@@ -270,7 +289,14 @@ pub fn by_id(client: &SpiClient<'_>, id: i32) -> Result<Option<VectorTable>> {
     Ok(vector_tables(rows)?.pop())
 }
 
-/// Every vector table of the database.
-pub fn all(client: &SpiClient<'_>) -> Result<Vec<VectorTable>> {
-    vector_tables(client.select(&format!("{SELECT} order by v.id"), None, &[])?)
+/// Every vector table of the database; one whose row cannot be read keeps none of the others from being found.
+pub fn all(client: &SpiClient<'_>) -> Result<Found> {
+    let mut found = Found::default();
+    for row in client.select(&format!("{SELECT} order by v.id"), None, &[])? {
+        match vector_table(&row) {
+            Ok(table) => found.tables.push(table),
+            Err(error) => found.damaged.push((row.get(1)?.unwrap_or_default(), error.to_string())),
+        }
+    }
+    Ok(found)
 }

@@ -14,7 +14,9 @@ impl Error {
                 "Drop the vector table: SELECT embedd.drop_vector_table({}).",
                 quote_literal(name)
             )),
-            Error::NoUsage { hint, .. }
+            Error::RowsHidden { hint, .. }
+            | Error::ChangesMissed { hint, .. }
+            | Error::NoUsage { hint, .. }
             | Error::NoApiKey { hint, .. }
             | Error::KeyReference { hint, .. }
             | Error::NoModel { hint, .. } => Some(hint.clone()),
@@ -54,6 +56,7 @@ impl Error {
             | Error::UnknownSource { .. }
             | Error::Name(_)
             | Error::UnknownColumn { .. }
+            | Error::Failed { .. }
             | Error::Spi(_)
             | Error::Damaged { .. } => None,
             Error::NotATable { can_be_compared: true, .. } => {
@@ -94,6 +97,9 @@ impl Error {
                 quote_literal(name)
             )),
             Error::NotAllowed { hint, .. } => Some(hint.clone()),
+            Error::FilledBySubscription { .. } => Some(
+                "Drop the subscription, or take the table out of its publication, before this server keeps the vectors.".to_string(),
+            ),
             Error::NotReady { name } => Some(format!("SELECT embedd.backfill({}).", quote_literal(name))),
             Error::AlreadyPaused { name } => Some(format!("SELECT embedd.resume_sync({}).", quote_literal(name))),
             Error::BackfillInProgress { name } => Some(format!(

@@ -1,7 +1,7 @@
 //! What embedd keeps in shared memory: a slot for each sync worker, and the databases that ask for one.
 
 use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering::SeqCst};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use pgrx::prelude::*;
 use pgrx::{PGRXSharedMemory, PgAtomic, pg_shmem_init};
@@ -177,9 +177,12 @@ pub struct Shared {
     pub requests: [AtomicU32; REQUESTS],
     /// 1 when a request found no place among those, so that every database may have asked.
     pub all_ask: AtomicU32,
+    /// When this shared memory was made, in microseconds since 1970: another time tells that the server has started again,
+    /// or has recovered from a crash.
+    pub started_at: i64,
 }
 
-// SAFETY: nothing but atomics, no pointers and no heap.
+// SAFETY: nothing but atomics and a number that never changes, no pointers and no heap.
 unsafe impl PGRXSharedMemory for Shared {}
 
 impl Default for Shared {
@@ -191,6 +194,9 @@ impl Default for Shared {
             slots: std::array::from_fn(|_| Slot::new()),
             requests: std::array::from_fn(|_| AtomicU32::new(0)),
             all_ask: AtomicU32::new(0),
+            started_at: SystemTime::now()
+                .duration_since(UNIX_EPOCH)
+                .map_or(0, |since| since.as_micros() as i64),
         }
     }
 }

@@ -1,8 +1,9 @@
 //! How many rows source and vector table have: counted while they are few, estimated when they are many.
 
+use pgrx::pg_sys;
 use pgrx::spi::SpiClient;
 
-use crate::catalog::{SyncMode, VectorTable};
+use crate::catalog::{SyncMode, VectorTable, sight};
 use crate::error::Result;
 use crate::rights::Rights;
 
@@ -21,21 +22,39 @@ pub struct Counted {
     /// Rows of the source; none where it is gone, or not to be counted.
     pub total: Option<i64>,
     pub is_estimated: bool,
+    /// Why something that is there was not counted.
+    pub reason: Option<String>,
 }
 
-/// Rows of the vector table and of its source, as the owner sees them.
+/// Rows of the vector table and of its source, as the owner sees them. Runs no code of anybody's: what has policies is not
+/// counted, nor what is locked.
 pub fn rows(client: &SpiClient<'_>, table: &VectorTable) -> Result<Counted> {
     let _rights = Rights::of_owner(table.owner);
     let mut counted = Counted::default();
-    if let Ok(relation) = table.relation_name() {
+    if let Ok(relation) = table.relation_name()
+        && may_count(table.relation, relation, table.owner, &mut counted)
+    {
         counted.synced = count(client, relation, relation, &mut counted.is_estimated)?;
     }
     if let (Ok(source), Some(name)) = (table.source_name(), &table.source_name)
         && table.stored.sync_mode == SyncMode::Trigger
+        && may_count(table.source, name, table.owner, &mut counted)
     {
         counted.total = count(client, &source, name, &mut counted.is_estimated)?;
     }
     Ok(counted)
+}
+
+/// Whether the rows of a relation can be counted at once.
+fn may_count(relation: pg_sys::Oid, name: &str, owner: pg_sys::Oid, counted: &mut Counted) -> bool {
+    // SAFETY: takes a lock that is held until the transaction ends, if nobody is in the way.
+    let is_free = unsafe {
+        pg_sys::ConditionalLockRelationOid(relation, pg_sys::AccessShareLock as pg_sys::LOCKMODE)
+    };
+    if !is_free {
+        counted.reason = Some(format!("{name} is locked, and was not counted"));
+    }
+    is_free && !sight::has_policies(relation, owner)
 }
 
 /// Rows of a relation that may be read, where `from` selects them.
@@ -46,7 +65,8 @@ fn count(
     is_estimated: &mut bool,
 ) -> Result<Option<i64>> {
     let rows = client.select(
-        "select pg_catalog.has_any_column_privilege($1, 'SELECT')",
+        // A relation that was dropped a moment ago has none.
+        "select pg_catalog.has_any_column_privilege(pg_catalog.to_regclass($1), 'SELECT')",
         None,
         &[name.into()],
     )?;
@@ -68,7 +88,7 @@ fn count(
         *is_estimated = true;
         return Ok(Some(estimate as i64));
     }
-    let first = format!("select count(*) from (select from {from} limit {}) r", COUNTED + 1);
+    let first = format!("select count(*) from (select 1 from {from} limit {}) r", COUNTED + 1);
     let many = client.select(&first, None, &[])?.first().get_one::<i64>()?.unwrap_or_default();
     if many <= COUNTED {
         return Ok(Some(many));

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use embedd_wire::Embeddings;
 use pgrx::spi::SpiClient;
 
+use super::flight::LONGEST_TEXT;
 use super::load::Document;
 use crate::catalog::{self, VectorTable};
 use crate::datum::VectorType;
@@ -62,7 +63,8 @@ pub fn store(
     let (mut keys, mut cut) = (Vec::new(), Vec::new());
     for (number, document) in documents.iter().enumerate() {
         keys.push(document.pk_value.clone());
-        if embeddings.truncated[number] && is_taken(&number) {
+        let is_cut = embeddings.truncated[number] || document.text.len() > LONGEST_TEXT;
+        if is_cut && is_taken(&number) {
             cut.push(document.pk_value.clone());
         }
     }

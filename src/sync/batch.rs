@@ -1,5 +1,6 @@
 //! One batch of keys in one short transaction: its documents are read, or what has come of them is stored.
 
+use std::cell::Cell;
 use std::collections::HashSet;
 
 use embedd_wire::{Embeddings, Provider};
@@ -27,12 +28,14 @@ pub struct Loaded {
 
 /// Reads the documents and does all that needs no provider, in one transaction.
 pub fn load(work: &mut Work, keys: &[Taken], by: By) -> Result<Loaded, RolledBack> {
-    transaction::bounded(by.patience(), || {
+    let is_at_rows = Cell::new(false);
+    let loaded = transaction::bounded(by.patience(), || {
         if !work.table.reads_run {
             work.table.pin()?;
         }
         // Before anything is paid for that could not be stored.
         work.table.pin_vectors();
+        is_at_rows.set(true);
         Spi::connect_mut(|client| {
             let names: Vec<&str> = keys.iter().map(|k| k.key.as_str()).collect();
             let needs = load::needs(client, &work.table, &names, by)?;
@@ -43,7 +46,8 @@ pub fn load(work: &mut Work, keys: &[Taken], by: By) -> Result<Loaded, RolledBac
                 documents: vec![],
                 provider: None,
             };
-            let (mut gone, mut rewritten, mut refused) = (Vec::new(), Vec::new(), Vec::new());
+            let (mut gone, mut rewritten) = (Vec::new(), Vec::new());
+            let (mut refused, mut reasons) = (Vec::new(), Vec::new());
             for (taken, need) in keys.iter().zip(needs) {
                 match need {
                     None => {
@@ -58,20 +62,22 @@ pub fn load(work: &mut Work, keys: &[Taken], by: By) -> Result<Loaded, RolledBac
                     Some(Need::Nothing) => {}
                     Some(Need::Remove(pk_value)) => gone.push(pk_value),
                     Some(Need::Rewrite(document)) => rewritten.push(document),
-                    Some(Need::Refuse(pk_value)) => refused.push(pk_value),
+                    Some(Need::Refuse(pk_value, reason)) => {
+                        refused.push(pk_value);
+                        reasons.push(reason);
+                    }
                 }
                 loaded.done.push(taken.clone());
             }
             if !loaded.done.is_empty() {
                 apply::remove(client, &work.table, &gone)?;
                 apply::rewrite(client, &work.table, &rewritten)?;
-                // Which row is meant nobody knows, and the last one that was must not answer for it.
+                // What was stored before must not answer for it.
                 apply::remove(client, &work.table, &refused)?;
                 let well: Vec<Taken> =
                     loaded.done.iter().filter(|t| !refused.contains(&t.key)).cloned().collect();
                 forget_failed(client, work, &well)?;
-                for key in &refused {
-                    let reason = "the key is that of several rows of the source";
+                for (key, reason) in refused.iter().zip(&reasons) {
                     catalog::set_failed(client, work.table.id, key, reason)?;
                 }
                 finish(client, work, &loaded.done)?;
@@ -82,7 +88,8 @@ pub fn load(work: &mut Work, keys: &[Taken], by: By) -> Result<Loaded, RolledBac
             }
             Ok(loaded)
         })
-    })
+    });
+    loaded.map_err(|failure| RolledBack { is_at_rows: is_at_rows.get(), ..failure })
 }
 
 /// Stores the vectors of a batch; texts that the provider refuses stand aside with its reason.
@@ -91,10 +98,17 @@ pub fn store(
     keys: &[Taken],
     documents: &[Document],
     embeddings: &Embeddings,
+    looks_for_lock: bool,
 ) -> Result<(), RolledBack> {
     work.embedder_answered();
-    transaction::bounded(Patience::Some, || {
+    let is_at_rows = Cell::new(false);
+    let stored = transaction::bounded(Patience::Some, || {
+        work.table.pin_vectors();
+        is_at_rows.set(true);
         Spi::connect_mut(|client| {
+            if looks_for_lock {
+                client.update(SHORT_WAIT, None, &[])?;
+            }
             let gone = gone_meanwhile(client, work, keys)?;
             let there: Vec<usize> =
                 (0..keys.len()).filter(|n| !gone.contains(&keys[*n].key)).collect();
@@ -121,7 +135,25 @@ pub fn store(
             }
             finish(client, work, keys)
         })
-    })
+    });
+    stored.map_err(|failure| RolledBack { is_at_rows: is_at_rows.get(), ..failure })
+}
+
+/// The wait for a lock of a row while it is looked for: the whole batch has waited longer already.
+const SHORT_WAIT: &str = "set local lock_timeout = '50ms'";
+
+/// Why one row cannot be stored: somebody has locked it, who is named where that can be found out.
+pub fn locked_reason(work: &Work, key: &str, failure: &RolledBack) -> String {
+    let table = &work.table;
+    let holder = transaction::run(|| Spi::connect(|client| load::lock_holder(client, table, key)));
+    let by = match holder {
+        Ok(Some(pid)) => format!(" by process {pid}"),
+        _ => String::new(),
+    };
+    format!(
+        "row \"{key}\" waits for a lock held{by}, the others go on ({}). pg_stat_activity shows who holds it.",
+        failure.message
+    )
 }
 
 /// Keys whose rows have gone since they were read: they are not stored, not even until their turn comes.

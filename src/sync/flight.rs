@@ -21,7 +21,7 @@ use crate::transaction::RolledBack;
 const AFTER_END: Duration = Duration::from_millis(50);
 
 /// Longest text sent to the embedder, in bytes: no model reads that far.
-const LONGEST_TEXT: usize = 1024 * 1024;
+pub(super) const LONGEST_TEXT: usize = 1024 * 1024;
 
 /// A request that the embedder works on.
 pub(super) struct Flight {
@@ -49,7 +49,9 @@ impl Engine {
         let texts: Vec<String> = documents.iter().map(|d| beginning(&d.text).to_string()).collect();
         let model = fdw::model(&work.table, provider.kind);
         let vectors = texts.len() * model.dimensions as usize * size_of::<f32>();
-        let bytes = vectors + texts.iter().map(String::len).sum::<usize>();
+        // The documents are held until they are stored, with all of their text.
+        let held = documents.iter().map(|d| d.text.len() + d.metadata.len()).sum::<usize>();
+        let bytes = vectors + held;
         work.share = Some(share);
         self.outstanding.add(share, texts.len(), bytes);
         let waiting = match priority {
@@ -122,6 +124,7 @@ impl Engine {
                 sqlstate: PgSqlErrorCode::ERRCODE_SYSTEM_ERROR,
                 message: "the embedder ended each time it worked on the text of this row alone"
                     .to_string(),
+                is_at_rows: false,
             };
             self.set_aside(flight.table_id, flight.keys, &failure);
         }
@@ -184,7 +187,7 @@ impl Engine {
         embeddings: Embeddings,
     ) {
         let Some(failure) = embeddings.failure.as_ref() else {
-            return self.store(Unstored { id, keys, documents, embeddings });
+            return self.store(Unstored::new(id, keys, documents, embeddings));
         };
         let Some(work) = self.tables.get_mut(&id) else { return };
         let is_missing = |number: &usize| embeddings.unanswered.contains(&(*number as u32));
@@ -192,20 +195,27 @@ impl Engine {
         work.backlog.park(missing.iter().map(|n| keys[*n].clone()).collect());
         let wait = failure.retry_after_ms.map(Duration::from_millis);
         work.embedding_failed(&in_full(failure), !failure.is_transient(), wait);
-        self.store(Unstored {
+        self.store(Unstored::new(
             id,
-            keys: there.iter().map(|n| keys[*n].clone()).collect(),
-            documents: there.iter().map(|n| documents[*n].clone()).collect(),
-            embeddings: embeddings.only(&there),
-        });
+            there.iter().map(|n| keys[*n].clone()).collect(),
+            there.iter().map(|n| documents[*n].clone()).collect(),
+            embeddings.only(&there),
+        ));
     }
 
     /// Tries again to store vectors whose table was locked, or could not be written for another reason.
     pub(super) fn store_again(&mut self) {
+        let now = Instant::now();
         for vectors in std::mem::take(&mut self.unstored) {
             match self.tables.get_mut(&vectors.id) {
                 None => {}
-                Some(work) if !work.is_active() => work.backlog.give_back(vectors.keys),
+                Some(work) if !work.is_active() => {
+                    vectors.keys.iter().for_each(|taken| work.forget_locked(&taken.key));
+                    work.backlog.give_back(vectors.keys);
+                }
+                Some(_) if vectors.not_before.is_some_and(|at| at > now) => {
+                    self.unstored.push(vectors);
+                }
                 Some(_) => self.store(vectors),
             }
         }
@@ -218,11 +228,12 @@ impl Engine {
         if work.is_resting(Instant::now()) {
             return self.unstored.push(vectors);
         }
-        let Unstored { id, keys, documents, embeddings } = &vectors;
+        let Unstored { id, keys, documents, embeddings, tries, .. } = &vectors;
         let id = *id;
-        match batch::store(work, keys, documents, embeddings) {
+        match batch::store(work, keys, documents, embeddings, *tries > 0) {
             Ok(()) => {
                 work.batch = work.batch.saturating_mul(2);
+                keys.iter().for_each(|taken| work.forget_locked(&taken.key));
                 finish(work, keys);
                 work.succeeded();
             }
@@ -230,6 +241,16 @@ impl Engine {
                 vectors.halves().into_iter().for_each(|half| self.store(half));
             }
             Err(failure) if failure.is_of_a_row() => self.narrow(id, vectors.keys, &failure),
+            // Somebody has locked a row: the others are stored, and it alone waits.
+            Err(failure) if failure.is_of_a_locked_row() && keys.len() > 1 => {
+                vectors.bisected().into_iter().for_each(|half| self.store(half));
+            }
+            Err(failure) if failure.is_of_a_locked_row() => {
+                let key = keys[0].key.clone();
+                let reason = batch::locked_reason(work, &key, &failure);
+                work.note_locked(key, &reason);
+                self.unstored.push(vectors.later());
+            }
             Err(failure) => {
                 if !failure.is_cancelled() {
                     work.rolled_back(&failure);
@@ -256,9 +277,37 @@ pub(super) struct Unstored {
     keys: Vec<Taken>,
     documents: Vec<Document>,
     embeddings: Embeddings,
+    /// How often somebody else's lock was in the way, and when it is tried again for that.
+    tries: u32,
+    not_before: Option<Instant>,
 }
 
+/// First and longest pause before a row that somebody has locked is tried again.
+const LOCKED: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(5));
+
 impl Unstored {
+    fn new(id: i32, keys: Vec<Taken>, documents: Vec<Document>, embeddings: Embeddings) -> Self {
+        Self { id, keys, documents, embeddings, tries: 0, not_before: None }
+    }
+
+    /// When it is to be tried again, where it waits for a lock.
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.not_before
+    }
+
+    /// The halves, to find the row that is locked.
+    fn bisected(self) -> [Self; 2] {
+        self.halves().map(|half| Self { tries: half.tries.max(1), ..half })
+    }
+
+    /// To be tried again after a pause.
+    fn later(mut self) -> Self {
+        let pause = LOCKED.0.saturating_mul(1 << self.tries.min(8)).min(LOCKED.1);
+        self.tries += 1;
+        self.not_before = Some(Instant::now() + pause);
+        self
+    }
+
     fn halves(mut self) -> [Self; 2] {
         let half = self.keys.len() / 2;
         let second = Self {
@@ -266,6 +315,8 @@ impl Unstored {
             keys: self.keys.split_off(half),
             documents: self.documents.split_off(half),
             embeddings: self.embeddings.part(half..self.embeddings.count()),
+            tries: self.tries,
+            not_before: None,
         };
         self.embeddings = self.embeddings.part(0..half);
         [self, second]

@@ -3,14 +3,14 @@
 use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
 
-use crate::catalog::{self, Moved, SourceDrop, SyncMode, VectorTable};
+use crate::catalog::{self, Moved, SourceDrop, SyncMode, VectorTable, sight};
 use crate::error::{Error, Result};
 use crate::fdw::depend;
 use crate::queue::{self, Noted, Sweep};
 use crate::relation;
 use crate::rights;
 use crate::rights::Rights;
-use crate::{source, table, task};
+use crate::{shared, source, table, task};
 
 /// What has to be put right for a vector table, in a transaction of its own.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,29 +27,82 @@ pub enum Mend {
     Clear,
     /// The provider has another name, or the table does not depend on it yet.
     Provider,
+    /// Changes may have been missed, and are seen again.
+    Compare,
+}
+
+/// What was found of the source of a vector table.
+#[derive(Debug, Default)]
+pub struct Look {
+    /// What has to be put right.
+    pub mend: Option<Mend>,
+    /// Why nothing can be done for the table meanwhile.
+    pub broken: Option<String>,
+    /// Why its changes may be missed, though they are worked on.
+    pub missed: Option<String>,
+    /// Whether it has to be compared when that is over.
+    pub is_unseen: bool,
+}
+
+impl Look {
+    fn broken(error: &Error) -> Self {
+        let is_unseen =
+            matches!(error, Error::RowsHidden { .. } | Error::FilledBySubscription { .. });
+        Self { broken: Some(error.with_remedy()), is_unseen, ..Self::default() }
+    }
+
+    fn mend(mend: Mend) -> Self {
+        Self { mend: Some(mend), ..Self::default() }
+    }
 }
 
 /// Finds key and columns of a vector table in its source. Comes back with what has to be put right, and with the reason
 /// why nothing can be done for it meanwhile. Writes nothing, so that no table keeps the others waiting.
-pub fn look(
-    client: &SpiClient<'_>,
-    table: &mut VectorTable,
-) -> Result<(Option<Mend>, Option<String>)> {
+pub fn look(client: &SpiClient<'_>, table: &mut VectorTable) -> Result<Look> {
     if let Err(gone) = table.relation_name() {
-        return Ok((None, Some(gone.to_string())));
+        return Ok(Look::broken(&gone));
     }
     if table.source_name.is_none() {
-        return look_for_source(client, table);
+        let (mend, broken) = look_for_source(client, table)?;
+        return Ok(Look { mend, broken, ..Look::default() });
     }
-    let moved = match table.resolve() {
+    let resolved = check_sight(client, table).and_then(|()| table.resolve());
+    let moved = match resolved {
         Ok(moved) => moved,
-        Err(error) => return Ok((None, Some(error.to_string()))),
+        Err(Error::Spi(error)) => return Err(Error::Spi(error)),
+        Err(error) => return Ok(Look::broken(&error)),
     };
     let is_noted = table.stored.sync_mode == SyncMode::Trigger;
     if is_noted && !source::has_triggers(client, table.id, table.source)? {
-        return Ok((Some(Mend::Triggers), None));
+        return Ok(Look::mend(Mend::Triggers));
     }
-    Ok((moved.map(Mend::Note), None))
+    if let Some(moved) = moved {
+        return Ok(Look::mend(Mend::Note(moved)));
+    }
+    if let Some(source) = table.source_name.clone().filter(|_| is_noted)
+        && let Some(missed) = sight::missed_changes(client, table.id, table.source, &source)?
+    {
+        let missed = Some(missed.with_remedy());
+        return Ok(Look { missed, is_unseen: true, ..Look::default() });
+    }
+    let may_be_empty = sight::is_unlogged(table.source) || sight::is_unlogged(table.relation);
+    let is_from_before = table.stored.compared_in != shared::started_at();
+    match table.stored.unseen_since.is_some() || (may_be_empty && is_from_before) {
+        true => Ok(Look::mend(Mend::Compare)),
+        false => Ok(Look::default()),
+    }
+}
+
+/// What is out of sight for other reasons than those that [`VectorTable::resolve`] finds: a view's rows, or all of them
+/// because another server writes the vectors.
+fn check_sight(client: &SpiClient<'_>, table: &VectorTable) -> Result<()> {
+    if sight::is_subscribed(client, table.relation)? {
+        return Err(Error::FilledBySubscription { name: table.name.clone() });
+    }
+    match &table.source_name {
+        Some(name) => sight::check_view(client, table.source, name, table.owner),
+        None => Ok(()),
+    }
 }
 
 /// The source was dropped: is there another of its name?
@@ -139,6 +192,13 @@ pub fn mend(client: &mut SpiClient<'_>, table: &VectorTable, mend: &Mend) -> Res
             return Ok(false);
         }
         Mend::Provider => depend::follow(client, table)?,
+        Mend::Compare => {
+            // Rows that were out of sight may have failed for that.
+            compare(client, table)?;
+            catalog::set_compared(client, table.id)?;
+            catalog::set_working_status(client, table.id)?;
+            log!("vector table \"{}\" may have missed changes and is compared", table.name);
+        }
         Mend::Clear => {
             queue::remove_all(client, table.id)?;
             task::fail(client, table.id, "the source was dropped")?;
@@ -150,9 +210,12 @@ pub fn mend(client: &mut SpiClient<'_>, table: &VectorTable, mend: &Mend) -> Res
 /// Makes the triggers with the rights of the vector table's owner, as create_vector_table() does.
 fn make_triggers(client: &mut SpiClient<'_>, table: &VectorTable) -> Result<()> {
     let Some(source) = &table.source_name else { return Ok(()) };
+    let mode = source::fire_mode(client, table.id, table.source)?;
     source::drop_triggers(client, table.id, table.source, source)?;
-    let _rights = Rights::of_owner(table.owner);
-    source::create_triggers(client, table.id, source)
+    let rights = Rights::of_owner(table.owner);
+    source::create_triggers(client, table.id, source)?;
+    drop(rights);
+    source::set_fire_mode(client, table.id, source, mode)
 }
 
 /// Has a vector table compared that may have missed changes, or whose source is not what it was: rows that have failed

@@ -1,8 +1,13 @@
 //! Reads the documents of a batch of keys and tells what each of them needs: nothing, removal, new metadata or a new vector.
 
-use pgrx::spi::SpiClient;
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
 
-use super::run;
+use pgrx::prelude::*;
+use pgrx::spi::{OwnedPreparedStatement, SpiClient};
+
+use super::{run, size};
 use crate::catalog::VectorTable;
 use crate::document::document_sql;
 use crate::error::Result;
@@ -30,14 +35,36 @@ pub enum Need {
     Rewrite(Document),
     /// The text is new.
     Embed(Document),
-    /// Several rows of the source have the key, and none of them is the one that is meant.
-    Refuse(String),
+    /// The row is not one that can be embedded, for this reason.
+    Refuse(String, String),
 }
 
 /// Bytes of documents read at once; the rest of the batch is read next time.
 const BYTES_AT_ONCE: usize = 8 * 1024 * 1024;
-/// Rows fetched from the cursor between looks at the bytes.
+/// Rows fetched from the cursor between looks at the bytes; the first one alone, since all may be large.
 const ROWS_AT_ONCE: std::ffi::c_long = 16;
+
+/// Plans that the process keeps: to plan over a thousand partitions takes longer than to read from one.
+const KEPT_PLANS: usize = 256;
+
+thread_local! {
+    static PLANS: RefCell<HashMap<String, Rc<OwnedPreparedStatement>>> = RefCell::default();
+}
+
+/// The plan of a query whose only argument is an array of keys.
+pub fn plan(client: &SpiClient<'_>, query: &str) -> Result<Rc<OwnedPreparedStatement>> {
+    if let Some(plan) = PLANS.with_borrow(|plans| plans.get(query).cloned()) {
+        return Ok(plan);
+    }
+    let plan = Rc::new(client.prepare(query, &[PgBuiltInOids::TEXTARRAYOID.oid()])?.keep());
+    PLANS.with_borrow_mut(|plans| {
+        if plans.len() >= KEPT_PLANS {
+            plans.clear();
+        }
+        plans.insert(query.to_string(), plan.clone());
+    });
+    Ok(plan)
+}
 
 /// How rows of the source are found by their keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,6 +116,8 @@ pub fn different(
     table: &VectorTable,
     keys: &[String],
 ) -> Result<Vec<String>> {
+    let large = size::too_large(client, table, keys)?;
+    let keys: Vec<String> = keys.iter().filter(|key| !large.contains(key)).cloned().collect();
     let query = format!(
         "select k.pk {}
           where d.row_hash is distinct from v.row_hash or (d.pk_value is null and v.pk_value is not null)
@@ -97,7 +126,11 @@ pub fn different(
         from_sql(table, By::Key)?
     );
     let _rights = Rights::of_owner(table.owner);
-    texts(client.select(&query, None, &[keys.to_vec().into()])?)
+    let plan = plan(client, &query)?;
+    let mut different = texts(client.select(&*plan, None, &[keys.into()])?)?;
+    // They are looked at one by one, and set aside.
+    different.extend(large);
+    Ok(different)
 }
 
 /// Those of some keys that no row of the source has.
@@ -119,7 +152,37 @@ pub fn gone(
           where not exists (select from {source} s where {condition}) order by k.ord"
     );
     let _rights = Rights::of_owner(table.owner);
-    texts(client.select(&query, None, &[keys.to_vec().into()])?)
+    let plan = plan(client, &query)?;
+    texts(client.select(&*plan, None, &[keys.to_vec().into()])?)
+}
+
+/// The process that holds a row of the source or of the vector table, where one transaction alone does.
+///
+/// Runs with the rights of the vector table's owner, but for the look at the locks.
+pub fn lock_holder(client: &SpiClient<'_>, table: &VectorTable, key: &str) -> Result<Option<i32>> {
+    let mut holders = Vec::new();
+    {
+        let stored =
+            format!("select v.xmax::text from {} v where v.pk_value = $1", table.relation_name()?);
+        let condition = table.key.matches("s", &table.key.values("$1"), "$1");
+        let source =
+            format!("select s.xmax::text from {} s where {condition}", table.source_name()?);
+        let _rights = Rights::of_owner(table.owner);
+        for query in [stored, source] {
+            holders.extend(texts(client.select(&query, None, &[key.into()])?)?);
+        }
+    }
+    let rows = client.select(
+        "select l.pid from pg_catalog.pg_locks l
+          where l.locktype = 'transactionid' and l.granted and l.transactionid::text = any($1)
+            and l.pid <> pg_catalog.pg_backend_pid() limit 1",
+        None,
+        &[holders.into()],
+    )?;
+    Ok(match rows.is_empty() {
+        true => None,
+        false => rows.first().get_one::<i32>()?,
+    })
 }
 
 /// The first column of each row.
@@ -147,31 +210,44 @@ pub fn needs(
          {}",
         from_sql(table, by)?
     );
-    let _rights = Rights::of_owner(table.owner);
-    let noted: Vec<String> = keys.iter().map(|k| k.to_string()).collect();
-    let mut cursor = client.try_open_cursor(&query, &[noted.into()])?;
+    let mut noted: Vec<String> = keys.iter().map(|k| k.to_string()).collect();
+    let large = size::too_large(client, table, &noted)?;
     let mut needs: Vec<Option<Need>> = keys.iter().map(|_| None).collect();
-    let mut bytes = 0;
+    for (key, need) in noted.iter_mut().zip(&mut needs).filter(|(key, _)| large.contains(key)) {
+        *need = Some(Need::Refuse(std::mem::take(key), size::reason()));
+    }
+    let _rights = Rights::of_owner(table.owner);
+    let plan = plan(client, &query)?;
+    // One that is refused has no text here, which no key of theirs is looked up by.
+    let asked: Vec<Option<String>> =
+        noted.into_iter().zip(&needs).map(|(key, need)| need.is_none().then_some(key)).collect();
+    let mut cursor = client.try_open_cursor(&*plan, &[asked.into()])?;
+    let (mut bytes, mut at_once) = (0, 1);
     while bytes < BYTES_AT_ONCE {
-        let rows = cursor.fetch(ROWS_AT_ONCE)?;
+        let rows = cursor.fetch(at_once)?;
+        at_once = ROWS_AT_ONCE;
         if rows.is_empty() {
             break;
         }
         for row in rows {
             let ordinal = row.get::<i64>(1)?.unwrap_or_default();
-            let pk_value = row.get::<String>(2)?.unwrap_or_default();
+            let Some(pk_value) = row.get::<String>(2)? else { continue };
             let text = row.get::<String>(3)?;
             let is_stored = row.get::<bool>(6)?.unwrap_or_default();
             let need = match text {
                 None if is_stored => Need::Remove(pk_value),
                 None => Need::Nothing,
                 Some(_) if row.get::<i64>(9)?.is_some_and(|copies| copies > 1) => {
-                    Need::Refuse(pk_value)
+                    let reason = "the key is that of several rows of the source";
+                    Need::Refuse(pk_value, reason.to_string())
                 }
                 Some(text) => {
                     let metadata = row.get::<String>(4)?.unwrap_or_default();
                     let row_hash = row.get::<String>(5)?.unwrap_or_default();
                     bytes += text.len() + metadata.len();
+                    if text.len() + metadata.len() > BYTES_AT_ONCE / ROWS_AT_ONCE as usize {
+                        at_once = 1;
+                    }
                     let same_row = row.get::<String>(7)?.is_some_and(|stored| stored == row_hash);
                     let same_text = row.get::<bool>(8)?.unwrap_or_default();
                     let is_empty = text.is_empty();

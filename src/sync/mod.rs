@@ -7,12 +7,14 @@ mod caution;
 mod flight;
 mod follow;
 mod load;
+mod loops;
 mod noting;
 mod outstanding;
 mod reader;
 mod run;
 mod scan;
 mod schedule;
+mod size;
 mod work;
 
 use std::collections::{BTreeMap, HashMap};
@@ -42,6 +44,16 @@ const TROUBLE: Duration = Duration::from_secs(1);
 /// Batches loaded before the worker looks at its signals, its queue and its replies again.
 const LOADS_PER_ROUND: usize = 8;
 
+/// Pause before a row that somebody has locked is looked at again.
+const LOCKED: Duration = Duration::from_secs(1);
+
+/// A row that somebody has locked, or that is in a loop: it needs no vector, and is in work so that nothing overtakes it.
+struct Locked {
+    id: i32,
+    keys: Vec<Taken>,
+    at: Instant,
+}
+
 /// What a round ends with.
 pub enum Round {
     /// The extension is not (or no longer) in this database.
@@ -67,6 +79,8 @@ pub struct Engine {
     unstored: Vec<Unstored>,
     outstanding: Outstanding,
     caution: Caution,
+    /// Rows that somebody has locked, to be looked at again.
+    locked: Vec<Locked>,
     last_request: u64,
     /// The table that was served last; the next one goes first.
     last_served: i32,
@@ -99,6 +113,7 @@ impl Engine {
             unstored: Vec::new(),
             outstanding: Outstanding::default(),
             caution: Caution::default(),
+            locked: Vec::new(),
             last_request: 0,
             last_served: 0,
             rest_until: None,
@@ -110,7 +125,8 @@ impl Engine {
     pub fn is_run_over(&self) -> bool {
         let now = Instant::now();
         self.only.and_then(|id| self.tables.get(&id)).is_none_or(|work| {
-            let is_waiting = !self.flights.is_empty() || !self.unstored.is_empty();
+            let is_waiting =
+                !self.flights.is_empty() || !self.unstored.is_empty() || !self.locked.is_empty();
             // What is paid for is stored, also when that takes as long as somebody holds the table.
             (work.is_in_trouble(now) && !is_waiting)
                 || !work.is_active()
@@ -145,6 +161,7 @@ impl Engine {
         };
         // After the queue was read: what had changed when an answer came is known when it is stored.
         self.store_again();
+        self.take_back_locked();
         self.land_arrived();
         // After that: what the old source has made fail is forgotten with it.
         self.mend();
@@ -175,6 +192,7 @@ impl Engine {
     fn is_idle(&self) -> bool {
         self.flights.is_empty()
             && self.unstored.is_empty()
+            && self.locked.is_empty()
             && self.rest_until.is_none()
             && self.reader.is_settled()
             && !self.schedule.is_running()
@@ -222,6 +240,8 @@ impl Engine {
         let now = Instant::now();
         let due = self.tables.values().filter_map(Work::due).chain(self.rest_until);
         let due = due.chain(self.schedule.due());
+        let due = due.chain(self.unstored.iter().filter_map(Unstored::due));
+        let due = due.chain(self.locked.iter().map(|locked| locked.at));
         due.map(|at| at.saturating_duration_since(now) + Duration::from_millis(1)).min()
     }
 
@@ -286,6 +306,7 @@ impl Engine {
                 Priority::Backfill => work.backlog.take_paged(count),
                 _ => work.backlog.take_fresh(count),
             };
+            let keys = self.slow_down(id, keys, Instant::now());
             if !keys.is_empty() {
                 served = true;
                 self.load(id, keys, priority);
@@ -320,6 +341,17 @@ impl Engine {
                 }
             }
             Err(failure) if failure.is_of_a_row() => self.narrow(id, keys, &failure),
+            // Somebody has locked a row: it is looked for, and waits alone.
+            Err(failure) if failure.is_of_a_locked_row() && keys.len() > 1 => {
+                work.batch = keys.len() / 2;
+                work.backlog.give_back(keys);
+            }
+            Err(failure) if failure.is_of_a_locked_row() => {
+                let reason = batch::locked_reason(work, &keys[0].key, &failure);
+                work.note_locked(keys[0].key.clone(), &reason);
+                work.batch = guc::batch_texts();
+                self.locked.push(Locked { id, keys, at: Instant::now() + LOCKED });
+            }
             Err(failure) => {
                 if failure.is_cancelled() {
                     if work.is_slow(&keys) {
@@ -362,6 +394,44 @@ impl Engine {
         }
     }
 
+    /// Has rows wait that change again each time they are stored; the others come back.
+    fn slow_down(&mut self, id: i32, keys: Vec<Taken>, now: Instant) -> Vec<Taken> {
+        let Some(work) = self.tables.get_mut(&id) else { return keys };
+        let mut others = Vec::new();
+        for taken in keys {
+            match work.loops.on_change(&taken.key, now) {
+                None => others.push(taken),
+                Some(pause) => {
+                    work.note_loop(&taken.key);
+                    self.locked.push(Locked { id, keys: vec![taken], at: now + pause });
+                }
+            }
+        }
+        others
+    }
+
+    /// Takes rows up again that were locked a while ago.
+    fn take_back_locked(&mut self) {
+        let now = Instant::now();
+        let (due, later) =
+            std::mem::take(&mut self.locked).into_iter().partition(|locked| locked.at <= now);
+        self.locked = later;
+        for Locked { id, keys, .. } in due {
+            if let Some(work) = self.tables.get_mut(&id) {
+                let is_loop = keys.iter().any(|taken| work.loops.is_loop(&taken.key));
+                if !is_loop {
+                    keys.iter().for_each(|taken| work.forget_locked(&taken.key));
+                    // Alone, so that it holds up nobody if it is locked still.
+                    work.batch = 1;
+                }
+                work.backlog.give_back(keys);
+            }
+        }
+        for work in self.tables.values_mut() {
+            work.forget_ended_loops(now);
+        }
+    }
+
     /// Puts keys aside that cannot be done, with the reason.
     fn set_aside(&mut self, id: i32, keys: Vec<Taken>, failure: &RolledBack) {
         let Some(work) = self.tables.get_mut(&id) else { return };
@@ -401,6 +471,8 @@ impl Engine {
 /// Keys are done: so are their rows of the queue.
 fn finish(work: &mut Work, keys: &[Taken]) {
     work.backlog.finish(keys);
+    let now = Instant::now();
+    keys.iter().for_each(|taken| work.loops.on_stored(&taken.key, now));
     work.count_done(keys.len());
     let is_paged = |taken: &Taken| taken.origins.iter().any(|o| matches!(o, Origin::PagedRow(_)));
     if keys.iter().any(is_paged) {

@@ -101,6 +101,8 @@ pub struct Reader {
     batches: Vec<Batch>,
     /// Vector tables that came with a dump and are not all there yet.
     incomplete: Vec<i32>,
+    /// Vector tables whose rows cannot be read, and why.
+    damaged: Vec<(i32, String)>,
 }
 
 impl Reader {
@@ -117,6 +119,7 @@ impl Reader {
             passed: Vec::new(),
             batches: Vec::new(),
             incomplete: Vec::new(),
+            damaged: Vec::new(),
         }
     }
 
@@ -196,8 +199,13 @@ impl Reader {
                     shared::wake_worker(unsafe { pg_sys::MyDatabaseId });
                 });
             }
+            if self.portion.index == 0 && catalog::make_room_for_models(client)? {
+                log!("the model catalog is left to the subscription that copies it");
+            }
+            let catalog::Found { tables: all, damaged } = catalog::all(client)?;
+            self.report_damaged(damaged);
             let mut found: BTreeMap<i32, VectorTable> =
-                catalog::all(client)?.into_iter().map(|t| (t.id, t)).collect();
+                all.into_iter().map(|t| (t.id, t)).collect();
             found.retain(|id, _| self.only.is_none_or(|only| only == *id));
             let settled = self.adopt(client, &mut found)?;
             if self.only.is_none() {
@@ -209,14 +217,13 @@ impl Reader {
             tables.retain(|id, _| found.contains_key(id));
             for (id, mut table) in found {
                 table.reads_run = self.only.is_some();
-                let (mend, broken) = follow::look(client, &mut table)?;
+                let mut look = follow::look(client, &mut table)?;
                 // One worker sees to it, and the others find it done.
                 let is_mine = queue::portion_of_table(id, self.portion.count) == self.portion.index;
-                let mend = match mend {
-                    None if depend::look(&mut table) => Some(Mend::Provider),
-                    found => found,
-                };
-                let mend = mend.filter(|_| is_mine);
+                if look.mend.is_none() && depend::look(&mut table) {
+                    look.mend = Some(Mend::Provider);
+                }
+                look.mend = look.mend.filter(|_| is_mine);
                 let work = match tables.remove(&id) {
                     Some(mut work) => {
                         work.update(table);
@@ -228,7 +235,7 @@ impl Reader {
                         Work::new(table, self.portion, Position::new(after, open))
                     }
                 };
-                tables.insert(id, work.found(mend, broken));
+                tables.insert(id, work.found(look));
             }
             self.open_tasks = task::open(client)?;
             // What is not settled is looked at again in the next round, at the latest by the poll; and so is what changes
@@ -249,6 +256,16 @@ impl Reader {
             }
         }
         Ok(())
+    }
+
+    /// Tells in the log, once, of vector tables whose rows in embedd.vector_tables cannot be read; the others go on.
+    fn report_damaged(&mut self, damaged: Vec<(i32, String)>) {
+        if self.damaged != damaged {
+            for (id, reason) in &damaged {
+                log!("vector table {id} is left out: {reason}");
+            }
+            self.damaged = damaged;
+        }
     }
 
     /// Takes over vector tables that came from another cluster with a dump or an upgrade, and has them gone over once.

@@ -1,14 +1,18 @@
 //! A batch run: source and vector table are compared by one statement, and what differs is kept in a temporary table
 //! until it is done. The source is read once, and only by a process of the run's own.
 
+mod bad_rows;
+
+use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
 
-use crate::catalog::VectorTable;
+use crate::catalog::{VectorTable, sight};
 use crate::document::difference_sql;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::name::quote_ident;
 use crate::rights;
 use crate::rights::Rights;
+use crate::transaction;
 
 /// Selects documents of the run; the alias follows.
 pub const SELECT: &str =
@@ -18,14 +22,10 @@ pub const SELECT: &str =
 ///
 /// Rows that have failed, and are as they were then, are none of the run unless it takes them up again.
 pub fn compare(client: &mut SpiClient<'_>, table: &VectorTable, takes_failed: bool) -> Result<i64> {
+    if let Some(name) = &table.source_name {
+        sight::check_view(client, table.source, name, table.owner)?;
+    }
     let owner = quote_ident(&rights::role_name(table.owner));
-    let sql = difference_sql(
-        &table.source_name()?,
-        &table.key,
-        &table.columns,
-        table.relation_name()?,
-        "true",
-    );
     for statement in [
         "drop table if exists pg_temp.embedd_run".to_string(),
         "create temporary table embedd_run (
@@ -42,17 +42,22 @@ pub fn compare(client: &mut SpiClient<'_>, table: &VectorTable, takes_failed: bo
     ] {
         client.update(&statement, None, &[])?;
     }
+    let source = table.source_name()?;
+    if let Err(failure) = transaction::nested(|| Spi::connect_mut(|c| find(c, table, &source))) {
+        if !failure.is_of_a_row() {
+            return Err(Error::Failed { sqlstate: failure.sqlstate, message: failure.message });
+        }
+        // A row of which no document can be made stops none of the others.
+        let bad = bad_rows::take_out(client, table, &owner)?;
+        find(client, table, bad_rows::COPY)?;
+        client.update(
+            "delete from pg_temp.embedd_run r where r.pk_value = any($1)",
+            None,
+            &[bad.into()],
+        )?;
+    }
     let stored = {
         let _rights = Rights::of_owner(table.owner);
-        client.update(
-            &format!(
-                "insert into pg_temp.embedd_run (pk_value, embedded_text, metadata, row_hash, copies, is_stored, has_hash)
-                 select x.pk_value, x.embedded_text, x.metadata, x.row_hash, x.copies, x.is_stored, x.has_hash
-                   from ({sql}) x"
-            ),
-            None,
-            &[],
-        )?;
         let count = format!("select count(*) from {}", table.relation_name()?);
         client.select(&count, None, &[])?.first().get_one::<i64>()?.unwrap_or_default()
     };
@@ -78,6 +83,22 @@ pub fn compare(client: &mut SpiClient<'_>, table: &VectorTable, takes_failed: bo
         client.update(statement, None, &[])?;
     }
     Ok(total)
+}
+
+/// Finds every row in which the vector table differs from a source, or from a copy of it.
+fn find(client: &mut SpiClient<'_>, table: &VectorTable, source: &str) -> Result<()> {
+    let sql = difference_sql(source, &table.key, &table.columns, table.relation_name()?, "true");
+    let _rights = Rights::of_owner(table.owner);
+    client.update(
+        &format!(
+            "insert into pg_temp.embedd_run (pk_value, embedded_text, metadata, row_hash, copies, is_stored, has_hash)
+             select x.pk_value, x.embedded_text, x.metadata, x.row_hash, x.copies, x.is_stored, x.has_hash
+               from ({sql}) x"
+        ),
+        None,
+        &[],
+    )?;
+    Ok(())
 }
 
 /// The next keys of the run behind a place, and the last place.

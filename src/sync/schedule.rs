@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
 
-use crate::catalog::{self, BATCH_INTERVALS, Status, SyncMode, VectorTable};
+use crate::catalog::{self, BATCH_INTERVALS, Culprit, Status, SyncMode, VectorTable};
 use crate::error::Result;
 use crate::process::{Helper, Process};
 use crate::task::{self, Kind};
@@ -101,6 +101,7 @@ fn begin(table: &Batch) -> std::result::Result<Process, RolledBack> {
     Helper::BatchWorker.start(table.id, &table.name).ok_or_else(|| RolledBack {
         sqlstate: PgSqlErrorCode::ERRCODE_INSUFFICIENT_RESOURCES,
         message: "no place for a batch run: increase max_worker_processes".to_string(),
+        is_at_rows: false,
     })
 }
 
@@ -111,7 +112,7 @@ fn report(table: &Batch, failure: &RolledBack) {
     let noted = transaction::run(|| {
         Spi::connect_mut(|client| {
             task::set_error(client, table.id, reason)?;
-            catalog::set_error(client, table.id, reason, stuck)
+            catalog::set_error(client, table.id, Culprit::Table, reason, stuck)
         })
     });
     if let Err(failure) = noted {

@@ -3,18 +3,20 @@
 mod scanning;
 mod trouble;
 
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use embedd_wire::Provider;
 use pgrx::prelude::*;
 
 use super::backlog::{Backlog, Taken};
-use super::follow::Mend;
+use super::follow::{Look, Mend};
+use super::loops::{LOOP, Loops};
 use super::noting::Noting;
 use super::outstanding::Share;
 use super::reader::Position;
 use super::scan::Scan;
-use crate::catalog::{self, Progress, Status, VectorTable};
+use crate::catalog::{self, Culprit, Progress, Status, VectorTable};
 use crate::fdw;
 use crate::process::Process;
 use crate::queue::Sweep;
@@ -53,6 +55,9 @@ pub struct Work {
     pub mend: Option<Mend>,
     /// Why nothing can be done for the table as its source is now, and whether that is to be noted.
     broken: Option<String>,
+    /// Why its changes may be missed, though they are worked on.
+    missed: Option<String>,
+    is_unseen: bool,
     is_news: bool,
     /// Keys loaded at once at most; halved to find a row that breaks its batch.
     pub batch: usize,
@@ -73,6 +78,9 @@ pub struct Work {
     last_reason: Option<String>,
     last_logged: Option<Instant>,
     has_error: bool,
+    /// Keys of rows that wait for a lock of somebody else, apart from the others.
+    pub locked: HashSet<String>,
+    pub loops: Loops,
     progress: Noting,
 }
 
@@ -93,10 +101,14 @@ impl Work {
             owes_task: None,
             slow_key: None,
             portion,
+            locked: HashSet::new(),
+            loops: Loops::default(),
             progress: Noting::default(),
             position,
             mend: None,
             broken: None,
+            missed: None,
+            is_unseen: false,
             is_news: false,
             batch: usize::MAX,
             embedding_failed: false,
@@ -129,12 +141,15 @@ impl Work {
     }
 
     /// Takes over what was found of the source: what has to be put right, and why nothing can be done meanwhile.
-    pub fn found(mut self, mend: Option<Mend>, broken: Option<String>) -> Self {
+    pub fn found(mut self, look: Look) -> Self {
+        let Look { mend, broken, missed, is_unseen } = look;
         // Once for each time that it goes; one that is not done yet is still to be done.
         let is_left = self.mend == Some(Mend::Clear);
         self.mend = mend.filter(|mend| *mend != Mend::Clear || self.broken != broken || is_left);
-        self.is_news = self.broken != broken;
+        self.is_news = self.broken != broken || self.missed != missed;
         self.broken = broken;
+        self.missed = missed;
+        self.is_unseen = is_unseen;
         self
     }
 
@@ -143,8 +158,11 @@ impl Work {
         if !std::mem::take(&mut self.is_news) {
             return;
         }
-        match self.broken.clone() {
-            Some(reason) => self.note_failure(&reason, true),
+        if self.is_unseen {
+            self.note_unseen();
+        }
+        match self.broken.clone().or_else(|| self.missed.clone()) {
+            Some(reason) => self.note_failure(Culprit::Table, &reason, true),
             None => {
                 let id = self.table.id;
                 self.retry_at = None;
@@ -158,6 +176,48 @@ impl Work {
                 }
             }
         }
+    }
+
+    /// Notes that changes may be missed from now on.
+    fn note_unseen(&mut self) {
+        let id = self.table.id;
+        let noted = transaction::run(|| Spi::connect_mut(|client| catalog::set_unseen(client, id)));
+        if let Err(failure) = noted {
+            self.rolled_back(&failure);
+        }
+    }
+
+    /// Notes that a row waits for somebody's lock; the status says so, and the others go on.
+    pub fn note_locked(&mut self, key: String, reason: &str) {
+        let is_news = self.locked.insert(key) || self.last_reason.as_deref() != Some(reason);
+        if is_news {
+            self.note_failure(Culprit::Table, reason, false);
+        }
+    }
+
+    /// Notes that a row changes again each time it is stored.
+    pub fn note_loop(&mut self, key: &str) {
+        let reason = format!(
+            "row \"{key}\" has changed more than {LOOP} times, each time just after it was stored: a loop, as a trigger on the vector table makes that writes to the source. It is stored every few seconds now."
+        );
+        self.note_locked(key.to_string(), &reason);
+    }
+
+    /// Forgets loops that have ended; the status says so with the next success.
+    pub fn forget_ended_loops(&mut self, now: Instant) {
+        for key in self.loops.ended(now) {
+            self.forget_locked(&key);
+        }
+    }
+
+    /// A row waits for nobody's lock any more.
+    pub fn forget_locked(&mut self, key: &str) {
+        self.locked.remove(key);
+    }
+
+    /// Whether its status has to tell of something although its work goes well.
+    pub(super) fn has_reservations(&self) -> bool {
+        self.missed.is_some() || !self.locked.is_empty()
     }
 
     /// Whether its changes are read and worked on now.

@@ -238,10 +238,13 @@ fn parts(
     let fits = |(part, was): (&KeyPart, &pg_sys::Oid)| unsafe { pg_sys::getBaseType(part.type_oid) } == *was;
     let is_known = config.key_types.is_empty() || key.iter().zip(&config.key_types).all(fits);
     let key = if is_known { key } else { Vec::new() };
-    // A column that is gone cannot be compared: then every update counts until somebody has seen to it.
+    // A column that is gone, or not stored, cannot be compared: then every update counts.
     let watched = config.column_numbers.as_ref().and_then(|numbers| {
         let all = config.key_numbers.iter().flatten().chain(numbers);
-        all.map(|n| in_relation(*n).map(|n| watched(relation, n))).collect()
+        all.map(|n| {
+            in_relation(*n).filter(|n| is_stored(relation, *n)).map(|n| watched(relation, n))
+        })
+        .collect()
     });
     (key, watched)
 }
@@ -261,6 +264,12 @@ fn key_part(relation: pg_sys::Oid, attribute: i32) -> KeyPart {
         _ => Form::Text,
     };
     KeyPart { attribute, type_oid, form, output }
+}
+
+/// Whether a column has a value in the stored row: one that is computed when it is read does not (PostgreSQL 18).
+fn is_stored(relation: pg_sys::Oid, attribute: i32) -> bool {
+    // SAFETY: a syscache look-up in a transaction.
+    unsafe { pg_sys::get_attgenerated(relation, attribute as i16) as u8 != b'v' }
 }
 
 fn watched(relation: pg_sys::Oid, attribute: i32) -> Watched {

@@ -4,6 +4,7 @@ use pgrx::pg_sys;
 use pgrx::prelude::*;
 
 use super::sync_worker;
+use crate::catalog::Culprit;
 use crate::process::Errand;
 use crate::transaction::{self, RolledBack};
 use crate::{catalog, index, shared, task};
@@ -28,7 +29,7 @@ fn report(id: i32, failure: &RolledBack) {
     let noted = transaction::run(|| {
         Spi::connect_mut(|client| {
             let table = catalog::by_id(client, id)?;
-            catalog::set_error(client, id, reason, stuck)?;
+            catalog::set_error(client, id, Culprit::Table, reason, stuck)?;
             Ok(table.filter(|t| t.stored.last_error.as_ref() != Some(reason)).map(|t| t.name))
         })
     });

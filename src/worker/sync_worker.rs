@@ -183,6 +183,9 @@ fn shall_give_way(engine: &Engine, busy_since: Option<Instant>) -> bool {
 
 /// Waits after a round, unless somebody has woken the worker since: that may have been after the round had looked.
 fn wait(wakes: u32, pause: Duration, engine: &Engine) {
+    // Others plan, vacuum and analyze by the statistics; a short pause is no reason to send them at once.
+    // SAFETY: outside of a transaction.
+    unsafe { pg_sys::pgstat_report_stat(pause > Duration::from_millis(500)) };
     if worker::wakes() == wakes {
         latch::wait(pause, engine.socket());
     }

@@ -25,4 +25,5 @@ mod providers;
 mod schedules;
 mod standby;
 mod transactions;
+mod truth;
 mod upgrade;

@@ -307,8 +307,19 @@ fn an_updated_extension_is_the_same_as_a_fresh_one() {
     .unwrap();
 }
 
-/// What 0.4.0 has added, taken away again: what is left is an installation of 0.3.0, whose tables are the same.
-const AS_0_3_0: &str = "ALTER EXTENSION embedd DROP FUNCTION embedd.embedder_status();
+/// What 0.5.0 and 0.4.0 have added, taken away again: what is left is an installation of 0.3.0.
+const AS_0_3_0: &str = "ALTER EXTENSION embedd DROP VIEW embedd.stat_vector_tables;
+    DROP VIEW embedd.stat_vector_tables;
+    ALTER EXTENSION embedd DROP FUNCTION embedd.all_sync_status();
+    DROP FUNCTION embedd.all_sync_status();
+    ALTER TABLE embedd.vector_tables DROP COLUMN unseen_since, DROP COLUMN compared_in, DROP COLUMN error_kind,
+        DROP COLUMN error_since;
+    ALTER TABLE embedd.queue DROP CONSTRAINT queue_pkey, ADD PRIMARY KEY (table_id, portions, portion, id);
+    ALTER TABLE embedd.sync_state ADD FOREIGN KEY (table_id) REFERENCES embedd.vector_tables (id) ON DELETE CASCADE;
+    ALTER TABLE embedd.tasks ADD FOREIGN KEY (target_id) REFERENCES embedd.vector_tables (id) ON DELETE CASCADE;
+    ALTER TABLE embedd.failed_rows ADD FOREIGN KEY (table_id) REFERENCES embedd.vector_tables (id) ON DELETE CASCADE;
+    ALTER TABLE embedd.truncated_rows ADD FOREIGN KEY (table_id) REFERENCES embedd.vector_tables (id) ON DELETE CASCADE;
+    ALTER EXTENSION embedd DROP FUNCTION embedd.embedder_status();
     DROP FUNCTION embedd.embedder_status();
     UPDATE pg_extension SET extversion = '0.3.0' WHERE extname = 'embedd'";
 

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use pgrx::prelude::*;
 
 use super::{RETRY, Work};
+use crate::catalog::Culprit;
 use crate::process::Helper;
 use crate::queue::Sweep;
 use crate::sync::scan::{Scan, Step};
@@ -170,7 +171,7 @@ impl Work {
                 if self.builder.is_none() {
                     self.build_at = Some(now + RETRY.1);
                     let reason = "no place for a process that builds its index: increase max_worker_processes";
-                    self.note_failure(reason, true);
+                    self.note_failure(Culprit::Table, reason, false);
                 }
             }
         }

@@ -6,7 +6,7 @@ use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
 
 use super::{RETRY, Work};
-use crate::catalog::{self, Status};
+use crate::catalog::{self, Culprit, Status};
 use crate::error::Result;
 use crate::extension;
 use crate::transaction::{self, RolledBack};
@@ -52,7 +52,7 @@ impl Work {
             return;
         }
         self.embedding_failed = true;
-        self.note_failure(reason, stuck);
+        self.note_failure(Culprit::Provider, reason, stuck);
     }
 
     /// When it is tried again: when the provider wants it, or later each time.
@@ -69,11 +69,11 @@ impl Work {
         } else if self.last_reason.as_deref() == Some(reason) {
             return;
         }
-        self.note_failure(reason, stuck);
+        self.note_failure(Culprit::Table, reason, stuck);
     }
 
     /// Writes down why the table is not in sync.
-    pub(super) fn note_failure(&mut self, reason: &str, stuck: bool) {
+    pub fn note_failure(&mut self, culprit: Culprit, reason: &str, stuck: bool) {
         let id = self.table.id;
         let noted = transaction::run(|| {
             if extension::oid().is_none() {
@@ -81,7 +81,7 @@ impl Work {
             }
             Spi::connect_mut(|client| {
                 task::set_error(client, id, reason)?;
-                catalog::set_error(client, id, reason, stuck)
+                catalog::set_error(client, id, culprit, reason, stuck)
             })
         });
         match noted {
@@ -124,6 +124,7 @@ impl Work {
         if self.has_error
             && !self.embedding_failed
             && !resting
+            && !self.has_reservations()
             && self.table.status != Status::Paused
         {
             catalog::set_working_status(client, self.table.id)?;
@@ -136,7 +137,7 @@ impl Work {
         self.progress.has_synced = true;
         // Another batch has failed a moment ago, and is not tried again any sooner because this one went well.
         let now = Instant::now();
-        if self.embedding_failed || self.is_in_trouble(now) {
+        if self.embedding_failed || self.is_in_trouble(now) || self.has_reservations() {
             return;
         }
         if self.has_error {

@@ -3,7 +3,7 @@
 use postgres::Client;
 
 use super::{SHARED, answers, versions};
-use support::source::{backfill, create_vector_table};
+use support::source::{backfill, create_vector_table, relation, synced_source};
 use support::{Cluster, LONG};
 
 /// Columns of a table that becomes a partition, in another order.
@@ -177,32 +177,48 @@ fn a_schema_with_a_partition_in_it_is_dropped() {
 }
 
 #[test]
-fn rows_of_a_child_are_none_of_the_source() {
+fn a_source_with_children_is_refused_and_none_of_its_vectors_is_removed() {
     let cluster = SHARED.cluster();
     let mut client = cluster.database("children");
+    synced_source(&cluster, "children", &mut client, "t", 10);
     client
         .batch_execute(
-            "CREATE TABLE t (id bigint PRIMARY KEY, title text, body text, price integer);
-             CREATE TABLE child (more text) INHERITS (t);
-             INSERT INTO t VALUES (1, 'a parent', '', 1);
-             INSERT INTO child VALUES (2, 'a child', '', 1, 'x')",
+            "CREATE TABLE child (more text) INHERITS (t);
+             INSERT INTO child SELECT t.*, 'x' FROM ONLY t WHERE id <= 5; DELETE FROM ONLY t WHERE id <= 5",
         )
         .unwrap();
-    create_vector_table(&mut client, "t");
-    backfill(&mut client, "t");
-    cluster.wait_done("children");
+    let sql = "SELECT sync_status = 'error' AND last_error LIKE '%has children by inheritance%sync_mode => ''batch''%'
+                 FROM embedd.sync_status('t')";
+    cluster.wait_for("children", LONG, "the status to say so", sql);
+    // The worker has had time to see it: it tells of it in its own row, too.
+    let sql = "SELECT sync_status = 'error' FROM embedd.vector_tables WHERE name = 't'";
+    cluster.wait_for("children", LONG, "the worker to see it", sql);
+    assert_eq!(answers(&mut client, "{}"), 10);
+    let refused = client
+        .batch_execute("SELECT embedd.create_vector_table('u', 't', '[{\"name\": \"title\", \"role\": \"embedding\"}]')")
+        .unwrap_err();
+    assert_eq!(refused.code().unwrap().code(), "55000", "{refused}");
+    // A comparison reads the children.
     client
         .batch_execute(
-            "INSERT INTO child VALUES (3, 'another child', '', 1, 'y'), (1, 'twin', '', 2, 'z')",
+            "SELECT embedd.create_vector_table('u', 't', '[{\"name\": \"title\", \"role\": \"embedding\"}]',
+                 sync_mode => 'batch', batch_interval => '1 s', start_backfill => true)",
         )
         .unwrap();
-    client.batch_execute("UPDATE t SET title = 'changed ' || id").unwrap();
-    cluster.wait_done("children");
-    let keys: Vec<String> = client
-        .query("SELECT id FROM embedd.query('t', 'x') ORDER BY id", &[])
-        .unwrap()
-        .iter()
-        .map(|row| row.get(0))
-        .collect();
-    assert_eq!(keys, ["1"]);
+    let vectors = relation(&mut client, "u");
+    cluster.wait_for(
+        "children",
+        LONG,
+        "all rows of the children",
+        &format!("SELECT count(*) = 10 FROM {vectors}"),
+    );
+    // Without children it is as before, and compared.
+    client.batch_execute("DROP TABLE child").unwrap();
+    cluster.wait_for(
+        "children",
+        LONG,
+        "the comparison",
+        "SELECT sync_status = 'synced' AND synced_rows = 5 FROM embedd.sync_status('t')",
+    );
+    cluster.assert_synced("children", "t");
 }

@@ -31,7 +31,7 @@ fn an_outage_and_rate_limits_are_waited_out_without_blaming_a_row() {
     let gone = format!("SELECT NOT EXISTS (SELECT FROM {relation} WHERE pk_value = '50')");
     cluster.wait_for("outage", SHORT, "a deleted row to be gone", &gone);
     // It will pass, so nobody has to act.
-    assert_eq!(status(&mut client, "t", "sync_status").as_deref(), Some("synced"));
+    assert_eq!(status(&mut client, "t", "sync_status").as_deref(), Some("syncing"));
     assert_eq!(status(&mut client, "t", "failed_rows").as_deref(), Some("0"));
     fake.script(Rule::always().times(3).respond(Respond::rate_limited().retry_after_ms(100)));
     fake.script(Rule::always().times(3).respond(Respond::status(503)));

@@ -11,7 +11,9 @@ insert into notes select n, 'note ' || n from generate_series(1, 2500) n;
 select sync_status, platform_vector_ref as notes_vectors from embedd.create_vector_table('notes', 'notes', '[{"name": "t", "role": "embedding"}]') \gset
 \echo :sync_status
 \x on
-select * from embedd.sync_status('notes');
+select sync_status, synced_rows, total_rows, last_synced_at, rows_pending, staleness_secs, last_error, last_error_at, failed_rows, truncated_rows, rate, eta,
+       oldest_pending_secs, is_estimated, worker_state in ('busy', 'idle') as worker, worker_since <= now() is not false as since, provider_state, provider_since
+  from embedd.sync_status('notes') \gx
 \x off
 -- Changes before the backfill are part of it: they do not stay in the queue.
 update notes set t = t || '!' where id <= 10;

@@ -1,0 +1,109 @@
+//! Statements after which rows have other values, or other texts, without any row trigger having fired: the vector tables
+//! that they concern are compared.
+
+use std::ffi::CStr;
+
+use pgrx::prelude::*;
+
+use super::{is_noting, sweep};
+use crate::catalog;
+use crate::queue::Sweep;
+
+/// Notes what a statement means for sources, before it is done: what it notes goes with it when it fails.
+///
+/// # Safety
+/// The node has to be that of a valid utility statement, in a transaction.
+pub unsafe fn note(node: *mut pg_sys::Node) {
+    // SAFETY: the tag of a node says what it is.
+    unsafe {
+        match (*node).type_ {
+            pg_sys::NodeTag::T_AlterTableStmt => {
+                let alter = node.cast::<pg_sys::AlterTableStmt>();
+                if (*alter).objtype == pg_sys::ObjectType::OBJECT_TYPE {
+                    note_types(true);
+                } else if (*alter).objtype == pg_sys::ObjectType::OBJECT_TABLE && rewrites(alter) {
+                    note_relation((*alter).relation);
+                }
+            }
+            // Another name for a label; a new label changes no row.
+            pg_sys::NodeTag::T_AlterEnumStmt
+                if !(*node.cast::<pg_sys::AlterEnumStmt>()).oldVal.is_null() =>
+            {
+                note_types(false);
+            }
+            pg_sys::NodeTag::T_RenameStmt
+                if (*node.cast::<pg_sys::RenameStmt>()).renameType
+                    == pg_sys::ObjectType::OBJECT_ATTRIBUTE =>
+            {
+                note_types(false);
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Whether ALTER TABLE gives rows other values, or has triggers of embedd fire again that did not.
+#[allow(non_upper_case_globals, reason = "the names of PostgreSQL's own constants")]
+unsafe fn rewrites(alter: *mut pg_sys::AlterTableStmt) -> bool {
+    use pg_sys::AlterTableType::*;
+    // SAFETY: its commands are a list of AlterTableCmd, or NIL.
+    unsafe {
+        let commands = (*alter).cmds;
+        let length = if commands.is_null() { 0 } else { (*commands).length };
+        (0..length).any(|n| {
+            let command =
+                (*(*commands).elements.add(n as usize)).ptr_value.cast::<pg_sys::AlterTableCmd>();
+            let name = (*command).name;
+            match (*command).subtype {
+                AT_AlterColumnType | AT_EnableTrigAll | AT_EnableTrigUser => true,
+                #[cfg(any(feature = "pg17", feature = "pg18"))]
+                AT_SetExpression => true,
+                AT_EnableTrig | AT_EnableAlwaysTrig | AT_EnableReplicaTrig => {
+                    !name.is_null() && CStr::from_ptr(name).to_bytes().starts_with(b"embedd_")
+                }
+                _ => false,
+            }
+        })
+    }
+}
+
+/// Notes that rows of a relation are not what they were.
+unsafe fn note_relation(relation: *mut pg_sys::RangeVar) {
+    if relation.is_null() || !is_noting() {
+        return;
+    }
+    // SAFETY: a look-up of a name in a transaction; a missing relation is the statement's own error.
+    let oid = unsafe {
+        pg_sys::RangeVarGetRelidExtended(
+            relation,
+            pg_sys::NoLock as pg_sys::LOCKMODE,
+            pg_sys::RVROption::RVR_MISSING_OK,
+            None,
+            std::ptr::null_mut(),
+        )
+    };
+    if oid == pg_sys::InvalidOid {
+        return;
+    }
+    for used in catalog::uses(oid).into_iter().filter(|used| used.vectors != oid) {
+        sweep(used, Sweep::Changed);
+    }
+}
+
+/// Notes that the values of a type have another text: of those sources that have a column of a type that is not
+/// PostgreSQL's own, or of all.
+fn note_types(of_all: bool) {
+    if !is_noting() {
+        return;
+    }
+    for (used, columns) in catalog::all_uses() {
+        let is_own_type = |number: &i16| {
+            // SAFETY: a syscache look-up in a transaction.
+            let of_column = unsafe { pg_sys::get_atttype(used.source, *number) };
+            of_column.to_u32() >= pg_sys::FirstNormalObjectId
+        };
+        if of_all || columns.iter().any(is_own_type) {
+            sweep(used, Sweep::Changed);
+        }
+    }
+}

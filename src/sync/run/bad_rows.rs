@@ -1,0 +1,98 @@
+//! Finds the rows of which no document can be made, so that one of them does not stop a whole comparison.
+
+use pgrx::spi::SpiClient;
+
+use crate::catalog::{self, VectorTable};
+use crate::document::document_sql;
+use crate::error::{Error, Result};
+use crate::name::quote_ident;
+use crate::rights::Rights;
+use crate::transaction::{self, RolledBack};
+
+/// The copy of the source in which they are looked for.
+pub const COPY: &str = "pg_temp.embedd_copy";
+
+/// Copies the configured columns of the source and takes the rows out of the copy of which no document can be made. They are
+/// noted as failed, and their keys come back.
+pub fn take_out(
+    client: &mut SpiClient<'_>,
+    table: &VectorTable,
+    owner: &str,
+) -> Result<Vec<String>> {
+    copy(client, table, owner)?;
+    let last = client
+        .select(&format!("select coalesce(max(place), 0) from {COPY}"), None, &[])?
+        .first()
+        .get_one::<i64>()?
+        .unwrap_or_default();
+    let mut bad = Vec::new();
+    let mut ranges = vec![(1, last)];
+    while let Some((from, to)) = ranges.pop() {
+        match evaluate(table, from, to) {
+            _ if from > to => {}
+            Ok(()) => {}
+            Err(failure) if !failure.is_of_a_row() => {
+                return Err(Error::Failed { sqlstate: failure.sqlstate, message: failure.message });
+            }
+            Err(failure) if from == to => bad.push((from, failure.message)),
+            Err(_) => {
+                let middle = from + (to - from) / 2;
+                ranges.extend([(middle + 1, to), (from, middle)]);
+            }
+        }
+    }
+    let mut keys = Vec::new();
+    for (place, reason) in bad {
+        let query = format!(
+            "delete from {COPY} s where s.place = $1 returning {}",
+            table.key.pk_value("s")
+        );
+        let key = client.update(&query, None, &[place.into()])?.first().get_one::<String>()?;
+        if let Some(key) = key {
+            catalog::set_failed(client, table.id, &key, &reason)?;
+            keys.push(key);
+        }
+    }
+    Ok(keys)
+}
+
+/// Makes the copy, as the owner of the vector table sees the source.
+fn copy(client: &mut SpiClient<'_>, table: &VectorTable, owner: &str) -> Result<()> {
+    let mut names: Vec<String> = table.key.columns.iter().map(|c| c.name.clone()).collect();
+    for column in &table.columns {
+        if !names.iter().any(|name| name == column.source()) {
+            names.push(column.source().to_string());
+        }
+    }
+    let columns: Vec<String> = names.iter().map(|name| quote_ident(name)).collect();
+    let (columns, source) = (columns.join(", "), table.source_name()?);
+    for statement in [
+        format!("drop table if exists {COPY}"),
+        format!("create temporary table embedd_copy as select {columns} from {source} s limit 0"),
+        format!("alter table {COPY} add column place bigint generated always as identity"),
+        format!("grant select, insert on {COPY} to {owner}"),
+    ] {
+        client.update(&statement, None, &[])?;
+    }
+    let _rights = Rights::of_owner(table.owner);
+    let fill = format!(
+        "insert into {COPY} ({columns}) select {columns} from {source} s where {}",
+        table.key.is_complete("s")
+    );
+    client.update(&fill, None, &[])?;
+    Ok(())
+}
+
+/// Makes the documents of a range of the copy, for nothing but to see whether that works.
+fn evaluate(table: &VectorTable, from: i64, to: i64) -> std::result::Result<(), RolledBack> {
+    let condition = format!("s.place between {from} and {to}");
+    let documents = document_sql(COPY, &table.key, &table.columns, &condition);
+    let query = format!("select count(d.row_hash) from ({documents}) d");
+    transaction::nested(|| {
+        pgrx::Spi::connect(|client| {
+            let _rights = Rights::of_owner(table.owner);
+            client.select(&query, None, &[])?;
+            Ok(())
+        })
+    })
+}
