@@ -230,10 +230,11 @@ impl Engine {
         }
         let Unstored { id, keys, documents, embeddings, tries, .. } = &vectors;
         let id = *id;
+        // The transaction that stores it clears the error; if it cannot, the row is noted as locked again.
+        keys.iter().for_each(|taken| work.forget_locked(&taken.key));
         match batch::store(work, keys, documents, embeddings, *tries > 0) {
             Ok(()) => {
                 work.batch = work.batch.saturating_mul(2);
-                keys.iter().for_each(|taken| work.forget_locked(&taken.key));
                 finish(work, keys);
                 work.succeeded();
             }

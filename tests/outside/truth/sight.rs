@@ -53,7 +53,7 @@ fn policies_that_apply_to_the_owner_remove_no_vector() {
     client.batch_execute("ALTER ROLE tenant_app BYPASSRLS").unwrap();
     wait_synced(&cluster, "policies", "notes");
     let changed = format!("SELECT count(*) FROM {vectors} WHERE embedded_text LIKE '%!'");
-    assert_eq!(client.query_one(&changed, &[]).unwrap().get::<_, i64>(0), 3);
+    assert_eq!(client.query_one(&changed, &[]).unwrap().get::<_, i64>(0), 4);
 }
 
 #[test]
@@ -226,7 +226,7 @@ fn a_loop_is_slowed_down_and_called_one() {
     client
         .batch_execute(&format!(
             "CREATE FUNCTION mark() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-                UPDATE t SET stored_at = clock_timestamp() WHERE id = new.pk_value::int; RETURN null; END $$;
+                UPDATE public.t SET stored_at = clock_timestamp() WHERE id = new.pk_value::int; RETURN null; END $$;
              CREATE TRIGGER mark AFTER INSERT OR UPDATE ON {vectors} FOR EACH ROW EXECUTE FUNCTION mark();
              UPDATE t SET body = 'it begins'"
         ))

@@ -16,7 +16,7 @@ fn a_label_and_an_attribute_have_other_names() {
              CREATE TABLE ads (state state, id int, body text, PRIMARY KEY (state, id));
              INSERT INTO ads SELECT 'new', i, 'ad ' || i FROM generate_series(1, 20) i;
              CREATE TABLE ads2 (id int PRIMARY KEY, states state[], pair pair, body text);
-             INSERT INTO ads2 SELECT id, ARRAY[state], row(id, 'x'), body FROM ads;
+             INSERT INTO ads2 SELECT id, ARRAY[state], row(id, 'x')::pair, body FROM ads;
              SELECT embedd.create_vector_table('ads', 'ads', '[{\"name\": \"body\", \"role\": \"embedding\"},
                 {\"name\": \"state\", \"role\": \"embedding\"}]', start_backfill => true);
              SELECT embedd.create_vector_table('ads2', 'ads2', '[{\"name\": \"body\", \"role\": \"embedding\"},
