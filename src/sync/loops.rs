@@ -73,7 +73,9 @@ impl Loops {
         };
         let over: Vec<String> =
             self.rows.iter().filter(|(_, row)| is_over(row)).map(|(key, _)| key.clone()).collect();
-        over.iter().for_each(|key| drop(self.rows.remove(key)));
+        for key in &over {
+            self.rows.remove(key);
+        }
         over
     }
 }
