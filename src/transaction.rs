@@ -62,12 +62,7 @@ impl RolledBack {
         let class = [character(0), character(1)];
         matches!(
             class,
-            ['2', '1' | '2' | '3']
-                | ['3', '8' | '9']
-                | ['5', '4']
-                | ['P', '0']
-                | ['X', 'X']
-                | ['0', 'A']
+            ['2', '1' | '2' | '3'] | ['3', '8' | '9'] | ['5', '4'] | ['P', '0'] | ['X', 'X']
         )
     }
 }
@@ -190,9 +185,9 @@ fn rolled_back(caught: &CaughtError) -> RolledBack {
         CaughtError::PostgresError(report) | CaughtError::ErrorReport(report) => report,
         CaughtError::RustPanic { ereport, .. } => ereport,
     };
-    RolledBack {
-        sqlstate: report.sql_error_code(),
-        message: report.message().to_string(),
-        is_at_rows: false,
-    }
+    let message = match report.hint() {
+        Some(hint) => format!("{}. {hint}", report.message()),
+        None => report.message().to_string(),
+    };
+    RolledBack { sqlstate: report.sql_error_code(), message, is_at_rows: false }
 }

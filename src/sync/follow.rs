@@ -6,6 +6,7 @@ use pgrx::spi::SpiClient;
 use crate::catalog::{self, Moved, SourceDrop, SyncMode, VectorTable, sight};
 use crate::error::{Error, Result};
 use crate::fdw::depend;
+use crate::name::quote_ident;
 use crate::queue::{self, Noted, Sweep};
 use crate::relation;
 use crate::rights;
@@ -110,7 +111,8 @@ fn look_for_source(
     client: &SpiClient<'_>,
     table: &mut VectorTable,
 ) -> Result<(Option<Mend>, Option<String>)> {
-    let gone = Error::RelationGone { what: "source", name: table.name.clone() }.to_string();
+    let error = Error::RelationGone { what: "source", name: table.name.clone() };
+    let (gone, remedy) = (error.to_string(), error.with_remedy());
     let name = table.stored.source_name.clone();
     // Before version 0.3.0 the name of a source was not kept: there is none when it had been dropped by then.
     let rows = client.select(
@@ -120,16 +122,19 @@ fn look_for_source(
     )?;
     let Some(source) = rows.first().get_one::<pg_sys::Oid>()? else {
         return Ok(match table.stored.on_source_drop {
-            SourceDrop::Drop => (Some(Mend::Drop), Some(gone)),
-            SourceDrop::Keep => (Some(Mend::Clear), Some(gone)),
+            SourceDrop::Drop => (Some(Mend::Drop), Some(remedy)),
+            SourceDrop::Keep => (Some(Mend::Clear), Some(remedy)),
         });
     };
     if let Err(error) = source::check(client, source, table.stored.sync_mode) {
-        return Ok((None, Some(format!("{gone}: {error}"))));
+        return Ok((None, Some(format!("{gone}: {}", error.with_remedy()))));
     }
     if !is_trusted(source, table.owner) {
         let role = relation::owner_of(source).map_or_else(String::new, rights::role_name);
-        let reason = format!("{gone}: {name} belongs to role \"{role}\"");
+        let owner = quote_ident(&rights::role_name(table.owner));
+        let reason = format!(
+            "{gone}: {name} belongs to role \"{role}\". Give it to the owner of the vector table: ALTER TABLE {name} OWNER TO {owner}."
+        );
         return Ok((None, Some(reason)));
     }
     let mut other =
@@ -141,7 +146,7 @@ fn look_for_source(
             *table = other;
             Ok((Some(Mend::Rebind(moved)), Some(gone)))
         }
-        Err(error) => Ok((None, Some(format!("{gone}: {error}")))),
+        Err(error) => Ok((None, Some(format!("{gone}: {}", error.with_remedy())))),
     }
 }
 

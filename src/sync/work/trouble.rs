@@ -9,6 +9,8 @@ use super::{RETRY, Work};
 use crate::catalog::{self, Culprit, Status};
 use crate::error::Result;
 use crate::extension;
+use crate::name::quote_ident;
+use crate::rights;
 use crate::transaction::{self, RolledBack};
 use crate::{guc, task};
 
@@ -113,7 +115,17 @@ impl Work {
             // The others get at least as much of the worker's time as this one had.
             self.failures = self.failures.max(SLOW);
         }
-        self.failed(&failure.message, !failure.is_transient());
+        let mut reason = failure.message.clone();
+        if failure.sqlstate == PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE
+            && let Some(source) = &self.table.source_name
+            && let Ok(role) = transaction::run(|| Ok(rights::role_name(self.table.owner)))
+        {
+            reason += &format!(
+                ". Let the owner of the vector table read its source: GRANT SELECT ON {source} TO {}.",
+                quote_ident(&role)
+            );
+        }
+        self.failed(&reason, !failure.is_transient());
     }
 
     /// Part of a transaction that brings changes in: an error is over, and now and then the time is noted.

@@ -12,7 +12,7 @@ select sync_status, platform_vector_ref as notes_vectors from embedd.create_vect
 \echo :sync_status
 \x on
 select sync_status, synced_rows, total_rows, last_synced_at, rows_pending, staleness_secs, last_error, last_error_at, failed_rows, truncated_rows, rate, eta,
-       oldest_pending_secs, is_estimated, worker_state in ('busy', 'idle') as worker, worker_since <= now() is not false as since, provider_state, provider_since
+       oldest_pending_secs, is_estimated, worker_state in ('busy', 'idle') as worker, worker_since <= clock_timestamp() is not false as since, provider_state, provider_since
   from embedd.sync_status('notes') \gx
 \x off
 -- Changes before the backfill are part of it: they do not stay in the queue.
