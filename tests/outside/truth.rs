@@ -1,10 +1,13 @@
 //! The status tells the truth, and no vector is removed because its row could not be seen.
 
 mod copies;
+mod dumps;
+mod servers;
 mod sight;
 mod values;
 
 use postgres::Client;
+use support::fake_provider::FakeProvider;
 use support::{Cluster, Shared};
 
 /// The cluster of most of these tests.
@@ -23,6 +26,41 @@ fn synced(cluster: &Cluster, db: &str, client: &mut Client, name: &str, rows: i6
         ))
         .unwrap();
     wait_synced(cluster, db, name);
+}
+
+/// A database whose provider counts what it is paid for, with 60 rows of which every copy has to keep the vectors.
+fn paid(cluster: &Cluster, db: &str, fake: &FakeProvider) -> Client {
+    let mut client = cluster.database(db);
+    client
+        .batch_execute(&format!(
+            "SELECT embedd.create_provider('fake', 'openai_compatible', base_url => '{}', default_model => 'm');
+             CREATE TABLE items (id int PRIMARY KEY, body text);
+             INSERT INTO items SELECT i, 'text ' || i FROM generate_series(1, 60) i;
+             SELECT embedd.create_vector_table('items', 'items', '{BODY}', embedding_provider => 'fake',
+                 embedding_dimensions => 384, start_backfill => true)",
+            fake.base_url()
+        ))
+        .unwrap();
+    wait_synced(cluster, db, "items");
+    assert_eq!(fake.paid_total(), 60);
+    client
+}
+
+/// Writes to a copy, which has to come to rest with equal vectors and nothing paid but for what is new.
+fn goes_on(cluster: &Cluster, db: &str, fake: &FakeProvider) {
+    let before = fake.paid_total();
+    let mut client = cluster.connect(db);
+    let new = format!("INSERT INTO items VALUES (1000, 'new in {db} {}')", cluster.port());
+    client.batch_execute(&new).unwrap();
+    client.batch_execute("DELETE FROM items WHERE id = 1").unwrap();
+    wait_status(cluster, db, "items", "sync_status = 'synced' AND synced_rows = 60");
+    wait_synced(cluster, db, "items");
+    assert_eq!(fake.paid_total() - before, 1, "only the new row is paid for");
+    // A second one is possible, whatever its number was in the other place.
+    client
+        .batch_execute(&format!("SELECT embedd.create_vector_table('second', 'items', '{BODY}')"))
+        .unwrap();
+    client.batch_execute("SELECT embedd.drop_vector_table('second')").unwrap();
 }
 
 /// Waits until a vector table says that it is synced; then it is.

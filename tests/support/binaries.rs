@@ -1,6 +1,6 @@
 //! Where PostgreSQL's programs are, and who runs them.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::OnceLock;
 
@@ -26,10 +26,15 @@ pub fn pg_config_says(option: &str) -> PathBuf {
     stdout_of(command).trim_end().into()
 }
 
+/// The directory of PostgreSQL's programs.
+pub fn bin_dir() -> PathBuf {
+    static BIN: OnceLock<PathBuf> = OnceLock::new();
+    BIN.get_or_init(|| pg_config_says("--bindir")).clone()
+}
+
 /// The full path of one of PostgreSQL's programs.
 pub fn program(name: &str) -> PathBuf {
-    static BIN: OnceLock<PathBuf> = OnceLock::new();
-    BIN.get_or_init(|| pg_config_says("--bindir")).join(name)
+    bin_dir().join(name)
 }
 
 /// Does this process run as root?
@@ -54,16 +59,21 @@ pub fn owner() -> (u32, u32) {
 
 /// A PostgreSQL program, to be run by the clusters' user, from a directory that this user can enter.
 pub fn as_owner(name: &str) -> Command {
+    owner_runs(&program(name))
+}
+
+/// The same of any program.
+pub fn owner_runs(program: &Path) -> Command {
     let mut command = if is_root() {
         let mut command = Command::new("setpriv");
         command
             .arg(format!("--reuid={CLUSTER_USER}"))
             .arg(format!("--regid={CLUSTER_USER}"))
             .args(["--init-groups", "--"])
-            .arg(program(name));
+            .arg(program);
         command
     } else {
-        Command::new(program(name))
+        Command::new(program)
     };
     isolate(&mut command);
     command

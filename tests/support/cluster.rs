@@ -10,7 +10,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use postgres::{Client, Config, NoTls};
 
-use super::binaries::{as_owner, client, output_of, owner, run_detached, stdout_of};
+use super::binaries::{
+    as_owner, bin_dir, client, output_of, owner, owner_runs, run_detached, stdout_of,
+};
 use super::tiny_model::write_tiny_model;
 use super::wait::{LONG, tail};
 
@@ -31,12 +33,16 @@ pub struct Builder {
     settings: Vec<(String, String)>,
     environment: Vec<(String, String)>,
     files: Vec<(String, String, String)>,
+    bin: PathBuf,
+    initdb: Vec<String>,
 }
 
 /// One cluster with a directory of its own, which holds everything: data, socket, log, model.
 pub struct Cluster {
     dir: PathBuf,
     port: u16,
+    /// The directory of the server's programs.
+    bin: PathBuf,
     /// Variables the server is started with.
     environment: Vec<(String, String)>,
 }
@@ -60,6 +66,18 @@ impl Builder {
         self
     }
 
+    /// Takes the programs of another server, in this directory.
+    pub fn server(mut self, bin: &Path) -> Self {
+        self.bin = bin.to_path_buf();
+        self
+    }
+
+    /// Gives initdb one argument more.
+    pub fn initdb(mut self, argument: &str) -> Self {
+        self.initdb.push(argument.into());
+        self
+    }
+
     /// Leaves embedd out of shared_preload_libraries.
     pub fn not_preloaded(self) -> Self {
         self.set("shared_preload_libraries", "")
@@ -79,7 +97,8 @@ impl Builder {
     pub fn start(self) -> Cluster {
         let mut cluster = Cluster::in_new_directory();
         cluster.environment = self.environment;
-        let mut initdb = as_owner("initdb");
+        cluster.bin = self.bin;
+        let mut initdb = owner_runs(&cluster.bin.join("initdb"));
         initdb.args([
             "-A",
             "trust",
@@ -90,7 +109,7 @@ impl Builder {
             "--no-sync",
             "-D",
         ]);
-        initdb.arg(cluster.data());
+        initdb.arg(cluster.data()).args(self.initdb);
         output_of(initdb);
 
         let mut settings: Vec<(String, String)> = [
@@ -128,7 +147,13 @@ impl Cluster {
 
     /// The same with a say in its settings.
     pub fn builder() -> Builder {
-        Builder { settings: Vec::new(), environment: Vec::new(), files: Vec::new() }
+        Builder {
+            settings: Vec::new(),
+            environment: Vec::new(),
+            files: Vec::new(),
+            bin: bin_dir(),
+            initdb: Vec::new(),
+        }
     }
 
     /// A directory of a short name (a socket's path has a limit) that none but the clusters' user and root can enter.
@@ -140,7 +165,7 @@ impl Cluster {
             fs::remove_dir_all(&dir).expect("what a process of the same id left can be removed");
         }
         DirBuilder::new().mode(0o700).create(&dir).expect("the cluster's directory can be made");
-        let cluster = Self { dir, port: free_port(), environment: Vec::new() };
+        let cluster = Self { dir, port: free_port(), bin: bin_dir(), environment: Vec::new() };
         let socket = cluster.socket_dir();
         fs::create_dir(&socket).expect("the socket's directory can be made");
         let (user, group) = owner();
@@ -215,22 +240,28 @@ impl Cluster {
     }
 
     fn pg_ctl(&self, arguments: &[&str]) -> Command {
-        let mut command = as_owner("pg_ctl");
+        let mut command = owner_runs(&self.bin.join("pg_ctl"));
         command.arg("-D").arg(self.data()).args(arguments);
         command
     }
 
     /// A copy of this cluster that follows it, running and readable: pg_basebackup -R.
     pub fn standby(&self) -> Self {
-        let standby = Self::in_new_directory();
-        let mut copy = as_owner("pg_basebackup");
-        copy.args(["-U", SUPERUSER, "-R", "-X", "stream", "-c", "fast", "--no-sync", "-D"])
-            .arg(standby.data());
-        copy.arg("-h").arg(self.socket_dir()).arg("-p").arg(self.port.to_string());
-        output_of(copy);
+        let standby = self.base_backup(&["-R"]);
         standby.configure(&[("hot_standby", "on")]);
         standby.start_again();
         standby
+    }
+
+    /// A copy of this cluster as it is now, not started: pg_basebackup.
+    pub fn base_backup(&self, arguments: &[&str]) -> Self {
+        let copied = Self::in_new_directory();
+        let mut copy = as_owner("pg_basebackup");
+        copy.args(["-U", SUPERUSER, "-X", "stream", "-c", "fast", "--no-sync"]).args(arguments);
+        copy.arg("-D").arg(copied.data());
+        copy.arg("-h").arg(self.socket_dir()).arg("-p").arg(self.port.to_string());
+        output_of(copy);
+        copied
     }
 
     /// Makes a standby a server of its own.

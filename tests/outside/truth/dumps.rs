@@ -1,0 +1,143 @@
+//! A dump in every form, restored in every way, is a copy that takes writes at once and keeps what was paid for.
+
+use std::path::Path;
+use std::process::Command;
+
+use postgres::Client;
+use support::binaries::{client, output_of};
+use support::fake_provider::{Dialect, FakeProvider};
+use support::source::relation;
+use support::{Cluster, SUPERUSER};
+
+use super::{BODY, goes_on, paid, wait_status, wait_synced};
+
+/// One of PostgreSQL's programs, to be run on a database.
+fn on(cluster: &Cluster, name: &str, db: &str, arguments: &[&str]) -> Command {
+    let mut command = client(name);
+    command.args(["-U", SUPERUSER, "-h"]).arg(cluster.socket_dir());
+    command.args(["-p", &cluster.port().to_string(), "-d", db]).args(arguments);
+    command
+}
+
+/// Dumps a database into a file or a directory.
+fn dump(cluster: &Cluster, db: &str, into: &Path, arguments: &[&str]) {
+    let mut command = on(cluster, "pg_dump", db, arguments);
+    command.arg("-f").arg(into);
+    output_of(command);
+}
+
+/// Restores a script, which has to go through without one error.
+fn run_script(cluster: &Cluster, db: &str, script: &Path) {
+    let mut psql = cluster.psql_command(db);
+    psql.args(["-v", "ON_ERROR_STOP=1", "-f"]).arg(script);
+    output_of(psql);
+}
+
+fn roomy() -> Cluster {
+    Cluster::builder().set("max_worker_processes", "32").start()
+}
+
+#[test]
+fn archives_and_scripts() {
+    let fake = FakeProvider::start(Dialect::OpenAiCompatible);
+    let cluster = roomy();
+    drop(paid(&cluster, "origin", &fake));
+    let file = |name: &str| cluster.dir().join(name);
+    // One archive, one transaction.
+    dump(&cluster, "origin", &file("custom"), &["-Fc"]);
+    cluster.create_database("custom");
+    let mut restore = on(&cluster, "pg_restore", "custom", &["--exit-on-error", "-1"]);
+    output_of({
+        restore.arg(file("custom"));
+        restore
+    });
+    goes_on(&cluster, "custom", &fake);
+    // Several processes on both sides.
+    dump(&cluster, "origin", &file("directory"), &["-Fd", "-j4"]);
+    cluster.create_database("directory");
+    let mut restore = on(&cluster, "pg_restore", "directory", &["--exit-on-error", "-j4"]);
+    output_of({
+        restore.arg(file("directory"));
+        restore
+    });
+    goes_on(&cluster, "directory", &fake);
+    // Over a database that lives, whose rows have changed since: it is as the dump is.
+    dump(&cluster, "origin", &file("clean"), &["--clean", "--if-exists"]);
+    run_script(&cluster, "custom", &file("clean"));
+    goes_on(&cluster, "custom", &fake);
+    dump(&cluster, "origin", &file("inserts"), &["--inserts", "--no-owner", "--no-privileges"]);
+    cluster.create_database("inserts");
+    run_script(&cluster, "inserts", &file("inserts"));
+    goes_on(&cluster, "inserts", &fake);
+    // The origin has seen nothing of all that.
+    goes_on(&cluster, "origin", &fake);
+}
+
+#[test]
+fn a_template() {
+    let fake = FakeProvider::start(Dialect::OpenAiCompatible);
+    let cluster = roomy();
+    drop(paid(&cluster, "origin", &fake));
+    cluster.psql("postgres", "CREATE DATABASE copy TEMPLATE origin");
+    goes_on(&cluster, "copy", &fake);
+    goes_on(&cluster, "origin", &fake);
+}
+
+#[test]
+fn single_tables() {
+    let fake = FakeProvider::start(Dialect::OpenAiCompatible);
+    let cluster = roomy();
+    let mut origin = paid(&cluster, "origin", &fake);
+    let vectors = relation(&mut origin, "items");
+    let file = cluster.dir().join("tables");
+    dump(&cluster, "origin", &file, &["-t", "items", "-t", &vectors]);
+    let mut copy = cluster.database("single");
+    run_script(&cluster, "single", &file);
+    copy.batch_execute("INSERT INTO items VALUES (500, 'a write before')").unwrap();
+    copy.batch_execute(&format!(
+        "SELECT embedd.create_vector_table('items', 'items', '{BODY}', start_backfill => true)"
+    ))
+    .unwrap();
+    wait_status(&cluster, "single", "items", "sync_status = 'synced' AND synced_rows = 61");
+    wait_synced(&cluster, "single", "items");
+    // The trigger that came along belongs to no vector table, and has gone; the table with the vectors is named.
+    assert_eq!(triggers(&mut copy), 2);
+    let mut again = cluster.psql_command("single");
+    let create = format!("SELECT name FROM embedd.create_vector_table('more', 'items', '{BODY}')");
+    let said = output_of({
+        again.args(["-c", &create]);
+        again
+    });
+    let said = String::from_utf8_lossy(&said.stderr).into_owned();
+    assert!(said.contains(&format!("DROP TABLE public.{vectors}")), "{said}");
+}
+
+#[test]
+fn the_rows_of_one_table_over_others() {
+    let fake = FakeProvider::start(Dialect::OpenAiCompatible);
+    let cluster = roomy();
+    let mut origin = paid(&cluster, "origin", &fake);
+    let file = cluster.dir().join("data");
+    // With its triggers off while the rows come, as --disable-triggers has it: none of them is noted.
+    dump(&cluster, "origin", &file, &["--data-only", "--disable-triggers", "-t", "items"]);
+    origin.batch_execute("DELETE FROM items WHERE id > 30").unwrap();
+    wait_status(&cluster, "origin", "items", "sync_status = 'synced' AND synced_rows = 30");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let rows: String = text
+        .lines()
+        .filter(|line| {
+            line.split('\t').next().and_then(|id| id.parse::<i32>().ok()).is_none_or(|id| id > 30)
+        })
+        .map(|line| format!("{line}\n"))
+        .collect();
+    std::fs::write(&file, rows).unwrap();
+    run_script(&cluster, "origin", &file);
+    wait_status(&cluster, "origin", "items", "sync_status = 'synced' AND synced_rows = 60");
+    wait_synced(&cluster, "origin", "items");
+}
+
+fn triggers(client: &mut Client) -> i64 {
+    let sql =
+        "SELECT count(*) FROM pg_trigger WHERE tgrelid = 'items'::regclass AND NOT tgisinternal";
+    client.query_one(sql, &[]).unwrap().get(0)
+}
