@@ -1,10 +1,15 @@
 //! What a table needs to be a source: its kind, its columns, its key, and the caller's rights to it.
 
+mod triggers;
+
 use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
 
+pub use self::triggers::{
+    create_triggers, drop_stale_triggers, drop_triggers, fire_mode, has_triggers, set_fire_mode,
+};
+
 use crate::catalog::{self, SyncMode, sight};
-use crate::command;
 use crate::datum::Texts;
 use crate::document::{Column, FilterType};
 use crate::error::{Error, Result};
@@ -320,132 +325,4 @@ fn check_may_read(
         object: format!("table {source}"),
         hint: format!("Ask its owner for: GRANT {missing} ON {source} TO your role."),
     })
-}
-
-/// When the triggers of a source fire, as their owner has set it: the letters of pg_trigger.tgenabled.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FireMode {
-    Origin,
-    Always,
-    Replica,
-    Disabled,
-}
-
-/// How the triggers of a source fire; the row trigger's mode counts, or that of the one that is left.
-pub fn fire_mode(client: &SpiClient<'_>, id: i32, source: pg_sys::Oid) -> Result<FireMode> {
-    let rows = client.select(
-        "select tgenabled::text from pg_catalog.pg_trigger where tgrelid = $1 and tgname = any($2)
-          order by tgname like '%row' desc limit 1",
-        None,
-        &[source.into(), sight::trigger_names(id).into()],
-    )?;
-    let letter = match rows.into_iter().next() {
-        Some(row) => row.get::<String>(1)?,
-        None => None,
-    };
-    Ok(match letter.as_deref() {
-        Some("A") => FireMode::Always,
-        Some("R") => FireMode::Replica,
-        Some("D") => FireMode::Disabled,
-        _ => FireMode::Origin,
-    })
-}
-
-/// Has triggers that were created fire as those did that they replace.
-pub fn set_fire_mode(
-    client: &mut SpiClient<'_>,
-    id: i32,
-    source: &str,
-    mode: FireMode,
-) -> Result<()> {
-    let how = match mode {
-        FireMode::Origin => return Ok(()),
-        FireMode::Always => "enable always",
-        FireMode::Replica => "enable replica",
-        FireMode::Disabled => "disable",
-    };
-    for what in ["row", "truncate"] {
-        let trigger = trigger_name(id, what);
-        command::run(client, &format!("alter table {source} {how} trigger {trigger}"))?;
-    }
-    Ok(())
-}
-
-/// Drops triggers of a source that belong to no vector table of it, as a schema-only copy of a database has them.
-pub fn drop_stale_triggers(
-    client: &mut SpiClient<'_>,
-    source: pg_sys::Oid,
-    name: &str,
-) -> Result<()> {
-    let rows = client.update(
-        "select pg_catalog.quote_ident(t.tgname) from pg_catalog.pg_trigger t
-          where t.tgrelid = $1 and not t.tgisinternal and t.tgparentid = 0
-            and t.tgfoid = 'embedd.note_change()'::regprocedure
-            and t.tgname ~ '^embedd_[0-9]+_(row|update|truncate)$'
-            and not exists (select from embedd.vector_tables v
-                             where v.source_table = t.tgrelid and v.id::text = pg_catalog.split_part(t.tgname, '_', 2))",
-        None,
-        &[source.into()],
-    )?;
-    let mut stale = Vec::new();
-    for row in rows {
-        stale.extend(row.get::<String>(1)?);
-    }
-    for trigger in stale {
-        command::run(client, &format!("drop trigger {trigger} on {name}"))?;
-    }
-    Ok(())
-}
-
-/// Creates the triggers of a source. They name nothing of it, so that no column is kept from being changed or dropped.
-pub fn create_triggers(client: &mut SpiClient<'_>, id: i32, source: &str) -> Result<()> {
-    for (what, event) in [
-        ("row", "after insert or update or delete on {} for each row"),
-        ("truncate", "after truncate on {} for each statement"),
-    ] {
-        let statement = format!(
-            "create trigger {} {} execute function embedd.note_change('{id}')",
-            trigger_name(id, what),
-            event.replace("{}", source)
-        );
-        command::run(client, &statement)?;
-    }
-    Ok(())
-}
-
-/// Whether there are triggers for everything that can happen to a source, switched on or off.
-pub fn has_triggers(client: &SpiClient<'_>, id: i32, source: pg_sys::Oid) -> Result<bool> {
-    // For each row (1), insert (4), delete (8), update (16), truncate (32), as in catalog/pg_trigger.h.
-    let rows = client.select(
-        "select bit_or(tgtype::integer) & 61 = 61 from pg_catalog.pg_trigger where tgrelid = $1 and tgname = any($2)",
-        None,
-        &[source.into(), sight::trigger_names(id).into()],
-    )?;
-    Ok(rows.first().get_one::<bool>()? == Some(true))
-}
-
-/// Drops the triggers of a source.
-pub fn drop_triggers(
-    client: &mut SpiClient<'_>,
-    id: i32,
-    source: pg_sys::Oid,
-    name: &str,
-) -> Result<()> {
-    let rows = client.update(
-        "select tgname::text from pg_catalog.pg_trigger where tgrelid = $1 and tgname = any($2)",
-        None,
-        &[source.into(), sight::trigger_names(id).into()],
-    )?;
-    let mut triggers = Vec::new();
-    for row in rows {
-        triggers.extend(row.get::<String>(1)?);
-    }
-    for trigger in triggers {
-        command::run(client, &format!("drop trigger {trigger} on {name}"))?;
-    }
-    Ok(())
-}
-
-fn trigger_name(id: i32, what: &str) -> String {
-    format!("embedd_{id}_{what}")
 }

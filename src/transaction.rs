@@ -153,6 +153,15 @@ pub fn run<R>(work: impl FnOnce() -> Result<R>) -> std::result::Result<R, Rolled
 
 /// Runs `work` in a transaction inside the one that is open: an error in it is rolled back to where it began.
 pub fn nested<R>(work: impl FnOnce() -> Result<R>) -> std::result::Result<R, RolledBack> {
+    inside(work, true)
+}
+
+/// The same for work that only reads: whatever becomes of it, its locks are given back at once.
+pub fn nested_look<R>(look: impl FnOnce() -> Result<R>) -> std::result::Result<R, RolledBack> {
+    inside(look, false)
+}
+
+fn inside<R>(work: impl FnOnce() -> Result<R>, keeps: bool) -> std::result::Result<R, RolledBack> {
     // SAFETY: inside a transaction; each path below ends the inner one and puts back what it has changed.
     let (memory, owner) = unsafe {
         let before = (pg_sys::CurrentMemoryContext, pg_sys::CurrentResourceOwner);
@@ -162,15 +171,17 @@ pub fn nested<R>(work: impl FnOnce() -> Result<R>) -> std::result::Result<R, Rol
     };
     let outcome = PgTryBuilder::new(AssertUnwindSafe(|| {
         let result = work().map_err(RolledBack::from)?;
-        // SAFETY: the inner transaction begun above.
-        unsafe { pg_sys::ReleaseCurrentSubTransaction() };
+        if keeps {
+            // SAFETY: the inner transaction begun above.
+            unsafe { pg_sys::ReleaseCurrentSubTransaction() };
+        }
         Ok(result)
     }))
     .catch_others(|caught| Err(rolled_back(&caught)))
     .execute();
     // SAFETY: as above; after a release there is nothing left to roll back.
     unsafe {
-        if outcome.is_err() {
+        if outcome.is_err() || !keeps {
             pg_sys::MemoryContextSwitchTo(memory);
             pg_sys::RollbackAndReleaseCurrentSubTransaction();
         }

@@ -1,8 +1,11 @@
 //! Finds the rows in which a vector table differs from its source.
 
-use pgrx::prelude::*;
+mod partitions;
 
-use crate::catalog;
+use pgrx::prelude::*;
+use pgrx::spi::SpiClient;
+
+use crate::catalog::{self, VectorTable};
 use crate::document::difference_sql;
 use crate::error::Result;
 use crate::rights::Rights;
@@ -38,44 +41,55 @@ pub fn verify(name: &str) -> Result<Vec<Difference>> {
             failed.extend(row.get::<String>(1)?);
         }
         drop(rights);
-        // A row that cannot be read would keep the others from being looked at.
-        let not_failed = |pk: &str| {
-            format!(
-                "not exists (select from unnest($1::text[]) f(pk_value) where f.pk_value = {pk})"
-            )
-        };
-        let differences = difference_sql(
-            &table.source_name()?,
-            &table.key,
-            &table.columns,
-            table.relation_name()?,
-            &not_failed(&table.key.pk_value("s")),
-        );
-        let query = format!(
-            "select x.pk_value, x.is_stored, x.row_hash is not null from ({differences}) x where {}",
-            not_failed("x.pk_value")
-        );
-        let rights = Rights::of_owner(table.owner);
-        text_settings::set_text_settings(&rights);
-        let mut cursor = client.try_open_cursor(&query, &[failed.into()])?;
-        let mut found = Vec::new();
-        loop {
-            let rows = cursor.fetch(ROWS_AT_ONCE)?;
-            if rows.is_empty() {
-                break;
-            }
-            for row in rows {
-                let problem = match (row.get::<bool>(2)?, row.get::<bool>(3)?) {
-                    (Some(false), _) => "missing",
-                    (_, Some(true)) => "stale",
-                    _ => "orphaned",
-                };
-                let pk_value = row.get::<String>(1)?.unwrap_or_default();
-                found.push(Difference { pk_value, problem });
-            }
+        match partitions::of(client, &table)? {
+            Some(leaves) => partitions::differences(&table, &leaves, failed),
+            None => differences(client, &table, failed),
         }
-        drop(cursor);
-        drop(rights);
-        Ok(found)
     })
+}
+
+/// That a key is not among the failed ones, $1. A row that cannot be read would keep the others from being looked at.
+fn not_failed(pk_value: &str) -> String {
+    format!("not exists (select from unnest($1::text[]) f(pk_value) where f.pk_value = {pk_value})")
+}
+
+/// The differences by one statement.
+fn differences(
+    client: &SpiClient<'_>,
+    table: &VectorTable,
+    failed: Vec<String>,
+) -> Result<Vec<Difference>> {
+    let differences = difference_sql(
+        &table.source_name()?,
+        &table.key,
+        &table.columns,
+        table.relation_name()?,
+        &not_failed(&table.key.pk_value("s")),
+    );
+    let query = format!(
+        "select x.pk_value, x.is_stored, x.row_hash is not null from ({differences}) x where {}",
+        not_failed("x.pk_value")
+    );
+    let rights = Rights::of_owner(table.owner);
+    text_settings::set_text_settings(&rights);
+    let mut cursor = client.try_open_cursor(&query, &[failed.into()])?;
+    let mut found = Vec::new();
+    loop {
+        let rows = cursor.fetch(ROWS_AT_ONCE)?;
+        if rows.is_empty() {
+            break;
+        }
+        for row in rows {
+            let problem = match (row.get::<bool>(2)?, row.get::<bool>(3)?) {
+                (Some(false), _) => "missing",
+                (_, Some(true)) => "stale",
+                _ => "orphaned",
+            };
+            let pk_value = row.get::<String>(1)?.unwrap_or_default();
+            found.push(Difference { pk_value, problem });
+        }
+    }
+    drop(cursor);
+    drop(rights);
+    Ok(found)
 }

@@ -130,6 +130,17 @@ pub struct VectorTable {
 }
 
 impl VectorTable {
+    /// The columns of the source that documents are made of, by name, those of the key first.
+    pub fn source_columns(&self) -> Vec<String> {
+        let mut names: Vec<String> = self.key.columns.iter().map(|c| c.name.clone()).collect();
+        for column in &self.columns {
+            if !names.iter().any(|name| name == column.source()) {
+                names.push(column.source().to_string());
+            }
+        }
+        names
+    }
+
     /// A noted key as it stands in pk_value: the blanks that fill char(n) up are no part of it.
     pub fn shown(&self, key: &str) -> String {
         match self.key.columns.as_slice() {

@@ -1,6 +1,7 @@
 //! Makes every vector table of a database equal to its source: the engine that a sync worker runs round by round.
 
 mod apply;
+mod aside;
 mod backlog;
 mod batch;
 mod caution;
@@ -36,7 +37,7 @@ use self::work::Work;
 use crate::client::Client;
 use crate::error::Error;
 use crate::shared::Portion;
-use crate::transaction::{self, Patience, RolledBack};
+use crate::transaction::{self, Patience};
 use crate::{guc, shared};
 
 /// Pause after the embedder could not be reached or the catalog could not be read.
@@ -365,89 +366,6 @@ impl Engine {
         }
     }
 
-    /// A row of these is to blame for a failure: it is looked for in half of them, or found.
-    fn narrow(&mut self, id: i32, keys: Vec<Taken>, failure: &RolledBack) {
-        let Some(work) = self.tables.get_mut(&id) else { return };
-        if keys.len() > 1 {
-            work.batch = keys.len() / 2;
-            return work.backlog.give_back(keys);
-        }
-        // A key that its type does not take (any more) is found by its text, mostly to be removed.
-        let by_text = batch::load(work, &keys, By::Text);
-        match &by_text {
-            Ok(Loaded { done, to_embed, .. }) if to_embed.is_empty() => {
-                finish(work, done);
-                work.batch = guc::batch_texts();
-                return;
-            }
-            Err(other) if other.is_transient() && !other.is_cancelled() => {
-                work.backlog.give_back(keys);
-                return work.rolled_back(other);
-            }
-            _ => {}
-        }
-        self.set_aside(id, keys, failure);
-        if let (Err(slow), Some(work)) = (by_text, self.tables.get_mut(&id))
-            && slow.is_cancelled()
-        {
-            work.rolled_back(&slow);
-        }
-    }
-
-    /// Has rows wait that change again each time they are stored; the others come back.
-    fn slow_down(&mut self, id: i32, keys: Vec<Taken>, now: Instant) -> Vec<Taken> {
-        let Some(work) = self.tables.get_mut(&id) else { return keys };
-        let mut others = Vec::new();
-        for taken in keys {
-            match work.loops.on_change(&taken.key, now) {
-                None => others.push(taken),
-                Some(pause) => {
-                    work.note_loop(&taken.key);
-                    self.locked.push(Locked { id, keys: vec![taken], at: now + pause });
-                }
-            }
-        }
-        others
-    }
-
-    /// Takes rows up again that were locked a while ago.
-    fn take_back_locked(&mut self) {
-        let now = Instant::now();
-        let (due, later) =
-            std::mem::take(&mut self.locked).into_iter().partition(|locked| locked.at <= now);
-        self.locked = later;
-        for Locked { id, keys, .. } in due {
-            if let Some(work) = self.tables.get_mut(&id) {
-                let is_loop = keys.iter().any(|taken| work.loops.is_loop(&taken.key));
-                if !is_loop {
-                    keys.iter().for_each(|taken| work.forget_locked(&taken.key));
-                    // Alone, so that it holds up nobody if it is locked still.
-                    work.batch = 1;
-                }
-                work.backlog.give_back(keys);
-            }
-        }
-        for work in self.tables.values_mut() {
-            work.forget_ended_loops(now);
-        }
-    }
-
-    /// Puts keys aside that cannot be done, with the reason.
-    fn set_aside(&mut self, id: i32, keys: Vec<Taken>, failure: &RolledBack) {
-        let Some(work) = self.tables.get_mut(&id) else { return };
-        match batch::set_aside(work, &keys, failure) {
-            Ok(()) => {
-                finish(work, &keys);
-                work.batch = guc::batch_texts();
-                work.succeeded();
-            }
-            Err(failure) => {
-                work.backlog.give_back(keys);
-                work.rolled_back(&failure);
-            }
-        }
-    }
-
     /// Takes in what the embedder still has, which is paid for, and gives out nothing; true when all of it is stored.
     pub fn wind_up(&mut self) -> bool {
         self.receive();
@@ -459,6 +377,12 @@ impl Engine {
     /// Whether a process works for this one, which another one would begin anew.
     pub fn has_helpers(&self) -> bool {
         self.schedule.is_running() || self.tables.values().any(Work::has_builder)
+    }
+
+    /// Whether a batch was stored or a task ended since this process began. What was read and not stored is lost when it
+    /// leaves.
+    pub fn has_got_on(&self) -> bool {
+        self.tables.values().any(|work| work.has_got_on)
     }
 
     /// Ends what works for this process elsewhere and notes what it would note later, because it is about to leave.

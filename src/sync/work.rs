@@ -81,6 +81,8 @@ pub struct Work {
     /// Keys of rows that wait for a lock of somebody else, apart from the others.
     pub locked: HashSet<String>,
     pub loops: Loops,
+    /// Whether anything has gone well since this process began.
+    pub has_got_on: bool,
     progress: Noting,
 }
 
@@ -103,6 +105,7 @@ impl Work {
             portion,
             locked: HashSet::new(),
             loops: Loops::default(),
+            has_got_on: false,
             progress: Noting::default(),
             position,
             mend: None,

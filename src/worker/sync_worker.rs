@@ -17,6 +17,8 @@ use crate::transaction;
 
 /// Time for which a worker that has something to do keeps its place while others wait for one.
 pub const FAIR_TIME: Duration = Duration::from_secs(10);
+/// The same where all of it was taken up by rows that are still being read: to leave would be to read them again.
+const FIRST_BATCH_TIME: Duration = Duration::from_secs(120);
 /// Longest wait for what is in flight before the worker gives way all the same.
 const WIND_UP: Duration = Duration::from_secs(30);
 
@@ -176,7 +178,8 @@ fn work(mut engine: Engine) {
 
 /// Whether the worker shall leave although there is, or may be, something to do.
 fn shall_give_way(engine: &Engine, busy_since: Option<Instant>) -> bool {
-    let has_had_its_time = busy_since.is_some_and(|since| since.elapsed() >= FAIR_TIME);
+    let fair_time = if engine.has_got_on() { FAIR_TIME } else { FIRST_BATCH_TIME };
+    let has_had_its_time = busy_since.is_some_and(|since| since.elapsed() >= fair_time);
     worker::is_asked(Ask::Anew)
         || (worker::is_asked(Ask::Place) && has_had_its_time && !engine.has_helpers())
 }

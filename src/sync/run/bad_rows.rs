@@ -58,13 +58,8 @@ pub fn take_out(
 
 /// Makes the copy, as the owner of the vector table sees the source.
 fn copy(client: &mut SpiClient<'_>, table: &VectorTable, owner: &str) -> Result<()> {
-    let mut names: Vec<String> = table.key.columns.iter().map(|c| c.name.clone()).collect();
-    for column in &table.columns {
-        if !names.iter().any(|name| name == column.source()) {
-            names.push(column.source().to_string());
-        }
-    }
-    let columns: Vec<String> = names.iter().map(|name| quote_ident(name)).collect();
+    let columns: Vec<String> =
+        table.source_columns().iter().map(|name| quote_ident(name)).collect();
     let (columns, source) = (columns.join(", "), table.source_name()?);
     for statement in [
         format!("drop table if exists {COPY}"),

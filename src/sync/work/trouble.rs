@@ -147,6 +147,7 @@ impl Work {
     /// The same, after that transaction has committed.
     pub fn succeeded(&mut self) {
         self.progress.has_synced = true;
+        self.has_got_on = true;
         // Another batch has failed a moment ago, and is not tried again any sooner because this one went well.
         let now = Instant::now();
         if self.embedding_failed || self.is_in_trouble(now) || self.has_reservations() {

@@ -2,7 +2,7 @@
 
 use support::processes::SYNC_WORKER;
 use support::source::relation;
-use support::{Cluster, LONG, SHORT};
+use support::{Cluster, LONG, SHORT, Shutdown};
 
 use super::{BODY, SHARED, synced, wait_status, wait_synced};
 
@@ -236,4 +236,58 @@ fn a_loop_is_slowed_down_and_called_one() {
     wait_synced(&cluster, "loops", "t");
     client.batch_execute("INSERT INTO t VALUES (2, 'goes on')").unwrap();
     wait_status(&cluster, "loops", "t", "sync_status = 'synced' AND synced_rows = 2");
+}
+
+#[test]
+fn few_locks_for_many_partitions() {
+    let cluster = Cluster::builder()
+        .set("max_connections", "20")
+        .set("max_prepared_transactions", "0")
+        .set("max_worker_processes", "8")
+        .start();
+    let mut client = cluster.database("t");
+    client.batch_execute("CREATE TABLE ev (id bigint, day int, body text, PRIMARY KEY (id, day)) PARTITION BY LIST (day)").unwrap();
+    for day in 0..600 {
+        let create = format!("CREATE TABLE ev_{day} PARTITION OF ev FOR VALUES IN ({day})");
+        client.batch_execute(&create).unwrap();
+    }
+    client
+        .batch_execute(
+            "INSERT INTO ev SELECT i, i % 600, 'event ' || i FROM generate_series(1, 1200) i",
+        )
+        .unwrap();
+    client
+        .batch_execute(&format!(
+            "SELECT embedd.create_vector_table('ev', 'ev', '{BODY}', start_backfill => true)"
+        ))
+        .unwrap();
+    wait_status(&cluster, "t", "ev", "sync_status = 'synced' AND synced_rows = 1200");
+    client.batch_execute("ALTER SYSTEM SET max_locks_per_transaction = 10").unwrap();
+    drop(client);
+    cluster.restart(Shutdown::Fast);
+    // What the source as a whole would take is more than there is, and writes work all the same.
+    let mut client = cluster.connect("t");
+    assert!(client.batch_execute("SELECT count(*) FROM ev").is_err());
+    client.batch_execute("UPDATE ev SET body = 'changed' WHERE id = 7 AND day = 7").unwrap();
+    wait_status(
+        &cluster,
+        "t",
+        "ev",
+        "sync_status = 'error' AND last_error LIKE '%max_locks_per_transaction%'",
+    );
+    // The worker cannot do it; what differs is found nevertheless.
+    let vectors = relation(&mut client, "ev");
+    client.batch_execute(&format!("DELETE FROM {vectors} WHERE pk_value = '[8, 8]'; UPDATE {vectors} SET pk_value = '[0, 0]' WHERE pk_value = '[9, 9]'")).unwrap();
+    let found: Vec<String> = client
+        .query("SELECT pk_value || ' ' || problem FROM embedd.verify('ev') ORDER BY 1", &[])
+        .unwrap()
+        .iter()
+        .map(|row| row.get(0))
+        .collect();
+    assert_eq!(found, ["[0, 0] orphaned", "[7, 7] stale", "[8, 8] missing", "[9, 9] missing"]);
+    client.batch_execute("ALTER SYSTEM RESET max_locks_per_transaction").unwrap();
+    drop(client);
+    cluster.restart(Shutdown::Fast);
+    cluster.connect("t").batch_execute("SELECT embedd.reconcile('ev')").unwrap();
+    wait_synced(&cluster, "t", "ev");
 }

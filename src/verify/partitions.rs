@@ -1,0 +1,134 @@
+//! Verifies a source of many partitions some partitions at a time, so that it does not lock all of them at once.
+
+use std::hash::{BuildHasher, RandomState};
+
+use pgrx::prelude::*;
+use pgrx::spi::SpiClient;
+
+use super::{Difference, ROWS_AT_ONCE, not_failed};
+use crate::catalog::{VectorTable, sight};
+use crate::document::document_sql;
+use crate::error::{Error, Result};
+use crate::name::quote_ident;
+use crate::relation::qualified_name;
+use crate::rights::Rights;
+use crate::text_settings;
+use crate::transaction::{self, RolledBack};
+
+/// A source of fewer partitions is verified by one statement.
+const MANY: usize = 64;
+
+/// Partitions of one statement. It locks each of them and their indexes.
+const AT_ONCE: usize = 16;
+
+/// The partitions of a source that is better verified piece by piece: there are many, and the owner of the vector table may
+/// read every row of each. None where one statement does.
+pub fn of(client: &SpiClient<'_>, table: &VectorTable) -> Result<Option<Vec<String>>> {
+    // SAFETY: a plain look at the transaction's state. One that has written sees newer rows with each statement, and pieces
+    // of different moments do not fit together.
+    if unsafe { pg_sys::GetTopTransactionIdIfAny() } != pg_sys::InvalidTransactionId {
+        return Ok(None);
+    }
+    let rows = client.select(
+        "select p.relid, pg_catalog.has_table_privilege($2, p.relid, 'SELECT') and c.relkind = 'r'
+           from pg_catalog.pg_partition_tree($1::oid::regclass) p join pg_catalog.pg_class c on c.oid = p.relid
+          where p.isleaf order by p.relid",
+        None,
+        &[table.source.into(), table.owner.into()],
+    )?;
+    if rows.len() < MANY {
+        return Ok(None);
+    }
+    let mut leaves = Vec::new();
+    for row in rows {
+        let Some(leaf) = row.get::<pg_sys::Oid>(1)? else { return Ok(None) };
+        if row.get::<bool>(2)? != Some(true) || sight::has_policies(leaf, table.owner) {
+            return Ok(None);
+        }
+        let Some(name) = qualified_name(leaf) else { return Ok(None) };
+        leaves.push(name);
+    }
+    Ok(Some(leaves))
+}
+
+/// The differences, with the same snapshot throughout. Keeps eight bytes in memory for each row of the source.
+pub fn differences(
+    table: &VectorTable,
+    leaves: &[String],
+    failed: Vec<String>,
+) -> Result<Vec<Difference>> {
+    let hash = RandomState::new();
+    let (mut found, mut seen) = (Vec::new(), Vec::new());
+    for some in leaves.chunks(AT_ONCE) {
+        let query = of_source(table, some)?;
+        look(table, &query, &failed, |row| {
+            let pk_value = row.get::<String>(1)?.unwrap_or_default();
+            seen.push(hash.hash_one(&pk_value));
+            if row.get::<bool>(3)? == Some(true) {
+                let is_stored = row.get::<bool>(2)? == Some(true);
+                let problem = if is_stored { "stale" } else { "missing" };
+                found.push(Difference { pk_value, problem });
+            }
+            Ok(())
+        })?;
+    }
+    seen.sort_unstable();
+    let query = format!(
+        "select v.pk_value from {} v where {}",
+        table.relation_name()?,
+        not_failed("v.pk_value")
+    );
+    look(table, &query, &failed, |row| {
+        let pk_value = row.get::<String>(1)?.unwrap_or_default();
+        if seen.binary_search(&hash.hash_one(&pk_value)).is_err() {
+            found.push(Difference { pk_value, problem: "orphaned" });
+        }
+        Ok(())
+    })?;
+    Ok(found)
+}
+
+/// Every row of some partitions: its key, whether it is stored, and whether it differs.
+fn of_source(table: &VectorTable, leaves: &[String]) -> Result<String> {
+    let columns: Vec<String> =
+        table.source_columns().iter().map(|name| quote_ident(name)).collect();
+    let columns = columns.join(", ");
+    let parts: Vec<String> =
+        leaves.iter().map(|leaf| format!("select {columns} from only {leaf}")).collect();
+    let source = format!("({})", parts.join(" union all "));
+    let condition =
+        format!("{} and {}", table.key.is_complete("s"), not_failed(&table.key.pk_value("s")));
+    let documents = document_sql(&source, &table.key, &table.columns, &condition);
+    Ok(format!(
+        "select d.pk_value, v.pk_value is not null, \
+                d.row_hash is distinct from v.row_hash or (d.embedded_text <> '' and v.embedding is null) \
+           from ({documents}) d left join {} v on v.pk_value = d.pk_value",
+        table.relation_name()?
+    ))
+}
+
+/// Reads the rows of a query as the owner of the vector table, and gives its locks back.
+fn look(
+    table: &VectorTable,
+    query: &str,
+    failed: &[String],
+    mut take: impl FnMut(pgrx::spi::SpiHeapTupleData<'_>) -> Result<()>,
+) -> Result<()> {
+    let read = transaction::nested_look(|| {
+        Spi::connect(|client| {
+            let rights = Rights::of_owner(table.owner);
+            text_settings::set_text_settings(&rights);
+            let mut cursor = client.try_open_cursor(query, &[failed.to_vec().into()])?;
+            loop {
+                let rows = cursor.fetch(ROWS_AT_ONCE)?;
+                if rows.is_empty() {
+                    return Ok(());
+                }
+                for row in rows {
+                    take(row)?;
+                }
+            }
+        })
+    });
+    read.map_err(|RolledBack { sqlstate, message, .. }| Error::Failed { sqlstate, message })
+}
