@@ -3,6 +3,7 @@
 mod heap;
 mod resolve;
 mod rows;
+pub mod partitions;
 pub mod sight;
 mod state;
 mod vector_table;

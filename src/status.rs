@@ -1,6 +1,7 @@
 //! Tells how the sync of a vector table stands at this moment: what is stored of it, what waits, and what can be seen.
 
 mod count;
+mod partitioned;
 mod verdict;
 
 use pgrx::prelude::*;
@@ -60,8 +61,20 @@ pub fn of_one(name: &str) -> Result<SyncStatus> {
         if !may_see(client, &table)? {
             return Err(Error::UnknownVectorTable { name: name.to_string() });
         }
-        look(client, table)
+        look_safely(table)
     })
+}
+
+/// What can be told of a vector table. Nothing of its source makes that an error; a statement that is cancelled ends.
+fn look_safely(table: VectorTable) -> Result<SyncStatus> {
+    let shows_errors = check_may_change(&table).is_ok();
+    match transaction::nested_look(|| Spi::connect(|client| look(client, table))) {
+        Ok(status) => Ok(status),
+        Err(failure) if failure.is_cancelled() => {
+            Err(Error::Failed { sqlstate: failure.sqlstate, message: failure.message })
+        }
+        Err(failure) => Ok(unknown(failure.message, shows_errors)),
+    }
 }
 
 /// The same of every vector table that the role may see. One of which nothing can be told keeps none of the others from
@@ -92,10 +105,7 @@ pub fn of_all() -> Result<Vec<(Described, SyncStatus)>> {
                 model: table.model.clone(),
                 sync_mode: table.stored.sync_mode.as_str(),
             };
-            let shows_errors = check_may_change(&table).is_ok();
-            let status = transaction::nested(|| Spi::connect(|client| look(client, table)))
-                .unwrap_or_else(|failure| unknown(failure.message, shows_errors));
-            all.push((described, status));
+            all.push((described, look_safely(table)?));
         }
         if monitors {
             all.extend(found.damaged.into_iter().map(|(id, reason)| damaged(id, reason)));

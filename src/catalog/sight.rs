@@ -155,12 +155,17 @@ pub fn missed_changes(
     name: &str,
 ) -> Result<Option<Error>> {
     let rows = client.select(
-        "select t.tgrelid, t.tgname::text, t.tgenabled::text
+        // Not pg_partition_tree(), which locks every partition.
+        "with recursive tree(relid) as (
+                select $1
+                 union
+                select i.inhrelid from tree t join pg_catalog.pg_inherits i on i.inhparent = t.relid)
+         select t.tgrelid, t.tgname::text, t.tgenabled::text
            from pg_catalog.pg_trigger t
           cross join lateral (
                 select exists (select from pg_catalog.pg_subscription_rel s where s.srrelid = t.tgrelid)) s(is_subscribed)
           where t.tgname = any($2)
-            and t.tgrelid in (select $1 union all select p.relid from pg_catalog.pg_partition_tree($1::oid::regclass) p)
+            and t.tgrelid in (select tree.relid from tree)
             and (t.tgenabled = 'D' or (t.tgenabled = 'O' and s.is_subscribed) or (t.tgenabled = 'R' and not s.is_subscribed))
           order by t.tgrelid <> $1, t.tgrelid, t.tgname limit 10",
         None,

@@ -3,6 +3,8 @@
 use pgrx::pg_sys;
 use pgrx::spi::SpiClient;
 
+use super::partitioned;
+use crate::catalog::partitions::{self, lock_if_free};
 use crate::catalog::{SyncMode, VectorTable, sight};
 use crate::error::Result;
 use crate::rights::Rights;
@@ -40,21 +42,32 @@ pub fn rows(client: &SpiClient<'_>, table: &VectorTable) -> Result<Counted> {
         && table.stored.sync_mode == SyncMode::Trigger
         && may_count(table.source, name, table.owner, &mut counted)
     {
-        counted.total = count(client, &source, name, &mut counted.is_estimated)?;
+        counted.total = match partitions::readable(client, table.source, table.owner)? {
+            Some(leaves) => {
+                let found = partitioned::rows(&leaves, table.owner, COUNTED)?;
+                counted.is_estimated |= found.is_estimated;
+                if let Some(partition) = found.locked {
+                    counted.reason = Some(not_counted(&partition));
+                }
+                Some(found.rows).filter(|_| counted.reason.is_none())
+            }
+            None => count(client, &source, name, &mut counted.is_estimated)?,
+        };
     }
     Ok(counted)
 }
 
 /// Whether the rows of a relation can be counted at once.
 fn may_count(relation: pg_sys::Oid, name: &str, owner: pg_sys::Oid, counted: &mut Counted) -> bool {
-    // SAFETY: takes a lock that is held until the transaction ends, if nobody is in the way.
-    let is_free = unsafe {
-        pg_sys::ConditionalLockRelationOid(relation, pg_sys::AccessShareLock as pg_sys::LOCKMODE)
-    };
+    let is_free = lock_if_free(relation);
     if !is_free {
-        counted.reason = Some(format!("{name} is locked, and was not counted"));
+        counted.reason = Some(not_counted(name));
     }
     is_free && !sight::has_policies(relation, owner)
+}
+
+fn not_counted(name: &str) -> String {
+    format!("{name} is locked, and was not counted")
 }
 
 /// Rows of a relation that may be read, where `from` selects them.

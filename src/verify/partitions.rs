@@ -6,11 +6,10 @@ use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
 
 use super::{Difference, ROWS_AT_ONCE, not_failed};
-use crate::catalog::{VectorTable, sight};
+use crate::catalog::{VectorTable, partitions};
 use crate::document::document_sql;
 use crate::error::{Error, Result};
 use crate::name::quote_ident;
-use crate::relation::qualified_name;
 use crate::rights::Rights;
 use crate::text_settings;
 use crate::transaction::{self, RolledBack};
@@ -29,26 +28,10 @@ pub fn of(client: &SpiClient<'_>, table: &VectorTable) -> Result<Option<Vec<Stri
     if unsafe { pg_sys::GetTopTransactionIdIfAny() } != pg_sys::InvalidTransactionId {
         return Ok(None);
     }
-    let rows = client.select(
-        "select p.relid, pg_catalog.has_table_privilege($2, p.relid, 'SELECT') and c.relkind = 'r'
-           from pg_catalog.pg_partition_tree($1::oid::regclass) p join pg_catalog.pg_class c on c.oid = p.relid
-          where p.isleaf order by p.relid",
-        None,
-        &[table.source.into(), table.owner.into()],
-    )?;
-    if rows.len() < MANY {
-        return Ok(None);
-    }
-    let mut leaves = Vec::new();
-    for row in rows {
-        let Some(leaf) = row.get::<pg_sys::Oid>(1)? else { return Ok(None) };
-        if row.get::<bool>(2)? != Some(true) || sight::has_policies(leaf, table.owner) {
-            return Ok(None);
-        }
-        let Some(name) = qualified_name(leaf) else { return Ok(None) };
-        leaves.push(name);
-    }
-    Ok(Some(leaves))
+    let leaves = partitions::readable(client, table.source, table.owner)?;
+    Ok(leaves
+        .filter(|leaves| leaves.len() >= MANY)
+        .map(|leaves| leaves.into_iter().map(|leaf| leaf.name).collect()))
 }
 
 /// The differences, with the same snapshot throughout. Keeps eight bytes in memory for each row of the source.

@@ -23,7 +23,7 @@ pub mod source;
 pub mod tiny_model;
 pub mod wait;
 
-pub use cluster::{Builder, Cluster, Shutdown};
+pub use cluster::{Builder, Cluster, SUPERUSER, Shutdown};
 pub use processes::Frozen;
 pub use shared::Shared;
 pub use wait::{LONG, SHORT, StopOnDrop};

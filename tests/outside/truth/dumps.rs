@@ -39,7 +39,7 @@ fn roomy() -> Cluster {
 
 #[test]
 fn archives_and_scripts() {
-    let fake = FakeProvider::start(Dialect::OpenAiCompatible);
+    let fake = FakeProvider::builder(Dialect::OpenAiCompatible).dimensions(384).start();
     let cluster = roomy();
     drop(paid(&cluster, "origin", &fake));
     let file = |name: &str| cluster.dir().join(name);
@@ -75,7 +75,7 @@ fn archives_and_scripts() {
 
 #[test]
 fn a_template() {
-    let fake = FakeProvider::start(Dialect::OpenAiCompatible);
+    let fake = FakeProvider::builder(Dialect::OpenAiCompatible).dimensions(384).start();
     let cluster = roomy();
     drop(paid(&cluster, "origin", &fake));
     cluster.psql("postgres", "CREATE DATABASE copy TEMPLATE origin");
@@ -85,7 +85,7 @@ fn a_template() {
 
 #[test]
 fn single_tables() {
-    let fake = FakeProvider::start(Dialect::OpenAiCompatible);
+    let fake = FakeProvider::builder(Dialect::OpenAiCompatible).dimensions(384).start();
     let cluster = roomy();
     let mut origin = paid(&cluster, "origin", &fake);
     let vectors = relation(&mut origin, "items");
@@ -109,15 +109,15 @@ fn single_tables() {
         again
     });
     let said = String::from_utf8_lossy(&said.stderr).into_owned();
-    assert!(said.contains(&format!("DROP TABLE public.{vectors}")), "{said}");
+    assert!(said.contains(&format!("DROP TABLE {vectors}")), "{said}");
 }
 
 #[test]
 fn the_rows_of_one_table_over_others() {
-    let fake = FakeProvider::start(Dialect::OpenAiCompatible);
+    let fake = FakeProvider::builder(Dialect::OpenAiCompatible).dimensions(384).start();
     let cluster = roomy();
     let mut origin = paid(&cluster, "origin", &fake);
-    let file = cluster.dir().join("data");
+    let file = cluster.dir().join("rows");
     // With its triggers off while the rows come, as --disable-triggers has it: none of them is noted.
     dump(&cluster, "origin", &file, &["--data-only", "--disable-triggers", "-t", "items"]);
     origin.batch_execute("DELETE FROM items WHERE id > 30").unwrap();

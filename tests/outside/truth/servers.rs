@@ -11,7 +11,7 @@ use super::{goes_on, paid, wait_status};
 
 #[test]
 fn a_base_backup() {
-    let fake = FakeProvider::start(Dialect::OpenAiCompatible);
+    let fake = FakeProvider::builder(Dialect::OpenAiCompatible).dimensions(384).start();
     let cluster = Cluster::start();
     drop(paid(&cluster, "t", &fake));
     let copy = cluster.base_backup(&[]);
@@ -22,7 +22,7 @@ fn a_base_backup() {
 
 #[test]
 fn a_point_in_time() {
-    let fake = FakeProvider::start(Dialect::OpenAiCompatible);
+    let fake = FakeProvider::builder(Dialect::OpenAiCompatible).dimensions(384).start();
     let cluster =
         Cluster::builder().set("archive_mode", "on").set("archive_command", "false").start();
     let archive = cluster.dir().join("archive");
@@ -75,7 +75,7 @@ fn old_server() -> PathBuf {
 
 #[test]
 fn an_upgrade_by_pg_upgrade() {
-    let fake = FakeProvider::start(Dialect::OpenAiCompatible);
+    let fake = FakeProvider::builder(Dialect::OpenAiCompatible).dimensions(384).start();
     let old = Cluster::builder().server(&old_server()).initdb("--data-checksums").start();
     let mut client = paid(&old, "t", &fake);
     // One that waits for the new server.
