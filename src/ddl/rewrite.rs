@@ -8,6 +8,7 @@ use pgrx::prelude::*;
 use super::{is_noting, sweep};
 use crate::catalog;
 use crate::queue::Sweep;
+use crate::trigger;
 
 /// Notes what a statement means for sources, before it is done: what it notes goes with it when it fails.
 ///
@@ -19,9 +20,14 @@ pub unsafe fn note(node: *mut pg_sys::Node) {
         match (*node).type_ {
             pg_sys::NodeTag::T_AlterTableStmt => {
                 let alter = node.cast::<pg_sys::AlterTableStmt>();
+                if has_command(alter, is_of_policies) {
+                    look_again();
+                }
                 if (*alter).objtype == pg_sys::ObjectType::OBJECT_TYPE {
                     note_types(true);
-                } else if (*alter).objtype == pg_sys::ObjectType::OBJECT_TABLE && rewrites(alter) {
+                } else if (*alter).objtype == pg_sys::ObjectType::OBJECT_TABLE
+                    && has_command(alter, rewrites)
+                {
                     note_relation((*alter).relation);
                 }
             }
@@ -37,33 +43,70 @@ pub unsafe fn note(node: *mut pg_sys::Node) {
             {
                 note_types(false);
             }
+            // Rights that may let a worker see rows again, or hide them from it.
+            pg_sys::NodeTag::T_CreatePolicyStmt
+            | pg_sys::NodeTag::T_AlterPolicyStmt
+            | pg_sys::NodeTag::T_AlterRoleStmt
+            | pg_sys::NodeTag::T_GrantStmt
+            | pg_sys::NodeTag::T_GrantRoleStmt => look_again(),
+            pg_sys::NodeTag::T_DropStmt
+                if (*node.cast::<pg_sys::DropStmt>()).removeType
+                    == pg_sys::ObjectType::OBJECT_POLICY =>
+            {
+                look_again();
+            }
             _ => {}
         }
     }
 }
 
-/// Whether ALTER TABLE gives rows other values, or has triggers of embedd fire again that did not.
+/// Has the worker look at every source again when the transaction commits.
+fn look_again() {
+    if is_noting() && catalog::is_used() {
+        trigger::touch_at_commit();
+    }
+}
+
+/// Whether one of ALTER TABLE's commands decides whether policies apply.
 #[allow(non_upper_case_globals, reason = "the names of PostgreSQL's own constants")]
-unsafe fn rewrites(alter: *mut pg_sys::AlterTableStmt) -> bool {
+fn is_of_policies(command: &pg_sys::AlterTableCmd) -> bool {
     use pg_sys::AlterTableType::*;
+    matches!(
+        command.subtype,
+        AT_EnableRowSecurity | AT_DisableRowSecurity | AT_ForceRowSecurity | AT_NoForceRowSecurity
+    )
+}
+
+/// Whether a condition holds for one of the commands of ALTER TABLE.
+unsafe fn has_command(
+    alter: *mut pg_sys::AlterTableStmt,
+    condition: impl Fn(&pg_sys::AlterTableCmd) -> bool,
+) -> bool {
     // SAFETY: its commands are a list of AlterTableCmd, or NIL.
     unsafe {
         let commands = (*alter).cmds;
         let length = if commands.is_null() { 0 } else { (*commands).length };
         (0..length).any(|n| {
-            let command =
-                (*(*commands).elements.add(n as usize)).ptr_value.cast::<pg_sys::AlterTableCmd>();
-            let name = (*command).name;
-            match (*command).subtype {
-                AT_AlterColumnType | AT_EnableTrigAll | AT_EnableTrigUser => true,
-                #[cfg(any(feature = "pg17", feature = "pg18"))]
-                AT_SetExpression => true,
-                AT_EnableTrig | AT_EnableAlwaysTrig | AT_EnableReplicaTrig => {
-                    !name.is_null() && CStr::from_ptr(name).to_bytes().starts_with(b"embedd_")
-                }
-                _ => false,
-            }
+            let cell = (*commands).elements.add(n as usize);
+            condition(&*(*cell).ptr_value.cast::<pg_sys::AlterTableCmd>())
         })
+    }
+}
+
+/// Whether one of them gives rows other values, or has triggers of embedd fire again that did not.
+#[allow(non_upper_case_globals, reason = "the names of PostgreSQL's own constants")]
+fn rewrites(command: &pg_sys::AlterTableCmd) -> bool {
+    use pg_sys::AlterTableType::*;
+    match command.subtype {
+        AT_AlterColumnType | AT_EnableTrigAll | AT_EnableTrigUser => true,
+        #[cfg(any(feature = "pg17", feature = "pg18"))]
+        AT_SetExpression => true,
+        AT_EnableTrig | AT_EnableAlwaysTrig | AT_EnableReplicaTrig => {
+            let name = command.name;
+            // SAFETY: the name in a command is terminated.
+            !name.is_null() && unsafe { CStr::from_ptr(name) }.to_bytes().starts_with(b"embedd_")
+        }
+        _ => false,
     }
 }
 
