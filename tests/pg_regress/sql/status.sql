@@ -114,7 +114,7 @@ select embedded_text, metadata from :pairs_vectors where pk_value = '41';
 -- A column that is gone is named.
 alter table pairs drop column q;
 insert into pairs values (42);
-call golden.wait_for('the error', $$ select sync_status = 'error' from embedd.sync_status('pairs') $$);
+call golden.wait_for('the error', $$ select sync_status = 'error' and last_error_at is not null from embedd.sync_status('pairs') $$);
 select sync_status, last_error, last_error_at is not null as error_at, rows_pending from embedd.sync_status('pairs');
 select * from golden.refusal($$ select embedd.verify('pairs') $$) \gx
 alter table pairs add column q pair;
