@@ -26,6 +26,8 @@ struct Row {
 #[derive(Debug, Default)]
 pub struct Loops {
     rows: HashMap<String, Row>,
+    /// When old rows were last forgotten for lack of room.
+    swept: Option<Instant>,
 }
 
 impl Loops {
@@ -35,7 +37,10 @@ impl Loops {
             row.stored = now;
             return;
         }
-        if self.rows.len() >= REMEMBERED {
+        let is_full = self.rows.len() >= REMEMBERED;
+        // Not for each row of a load, of which there may be more in that time than are remembered.
+        if is_full && self.swept.is_none_or(|at| now.duration_since(at) >= SOON) {
+            self.swept = Some(now);
             self.rows.retain(|_, row| row.returns >= LOOP || now.duration_since(row.stored) < SOON);
         }
         if self.rows.len() < REMEMBERED {
@@ -107,6 +112,17 @@ mod tests {
         assert!(loops.ended(now + Duration::from_secs(9)).is_empty());
         assert_eq!(loops.ended(now + Duration::from_secs(10)), ["1"]);
         assert!(!loops.is_loop("1"));
+    }
+
+    #[test]
+    fn a_load_of_many_rows_is_not_gone_through_for_each_of_them() {
+        let (mut loops, now) = (Loops::default(), Instant::now());
+        for n in 0..REMEMBERED * 2 {
+            loops.on_stored(&n.to_string(), now);
+        }
+        assert_eq!((loops.rows.len(), loops.swept), (REMEMBERED, Some(now)));
+        loops.on_stored("later", now + SOON);
+        assert_eq!((loops.rows.len(), loops.swept), (1, Some(now + SOON)));
     }
 
     #[test]

@@ -54,6 +54,7 @@ impl Work {
             return;
         }
         self.embedding_failed = true;
+        self.has_got_on = true;
         self.note_failure(Culprit::Provider, reason, stuck);
     }
 
