@@ -1,0 +1,62 @@
+//! Opens the socket of the embedder, within the file descriptors that PostgreSQL has to give.
+
+use std::io::{self, ErrorKind};
+use std::os::fd::FromRawFd;
+use std::os::unix::net::UnixStream;
+
+use pgrx::pg_sys;
+
+/// One of the file descriptors that PostgreSQL allows a session outside its own care.
+pub struct Descriptor;
+
+impl Descriptor {
+    /// Takes one; an error when PostgreSQL has none left.
+    pub fn acquire() -> io::Result<Descriptor> {
+        // SAFETY: the call counts, and closes files of PostgreSQL's own if there are too many.
+        match unsafe { pg_sys::AcquireExternalFD() } {
+            true => Ok(Descriptor),
+            false => Err(io::Error::last_os_error()),
+        }
+    }
+}
+
+impl Drop for Descriptor {
+    fn drop(&mut self) {
+        // SAFETY: the call only counts, and one was acquired.
+        unsafe { pg_sys::ReleaseExternalFD() }
+    }
+}
+
+/// Connects without waiting: when the embedder's queue of connections is full, that is an error too.
+pub fn connect_nonblocking(path: &str) -> io::Result<UnixStream> {
+    // SAFETY: the call takes numbers only.
+    let fd = unsafe { libc::socket(libc::AF_UNIX, libc::SOCK_STREAM, 0) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the descriptor was just made and belongs to nobody else.
+    let stream = unsafe { UnixStream::from_raw_fd(fd) };
+    stream.set_nonblocking(true)?;
+    // SAFETY: the descriptor is open; programs started by this session must not inherit it.
+    if unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: an address is plain bytes, for which zeros are valid.
+    let mut address: libc::sockaddr_un = unsafe { std::mem::zeroed() };
+    address.sun_family = libc::AF_UNIX as libc::sa_family_t;
+    if path.len() >= address.sun_path.len() {
+        return Err(ErrorKind::InvalidInput.into());
+    }
+    for (to, from) in address.sun_path.iter_mut().zip(path.bytes()) {
+        *to = from as libc::c_char;
+    }
+    // SAFETY: the address lives on this stack, and its path ends with a zero.
+    let result = unsafe {
+        libc::connect(
+            fd,
+            (&raw const address).cast(),
+            size_of::<libc::sockaddr_un>() as libc::socklen_t,
+        )
+    };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(stream) }
+}
