@@ -6,6 +6,7 @@ mod rows;
 pub mod partitions;
 pub mod sight;
 mod state;
+mod subscribed;
 mod vector_table;
 
 use std::cell::OnceCell;
@@ -27,6 +28,7 @@ pub use rows::{
     set_failed, set_truncated,
 };
 pub use state::{Progress, position, set_progress};
+pub use subscribed::{is_subscribed, make_room_for_models};
 pub use vector_table::{
     BATCH_INTERVALS, Found, SourceDrop, Stored, SyncMode, VectorTable, all, by_id, find,
     find_for_update, lock, vectors_name,
@@ -385,31 +387,4 @@ pub fn set_compared(client: &mut SpiClient<'_>, id: i32) -> Result<()> {
         &[id.into(), shared::started_at().into()],
     )?;
     Ok(())
-}
-
-/// Makes room for the rows of the model catalog that a subscription is about to copy: the same ones are here already, and
-/// their copy would fail for ever. True when it did.
-pub fn make_room_for_models(client: &mut SpiClient<'_>) -> Result<bool> {
-    let rows = client.select(
-        "select 1 from pg_catalog.pg_subscription_rel
-          where srrelid = 'embedd.models'::regclass and srsubstate in ('i', 'd')",
-        None,
-        &[],
-    )?;
-    if rows.is_empty() {
-        return Ok(false);
-    }
-    let removed =
-        client.update("delete from embedd.models where built_in returning 1", None, &[])?;
-    Ok(!removed.is_empty())
-}
-
-/// Whether embedd's own tables are filled by logical replication, so that another cluster does the work.
-pub fn is_subscribed(client: &SpiClient<'_>) -> Result<bool> {
-    let rows = client.select(
-        "select 1 from pg_catalog.pg_subscription_rel where srrelid = 'embedd.vector_tables'::regclass",
-        None,
-        &[],
-    )?;
-    Ok(!rows.is_empty())
 }

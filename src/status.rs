@@ -17,6 +17,7 @@ use crate::table::check_may_change;
 use crate::transaction;
 
 /// What sync_status() returns, in the order of its columns.
+#[derive(Default)]
 pub struct SyncStatus {
     pub sync_status: &'static str,
     pub synced_rows: Option<i64>,
@@ -38,7 +39,7 @@ pub struct SyncStatus {
     pub provider_since: Option<TimestampWithTimeZone>,
 }
 
-/// What stat_vector_tables tells of a vector table besides.
+/// The columns of stat_vector_tables that sync_status() does not have.
 pub struct Described {
     pub id: i32,
     pub name: String,
@@ -65,20 +66,17 @@ pub fn of_one(name: &str) -> Result<SyncStatus> {
     })
 }
 
-/// What can be told of a vector table. Nothing of its source makes that an error; a statement that is cancelled ends.
+/// The status of a vector table. An error on the way is its last_error; a statement that is cancelled ends.
 fn look_safely(table: VectorTable) -> Result<SyncStatus> {
     let shows_errors = check_may_change(&table).is_ok();
     match transaction::nested_look(|| Spi::connect(|client| look(client, table))) {
         Ok(status) => Ok(status),
-        Err(failure) if failure.is_cancelled() => {
-            Err(Error::Failed { sqlstate: failure.sqlstate, message: failure.message })
-        }
+        Err(failure) if failure.is_cancelled() => Err(failure.into()),
         Err(failure) => Ok(unknown(failure.message, shows_errors)),
     }
 }
 
-/// The same of every vector table that the role may see. One of which nothing can be told keeps none of the others from
-/// being told of.
+/// The same of every vector table that the role may see. An error in one of them does not concern the others.
 pub fn of_all() -> Result<Vec<(Described, SyncStatus)>> {
     Spi::connect(|client| {
         let rights = Rights::of_extension()?;
@@ -114,28 +112,15 @@ pub fn of_all() -> Result<Vec<(Described, SyncStatus)>> {
     })
 }
 
-/// What is told of a vector table that could not be looked at.
+/// The status of a vector table that could not be read.
 fn unknown(reason: String, shows_errors: bool) -> SyncStatus {
-    let worker = monitor::worker();
     SyncStatus {
         sync_status: Status::Error.as_str(),
-        synced_rows: None,
-        total_rows: None,
-        last_synced_at: None,
-        rows_pending: None,
-        staleness_secs: None,
         last_error: Some(reason).filter(|_| shows_errors),
-        last_error_at: None,
-        failed_rows: None,
-        truncated_rows: None,
-        rate: None,
-        eta: None,
-        oldest_pending_secs: None,
         is_estimated: true,
-        worker_state: worker.state,
-        worker_since: None,
+        worker_state: monitor::worker().state,
         provider_state: "ok",
-        provider_since: None,
+        ..SyncStatus::default()
     }
 }
 
@@ -174,15 +159,8 @@ fn trouble(client: &SpiClient<'_>, table: &mut VectorTable) -> Result<Option<Str
         (Err(gone), _) => Some(gone),
         (Ok(()), None) => Some(Error::RelationGone { what: "source", name: table.name.clone() }),
         (Ok(()), Some(name)) => {
-            let seen = table
-                .resolve()
-                .map(drop)
-                .and_then(|()| sight::check_view(client, table.source, &name, table.owner));
-            match seen {
+            match sight::check(client, table).and_then(|()| table.resolve().map(drop)) {
                 Err(error) => Some(error),
-                Ok(()) if sight::is_subscribed(client, table.relation)? => {
-                    Some(Error::FilledBySubscription { name: table.name.clone() })
-                }
                 Ok(()) if is_noted => sight::missed_changes(client, table.id, table.source, &name)?,
                 Ok(()) => None,
             }
@@ -301,7 +279,7 @@ fn look_once(
         oldest_pending_secs: pending.age,
         is_estimated: counted.is_estimated || pending.is_estimated || many_failed || many_truncated,
         worker_state: worker.state,
-        worker_since: worker.since()?,
+        worker_since: worker.since(),
         provider_state: if provider_failing { "failing" } else { "ok" },
         provider_since: if provider_failing { row.get(14)? } else { None },
     };

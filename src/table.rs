@@ -76,7 +76,7 @@ pub fn create(client: &mut SpiClient<'_>, wanted: Wanted) -> Result<VectorTable>
         source::create_triggers(client, id, &source.name)?;
         let rights = Rights::of_extension()?;
         if let Some(missed) = sight::missed_changes(client, id, wanted.source, &source.name)? {
-            report(PgLogLevel::WARNING, &missed);
+            ErrorReport::from(missed).report(PgLogLevel::WARNING);
         }
         drop(rights);
     }
@@ -220,15 +220,6 @@ fn schema_of(client: &SpiClient<'_>, relation: pg_sys::Oid) -> Result<String> {
         &[relation.into()],
     )?;
     Ok(rows.first().get_one::<String>()?.unwrap_or_default())
-}
-
-/// Tells the caller of an error that stops nothing.
-fn report(level: PgLogLevel, error: &Error) {
-    let mut report = ErrorReport::new(error.sqlstate(), error.to_string(), pgrx::function_name!());
-    if let Some(hint) = error.hint() {
-        report = report.set_hint(hint);
-    }
-    report.report(level);
 }
 
 /// Names the tables of a source's vectors that belong to no vector table any more, as a schema-only copy of a database and

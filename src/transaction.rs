@@ -44,7 +44,7 @@ impl RolledBack {
         self.sqlstate == PgSqlErrorCode::ERRCODE_QUERY_CANCELED
     }
 
-    /// Whether a row of the batch is locked by somebody else, so that the others go on without it.
+    /// Whether another session has locked a row of the batch, so that the others go on without it.
     pub fn is_of_a_locked_row(&self) -> bool {
         self.is_at_rows
             && matches!(
@@ -70,6 +70,12 @@ impl RolledBack {
 impl From<Error> for RolledBack {
     fn from(error: Error) -> Self {
         Self { sqlstate: error.sqlstate(), message: error.with_remedy(), is_at_rows: false }
+    }
+}
+
+impl From<RolledBack> for Error {
+    fn from(failure: RolledBack) -> Self {
+        Self::Failed { sqlstate: failure.sqlstate, message: failure.message }
     }
 }
 

@@ -4,7 +4,7 @@ use pgrx::iter::TableIterator;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
-use crate::status::{self, SyncStatus};
+use crate::status;
 
 // Volatile, so that a session that looks again inside one transaction sees what the worker has done since. Its name in the
 // library is another one than that of the function with fewer results, up to 0.4.0.
@@ -100,7 +100,6 @@ fn status_of_all() -> Result<
 > {
     let all = status::of_all()?;
     Ok(TableIterator::new(all.into_iter().map(|(table, s)| {
-        let SyncStatus { sync_status, .. } = s;
         (
             table.id,
             table.name,
@@ -109,7 +108,7 @@ fn status_of_all() -> Result<
             table.provider,
             table.model,
             table.sync_mode,
-            sync_status,
+            s.sync_status,
             s.synced_rows,
             s.total_rows,
             s.last_synced_at,

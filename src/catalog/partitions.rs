@@ -7,6 +7,12 @@ use super::sight;
 use crate::error::Result;
 use crate::relation::qualified_name;
 
+/// The relations `tree(relid)` below and with `$1`. Not pg_partition_tree(), which locks every partition.
+pub const TREE: &str = "with recursive tree(relid) as (
+                select $1
+                 union
+                select i.inhrelid from tree t join pg_catalog.pg_inherits i on i.inhparent = t.relid)";
+
 /// A partition that has rows of its own.
 pub struct Leaf {
     pub relation: pg_sys::Oid,
@@ -27,16 +33,14 @@ pub fn readable(
     if unsafe { pg_sys::get_rel_relkind(relation) } as u8 != pg_sys::RELKIND_PARTITIONED_TABLE {
         return Ok(None);
     }
-    // Not pg_partition_tree(), which locks every partition.
     let rows = client.select(
-        "with recursive tree(relid) as (
-                select $1
-                 union
-                select i.inhrelid from tree t join pg_catalog.pg_inherits i on i.inhparent = t.relid)
+        &format!(
+            "{TREE}
          select c.oid, nullif(c.reltuples, -1)::float8,
                 c.relkind = 'r' and pg_catalog.has_table_privilege($2, c.oid, 'SELECT')
            from tree t join pg_catalog.pg_class c on c.oid = t.relid
-          where c.relkind <> 'p' order by c.oid",
+          where c.relkind <> 'p' order by c.oid"
+        ),
         None,
         &[relation.into(), role.into()],
     )?;

@@ -3,7 +3,8 @@
 use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
 
-use super::SyncMode;
+use super::partitions::TREE;
+use super::{SyncMode, VectorTable};
 use crate::error::{Error, Result};
 use crate::name::quote_ident;
 use crate::relation::qualified_name;
@@ -155,11 +156,7 @@ pub fn missed_changes(
     name: &str,
 ) -> Result<Option<Error>> {
     let rows = client.select(
-        // Not pg_partition_tree(), which locks every partition.
-        "with recursive tree(relid) as (
-                select $1
-                 union
-                select i.inhrelid from tree t join pg_catalog.pg_inherits i on i.inhparent = t.relid)
+        &format!("{TREE}
          select t.tgrelid, t.tgname::text, t.tgenabled::text
            from pg_catalog.pg_trigger t
           cross join lateral (
@@ -167,7 +164,7 @@ pub fn missed_changes(
           where t.tgname = any($2)
             and t.tgrelid in (select tree.relid from tree)
             and (t.tgenabled = 'D' or (t.tgenabled = 'O' and s.is_subscribed) or (t.tgenabled = 'R' and not s.is_subscribed))
-          order by t.tgrelid <> $1, t.tgrelid, t.tgname limit 10",
+          order by t.tgrelid <> $1, t.tgrelid, t.tgname limit 10"),
         None,
         &[source.into(), trigger_names(id).into()],
     )?;
@@ -194,6 +191,18 @@ pub fn missed_changes(
         why,
         hint: format!("{}.", statements.join("; ")),
     }))
+}
+
+/// Refuses what is out of sight for other reasons than those that [`VectorTable::resolve`] finds: a view's rows, or all of
+/// them because another server writes the vectors.
+pub fn check(client: &SpiClient<'_>, table: &VectorTable) -> Result<()> {
+    if is_subscribed(client, table.relation)? {
+        return Err(Error::FilledBySubscription { name: table.name.clone() });
+    }
+    match &table.source_name {
+        Some(name) => check_view(client, table.source, name, table.owner),
+        None => Ok(()),
+    }
 }
 
 /// Whether a subscription fills a relation: then another server writes it, and embedd does not.

@@ -300,7 +300,7 @@ pub fn by_id(client: &SpiClient<'_>, id: i32) -> Result<Option<VectorTable>> {
     Ok(vector_tables(rows)?.pop())
 }
 
-/// Every vector table of the database; one whose row cannot be read keeps none of the others from being found.
+/// Every vector table of the database, those whose rows cannot be read apart from the others.
 pub fn all(client: &SpiClient<'_>) -> Result<Found> {
     let mut found = Found::default();
     for row in client.select(&format!("{SELECT} order by v.id"), None, &[])? {

@@ -78,6 +78,10 @@ pub fn document_sql(source: &str, key: &Key, columns: &[Column], condition: &str
     )
 }
 
+/// That the document `d` of a row of the source is another one than that of the vector table's row `v`, or has no vector.
+pub const DIFFERS: &str =
+    "(d.row_hash is distinct from v.row_hash or (d.embedded_text <> '' and v.embedding is null))";
+
 /// The query that gives every row in which a source and its vector table differ: pk_value, the document (null where the
 /// source has no such row), how many rows of the source have that key, and whether the vector table has it,
 /// with the same hash.
@@ -99,7 +103,6 @@ pub fn difference_sql(
          coalesce(d.row_hash = v.row_hash, false) as has_hash \
          from (select c.*, pg_catalog.count(*) over (partition by c.pk_value) as copies from ({documents}) c) d \
          full join {relation} v on v.pk_value = d.pk_value \
-         where d.row_hash is distinct from v.row_hash or d.pk_value is null or d.copies > 1 \
-         or (d.embedded_text <> '' and v.embedding is null)"
+         where {DIFFERS} or d.pk_value is null or d.copies > 1"
     )
 }

@@ -4,8 +4,7 @@ use std::sync::atomic::Ordering::SeqCst;
 
 use pgrx::prelude::*;
 
-use super::memory::NOBODY;
-use super::memory::{SlotState, clock, is_preloaded, shared};
+use super::memory::{NOBODY, SlotState, clock, is_preloaded, shared};
 
 /// How the sync workers of a database are; of several the busiest counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,12 +16,12 @@ pub struct Worker {
 
 impl Worker {
     /// Since when that has been so.
-    pub fn since(self) -> Result<Option<TimestampWithTimeZone>, crate::error::Error> {
-        let Some(milliseconds) = self.for_ms else { return Ok(None) };
+    pub fn since(self) -> Option<TimestampWithTimeZone> {
+        let milliseconds = self.for_ms?;
         // SAFETY: reads a clock.
         let now = unsafe { pg_sys::GetCurrentTimestamp() };
         let micros = i64::try_from(milliseconds).unwrap_or(i64::MAX / 1000).saturating_mul(1000);
-        Ok(TimestampWithTimeZone::try_from(now.saturating_sub(micros)).ok())
+        TimestampWithTimeZone::try_from(now.saturating_sub(micros)).ok()
     }
 }
 

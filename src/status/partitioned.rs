@@ -84,5 +84,5 @@ fn look(leaves: &[Leaf], owner: pgrx::pg_sys::Oid, most: i64) -> Result<Group> {
             Ok(Group { rows: number(1)?, read: number(2)?, size: number(3)?, locked })
         })
     });
-    looked.map_err(|failure| Error::Failed { sqlstate: failure.sqlstate, message: failure.message })
+    looked.map_err(Error::from)
 }

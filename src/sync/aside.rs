@@ -1,15 +1,39 @@
 //! Rows that do not go with the others: one that is to blame for a failure, one that is locked, one that is in a loop.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::backlog::Taken;
 use super::batch::{self, Loaded};
 use super::load::By;
-use super::{Engine, Locked, finish};
+use super::{Engine, finish};
 use crate::guc;
 use crate::transaction::RolledBack;
 
+/// Pause before a row that another session has locked is looked at again.
+const LOCKED: Duration = Duration::from_secs(1);
+
+/// A row that another session has locked, or that is in a loop: it needs no vector, and is in work so that nothing overtakes
+/// it.
+pub(super) struct Locked {
+    id: i32,
+    keys: Vec<Taken>,
+    pub(super) at: Instant,
+}
+
 impl Engine {
+    /// One of these rows is locked by another session: it is looked for in half of them, or waits alone.
+    pub(super) fn wait_for_lock(&mut self, id: i32, keys: Vec<Taken>, failure: &RolledBack) {
+        let Some(work) = self.tables.get_mut(&id) else { return };
+        if keys.len() > 1 {
+            work.batch = keys.len() / 2;
+            return work.backlog.give_back(keys);
+        }
+        let reason = batch::locked_reason(work, &keys[0].key, failure);
+        work.note_locked(keys[0].key.clone(), &reason);
+        work.batch = guc::batch_texts();
+        self.locked.push(Locked { id, keys, at: Instant::now() + LOCKED });
+    }
+
     /// A row of these is to blame for a failure: it is looked for in half of them, or found.
     pub(super) fn narrow(&mut self, id: i32, keys: Vec<Taken>, failure: &RolledBack) {
         let Some(work) = self.tables.get_mut(&id) else { return };
@@ -66,7 +90,7 @@ impl Engine {
                 let is_loop = keys.iter().any(|taken| work.loops.is_loop(&taken.key));
                 if !is_loop {
                     keys.iter().for_each(|taken| work.forget_locked(&taken.key));
-                    // Alone, so that it holds up nobody if it is locked still.
+                    // Alone, so that no other row waits with it if it is still locked.
                     work.batch = 1;
                 }
                 work.backlog.give_back(keys);

@@ -142,7 +142,7 @@ pub fn store(
 /// The wait for a lock of a row while it is looked for: the whole batch has waited longer already.
 const SHORT_WAIT: &str = "set local lock_timeout = '50ms'";
 
-/// Why one row cannot be stored: somebody has locked it, who is named where that can be found out.
+/// Why one row cannot be stored: another session has locked it. Names its process where that can be found out.
 pub fn locked_reason(work: &Work, key: &str, failure: &RolledBack) -> String {
     let table = &work.table;
     let holder = transaction::run(|| Spi::connect(|client| load::lock_holder(client, table, key)));

@@ -242,7 +242,7 @@ impl Engine {
                 vectors.halves().into_iter().for_each(|half| self.store(half));
             }
             Err(failure) if failure.is_of_a_row() => self.narrow(id, vectors.keys, &failure),
-            // Somebody has locked a row: the others are stored, and it alone waits.
+            // Another session has locked a row: the others are stored, and it waits alone.
             Err(failure) if failure.is_of_a_locked_row() && keys.len() > 1 => {
                 vectors.bisected().into_iter().for_each(|half| self.store(half));
             }
@@ -278,12 +278,12 @@ pub(super) struct Unstored {
     keys: Vec<Taken>,
     documents: Vec<Document>,
     embeddings: Embeddings,
-    /// How often somebody else's lock was in the way, and when it is tried again for that.
+    /// How often a lock of another session was in the way, and when it is tried again for that.
     tries: u32,
     not_before: Option<Instant>,
 }
 
-/// First and longest pause before a row that somebody has locked is tried again.
+/// First and longest pause before a row that another session has locked is tried again.
 const LOCKED: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(5));
 
 impl Unstored {

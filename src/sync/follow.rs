@@ -67,7 +67,7 @@ pub fn look(client: &SpiClient<'_>, table: &mut VectorTable) -> Result<Look> {
         let (mend, broken) = look_for_source(client, table)?;
         return Ok(Look { mend, broken, ..Look::default() });
     }
-    let resolved = check_sight(client, table).and_then(|()| table.resolve());
+    let resolved = sight::check(client, table).and_then(|()| table.resolve());
     let moved = match resolved {
         Ok(moved) => moved,
         Err(Error::Spi(error)) => return Err(Error::Spi(error)),
@@ -91,18 +91,6 @@ pub fn look(client: &SpiClient<'_>, table: &mut VectorTable) -> Result<Look> {
     match table.stored.unseen_since.is_some() || (may_be_empty && is_from_before) {
         true => Ok(Look::mend(Mend::Compare)),
         false => Ok(Look::default()),
-    }
-}
-
-/// What is out of sight for other reasons than those that [`VectorTable::resolve`] finds: a view's rows, or all of them
-/// because another server writes the vectors.
-fn check_sight(client: &SpiClient<'_>, table: &VectorTable) -> Result<()> {
-    if sight::is_subscribed(client, table.relation)? {
-        return Err(Error::FilledBySubscription { name: table.name.clone() });
-    }
-    match &table.source_name {
-        Some(name) => sight::check_view(client, table.source, name, table.owner),
-        None => Ok(()),
     }
 }
 

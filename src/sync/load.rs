@@ -9,7 +9,7 @@ use pgrx::spi::{OwnedPreparedStatement, SpiClient};
 
 use super::{run, size};
 use crate::catalog::VectorTable;
-use crate::document::document_sql;
+use crate::document::{DIFFERS, document_sql};
 use crate::error::Result;
 use crate::rights::Rights;
 use crate::transaction::Patience;
@@ -53,10 +53,19 @@ thread_local! {
 
 /// The plan of a query whose only argument is an array of keys.
 pub fn plan(client: &SpiClient<'_>, query: &str) -> Result<Rc<OwnedPreparedStatement>> {
+    plan_with(client, query, &[PgBuiltInOids::TEXTARRAYOID.oid()])
+}
+
+/// The plan of a query with arguments of these types.
+pub fn plan_with(
+    client: &SpiClient<'_>,
+    query: &str,
+    types: &[PgOid],
+) -> Result<Rc<OwnedPreparedStatement>> {
     if let Some(plan) = PLANS.with_borrow(|plans| plans.get(query).cloned()) {
         return Ok(plan);
     }
-    let plan = Rc::new(client.prepare(query, &[PgBuiltInOids::TEXTARRAYOID.oid()])?.keep());
+    let plan = Rc::new(client.prepare(query, types)?.keep());
     PLANS.with_borrow_mut(|plans| {
         if plans.len() >= KEPT_PLANS {
             plans.clear();
@@ -120,8 +129,7 @@ pub fn different(
     let keys: Vec<String> = keys.iter().filter(|key| !large.contains(key)).cloned().collect();
     let query = format!(
         "select k.pk {}
-          where d.row_hash is distinct from v.row_hash or (d.pk_value is null and v.pk_value is not null)
-             or (d.embedded_text <> '' and v.embedding is null)
+          where {DIFFERS} or (d.pk_value is null and v.pk_value is not null)
           order by k.ord",
         from_sql(table, By::Key)?
     );

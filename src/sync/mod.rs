@@ -24,6 +24,7 @@ use std::time::{Duration, Instant};
 use embedd_wire::{Priority, Reply};
 use pgrx::prelude::*;
 
+use self::aside::Locked;
 use self::backlog::{Origin, Taken};
 use self::batch::Loaded;
 use self::caution::Caution;
@@ -44,16 +45,6 @@ use crate::{guc, shared};
 const TROUBLE: Duration = Duration::from_secs(1);
 /// Batches loaded before the worker looks at its signals, its queue and its replies again.
 const LOADS_PER_ROUND: usize = 8;
-
-/// Pause before a row that somebody has locked is looked at again.
-const LOCKED: Duration = Duration::from_secs(1);
-
-/// A row that somebody has locked, or that is in a loop: it needs no vector, and is in work so that nothing overtakes it.
-struct Locked {
-    id: i32,
-    keys: Vec<Taken>,
-    at: Instant,
-}
 
 /// What a round ends with.
 pub enum Round {
@@ -80,7 +71,7 @@ pub struct Engine {
     unstored: Vec<Unstored>,
     outstanding: Outstanding,
     caution: Caution,
-    /// Rows that somebody has locked, to be looked at again.
+    /// Rows that another session has locked, or that are in a loop, to be looked at again.
     locked: Vec<Locked>,
     last_request: u64,
     /// The table that was served last; the next one goes first.
@@ -342,17 +333,7 @@ impl Engine {
                 }
             }
             Err(failure) if failure.is_of_a_row() => self.narrow(id, keys, &failure),
-            // Somebody has locked a row: it is looked for, and waits alone.
-            Err(failure) if failure.is_of_a_locked_row() && keys.len() > 1 => {
-                work.batch = keys.len() / 2;
-                work.backlog.give_back(keys);
-            }
-            Err(failure) if failure.is_of_a_locked_row() => {
-                let reason = batch::locked_reason(work, &keys[0].key, &failure);
-                work.note_locked(keys[0].key.clone(), &reason);
-                work.batch = guc::batch_texts();
-                self.locked.push(Locked { id, keys, at: Instant::now() + LOCKED });
-            }
+            Err(failure) if failure.is_of_a_locked_row() => self.wait_for_lock(id, keys, &failure),
             Err(failure) => {
                 if failure.is_cancelled() {
                     if work.is_slow(&keys) {
@@ -379,8 +360,8 @@ impl Engine {
         self.schedule.is_running() || self.tables.values().any(Work::has_builder)
     }
 
-    /// Whether a batch was stored or a task ended since this process began. What was read and not stored is lost when it
-    /// leaves.
+    /// Whether anything has come of its work since this process began: a batch was stored, a task has ended, or a provider has
+    /// failed. Until then all that was read is lost when it leaves.
     pub fn has_got_on(&self) -> bool {
         self.tables.values().any(|work| work.has_got_on)
     }

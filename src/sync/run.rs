@@ -8,7 +8,7 @@ use pgrx::spi::SpiClient;
 
 use crate::catalog::{VectorTable, sight};
 use crate::document::difference_sql;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::name::quote_ident;
 use crate::rights;
 use crate::rights::Rights;
@@ -45,9 +45,9 @@ pub fn compare(client: &mut SpiClient<'_>, table: &VectorTable, takes_failed: bo
     let source = table.source_name()?;
     if let Err(failure) = transaction::nested(|| Spi::connect_mut(|c| find(c, table, &source))) {
         if !failure.is_of_a_row() {
-            return Err(Error::Failed { sqlstate: failure.sqlstate, message: failure.message });
+            return Err(failure.into());
         }
-        // A row of which no document can be made stops none of the others.
+        // A row of which no document can be made does not stop the others.
         let bad = bad_rows::take_out(client, table, &owner)?;
         find(client, table, bad_rows::COPY)?;
         client.update(

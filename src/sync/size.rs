@@ -3,7 +3,7 @@
 use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
 
-use super::load::{plan, texts};
+use super::load::{plan, plan_with, texts};
 use crate::catalog::VectorTable;
 use crate::error::Result;
 use crate::name::quote_ident;
@@ -66,11 +66,13 @@ fn size_function(source: pg_sys::Oid, column: i16) -> &'static str {
 
 /// Whether the out-of-line values of a source are enough for one row of that size. Partitions are not looked at one by one.
 fn may_have_any(client: &SpiClient<'_>, table: &VectorTable) -> Result<bool> {
-    let rows = client.select(
+    // Asked for each batch: it is not planned each time.
+    let plan = plan_with(
+        client,
         "select c.relkind = 'p' or (c.reltoastrelid <> 0 and pg_catalog.pg_relation_size(c.reltoastrelid) >= $2)
            from pg_catalog.pg_class c where c.oid = $1",
-        None,
-        &[table.source.into(), PACKED.into()],
+        &[PgBuiltInOids::OIDOID.oid(), PgBuiltInOids::INT8OID.oid()],
     )?;
+    let rows = client.select(&*plan, None, &[table.source.into(), PACKED.into()])?;
     Ok(!rows.is_empty() && rows.first().get_one::<bool>()? == Some(true))
 }

@@ -78,10 +78,10 @@ pub struct Work {
     last_reason: Option<String>,
     last_logged: Option<Instant>,
     has_error: bool,
-    /// Keys of rows that wait for a lock of somebody else, apart from the others.
+    /// Keys of rows that wait for a lock of another session.
     pub locked: HashSet<String>,
     pub loops: Loops,
-    /// Whether anything has gone well since this process began.
+    /// Whether anything has come of its work since this process began: something went well, or the provider has failed.
     pub has_got_on: bool,
     progress: Noting,
 }
@@ -190,7 +190,7 @@ impl Work {
         }
     }
 
-    /// Notes that a row waits for somebody's lock; the status says so, and the others go on.
+    /// Notes that a row waits for a lock of another session. The status says so, and the other rows go on.
     pub fn note_locked(&mut self, key: String, reason: &str) {
         let is_news = self.locked.insert(key) || self.last_reason.as_deref() != Some(reason);
         if is_news {
@@ -213,12 +213,12 @@ impl Work {
         }
     }
 
-    /// A row waits for nobody's lock any more.
+    /// A row no longer waits for a lock.
     pub fn forget_locked(&mut self, key: &str) {
         self.locked.remove(key);
     }
 
-    /// Whether its status has to tell of something although its work goes well.
+    /// Whether its status keeps an error although its work goes well.
     pub(super) fn has_reservations(&self) -> bool {
         self.missed.is_some() || !self.locked.is_empty()
     }

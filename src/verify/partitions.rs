@@ -7,12 +7,12 @@ use pgrx::spi::SpiClient;
 
 use super::{Difference, ROWS_AT_ONCE, not_failed};
 use crate::catalog::{VectorTable, partitions};
-use crate::document::document_sql;
+use crate::document::{DIFFERS, document_sql};
 use crate::error::{Error, Result};
 use crate::name::quote_ident;
 use crate::rights::Rights;
 use crate::text_settings;
-use crate::transaction::{self, RolledBack};
+use crate::transaction;
 
 /// A source of fewer partitions is verified by one statement.
 const MANY: usize = 64;
@@ -83,9 +83,7 @@ fn of_source(table: &VectorTable, leaves: &[String]) -> Result<String> {
         format!("{} and {}", table.key.is_complete("s"), not_failed(&table.key.pk_value("s")));
     let documents = document_sql(&source, &table.key, &table.columns, &condition);
     Ok(format!(
-        "select d.pk_value, v.pk_value is not null, \
-                d.row_hash is distinct from v.row_hash or (d.embedded_text <> '' and v.embedding is null) \
-           from ({documents}) d left join {} v on v.pk_value = d.pk_value",
+        "select d.pk_value, v.pk_value is not null, {DIFFERS} from ({documents}) d left join {} v on v.pk_value = d.pk_value",
         table.relation_name()?
     ))
 }
@@ -113,5 +111,5 @@ fn look(
             }
         })
     });
-    read.map_err(|RolledBack { sqlstate, message, .. }| Error::Failed { sqlstate, message })
+    read.map_err(Error::from)
 }

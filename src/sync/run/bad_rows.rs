@@ -4,7 +4,7 @@ use pgrx::spi::SpiClient;
 
 use crate::catalog::{self, VectorTable};
 use crate::document::document_sql;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::name::quote_ident;
 use crate::rights::Rights;
 use crate::transaction::{self, RolledBack};
@@ -29,11 +29,8 @@ pub fn take_out(
     let mut ranges = vec![(1, last)];
     while let Some((from, to)) = ranges.pop() {
         match evaluate(table, from, to) {
-            _ if from > to => {}
             Ok(()) => {}
-            Err(failure) if !failure.is_of_a_row() => {
-                return Err(Error::Failed { sqlstate: failure.sqlstate, message: failure.message });
-            }
+            Err(failure) if !failure.is_of_a_row() => return Err(failure.into()),
             Err(failure) if from == to => bad.push((from, failure.message)),
             Err(_) => {
                 let middle = from + (to - from) / 2;
@@ -84,7 +81,7 @@ fn evaluate(table: &VectorTable, from: i64, to: i64) -> std::result::Result<(), 
     let documents = document_sql(COPY, &table.key, &table.columns, &condition);
     // The whole row: what is not asked for is not computed.
     let query = format!("select count(d) from ({documents}) d");
-    transaction::nested(|| {
+    transaction::nested_look(|| {
         pgrx::Spi::connect_mut(|client| {
             let _rights = Rights::of_owner(table.owner);
             // Not select(): in an inner transaction that has written nothing, it would not see the copy's rows.
