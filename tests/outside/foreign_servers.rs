@@ -1,7 +1,6 @@
 //! Providers from outside: keys stay out of the log and of what other sessions see, the worker hears of every change, and
 //! dumps and dropped extensions lose nothing.
 
-use std::process::Command;
 use std::thread;
 
 use postgres::Client;
@@ -188,10 +187,7 @@ fn a_dump_carries_providers_and_what_uses_them() {
         )
         .unwrap();
     cluster.create_database("after");
-    let mut dump: Command = binaries::client("pg_dump");
-    dump.args(["-U", "postgres", "-d", "before"]).arg("-h").arg(cluster.socket_dir());
-    dump.arg("-p").arg(cluster.port().to_string());
-    let script = binaries::stdout_of(dump);
+    let script = binaries::stdout_of(cluster.client("pg_dump", "before"));
     let file = cluster.dir().join("dump.sql");
     std::fs::write(&file, script).unwrap();
     let mut psql = cluster.psql_command("after");

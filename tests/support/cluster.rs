@@ -316,8 +316,15 @@ impl Cluster {
 
     /// psql, to be given more arguments.
     pub fn psql_command(&self, db: &str) -> Command {
-        let mut command = client("psql");
-        command.args(["-X", "-A", "-t", "-q", "-U", SUPERUSER, "-d", db]);
+        let mut command = self.client("psql", db);
+        command.args(["-X", "-A", "-t", "-q"]);
+        command
+    }
+
+    /// A client program of PostgreSQL (psql, pg_dump, pg_restore) for a database, to be given more arguments.
+    pub fn client(&self, program: &str, db: &str) -> Command {
+        let mut command = client(program);
+        command.args(["-U", SUPERUSER, "-d", db]);
         command.arg("-h").arg(self.socket_dir()).arg("-p").arg(self.port.to_string());
         command
     }

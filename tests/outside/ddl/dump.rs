@@ -1,7 +1,5 @@
 //! A dump goes into another database of the same cluster, where the columns of the source have other numbers.
 
-use std::process::Command;
-
 use super::{answers, synced, wait_noted};
 use support::binaries;
 use support::source::stored_text;
@@ -31,9 +29,8 @@ fn a_dump_is_restored_beside_its_origin_and_written_to_at_once() {
     client.batch_execute("SELECT embedd.resume_sync('t')").unwrap();
     cluster.assert_synced("origin", "t");
     let file = cluster.dir().join("dump.sql");
-    let mut dump: Command = binaries::client("pg_dump");
-    dump.args(["-U", "postgres", "-d", "origin", "-f"]).arg(&file);
-    dump.arg("-h").arg(cluster.socket_dir()).arg("-p").arg(cluster.port().to_string());
+    let mut dump = cluster.client("pg_dump", "origin");
+    dump.arg("-f").arg(&file);
     binaries::output_of(dump);
     cluster.create_database("copy");
     let mut restore = cluster.psql_command("copy");

@@ -10,9 +10,8 @@ use super::{BODY, SHARED, synced, wait_status, wait_synced};
 
 /// Dumps a database of a cluster into another one.
 fn copy(from: &Cluster, to: &Cluster, db: &str, into: &str, arguments: &[&str]) {
-    let mut dump = binaries::client("pg_dump");
-    dump.args(["-U", "postgres"]).arg("-h").arg(from.socket_dir());
-    dump.args(["-p", &from.port().to_string()]).args(arguments).arg(db);
+    let mut dump = from.client("pg_dump", db);
+    dump.args(arguments);
     let text = binaries::stdout_of(dump);
     let mut psql = to.psql_command(into);
     psql.args(["-v", "ON_ERROR_STOP=1", "-f", "-"]).stdin(Stdio::piped()).stdout(Stdio::null());

@@ -1,28 +1,27 @@
 //! A dump in every form, restored in every way, is a copy that takes writes at once and keeps what was paid for.
 
 use std::path::Path;
-use std::process::Command;
 
 use postgres::Client;
-use support::binaries::{client, output_of};
+use support::Cluster;
+use support::binaries::output_of;
 use support::fake_provider::{Dialect, FakeProvider};
 use support::source::relation;
-use support::{Cluster, SUPERUSER};
 
 use super::{BODY, goes_on, paid, wait_status, wait_synced};
 
-/// One of PostgreSQL's programs, to be run on a database.
-fn on(cluster: &Cluster, name: &str, db: &str, arguments: &[&str]) -> Command {
-    let mut command = client(name);
-    command.args(["-U", SUPERUSER, "-h"]).arg(cluster.socket_dir());
-    command.args(["-p", &cluster.port().to_string(), "-d", db]).args(arguments);
-    command
-}
-
 /// Dumps a database into a file or a directory.
 fn dump(cluster: &Cluster, db: &str, into: &Path, arguments: &[&str]) {
-    let mut command = on(cluster, "pg_dump", db, arguments);
-    command.arg("-f").arg(into);
+    let mut command = cluster.client("pg_dump", db);
+    command.args(arguments).arg("-f").arg(into);
+    output_of(command);
+}
+
+/// Restores an archive, which has to go through without one error.
+fn restore(cluster: &Cluster, db: &str, archive: &Path, how: &str) {
+    cluster.create_database(db);
+    let mut command = cluster.client("pg_restore", db);
+    command.args(["--exit-on-error", how]).arg(archive);
     output_of(command);
 }
 
@@ -45,21 +44,11 @@ fn archives_and_scripts() {
     let file = |name: &str| cluster.dir().join(name);
     // One archive, one transaction.
     dump(&cluster, "origin", &file("custom"), &["-Fc"]);
-    cluster.create_database("custom");
-    let mut restore = on(&cluster, "pg_restore", "custom", &["--exit-on-error", "-1"]);
-    output_of({
-        restore.arg(file("custom"));
-        restore
-    });
+    restore(&cluster, "custom", &file("custom"), "-1");
     goes_on(&cluster, "custom", &fake);
     // Several processes on both sides.
     dump(&cluster, "origin", &file("directory"), &["-Fd", "-j4"]);
-    cluster.create_database("directory");
-    let mut restore = on(&cluster, "pg_restore", "directory", &["--exit-on-error", "-j4"]);
-    output_of({
-        restore.arg(file("directory"));
-        restore
-    });
+    restore(&cluster, "directory", &file("directory"), "-j4");
     goes_on(&cluster, "directory", &fake);
     // Over a database that lives, whose rows have changed since: it is as the dump is.
     dump(&cluster, "origin", &file("clean"), &["--clean", "--if-exists"]);
@@ -104,10 +93,8 @@ fn single_tables() {
     assert_eq!(triggers(&mut copy), 2);
     let mut again = cluster.psql_command("single");
     let create = format!("SELECT name FROM embedd.create_vector_table('more', 'items', '{BODY}')");
-    let said = output_of({
-        again.args(["-c", &create]);
-        again
-    });
+    again.args(["-c", &create]);
+    let said = output_of(again);
     let said = String::from_utf8_lossy(&said.stderr).into_owned();
     assert!(said.contains(&format!("DROP TABLE {vectors}")), "{said}");
 }
@@ -118,7 +105,7 @@ fn the_rows_of_one_table_over_others() {
     let cluster = roomy();
     let mut origin = paid(&cluster, "origin", &fake);
     let file = cluster.dir().join("rows");
-    // With its triggers off while the rows come, as --disable-triggers has it: none of them is noted.
+    // With its triggers off while the rows come, as --disable-triggers has it: the triggers do not note them.
     dump(&cluster, "origin", &file, &["--data-only", "--disable-triggers", "-t", "items"]);
     origin.batch_execute("DELETE FROM items WHERE id > 30").unwrap();
     wait_status(&cluster, "origin", "items", "sync_status = 'synced' AND synced_rows = 30");

@@ -168,7 +168,7 @@ fn the_status_of_all_is_told_although_one_is_broken() {
     let seen: Vec<(String, String)> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
     assert_eq!(seen[0], ("t".to_string(), "synced".to_string()));
     assert_eq!((seen.len(), seen[1].1.as_str()), (2, "error"));
-    // A table that is locked is told of without waiting for it.
+    // The status of a table that is locked comes without waiting for it.
     let mut locker = cluster.connect("stats");
     let mut held = locker.transaction().unwrap();
     held.batch_execute("LOCK TABLE t").unwrap();
