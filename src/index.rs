@@ -42,8 +42,8 @@ pub fn hold(client: &mut SpiClient<'_>, table: &VectorTable) -> Result<bool> {
         see_vector(client, &schema)?;
         let worth_it = client.select(
             &format!(
-                "select not exists (select from {relation})
-                    and (select count(*) from (select from {source} limit {WORTH_IT}) s) >= {WORTH_IT}"
+                "select not exists (select 1 from {relation})
+                    and (select count(*) from (select 1 from {source} limit {WORTH_IT}) s) >= {WORTH_IT}"
             ),
             None,
             &[],

@@ -157,7 +157,7 @@ pub fn gone(
     };
     let query = format!(
         "select k.pk from unnest($1::text[]) with ordinality k(pk, ord)
-          where not exists (select from {source} s where {condition}) order by k.ord"
+          where not exists (select 1 from {source} s where {condition}) order by k.ord"
     );
     let _rights = Rights::of_owner(table.owner);
     let plan = plan(client, &query)?;
