@@ -17,6 +17,7 @@ mod relation; // names, owners and schemas of relations
 mod cluster; // which cluster this is, and whether it takes writes
 mod extension; // whether the extension is there, and of this version
 mod rights; // whose rights are in force
+mod citus; // tables in shards of other nodes
 mod text_settings; // settings that the text form of a value depends on
 mod transaction; // one transaction of a background process
 mod process; // a background process that another one starts

@@ -91,6 +91,25 @@ pub fn quote_ident(identifier: &str) -> String {
     format!("\"{}\"", identifier.replace('"', "\"\""))
 }
 
+/// Schema and name of a qualified name, each written as PostgreSQL writes it: in double quotes where it has to be.
+pub fn split_qualified(qualified: &str) -> Option<(String, String)> {
+    let mut parts = vec![String::new()];
+    let (mut is_quoted, mut characters) = (false, qualified.chars().peekable());
+    while let Some(character) = characters.next() {
+        match character {
+            // Two of them stand for one.
+            '"' if is_quoted && characters.next_if_eq(&'"').is_some() => {
+                parts.last_mut()?.push('"')
+            }
+            '"' => is_quoted = !is_quoted,
+            '.' if !is_quoted => parts.push(String::new()),
+            other => parts.last_mut()?.push(other),
+        }
+    }
+    let [schema, name]: [String; 2] = parts.try_into().ok()?;
+    (!is_quoted && !schema.is_empty() && !name.is_empty()).then_some((schema, name))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -170,5 +189,29 @@ mod tests {
         assert_eq!(quote_ident("name"), "\"name\"");
         assert_eq!(quote_ident("a\"b\"\"c"), "\"a\"\"b\"\"\"\"c\"");
         assert_eq!(quote_ident("x\"; drop table t"), "\"x\"\"; drop table t\"");
+    }
+
+    #[test]
+    fn qualified_names_are_taken_apart() {
+        let split =
+            |text: &str| split_qualified(text).map(|(schema, name)| format!("{schema}|{name}"));
+        let cases = [
+            ("public.items", Some("public|items")),
+            (r#"public."a.b""#, Some("public|a.b")),
+            (r#""S"."say ""so""""#, Some(r#"S|say "so""#)),
+            (r#""."."".""#, None),
+            ("items", None),
+            ("a.b.c", None),
+            (r#"a."b"#, None),
+            ("", None),
+            (".", None),
+        ];
+        for (text, parts) in cases {
+            assert_eq!(split(text).as_deref(), parts, "{text}");
+        }
+        for (schema, name) in [("S", "n"), (r#"".""#, r#"a"".b"#)] {
+            let qualified = format!("{}.{}", quote_ident(schema), quote_ident(name));
+            assert_eq!(split_qualified(&qualified), Some((schema.into(), name.into())));
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! What embedd asks the running server of relations and types: their names, owners and schemas.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 
 use pgrx::pg_sys;
 
@@ -16,6 +16,35 @@ pub fn qualified_name(relation: pg_sys::Oid) -> Option<String> {
         let qualified = pg_sys::quote_qualified_identifier(schema, name);
         Some(CStr::from_ptr(qualified).to_string_lossy().into_owned())
     }
+}
+
+/// The bare name of a relation; None when it is gone.
+pub fn name_of(relation: pg_sys::Oid) -> Option<String> {
+    // SAFETY: a syscache look-up in a transaction; the name is copied.
+    unsafe {
+        let name = pg_sys::get_rel_name(relation);
+        (!name.is_null()).then(|| CStr::from_ptr(name).to_string_lossy().into_owned())
+    }
+}
+
+/// Whether two relations are in one schema.
+pub fn share_schema(one: pg_sys::Oid, other: pg_sys::Oid) -> bool {
+    // SAFETY: syscache look-ups in a transaction.
+    unsafe { pg_sys::get_rel_namespace(one) == pg_sys::get_rel_namespace(other) }
+}
+
+/// The relation of a schema by its bare name; None when there is none.
+pub fn find(schema: &str, name: &str) -> Option<pg_sys::Oid> {
+    let (schema, name) = (CString::new(schema).ok()?, CString::new(name).ok()?);
+    // SAFETY: syscache look-ups in a transaction, with terminated names.
+    let oid = unsafe {
+        let schema = pg_sys::get_namespace_oid(schema.as_ptr(), true);
+        match schema == pg_sys::InvalidOid {
+            true => pg_sys::InvalidOid,
+            false => pg_sys::get_relname_relid(name.as_ptr(), schema),
+        }
+    };
+    (oid != pg_sys::InvalidOid).then_some(oid)
 }
 
 /// The owner of a relation; None when it is gone.

@@ -1,11 +1,14 @@
 //! Answers a question: embeds the text and finds the nearest rows, with the rights of the caller.
 
+use std::ffi::{CStr, CString};
+
 use embedd_wire::InputType;
 use pgrx::datum::DatumWithOid;
 use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
 
 use crate::catalog::{self, Status, VectorTable};
+use crate::citus;
 use crate::datum::{RawJsonb, VectorType};
 use crate::error::{Error, Result};
 use crate::fdw::{self, Server, probe};
@@ -79,11 +82,14 @@ pub fn query(question: &Question<'_>) -> Result<Vec<Answer>> {
         } else {
             format!("v.embedding operator({schema}.<=>) $1")
         };
+        // The vectors may be in shards on other nodes, which need the settings too.
+        let is_spread = citus::is_table(table.relation);
+        let everywhere = if is_spread { citus::IN_TRANSACTIONS } else { "true" };
         let statement = format!(
             "select r.pk_value, r.score, r.metadata, r.embedded_text
                from (select v.pk_value, 1 - ({distance}) as score, v.metadata, v.embedded_text
                        from {relation} v
-                      where v.embedding is not null and ({sql})
+                      where v.embedding is not null and ({sql}) and {everywhere}
                       order by {distance} limit $2) r
               where $3::float8 is null or r.score >= $3::float8"
         );
@@ -99,7 +105,11 @@ pub fn query(question: &Question<'_>) -> Result<Vec<Answer>> {
         let ef_search = question
             .ef_search
             .unwrap_or_else(|| (question.limit * 2).clamp(DEFAULT_EF_SEARCH, *EF_SEARCH.end()));
-        let _settings = HnswSettings::set(ef_search);
+        let ef_search = CString::new(ef_search.to_string()).unwrap_or_default();
+        let values =
+            [(c"hnsw.iterative_scan", c"strict_order"), (c"hnsw.ef_search", ef_search.as_c_str())];
+        let _settings = HnswSettings::set(&values);
+        let spread = is_spread.then(|| citus::Everywhere::set(values)).transpose()?;
         let mut answers = Vec::new();
         for row in client.select(&statement, None, &arguments)? {
             answers.push(Answer {
@@ -108,6 +118,9 @@ pub fn query(question: &Question<'_>) -> Result<Vec<Answer>> {
                 metadata: row.get(3)?,
                 text: row.get(4)?,
             });
+        }
+        if let Some(spread) = spread {
+            spread.reset()?;
         }
         Ok(answers)
     })
@@ -183,7 +196,7 @@ struct HnswSettings {
 }
 
 impl HnswSettings {
-    fn set(ef_search: i32) -> Self {
+    fn set(values: &[(&CStr, &CStr)]) -> Self {
         // SAFETY: main thread, inside a transaction. The settings exist once pgvector's library is loaded; an error on
         // the way ends the nesting level with the transaction.
         unsafe {
@@ -194,10 +207,7 @@ impl HnswSettings {
                 std::ptr::null_mut(),
             );
             let level = pg_sys::NewGUCNestLevel();
-            let value = std::ffi::CString::new(ef_search.to_string()).unwrap_or_default();
-            for (name, value) in
-                [(c"hnsw.iterative_scan", c"strict_order"), (c"hnsw.ef_search", value.as_c_str())]
-            {
+            for (name, value) in values {
                 pg_sys::set_config_option(
                     name.as_ptr(),
                     value.as_ptr(),

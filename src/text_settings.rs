@@ -1,11 +1,13 @@
 //! The settings that the text form of a value depends on, the same wherever documents, hashes and keys are made.
 
+use std::ffi::CStr;
+
 use pgrx::pg_sys;
 
 use crate::rights::Rights;
 
 /// Settings that the text form of a value depends on: the same wherever documents, hashes and keys are made.
-pub const TEXT_SETTINGS: &[(&std::ffi::CStr, &std::ffi::CStr)] = &[
+pub const TEXT_SETTINGS: &[(&CStr, &CStr)] = &[
     (c"datestyle", c"ISO, YMD"),
     (c"intervalstyle", c"postgres"),
     (c"timezone", c"UTC"),
@@ -14,6 +16,11 @@ pub const TEXT_SETTINGS: &[(&std::ffi::CStr, &std::ffi::CStr)] = &[
     (c"lc_monetary", c"C"),
     (c"xmlbinary", c"base64"),
 ];
+
+/// The text settings with their values.
+pub fn all() -> impl Iterator<Item = (&'static CStr, &'static CStr)> {
+    TEXT_SETTINGS.iter().copied()
+}
 
 /// Puts the text settings in force until the rights that are held meanwhile are given back.
 pub fn set_text_settings(_until: &Rights) {

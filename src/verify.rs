@@ -6,6 +6,7 @@ use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
 
 use crate::catalog::{self, VectorTable};
+use crate::citus::{self, Everywhere};
 use crate::document::difference_sql;
 use crate::error::Result;
 use crate::rights::Rights;
@@ -41,7 +42,11 @@ pub fn verify(name: &str) -> Result<Vec<Difference>> {
             failed.extend(row.get::<String>(1)?);
         }
         drop(rights);
-        match partitions::of(client, &table)? {
+        let pieces = match citus::reaches_nodes(table.source) {
+            true => None,
+            false => partitions::of(client, &table)?,
+        };
+        match pieces {
             Some(leaves) => partitions::differences(&table, &leaves, failed),
             None => differences(client, &table, failed),
         }
@@ -50,7 +55,9 @@ pub fn verify(name: &str) -> Result<Vec<Difference>> {
 
 /// That a key is not among the failed ones, $1. A row that cannot be read would keep the others from being looked at.
 fn not_failed(pk_value: &str) -> String {
-    format!("not exists (select from unnest($1::text[]) f(pk_value) where f.pk_value = {pk_value})")
+    format!(
+        "not exists (select 1 from unnest($1::text[]) f(pk_value) where f.pk_value = {pk_value})"
+    )
 }
 
 /// The differences by one statement.
@@ -59,12 +66,17 @@ fn differences(
     table: &VectorTable,
     failed: Vec<String>,
 ) -> Result<Vec<Difference>> {
+    let mut condition = not_failed(&table.key.pk_value("s"));
+    let is_spread = citus::reaches_nodes(table.source);
+    if is_spread {
+        condition = format!("{condition} and {}", citus::IN_TRANSACTIONS);
+    }
     let differences = difference_sql(
         &table.source_name()?,
         &table.key,
         &table.columns,
         table.relation_name()?,
-        &not_failed(&table.key.pk_value("s")),
+        &condition,
     );
     let query = format!(
         "select x.pk_value, x.is_stored, x.row_hash is not null from ({differences}) x where {}",
@@ -72,6 +84,7 @@ fn differences(
     );
     let rights = Rights::of_owner(table.owner);
     text_settings::set_text_settings(&rights);
+    let spread = is_spread.then(|| Everywhere::set(text_settings::all())).transpose()?;
     let mut cursor = client.try_open_cursor(&query, &[failed.into()])?;
     let mut found = Vec::new();
     loop {
@@ -90,6 +103,9 @@ fn differences(
         }
     }
     drop(cursor);
+    if let Some(spread) = spread {
+        spread.reset()?;
+    }
     drop(rights);
     Ok(found)
 }

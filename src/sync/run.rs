@@ -7,12 +7,13 @@ use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
 
 use crate::catalog::{VectorTable, sight};
+use crate::citus::{self, Everywhere};
 use crate::document::difference_sql;
 use crate::error::Result;
 use crate::name::quote_ident;
 use crate::rights;
 use crate::rights::Rights;
-use crate::transaction;
+use crate::{text_settings, transaction};
 
 /// Selects documents of the run; the alias follows.
 pub const SELECT: &str =
@@ -87,8 +88,12 @@ pub fn compare(client: &mut SpiClient<'_>, table: &VectorTable, takes_failed: bo
 
 /// Finds every row in which the vector table differs from a source, or from a copy of it.
 fn find(client: &mut SpiClient<'_>, table: &VectorTable, source: &str) -> Result<()> {
-    let sql = difference_sql(source, &table.key, &table.columns, table.relation_name()?, "true");
+    // A source in shards has its documents made where these are. The copy is here.
+    let is_spread = source != bad_rows::COPY && citus::reaches_nodes(table.source);
+    let condition = if is_spread { citus::IN_TRANSACTIONS } else { "true" };
+    let sql = difference_sql(source, &table.key, &table.columns, table.relation_name()?, condition);
     let _rights = Rights::of_owner(table.owner);
+    let spread = is_spread.then(|| Everywhere::set(text_settings::all())).transpose()?;
     client.update(
         &format!(
             "insert into pg_temp.embedd_run (pk_value, embedded_text, metadata, row_hash, copies, is_stored, has_hash)
@@ -98,7 +103,10 @@ fn find(client: &mut SpiClient<'_>, table: &VectorTable, source: &str) -> Result
         None,
         &[],
     )?;
-    Ok(())
+    match spread {
+        Some(spread) => spread.reset(),
+        None => Ok(()),
+    }
 }
 
 /// The next keys of the run behind a place, and the last place.
