@@ -6,6 +6,7 @@ use pgrx::spi::SpiClient;
 use super::partitioned;
 use crate::catalog::partitions::{self, lock_if_free};
 use crate::catalog::{SyncMode, VectorTable, sight};
+use crate::citus;
 use crate::error::Result;
 use crate::rights::Rights;
 
@@ -36,7 +37,8 @@ pub fn rows(client: &SpiClient<'_>, table: &VectorTable) -> Result<Counted> {
     if let Ok(relation) = table.relation_name()
         && may_count(table.relation, relation, table.owner, &mut counted)
     {
-        counted.synced = count(client, relation, relation, &mut counted.is_estimated)?;
+        counted.synced =
+            count(client, table.relation, relation, relation, &mut counted.is_estimated)?;
     }
     if let (Ok(source), Some(name)) = (table.source_name(), &table.source_name)
         && table.stored.sync_mode == SyncMode::Trigger
@@ -51,7 +53,7 @@ pub fn rows(client: &SpiClient<'_>, table: &VectorTable) -> Result<Counted> {
                 }
                 Some(found.rows).filter(|_| counted.reason.is_none())
             }
-            None => count(client, &source, name, &mut counted.is_estimated)?,
+            None => count(client, table.source, &source, name, &mut counted.is_estimated)?,
         };
     }
     Ok(counted)
@@ -73,6 +75,7 @@ fn not_counted(name: &str) -> String {
 /// Rows of a relation that may be read, where `from` selects them.
 fn count(
     client: &SpiClient<'_>,
+    relation: pg_sys::Oid,
     from: &str,
     name: &str,
     is_estimated: &mut bool,
@@ -111,10 +114,14 @@ fn count(
         return Ok(Some(estimate as i64));
     }
     // Without statistics: as dense as its beginning. A partitioned table is as large as all of its partitions.
+    let size = match citus::is_table(relation) {
+        true => "pg_catalog.citus_relation_size",
+        false => "pg_catalog.pg_relation_size",
+    };
     let rows = client.select(
         &format!(
-            "select {many} * (select pg_catalog.pg_relation_size($1::regclass)
-                                    + coalesce(sum(pg_catalog.pg_relation_size(t.relid)) filter (where t.isleaf and t.level > 0), 0)
+            "select {many} * (select {size}($1::regclass)
+                                    + coalesce(sum({size}(t.relid)) filter (where t.isleaf and t.level > 0), 0)
                                 from pg_catalog.pg_partition_tree($1::regclass) t)::float8
                     / nullif(sum(f.blocks) * pg_catalog.current_setting('block_size')::bigint, 0)
                from (select 1 + max((f.ctid::text::point)[0])::bigint as blocks
