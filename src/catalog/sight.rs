@@ -5,8 +5,9 @@ use pgrx::spi::SpiClient;
 
 use super::partitions::TREE;
 use super::{SyncMode, VectorTable};
+use crate::citus;
 use crate::error::{Error, Result};
-use crate::name::quote_ident;
+use crate::name::{quote_ident, quote_literal};
 use crate::relation::qualified_name;
 use crate::rights::role_name;
 
@@ -48,7 +49,8 @@ fn hidden_by_policies(source: &str, relation: &str, role: pg_sys::Oid) -> Error 
     Error::RowsHidden { table: source.to_string(), why, hint }
 }
 
-/// Refuses a source of whose rows some may be hidden from the owner of the vector table. Looks at catalogs only.
+/// Refuses a source of whose rows some may be hidden from the owner of the vector table, or whose changes fire no triggers.
+/// Looks at catalogs only.
 pub fn check_rows(
     source: pg_sys::Oid,
     name: &str,
@@ -57,6 +59,17 @@ pub fn check_rows(
 ) -> Result<()> {
     if has_policies(source, owner) {
         return Err(hidden_by_policies(name, name, owner));
+    }
+    if mode == SyncMode::Trigger && (citus::is_table(source) || citus::is_shard(source)) {
+        return Err(Error::ChangesMissed {
+            table: name.to_string(),
+            why: "Citus keeps its rows in shards, whose changes do not fire its triggers"
+                .to_string(),
+            hint: format!(
+                "Create the vector table with sync_mode => 'batch', which compares the rows of all nodes, or make the source an ordinary table again: SELECT undistribute_table({}).",
+                quote_literal(name)
+            ),
+        });
     }
     // A comparison reads the children too.
     if mode == SyncMode::Trigger && has_children(source) {
