@@ -102,6 +102,7 @@ create table embedd.vector_tables (
     compared_in bigint not null default 0,
     error_kind text,
     error_since timestamptz,
+    vectors_name text,
     constraint vector_tables_batch_interval_check check ((sync_mode = 'batch') = (batch_interval is not null))
 );
 comment on table embedd.vector_tables is 'Every vector table: its source, its model and the state of its sync. A role sees those whose owner''s rights it has.';
@@ -116,7 +117,7 @@ comment on column embedd.vector_tables.embedding_model is 'the model that comput
 comment on column embedd.vector_tables.embedding_dimensions is 'numbers in one vector';
 comment on column embedd.vector_tables.sync_mode is 'how changes are noticed: trigger (as they are made) or batch (by comparing source and vector table every now and then)';
 comment on column embedd.vector_tables.columns is 'the configured columns, in the form create_vector_table takes them; source_column is the name in the source where a column was renamed since';
-comment on column embedd.vector_tables.owner is 'the role that made it; the worker has the rights of the vector table''s owner, which is this role unless it was changed';
+comment on column embedd.vector_tables.owner is 'the owner of the vector table when it was last seen, with whose rights the worker does its work';
 comment on column embedd.vector_tables.sync_status is 'pending, backfilling, synced, paused or error, as a worker has noted it; sync_status() and stat_vector_tables tell whether it is so at this moment; pending_rebackfill is never set yet';
 comment on column embedd.vector_tables.last_error is 'why the last attempt failed; null once an attempt has succeeded';
 comment on column embedd.vector_tables.last_error_at is 'when it failed';
@@ -132,6 +133,7 @@ comment on column embedd.vector_tables.unseen_since is 'since when changes may h
 comment on column embedd.vector_tables.compared_in is 'start of the server in which it was made or compared: an unlogged table is empty after a crash, and is compared again';
 comment on column embedd.vector_tables.error_kind is 'whose trouble last_error is: provider or table';
 comment on column embedd.vector_tables.error_since is 'since when there is such trouble';
+comment on column embedd.vector_tables.vectors_name is 'qualified name of the vector table when it was last seen: a table of its owner that was made anew under it takes the place of one that was dropped';
 comment on column embedd.vector_tables.on_source_drop is 'what becomes of the vectors when the source is dropped: keep (the status is error until there is a table of that name again) or drop';
 
 create table embedd.queue (

@@ -31,7 +31,7 @@ pub use state::{Progress, position, set_progress};
 pub use subscribed::{is_subscribed, make_room_for_models};
 pub use vector_table::{
     BATCH_INTERVALS, Found, SourceDrop, Stored, SyncMode, VectorTable, all, by_id, find,
-    find_for_update, lock, vectors_name,
+    find_for_update, lock, source_name, vectors_name,
 };
 
 /// The provider that is always there.
@@ -169,10 +169,10 @@ pub fn insert(
     client.update(
         "insert into embedd.vector_tables (id, name, source_table, primary_key_column, key_types, vector_table,
                 embedding_provider, embedding_model, embedding_dimensions, columns, owner, system_id, extension_id,
-                source_name, key_numbers, column_numbers, sync_mode, batch_interval, on_source_drop, compared_in)
+                source_name, key_numbers, column_numbers, sync_mode, batch_interval, on_source_drop, compared_in, vectors_name)
          overriding system value
          values ($1, $2, $3, $4, $5::oid[]::regtype[], $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17,
-                pg_catalog.make_interval(secs => $18), $19, $20)",
+                pg_catalog.make_interval(secs => $18), $19, $20, $21)",
         None,
         &[
             table.id.into(),
@@ -195,6 +195,7 @@ pub fn insert(
             table.batch_interval.into(),
             stored.on_source_drop.as_str().into(),
             shared::started_at().into(),
+            stored.vectors_name.as_str().into(),
         ],
     )?;
     Ok(())
@@ -225,6 +226,21 @@ pub fn note_moved(client: &mut SpiClient<'_>, table: &VectorTable, moved: &Moved
         ],
     )?;
     forget_readers(table.source);
+    Ok(())
+}
+
+/// Notes which table holds the vectors now, and its name and owner.
+pub fn note_vectors(client: &mut SpiClient<'_>, table: &VectorTable) -> Result<()> {
+    client.update(
+        "update embedd.vector_tables set vector_table = $2, vectors_name = $3, owner = $4 where id = $1",
+        None,
+        &[
+            table.id.into(),
+            table.relation.into(),
+            table.relation_name()?.into(),
+            table.owner.into(),
+        ],
+    )?;
     Ok(())
 }
 

@@ -87,6 +87,9 @@ pub fn create(client: &mut SpiClient<'_>, wanted: Wanted) -> Result<VectorTable>
         .ok_or(Error::Damaged { what: "no table after create table".to_string() })?;
     depend::depend_on(relation, server.as_ref())?;
     let key_types: Vec<pg_sys::Oid> = source.key.iter().map(|c| c.base).collect();
+    // SAFETY: a plain read of the process's own state.
+    let owner = unsafe { pg_sys::GetUserId() };
+    let relation_name = relation::qualified_name(relation);
     let mut table = VectorTable {
         id,
         name: wanted.name,
@@ -94,13 +97,13 @@ pub fn create(client: &mut SpiClient<'_>, wanted: Wanted) -> Result<VectorTable>
         source_name: Some(source.name.clone()),
         key: Key { columns: Vec::new() },
         relation,
-        relation_name: relation::qualified_name(relation),
+        relation_name: relation_name.clone(),
         provider: wanted.provider,
         model,
         dimensions,
         known_models: Default::default(),
-        // SAFETY: a plain read of the process's own state.
-        owner: unsafe { pg_sys::GetUserId() },
+        owner,
+        noted: (relation, owner),
         status: Status::Pending,
         system_id: cluster::system_id(),
         batch_interval,
@@ -111,6 +114,7 @@ pub fn create(client: &mut SpiClient<'_>, wanted: Wanted) -> Result<VectorTable>
             key_numbers: source.key.iter().map(|c| c.number).collect(),
             column_numbers: source.column_numbers,
             source_name: source.name,
+            vectors_name: relation_name.unwrap_or_default(),
             on_source_drop,
             extension_id: String::new(),
             last_error: None,

@@ -2,7 +2,7 @@
 
 use pgrx::prelude::*;
 
-use super::{VectorTable, sight};
+use super::{VectorTable, sight, source_name};
 use crate::error::{Error, Result};
 use crate::key::{Key, KeyColumn};
 use crate::name::quote_ident;
@@ -39,7 +39,7 @@ impl VectorTable {
             pg_sys::PopActiveSnapshot();
             pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot());
         }
-        self.source_name = relation::qualified_name(self.source);
+        self.source_name = source_name(self.source);
         self.resolve().map(drop)
     }
 

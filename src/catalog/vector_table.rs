@@ -10,7 +10,8 @@ use pgrx::spi::{SpiClient, SpiHeapTupleData, SpiTupleTable};
 use pgrx::{JsonB, spi};
 use serde::Deserialize;
 
-use super::{Status, kept, missing};
+use super::{Status, heap, kept, missing};
+use crate::citus;
 use crate::cluster::system_id;
 use crate::document::Column;
 use crate::error::{Error, Result};
@@ -18,7 +19,7 @@ use crate::extension;
 use crate::key::{Form, Key, without_blanks};
 use crate::models::{self, Entry};
 use crate::name;
-use crate::relation::{owner_of, qualified_name};
+use crate::relation::{self, owner_of, qualified_name};
 
 /// Time between two comparisons of sync mode batch, in seconds.
 pub const BATCH_INTERVALS: RangeInclusive<f64> = 1.0..=366.0 * 86_400.0;
@@ -78,6 +79,9 @@ pub struct Stored {
     /// Qualified name of the source when it was last seen; empty when that is not known.
     #[serde(default, deserialize_with = "or_empty")]
     pub source_name: String,
+    /// Qualified name of the table with the vectors when it was last seen; empty when that is not known.
+    #[serde(default, deserialize_with = "or_empty")]
+    pub vectors_name: String,
     #[serde(default)]
     pub extension_id: String,
     #[serde(default)]
@@ -119,6 +123,8 @@ pub struct VectorTable {
     pub known_models: BTreeMap<String, Entry>,
     pub columns: Vec<Column>,
     pub owner: pg_sys::Oid,
+    /// Table and owner as they are stored.
+    pub noted: (pg_sys::Oid, pg_sys::Oid),
     pub status: Status,
     /// Cluster that keeps the table in sync.
     pub system_id: i64,
@@ -174,6 +180,12 @@ impl VectorTable {
             .ok_or_else(|| Error::RelationGone { what: "table", name: self.name.clone() })
     }
 
+    /// Whether table, name or owner are others than those stored.
+    pub fn has_other_vectors(&self) -> bool {
+        self.noted != (self.relation, self.owner)
+            || self.relation_name.as_ref().is_some_and(|name| *name != self.stored.vectors_name)
+    }
+
     /// Whether this cluster and this installation keep it in sync: else it came with a dump or a copy of the files.
     pub fn is_at_home(&self) -> bool {
         self.system_id == system_id()
@@ -207,15 +219,17 @@ fn vector_table(row: &SpiHeapTupleData<'_>) -> Result<VectorTable> {
     let oid = |n: usize| -> Result<pg_sys::Oid> { row.get::<pg_sys::Oid>(n)?.ok_or_else(missing) };
     let json =
         |n: usize| -> Result<serde_json::Value> { Ok(row.get::<JsonB>(n)?.ok_or_else(missing)?.0) };
-    let (source, relation) = (oid(3)?, oid(4)?);
+    let stored: Stored = serde_json::from_value(json(13)?)
+        .map_err(|e| Error::Damaged { what: format!("vector_tables: {e}") })?;
+    let (source, noted) = (oid(3)?, (oid(4)?, oid(9)?));
     let id = row.get(1)?.ok_or_else(missing)?;
-    let relation_name = vectors_name(relation, id);
+    let (relation, relation_name) = vectors(noted, &stored.vectors_name, id);
     let owner = relation_name.as_ref().and_then(|_| owner_of(relation));
     Ok(VectorTable {
         id,
         name: text(2)?,
         source,
-        source_name: qualified_name(source),
+        source_name: source_name(source),
         key: Key { columns: Vec::new() },
         relation,
         relation_name,
@@ -224,18 +238,47 @@ fn vector_table(row: &SpiHeapTupleData<'_>) -> Result<VectorTable> {
         dimensions: row.get(7)?.ok_or_else(missing)?,
         columns: serde_json::from_value(json(8)?)
             .map_err(|e| Error::Damaged { what: format!("columns: {e}") })?,
-        owner: owner.map_or_else(|| oid(9), Ok)?,
+        owner: owner.unwrap_or(noted.1),
+        noted,
         status: Status::parse(&text(10)?)?,
         system_id: row.get(11)?.ok_or_else(missing)?,
         known_models: models::parse_by_kind(row.get(12)?)?,
-        stored: serde_json::from_value(json(13)?)
-            .map_err(|e| Error::Damaged { what: format!("vector_tables: {e}") })?,
+        stored,
         batch_interval: row.get(14)?,
         reads_run: false,
     })
 }
 
-/// Quoted and qualified name of the table that holds the vectors of this vector table; None when it was dropped.
+/// The quoted and qualified name of a source; None when it was dropped, or Citus has given its oid to a shard: the name of
+/// that is not the source's.
+pub fn source_name(source: pg_sys::Oid) -> Option<String> {
+    qualified_name(source).filter(|_| !citus::is_shard(source))
+}
+
+/// The table that holds the vectors, with its name: the one that is noted, or else a table that was made anew under the
+/// name, which has to belong to the same owner. Anybody may make a table under a name that has become free.
+fn vectors(
+    (relation, owner): (pg_sys::Oid, pg_sys::Oid),
+    name: &str,
+    id: i32,
+) -> (pg_sys::Oid, Option<String>) {
+    let known = vectors_name(relation, id);
+    if known.is_some() {
+        return (relation, known);
+    }
+    let named =
+        name::split_qualified(name).and_then(|(schema, name)| relation::find(&schema, &name));
+    let is_of_another = |named| {
+        let mut all = heap::all_uses().into_iter();
+        all.any(|(used, _)| used.vectors == named && used.table_id != id)
+    };
+    match named.filter(|named| owner_of(*named) == Some(owner) && !is_of_another(*named)) {
+        Some(named) if vectors_name(named, id).is_some() => (named, vectors_name(named, id)),
+        _ => (relation, None),
+    }
+}
+
+/// Quoted and qualified name of the table that holds the vectors of this vector table; None when it was dropped, or is a shard now.
 ///
 /// A dump has its bare oid then, and in the cluster that is restored any relation may have that: it is taken for the
 /// vectors by its columns, and by a name that is not another vector table's.
@@ -249,7 +292,7 @@ pub fn vectors_name(relation: pg_sys::Oid, id: i32) -> Option<String> {
             && !name::is_of_another(&CStr::from_ptr(name).to_string_lossy(), id as u32)
             && COLUMNS.iter().all(|column| pg_sys::get_attnum(relation, column.as_ptr()) > 0)
     };
-    qualified_name(relation).filter(|_| fits)
+    qualified_name(relation).filter(|_| fits && !citus::is_shard(relation))
 }
 
 /// The columns of every table that holds vectors.

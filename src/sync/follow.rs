@@ -4,6 +4,7 @@ use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
 
 use crate::catalog::{self, Moved, SourceDrop, SyncMode, VectorTable, sight};
+use crate::citus;
 use crate::error::{Error, Result};
 use crate::fdw::depend;
 use crate::name::quote_ident;
@@ -20,6 +21,8 @@ pub enum Mend {
     Note(Moved),
     /// Another table has the name of the source that was dropped, and takes its place.
     Rebind(Moved),
+    /// The table with the vectors has another name or owner, which is noted, or was made anew under its name.
+    Vectors,
     /// The triggers are missing.
     Triggers,
     /// The source was dropped, and the vectors are to go with it.
@@ -47,8 +50,12 @@ pub struct Look {
 
 impl Look {
     fn broken(error: &Error) -> Self {
-        let is_unseen =
-            matches!(error, Error::RowsHidden { .. } | Error::FilledBySubscription { .. });
+        let is_unseen = matches!(
+            error,
+            Error::RowsHidden { .. }
+                | Error::ChangesMissed { .. }
+                | Error::FilledBySubscription { .. }
+        );
         Self { broken: Some(error.with_remedy()), is_unseen, ..Self::default() }
     }
 
@@ -62,6 +69,9 @@ impl Look {
 pub fn look(client: &SpiClient<'_>, table: &mut VectorTable) -> Result<Look> {
     if let Err(gone) = table.relation_name() {
         return Ok(Look::broken(&gone));
+    }
+    if table.has_other_vectors() {
+        return Ok(Look::mend(Mend::Vectors));
     }
     if table.source_name.is_none() {
         let (mend, broken) = look_for_source(client, table)?;
@@ -101,6 +111,8 @@ fn look_for_source(
 ) -> Result<(Option<Mend>, Option<String>)> {
     let error = Error::RelationGone { what: "source", name: table.name.clone() };
     let (gone, remedy) = (error.to_string(), error.with_remedy());
+    // A source that Citus has made a shard of is there under its name, and there is only to say what is wrong with that.
+    let before = if citus::is_shard(table.source) { String::new() } else { format!("{gone}: ") };
     let name = table.stored.source_name.clone();
     // Before version 0.3.0 the name of a source was not kept: there is none when it had been dropped by then.
     let rows = client.select(
@@ -115,7 +127,7 @@ fn look_for_source(
         });
     };
     if let Err(error) = source::check(client, source, table.stored.sync_mode) {
-        return Ok((None, Some(format!("{gone}: {}", error.with_remedy()))));
+        return Ok((None, Some(format!("{before}{}", error.with_remedy()))));
     }
     if !is_trusted(source, table.owner) {
         let role = relation::owner_of(source).map_or_else(String::new, rights::role_name);
@@ -126,7 +138,7 @@ fn look_for_source(
         return Ok((None, Some(reason)));
     }
     let mut other =
-        VectorTable { source, source_name: relation::qualified_name(source), ..table.clone() };
+        VectorTable { source, source_name: catalog::source_name(source), ..table.clone() };
     other.forget_numbers();
     match other.resolve() {
         Ok(moved) => {
@@ -134,7 +146,7 @@ fn look_for_source(
             *table = other;
             Ok((Some(Mend::Rebind(moved)), Some(gone)))
         }
-        Err(error) => Ok((None, Some(format!("{gone}: {}", error.with_remedy())))),
+        Err(error) => Ok((None, Some(format!("{before}{}", error.with_remedy())))),
     }
 }
 
@@ -162,6 +174,14 @@ pub fn mend(client: &mut SpiClient<'_>, table: &VectorTable, mend: &Mend) -> Res
                 || moved.column_numbers != table.stored.column_numbers
             {
                 compare(client, table)?;
+            }
+        }
+        Mend::Vectors => {
+            catalog::note_vectors(client, table)?;
+            if table.noted.0 != table.relation {
+                compare(client, table)?;
+                catalog::set_working_status(client, table.id)?;
+                log!("the table of vector table \"{}\" was made anew and is followed", table.name);
             }
         }
         Mend::Rebind(moved) => {

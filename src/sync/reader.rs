@@ -206,7 +206,7 @@ impl Reader {
             let task = self.open_tasks.iter().find(|(_, table)| *table == id && is_mine);
             work.task = task.map(|(task, _)| *task);
             // Between two readings of the catalog names may change hands; the number of the table never does.
-            work.table.source_name = relation::qualified_name(work.table.source);
+            work.table.source_name = catalog::source_name(work.table.source);
             work.table.relation_name = catalog::vectors_name(work.table.relation, id);
             if work.table.relation_name.is_some() {
                 work.table.owner =

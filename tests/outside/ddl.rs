@@ -5,6 +5,7 @@ mod dump;
 mod names;
 mod partitions;
 mod sources;
+mod vectors;
 mod writes;
 
 use std::collections::BTreeMap;
