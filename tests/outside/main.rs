@@ -9,6 +9,7 @@
 mod batch;
 mod changes;
 mod chaos;
+mod citus;
 mod crash;
 mod databases;
 mod ddl;

@@ -1,0 +1,109 @@
+//! Sources and vector tables that Citus keeps in shards on a coordinator and a worker node. Where the server has no Citus,
+//! these tests say so and do nothing.
+
+mod names;
+mod questions;
+mod sources;
+
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use postgres::Client;
+use support::binaries::pg_config_says;
+use support::{Builder, Cluster, LONG};
+
+const BODY: &str = r#"[{"name": "body", "role": "embedding"}]"#;
+
+/// Two servers; tests make databases of their own in them.
+struct Nodes {
+    coordinator: Cluster,
+    worker: Cluster,
+}
+
+/// Whether the server of the tests has Citus.
+fn is_available() -> bool {
+    let control = pg_config_says("--sharedir").join("extension/citus.control");
+    if !control.exists() {
+        eprintln!("citus is not available: skipped");
+    }
+    control.exists()
+}
+
+/// The servers that run, or new ones; none where there is no Citus.
+fn nodes() -> Option<Arc<Nodes>> {
+    static NODES: Mutex<Weak<Nodes>> = Mutex::new(Weak::new());
+    if !is_available() {
+        return None;
+    }
+    let mut running = NODES.lock().unwrap_or_else(PoisonError::into_inner);
+    Some(running.upgrade().unwrap_or_else(|| {
+        let nodes = Arc::new(Nodes {
+            coordinator: server().start(),
+            // Another time zone than the coordinator's.
+            worker: server().set("timezone", "America/New_York").start(),
+        });
+        *running = Arc::downgrade(&nodes);
+        nodes
+    }))
+}
+
+fn server() -> Builder {
+    Cluster::builder()
+        // Citus tells nobody that a table is distributed now.
+        .set("embedd.poll_interval", "1s")
+        .set("shared_preload_libraries", "citus,embedd")
+        .set("max_prepared_transactions", "100")
+        .set("max_worker_processes", "64")
+        .set("max_connections", "200")
+        .set("citus.shard_count", "4")
+        .set("timezone", "UTC")
+}
+
+impl Nodes {
+    /// A database on both nodes, with shards on both, and a session of the coordinator.
+    fn database(&self, db: &str) -> Client {
+        for node in [&self.worker, &self.coordinator] {
+            node.create_database(db);
+            node.psql(db, "CREATE EXTENSION citus");
+        }
+        let address =
+            |node: &Cluster| format!("'{}', {}", node.socket_dir().display(), node.port());
+        let mut client = self.coordinator.connect(db);
+        client
+            .batch_execute(&format!(
+                "SET client_min_messages = warning;
+                 SELECT citus_set_coordinator_host({coordinator});
+                 SELECT citus_set_node_property({coordinator}, 'shouldhaveshards', true);
+                 SELECT citus_add_node({worker});
+                 CREATE EXTENSION embedd CASCADE",
+                coordinator = address(&self.coordinator),
+                worker = address(&self.worker)
+            ))
+            .unwrap();
+        client
+    }
+
+    /// Waits until sync_status() of the coordinator shows something.
+    fn wait_status(&self, db: &str, name: &str, condition: &str) {
+        let sql = format!("SELECT {condition} FROM embedd.sync_status('{name}')");
+        self.coordinator.wait_for(db, LONG, condition, &sql);
+    }
+
+    /// Waits until a vector table says that it is synced; then it is.
+    fn wait_synced(&self, db: &str, name: &str) {
+        self.wait_status(db, name, "sync_status = 'synced' AND rows_pending = 0");
+        let sql = format!("SELECT count(*) FROM embedd.verify('{name}')");
+        let differences: i64 = self.coordinator.connect(db).query_one(&sql, &[]).unwrap().get(0);
+        assert_eq!(differences, 0, "synced, and {differences} rows differ");
+    }
+}
+
+/// The table with the vectors of a vector table.
+fn vectors(client: &mut Client, name: &str) -> String {
+    let sql = "SELECT vector_table::text FROM embedd.vector_tables WHERE name = $1";
+    client.query_one(sql, &[&name]).unwrap().get(0)
+}
+
+/// One number.
+fn number(client: &mut Client, sql: &str) -> i64 {
+    client.query_one(sql, &[]).unwrap().get(0)
+}
