@@ -17,6 +17,8 @@ const BODY: &str = r#"[{"name": "body", "role": "embedding"}]"#;
 struct Nodes {
     coordinator: Cluster,
     worker: Cluster,
+    /// Held while a database gets its nodes: Citus writes their roles then, which fails beside another one that does.
+    joining: Mutex<()>,
 }
 
 /// Whether the server of the tests has Citus.
@@ -40,6 +42,7 @@ fn nodes() -> Option<Arc<Nodes>> {
             coordinator: server().start(),
             // Another time zone than the coordinator's.
             worker: server().set("timezone", "America/New_York").start(),
+            joining: Mutex::new(()),
         });
         *running = Arc::downgrade(&nodes);
         nodes
@@ -61,6 +64,7 @@ fn server() -> Builder {
 impl Nodes {
     /// A database on both nodes, with shards on both, and a session of the coordinator.
     fn database(&self, db: &str) -> Client {
+        let _joining = self.joining.lock().unwrap_or_else(PoisonError::into_inner);
         for node in [&self.worker, &self.coordinator] {
             node.create_database(db);
             node.psql(db, "CREATE EXTENSION citus");
