@@ -9,6 +9,7 @@ use pgrx::spi::{OwnedPreparedStatement, SpiClient};
 
 use super::{run, size};
 use crate::catalog::VectorTable;
+use crate::citus;
 use crate::document::{DIFFERS, document_sql};
 use crate::error::Result;
 use crate::rights::Rights;
@@ -97,6 +98,14 @@ impl By {
 /// The keys of $1 as `k`, their documents as `d`, and their rows of the vector table as `v`.
 fn from_sql(table: &VectorTable, by: By) -> Result<String> {
     let relation = table.relation_name()?;
+    // Of a table in shards the join would fetch all rows with their vectors, for each batch.
+    let stored = match citus::is_table(table.relation) {
+        true => format!(
+            "(select r.pk_value, r.row_hash, r.embedded_text, nullif(r.embedding is not null, false) as embedding
+                from {relation} r where r.pk_value = any($1))"
+        ),
+        false => relation.to_string(),
+    };
     let documents = match (table.reads_run, by) {
         (true, _) => {
             format!("{} r where r.pk_value = k.pk and r.row_hash is not null", run::SELECT)
@@ -113,7 +122,7 @@ fn from_sql(table: &VectorTable, by: By) -> Result<String> {
     Ok(format!(
         "from unnest($1::text[]) with ordinality k(pk, ord)
          left join lateral ({documents}) d on true
-         left join {relation} v on v.pk_value = k.pk"
+         left join {stored} v on v.pk_value = k.pk"
     ))
 }
 
