@@ -313,7 +313,7 @@ const AS_0_3_0: &str = "ALTER EXTENSION embedd DROP VIEW embedd.stat_vector_tabl
     ALTER EXTENSION embedd DROP FUNCTION embedd.all_sync_status();
     DROP FUNCTION embedd.all_sync_status();
     ALTER TABLE embedd.vector_tables DROP COLUMN unseen_since, DROP COLUMN compared_in, DROP COLUMN error_kind,
-        DROP COLUMN error_since;
+        DROP COLUMN error_since, DROP COLUMN vectors_name;
     ALTER TABLE embedd.queue DROP CONSTRAINT queue_pkey, ADD PRIMARY KEY (table_id, portions, portion, id);
     ALTER TABLE embedd.sync_state ADD FOREIGN KEY (table_id) REFERENCES embedd.vector_tables (id) ON DELETE CASCADE;
     ALTER TABLE embedd.tasks ADD FOREIGN KEY (target_id) REFERENCES embedd.vector_tables (id) ON DELETE CASCADE;

@@ -1,14 +1,21 @@
 //! The table with the vectors is made anew under its name, by its owner and by somebody else.
 
+use postgres::Client;
 use support::source::relation;
 
 use super::{SHARED, answers, synced, wait_error, wait_noted, wait_well};
+
+/// The bare name of the table with the vectors of `t`, which needs no quotes.
+fn vectors(client: &mut Client) -> String {
+    let name = relation(client, "t");
+    name.rsplit_once('.').map_or(name.clone(), |(_, bare)| bare.to_string())
+}
 
 #[test]
 fn vectors_that_their_owner_makes_anew_take_the_place_of_the_old_ones() {
     let (cluster, mut client) = synced("vectors_anew", 50);
     client.batch_execute("CREATE SCHEMA \"O\"").unwrap();
-    let old = relation(&mut client, "t");
+    let old = vectors(&mut client);
     client
         .batch_execute(&format!(
             "ALTER TABLE {old} SET SCHEMA \"O\"; ALTER TABLE \"O\".{old} RENAME TO \"the \"\"vectors\"\"\""
@@ -40,7 +47,7 @@ fn vectors_that_their_owner_makes_anew_take_the_place_of_the_old_ones() {
 #[test]
 fn nobody_else_takes_the_place_of_the_vectors() {
     let (cluster, mut client) = synced("vectors_of_another", 10);
-    let name = relation(&mut client, "t");
+    let name = vectors(&mut client);
     client
         .batch_execute(&format!(
             "CREATE ROLE stranger; GRANT CREATE ON SCHEMA public TO stranger;
@@ -73,7 +80,7 @@ fn nobody_else_takes_the_place_of_the_vectors() {
 #[test]
 fn a_new_owner_of_the_vectors_is_noted() {
     let (cluster, mut client) = synced("vectors_given_away", 10);
-    let name = relation(&mut client, "t");
+    let name = vectors(&mut client);
     client
         .batch_execute(&format!(
             "CREATE ROLE successor; GRANT SELECT, TRIGGER ON t TO successor; ALTER TABLE {name} OWNER TO successor"
