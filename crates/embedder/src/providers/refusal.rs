@@ -70,6 +70,8 @@ fn classify(kind: Kind, status: u16, said: &Said) -> RefusalKind {
         400..500 if model_is_unknown(status, said, &message) => RefusalKind::UnknownModel,
         401 | 403 => RefusalKind::KeyRejected,
         400 if key_is_rejected(said, &message) => RefusalKind::KeyRejected,
+        // OpenAI's words for more tokens than a minute has: waiting does not help.
+        429 if message.contains("request too large") => RefusalKind::Input,
         429 => RefusalKind::RateLimited,
         400 | 422 if request_is_wrong(said, &message) => RefusalKind::Other,
         400 | 413 | 422 => RefusalKind::Input,

@@ -13,6 +13,7 @@ use super::Shared;
 use super::http::{self, Reached, Response};
 use super::line::{Batch, Caps, Line};
 use super::pacer::{Pacer, Permit, left_for_questions, saved_up};
+use super::size::Size;
 use super::ticket::{Submitted, Ticket};
 use crate::providers::Pace;
 
@@ -57,7 +58,7 @@ pub struct Group {
     /// How often the probe was sent in vain.
     pub probe_attempts: u32,
     /// Texts a request, where the service has not taken more at once.
-    pub most_texts: Option<usize>,
+    pub size: Size,
     questions_in_flight: usize,
     hold_until: Option<Instant>,
 }
@@ -78,6 +79,15 @@ pub struct Flight {
     pub is_probe: bool,
 }
 
+/// What a desk knows of a request while it is on its way.
+struct InFlight {
+    handle: tokio::task::AbortHandle,
+    tickets: Vec<u64>,
+    key: GroupKey,
+    priority: Priority,
+    texts: usize,
+}
+
 /// The desk.
 pub struct Desk {
     pub(super) shared: Arc<Shared>,
@@ -89,7 +99,7 @@ pub struct Desk {
     pub(super) trouble: Option<Failure>,
     flights: JoinSet<(Flight, Response)>,
     /// What is in flight, to be given up when nobody waits for it.
-    in_flight: HashMap<tokio::task::Id, (tokio::task::AbortHandle, Vec<u64>, GroupKey, Priority)>,
+    in_flight: HashMap<tokio::task::Id, InFlight>,
     /// Groups in the order of their turns.
     turns: VecDeque<GroupKey>,
 }
@@ -153,7 +163,7 @@ impl Desk {
             }
             Message::Gone(id) => {
                 self.tickets.remove(&id);
-                for (handle, tickets, ..) in self.in_flight.values() {
+                for InFlight { handle, tickets, .. } in self.in_flight.values() {
                     // A probe is nobody's own.
                     let is_awaited = |ticket| self.tickets.contains_key(ticket);
                     if !tickets.is_empty() && !tickets.iter().any(is_awaited) {
@@ -201,18 +211,29 @@ impl Desk {
     ) -> Result<Option<Flight>, Instant> {
         let mut caps = self.caps(&key.0);
         let Some(group) = self.groups.get_mut(key) else { return Ok(None) };
-        caps.texts = group.most_texts.map_or(caps.texts, |most| caps.texts.min(most));
+        caps.texts = group.size.most(caps.texts, now);
         let permit = |pacer: &mut Pacer, tokens| match pacer.permit(now, priority, tokens) {
             Permit::Yes => Ok(true),
             Permit::Later => Ok(false),
             Permit::At(at) => Err(at),
         };
+        let tickets = &self.tickets;
+        let is_awaited = |id: u64| tickets.get(&id).is_some_and(Ticket::is_awaited);
+        if group.probe == Probe::Wanted {
+            // Nobody pays for the answer to what nobody wants to know any more.
+            group.suspects.retain_mut(|(batch, _)| {
+                batch.retain(is_awaited);
+                !batch.texts.is_empty()
+            });
+            if group.suspects.is_empty() {
+                group.probe = Probe::No;
+            }
+        }
         if group.probe == Probe::Wanted && permit(&mut self.pacer, 1)? {
             group.probe = Probe::InFlight;
             let text = super::line::Text { text: PROBE.into(), tokens: 1, takers: Vec::new() };
-            let attempts = group.probe_attempts;
-            let batch =
-                Batch { texts: vec![text], priority, attempts, limited: 0, first_sent: None };
+            let mut batch = Batch::new(vec![text], priority);
+            batch.attempts = group.probe_attempts;
             return Ok(Some(Flight { key: key.clone(), batch, is_probe: true }));
         }
         if group.probe != Probe::No || !group.line.waits(priority) {
@@ -232,14 +253,12 @@ impl Desk {
         if !permit(&mut self.pacer, tokens)? {
             return Ok(None);
         }
-        let tickets = &self.tickets;
-        let is_awaited = |id: u64| tickets.get(&id).is_some_and(Ticket::is_awaited);
         let batch = group.line.next(priority, caps, is_awaited);
         Ok(batch.map(|batch| Flight { key: key.clone(), batch, is_probe: false }))
     }
 
     /// What one request may hold.
-    fn caps(&self, model: &Model) -> Caps {
+    pub(super) fn caps(&self, model: &Model) -> Caps {
         // What services of a kind are known to take where neither provider nor catalog says: TEI takes 32.
         let usual = match self.provider.kind {
             Kind::Openai => 2048,
@@ -270,14 +289,14 @@ impl Desk {
             Kind::Gemini => flight.batch.texts.len(),
             _ => 1,
         };
-        self.pacer.sent(requests, flight.batch.tokens());
+        self.pacer.sent(now, requests, flight.batch.tokens());
         let mut tickets: Vec<u64> = flight.batch.tickets().collect();
         tickets.dedup();
         let (key, priority) = (flight.key.clone(), flight.batch.priority);
-        if priority == Priority::Question
-            && let Some(group) = self.groups.get_mut(&key)
-        {
-            group.questions_in_flight += 1;
+        let texts = flight.batch.texts.len();
+        if let Some(group) = self.groups.get_mut(&key) {
+            group.questions_in_flight += usize::from(priority == Priority::Question);
+            group.size.sent(texts);
         }
         let (shared, provider) = (self.shared.clone(), self.provider.clone());
         let handle = self.flights.spawn(async move {
@@ -296,7 +315,8 @@ impl Desk {
             };
             (flight, response)
         });
-        self.in_flight.insert(handle.id(), (handle, tickets, key, priority));
+        let id = handle.id();
+        self.in_flight.insert(id, InFlight { handle, tickets, key, priority, texts });
     }
 
     /// A request has come to its end: with an answer, by being given up, or by a fault of our own.
@@ -305,9 +325,11 @@ impl Desk {
         landed: Result<(tokio::task::Id, (Flight, Response)), tokio::task::JoinError>,
     ) {
         let id = landed.as_ref().map_or_else(|error| error.id(), |(id, _)| *id);
-        self.pacer.landed();
-        let Some((_, tickets, key, priority)) = self.in_flight.remove(&id) else { return };
+        self.pacer.landed(Instant::now());
+        let Some(known) = self.in_flight.remove(&id) else { return };
+        let InFlight { tickets, key, priority, texts, .. } = known;
         if let Some(group) = self.groups.get_mut(&key) {
+            group.size.landed(texts);
             if priority == Priority::Question {
                 group.questions_in_flight = group.questions_in_flight.saturating_sub(1);
             }

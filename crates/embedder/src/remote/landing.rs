@@ -14,9 +14,6 @@ use crate::providers::{Answer, Refusal, RefusalKind};
 /// How often texts are sent in vain before their askers are told.
 const ATTEMPTS: u32 = 3;
 
-/// How often the same texts are too many before they are halved.
-const LIMITED: u32 = 3;
-
 /// The status of a service that fell over a request: a text may be to blame.
 const INTERNAL_ERROR: u16 = 500;
 
@@ -45,7 +42,7 @@ impl Desk {
         }
         let sent = response.sent;
         match response.outcome {
-            Reached::Answer(answer) => self.answered(flight, answer, now),
+            Reached::Answer(answer) => self.answered(flight, answer, response.latency, now),
             Reached::Refusal(refusal) => self.refused(flight, refusal, sent, now),
             Reached::Unreachable(reason) => self.unreachable(flight, &reason, None, sent, now),
             Reached::Nonsense(reason) => {
@@ -58,9 +55,10 @@ impl Desk {
     }
 
     /// Vectors have come.
-    fn answered(&mut self, flight: Flight, answer: Answer, now: Instant) {
-        self.works_again();
+    fn answered(&mut self, flight: Flight, answer: Answer, latency: Duration, now: Instant) {
+        self.works_again(now, Some(latency));
         let Flight { key, batch, is_probe } = flight;
+        let cap = self.caps(&key.0).texts;
         let Some(group) = self.groups.get_mut(&key) else { return };
         let wanted = key.0.dimensions as usize;
         let fits = |vector: &Vec<f32>| wanted == 0 || vector.len() == wanted;
@@ -71,8 +69,15 @@ impl Desk {
         }
         group.proven = Some(now);
         group.probe_attempts = 0;
-        for (suspect, reason) in std::mem::take(&mut group.suspects) {
-            self.split(&key, suspect, &reason);
+        if !is_probe {
+            group.size.answered(batch.texts.len(), cap, batch.half, now);
+        }
+        for (mut suspect, reason) in std::mem::take(&mut group.suspects) {
+            if suspect.outdone() {
+                self.split(&key, suspect, &reason, now);
+            } else if let Some(group) = self.groups.get_mut(&key) {
+                group.line.push_again(suspect);
+            }
         }
         if is_probe {
             return;
@@ -100,9 +105,12 @@ impl Desk {
         let said = refusal.message.as_str();
         match refusal.kind {
             RefusalKind::RateLimited => {
-                let wait = self.pacer.limited(sent, now, refusal.retry_after);
+                let wait = match flight.batch.is_suspect() {
+                    true => self.pacer.refrain(now, refusal.retry_after),
+                    false => self.pacer.limited(sent, now, refusal.retry_after),
+                };
                 self.trouble = Some(failure::limited(&self.provider, said, wait));
-                self.send_less(flight);
+                self.send_later(flight, said);
             }
             RefusalKind::Unavailable if refusal.status == INTERNAL_ERROR => {
                 let wait = refusal.retry_after.unwrap_or_default();
@@ -113,7 +121,7 @@ impl Desk {
                 self.unreachable(flight, said, refusal.retry_after, sent, now);
             }
             RefusalKind::Input => {
-                self.works_again();
+                self.works_again(now, None);
                 if flight.is_probe {
                     // The service takes nothing at all, so it is not the texts.
                     let model = &flight.key.0;
@@ -123,7 +131,7 @@ impl Desk {
                 self.suspect(flight, said, now);
             }
             kind => {
-                self.works_again();
+                self.works_again(now, None);
                 let failure = failure::refused(&self.provider, &flight.key.0, kind, said);
                 match kind {
                     RefusalKind::KeyRejected | RefusalKind::QuotaExhausted => {
@@ -144,7 +152,7 @@ impl Desk {
             now.saturating_duration_since(at) < PROVEN || since.is_some_and(|since| at > since)
         });
         if proven {
-            return self.split(&key, batch, reason);
+            return self.split(&key, batch, reason, now);
         }
         group.suspects.push_back((batch, reason.to_string()));
         if group.probe == Probe::No {
@@ -171,18 +179,16 @@ impl Desk {
         self.suspect(flight, reason, now);
     }
 
-    /// Puts texts back that were too many just then; what is too much time and again is halved for good.
-    fn send_less(&mut self, mut flight: Flight) {
+    /// Puts texts back that came too early. Their number stays: fewer texts a request would only be more requests.
+    fn send_later(&mut self, mut flight: Flight, reason: &str) {
         flight.batch.limited += 1;
-        let texts = flight.batch.texts.len();
-        if flight.is_probe || flight.batch.limited < LIMITED || texts < 2 {
+        if flight.is_probe || !flight.batch.is_suspect() {
             return self.send_again(flight);
         }
         let Some(group) = self.groups.get_mut(&flight.key) else { return };
-        group.most_texts = Some(texts.div_ceil(2));
-        flight.batch.limited = 0;
-        for half in flight.batch.halves() {
-            group.line.push_again(half);
+        group.suspects.push_back((flight.batch, reason.to_string()));
+        if group.probe == Probe::No {
+            group.probe = Probe::Wanted;
         }
     }
 
@@ -232,11 +238,15 @@ impl Desk {
     }
 
     /// Halves a batch that was refused; a single text is the one that the service does not take.
-    fn split(&mut self, key: &GroupKey, batch: Batch, reason: &str) {
+    fn split(&mut self, key: &GroupKey, mut batch: Batch, reason: &str, now: Instant) {
         if let [text] = batch.texts.as_slice() {
             return self.refuse(&text.clone(), reason);
         }
+        if batch.is_suspect() {
+            self.pacer.relieve();
+        }
         let Some(group) = self.groups.get_mut(key) else { return };
+        batch.half = Some(group.size.halve(batch.texts.len(), batch.half, now));
         for half in batch.halves() {
             if !half.texts.is_empty() {
                 group.line.push_again(half);
@@ -275,6 +285,7 @@ impl Desk {
         self.fail(&all, failure);
         for group in self.groups.values_mut() {
             group.line.clear();
+            group.size.forget();
             group.suspects.clear();
             group.probe = Probe::No;
             group.probe_attempts = 0;
@@ -288,6 +299,7 @@ impl Desk {
             tickets.extend(group.line.tickets());
             tickets.extend(group.suspects.iter().flat_map(|(batch, _)| batch.tickets()));
             group.line.clear();
+            group.size.forget();
             group.suspects.clear();
             group.probe = Probe::No;
             group.probe_attempts = 0;
@@ -296,8 +308,8 @@ impl Desk {
     }
 
     /// The service is there, whatever it says.
-    fn works_again(&mut self) {
-        if self.pacer.succeeded() {
+    fn works_again(&mut self, now: Instant, latency: Option<Duration>) {
+        if self.pacer.succeeded(now, latency) {
             let line = format!("provider \"{}\" answers again", self.provider.name);
             self.shared.log.send(LogLevel::Log, line);
         }

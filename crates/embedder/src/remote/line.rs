@@ -14,6 +14,12 @@ const BATCH_BYTES: usize = 3 << 20;
 /// Numbers in the vectors of one reply, at most.
 const BATCH_NUMBERS: usize = 4 << 20;
 
+/// How often a batch is too much in a row before its size is suspected.
+const LIMITED: u32 = 6;
+
+/// How often a single text has to pass meanwhile for that to be believed.
+const OUTDONE: u32 = 3;
+
 /// What one request may hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Caps {
@@ -47,6 +53,10 @@ pub struct Batch {
     /// How often it was sent in vain, and how often the service wanted no more just then.
     pub attempts: u32,
     pub limited: u32,
+    /// How often the service took another text while it wanted no more of this.
+    pub outdone: u32,
+    /// The number of the refused request that it is a half of.
+    pub half: Option<u64>,
     /// When its texts were first sent.
     pub first_sent: Option<Instant>,
 }
@@ -60,6 +70,27 @@ impl Batch {
     /// The tickets that wait for it; one that waits for several texts is named as often.
     pub fn tickets(&self) -> impl Iterator<Item = u64> {
         self.texts.iter().flat_map(|text| text.takers.iter().map(|(ticket, _)| *ticket))
+    }
+
+    /// A batch that was not sent yet.
+    pub fn new(texts: Vec<Text>, priority: Priority) -> Batch {
+        let (attempts, limited, outdone) = (0, 0, 0);
+        Batch { texts, priority, attempts, limited, outdone, half: None, first_sent: None }
+    }
+
+    /// Whether it was too much so often that its size may be to blame: services with limits of tokens or texts a minute
+    /// refuse what is larger than these in the same words as what only comes too early.
+    pub fn is_suspect(&self) -> bool {
+        self.limited >= LIMITED && self.texts.len() > 1
+    }
+
+    /// The service has taken another text meanwhile; true when that shows that it is the size.
+    pub fn outdone(&mut self) -> bool {
+        if self.limited >= LIMITED && self.outdone + 1 < OUTDONE {
+            self.outdone += 1;
+            return false;
+        }
+        true
     }
 
     /// Two batches of half the texts each; the batch has more than one.
@@ -132,8 +163,7 @@ impl Line {
                 return Some(batch);
             }
         }
-        let mut batch =
-            Batch { texts: Vec::new(), priority, attempts: 0, limited: 0, first_sent: None };
+        let mut batch = Batch::new(Vec::new(), priority);
         let mut places: HashMap<Arc<str>, usize> = HashMap::new();
         let (mut tokens, mut bytes) = (0, 0);
         while let Some((lane, mut waiting)) = self.lanes[level].pop_front() {

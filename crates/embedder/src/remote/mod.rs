@@ -6,6 +6,7 @@ mod http;
 mod landing;
 mod line;
 mod pacer;
+mod size;
 mod ticket;
 
 use std::collections::HashMap;

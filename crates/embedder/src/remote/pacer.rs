@@ -1,13 +1,17 @@
 //! Decides when an account may be asked: how much at once, how much a minute, and how long not at all after trouble.
 
+mod budget;
+mod window;
+
 use std::time::{Duration, Instant};
 
+pub use self::budget::{left_for_questions, saved_up};
+
+use self::budget::Budget;
+use self::window::Window;
 use embedd_wire::{Limits, Priority};
 
 use crate::providers::Pace;
-
-/// Requests in flight before anything is known of a service.
-const FIRST_WINDOW: f64 = 2.0;
 
 /// Requests of questions that may be in flight beyond the window, so that a backfill does not make them wait.
 const QUESTIONS_BEYOND: usize = 2;
@@ -31,58 +35,19 @@ pub enum Permit {
     Later,
 }
 
-/// What may be saved up of a budget a minute: ten seconds' worth, but one whole request.
-pub fn saved_up(per_minute: u32) -> u32 {
-    (per_minute / 6).max(1)
-}
-
-/// What documents leave of the requests saved up: so many questions go at once while a backfill uses the budget up.
-///
-/// Of a single one nothing can be left.
-pub fn left_for_questions(requests_per_minute: u32) -> u32 {
-    saved_up(requests_per_minute) / 2
-}
-
-/// A budget a minute; it may be overdrawn by one request and is then waited for.
-#[derive(Debug)]
-struct Budget {
-    per_minute: u32,
-    left: f64,
-    counted: Instant,
-}
-
-impl Budget {
-    fn new(per_minute: u32, now: Instant) -> Budget {
-        Budget { per_minute, left: f64::from(saved_up(per_minute)), counted: now }
-    }
-
-    /// When there is something left again besides what is to be kept; none is now.
-    fn wait(&mut self, now: Instant, kept: u32) -> Option<Instant> {
-        let passed = now.saturating_duration_since(self.counted).as_secs_f64();
-        let a_second = f64::from(self.per_minute) / 60.0;
-        self.left = (self.left + passed * a_second).min(saved_up(self.per_minute).into());
-        self.counted = now;
-        let missing = 1.0 + f64::from(kept) - self.left;
-        // Up to a rounding error: a wait that is over has to be over.
-        (missing > 1e-6).then(|| now + Duration::from_secs_f64(missing / a_second))
-    }
-}
-
 /// The state of an account.
 #[derive(Debug)]
 pub struct Pacer {
     most: usize,
-    window: f64,
-    /// Whether the window still doubles with each round.
-    growing_fast: bool,
+    window: Window,
     in_flight: usize,
+    /// When a request last came to its end.
+    landed: Option<Instant>,
     /// No request goes out before this time.
     blocked_until: Option<Instant>,
     /// Failures, and rate limits, since the last success.
     failures: u32,
     limits: u32,
-    /// Requests sent before this time do not make the window smaller again.
-    narrowed: Option<Instant>,
     requests: Option<Budget>,
     tokens: Option<Budget>,
     /// Tokens the service says are left, until when.
@@ -94,13 +59,12 @@ impl Pacer {
     pub fn new(limits: &Limits, now: Instant) -> Pacer {
         let mut pacer = Pacer {
             most: 1,
-            window: FIRST_WINDOW,
-            growing_fast: true,
+            window: Window::new(now),
             in_flight: 0,
+            landed: None,
             blocked_until: None,
             failures: 0,
             limits: 0,
-            narrowed: None,
             requests: None,
             tokens: None,
             tokens_left: None,
@@ -112,6 +76,7 @@ impl Pacer {
     /// Takes other limits on.
     pub fn limit(&mut self, limits: &Limits, now: Instant) {
         self.most = limits.max_in_flight.max(1) as usize;
+        self.window.bound(self.most);
         for (budget, per_minute) in [
             (&mut self.requests, limits.requests_per_minute),
             (&mut self.tokens, limits.tokens_per_minute),
@@ -129,7 +94,7 @@ impl Pacer {
             // One request finds out whether the service is back.
             return Permit::Later;
         }
-        let mut room = (self.window as usize).clamp(1, self.most);
+        let mut room = self.window.room();
         if priority == Priority::Question && self.most > 1 {
             room += QUESTIONS_BEYOND;
         }
@@ -149,20 +114,23 @@ impl Pacer {
         // A question is a few tokens: it does not wait until those of a great request are earned again.
         let tokens = told.max(own).filter(|_| priority != Priority::Question);
         let blocked = self.blocked_until.filter(|until| *until > now);
-        match blocked.max(requests).max(tokens) {
+        let spaced = self.window.spaced(now, priority == Priority::Question);
+        match blocked.max(spaced).max(requests).max(tokens) {
             Some(until) => Permit::At(until),
             None => Permit::Yes,
         }
     }
 
     /// Something of so many tokens has gone out that the service counts as so many requests.
-    pub fn sent(&mut self, requests: usize, tokens: u64) {
+    pub fn sent(&mut self, now: Instant, requests: usize, tokens: u64) {
+        let idle = self.blocked_until.max(self.landed).filter(|_| self.in_flight == 0);
+        self.window.sent(now, idle);
         self.in_flight += 1;
         if let Some(budget) = &mut self.requests {
-            budget.left -= requests as f64;
+            budget.take(requests as f64);
         }
         if let Some(budget) = &mut self.tokens {
-            budget.left -= tokens as f64;
+            budget.take(tokens as f64);
         }
         if let Some((left, _)) = &mut self.tokens_left {
             *left = left.saturating_sub(tokens);
@@ -170,17 +138,17 @@ impl Pacer {
     }
 
     /// A request has come to its end, whichever.
-    pub fn landed(&mut self) {
+    pub fn landed(&mut self, now: Instant) {
         self.in_flight = self.in_flight.saturating_sub(1);
+        self.landed = Some(now);
     }
 
-    /// The service has answered; true when that ends a time of trouble.
-    pub fn succeeded(&mut self) -> bool {
+    /// The service has answered; how long that took is told where it has done its work. True when that ends a time of trouble.
+    pub fn succeeded(&mut self, now: Instant, latency: Option<Duration>) -> bool {
         let was_broken = self.is_broken();
         self.failures = 0;
         self.limits = 0;
-        let step = if self.growing_fast { 1.0 } else { 1.0 / self.window.max(1.0) };
-        self.window = (self.window + step).min(self.most as f64);
+        self.window.answered(now, latency);
         was_broken
     }
 
@@ -196,7 +164,12 @@ impl Pacer {
 
     /// The service takes no more for a while; returns how long.
     pub fn limited(&mut self, sent: Instant, now: Instant, wait: Option<Duration>) -> Duration {
-        self.narrow(sent, now);
+        self.window.limited(sent, now);
+        self.refrain(now, wait)
+    }
+
+    /// The same, where the pace is not to blame.
+    pub fn refrain(&mut self, now: Instant, wait: Option<Duration>) -> Duration {
         self.limits = self.limits.saturating_add(1);
         // No time at all is none to be taken for one, and those who were told the same must not come back all at once.
         let wait = match wait.filter(|wait| !wait.is_zero()) {
@@ -216,7 +189,7 @@ impl Pacer {
 
     /// The service could not be reached or broke down; returns how long it is left alone.
     pub fn failed(&mut self, sent: Instant, now: Instant, wait: Option<Duration>) -> Duration {
-        self.narrow(sent, now);
+        self.window.failed(sent, now);
         self.failures = self.failures.saturating_add(1);
         let wait = wait.unwrap_or_default().min(LONGEST_WAIT).max(jittered(pause(self.failures)));
         self.block(now + wait);
@@ -234,23 +207,13 @@ impl Pacer {
         Some(until.saturating_duration_since(now))
     }
 
-    /// Requests in flight at the same time, as it is now.
-    #[cfg(test)]
-    pub fn window(&self) -> usize {
-        (self.window as usize).clamp(1, self.most)
+    /// Forgets what was learned from refusals that the size of the requests was to blame for.
+    pub fn relieve(&mut self) {
+        self.window.relieve();
     }
 
     fn block(&mut self, until: Instant) {
         self.blocked_until = self.blocked_until.max(Some(until));
-    }
-
-    /// Halves the window, once for all requests that were in flight together.
-    fn narrow(&mut self, sent: Instant, now: Instant) {
-        self.growing_fast = false;
-        if self.narrowed.is_none_or(|at| sent > at) {
-            self.narrowed = Some(now);
-            self.window = (self.window / 2.0).max(1.0);
-        }
     }
 }
 
@@ -264,5 +227,7 @@ fn jittered(wait: Duration) -> Duration {
     wait.mul_f64(0.5 + 0.5 * fastrand::f64())
 }
 
+#[cfg(test)]
+mod sharing;
 #[cfg(test)]
 mod tests;

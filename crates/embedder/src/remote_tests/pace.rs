@@ -1,5 +1,6 @@
 //! Patience: rate limits, outages, services that hang, and who goes first.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use embedd_wire::{FailureClass, LogLevel};
@@ -201,10 +202,50 @@ fn what_is_too_much_at_once_time_and_again_is_sent_in_smaller_parts() {
     let fixture = Fixture::new(|_| {});
     let answer = fixture.client().ask(&documents(1, &provider, &texts(40))).unwrap();
     assert_eq!((answer.count(), answer.refused.len()), (40, 0));
+    // Not before a single text has passed next to it, again and again: most who say this mean the pace.
+    assert!(fake.requests().iter().filter(|request| request.texts == ["embedd"]).count() >= 3);
     let before = fake.request_count();
     fixture.client().ask(&documents(2, &provider, &texts(20))).unwrap();
     // The lesson is remembered.
     assert_eq!(fake.request_count() - before, 2);
+}
+
+#[test]
+fn those_who_share_a_key_that_is_refused_now_and_then_keep_their_requests_full() {
+    let fake = fake(Dialect::OpenAi);
+    let seen = AtomicU64::new(0);
+    let every_second = Rule::when(move |_| seen.fetch_add(1, Ordering::Relaxed) % 2 == 1);
+    let refused = fake.script(every_second.times(10).respond(Respond::rate_limited()));
+    let mut provider = provider(Kind::Openai, fake.base_url());
+    provider.limits.texts_per_request = Some(10);
+    let embedders = [Fixture::new(|_| {}), Fixture::new(|_| {})];
+    let mut clients: Vec<Asker> = embedders.iter().map(Fixture::client).collect();
+    for (id, client) in (0..).zip(&mut clients) {
+        let texts: Vec<String> = (0..200).map(|n| format!("text {n} of {id}")).collect();
+        client.send(&documents(id, &provider, &texts));
+    }
+    for client in &mut clients {
+        assert_eq!(client.receive().outcome.unwrap().count(), 200);
+    }
+    assert!(fake.requests().iter().all(|request| request.texts.len() == 10));
+    assert_eq!((fake.request_count() - refused.hits(), refused.hits()), (40, 10));
+}
+
+#[test]
+fn what_a_service_takes_only_halves_of_is_not_sent_whole_again() {
+    let fake = FakeProvider::builder(Dialect::OpenAiCompatible)
+        .key(KEY)
+        .dimensions(DIMENSIONS as usize)
+        .most_texts(10)
+        .start();
+    let mut provider = provider(Kind::OpenaiCompatible, fake.base_url());
+    provider.limits.texts_per_request = Some(40);
+    let fixture = Fixture::new(|_| {});
+    let mut client = fixture.client();
+    assert_eq!(client.ask(&documents(1, &provider, &texts(40))).unwrap().refused, []);
+    let before = fake.request_count();
+    assert_eq!(client.ask(&documents(2, &provider, &texts(100))).unwrap().count(), 100);
+    assert_eq!(fake.request_count() - before, 10);
 }
 
 #[test]

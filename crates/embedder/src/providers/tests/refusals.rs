@@ -71,6 +71,12 @@ fn openai() {
             ),
             (
                 429,
+                r#"{"error":{"message":"Request too large for text-embedding-3-small on tokens per min (TPM): Limit 40000, Requested 52000.","type":"tokens","param":null,"code":"rate_limit_exceeded"}}"#,
+                Input,
+                "Request too large for text-embedding-3-small on tokens per min (TPM): Limit 40000, Requested 52000.",
+            ),
+            (
+                429,
                 r#"{"error":{"message":"You exceeded your current quota","type":"insufficient_quota","param":null,"code":null}}"#,
                 QuotaExhausted,
                 "You exceeded your current quota",

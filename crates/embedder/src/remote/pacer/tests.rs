@@ -12,10 +12,10 @@ fn limits(max_in_flight: u32) -> Limits {
 fn room(pacer: &mut Pacer, now: Instant) -> usize {
     let mut count = 0;
     while pacer.permit(now, Priority::Change, 1) == Permit::Yes {
-        pacer.sent(1, 1);
+        pacer.sent(now, 1, 1);
         count += 1;
     }
-    (0..count).for_each(|_| pacer.landed());
+    (0..count).for_each(|_| pacer.landed(now));
     count
 }
 
@@ -24,33 +24,37 @@ fn the_window_grows_while_it_goes_well_and_halves_once_for_one_trouble() {
     let now = Instant::now();
     let mut pacer = Pacer::new(&limits(16), now);
     assert_eq!(room(&mut pacer, now), 2);
-    (0..100).for_each(|_| assert!(!pacer.succeeded()));
+    (0..100).for_each(|_| assert!(!pacer.succeeded(now, Some(SECOND))));
     assert_eq!(room(&mut pacer, now), 16);
     let later = now + SECOND;
     // All of these were in flight together.
     for _ in 0..5 {
         pacer.limited(now, later, Some(SECOND));
     }
-    assert_eq!(pacer.window(), 8);
     assert_eq!(room(&mut pacer, later), 0);
     assert_eq!(room(&mut pacer, later + 2 * SECOND), 8);
-    pacer.succeeded();
-    assert_eq!(pacer.window(), 8);
-    for _ in 0..10 {
-        pacer.succeeded();
-    }
-    assert_eq!(pacer.window(), 9);
+    // It takes a while of good answers until it grows, but it does so by itself.
+    let mut at = later + 2 * SECOND;
+    let mut grow = |answers: u32| {
+        (0..answers).for_each(|_| {
+            at += SECOND;
+            pacer.succeeded(at, Some(SECOND));
+        });
+        room(&mut pacer, at)
+    };
+    assert_eq!(grow(10), 8);
+    assert_eq!(grow(120), 16);
 }
 
 #[test]
 fn a_question_has_room_beside_a_backfill() {
     let now = Instant::now();
     let mut pacer = Pacer::new(&limits(8), now);
-    (0..2).for_each(|_| pacer.sent(1, 1));
+    (0..2).for_each(|_| pacer.sent(now, 1, 1));
     assert_eq!(pacer.permit(now, Priority::Backfill, 1), Permit::Later);
     assert_eq!(pacer.permit(now, Priority::Question, 1), Permit::Yes);
     let mut single = Pacer::new(&limits(1), now);
-    single.sent(1, 1);
+    single.sent(now, 1, 1);
     assert_eq!(single.permit(now, Priority::Question, 1), Permit::Later);
 }
 
@@ -78,10 +82,10 @@ fn after_failures_in_a_row_one_request_tries_and_a_success_opens_again() {
     }
     assert!(pacer.is_broken());
     assert_eq!(room(&mut pacer, now), 1);
-    pacer.sent(1, 1);
+    pacer.sent(now, 1, 1);
     assert_eq!(pacer.permit(now, Priority::Question, 1), Permit::Later);
-    pacer.landed();
-    assert!(pacer.succeeded() && !pacer.is_broken());
+    pacer.landed(now);
+    assert!(pacer.succeeded(now, Some(SECOND)) && !pacer.is_broken());
 }
 
 #[test]
@@ -89,12 +93,12 @@ fn budgets_a_minute_are_kept() {
     let begin = Instant::now();
     let budgets = Limits { requests_per_minute: Some(60), ..limits(1000) };
     let mut pacer = Pacer::new(&budgets, begin);
-    pacer.window = 1000.0;
+    (0..1000).for_each(|_| assert!(!pacer.succeeded(begin, None)));
     let (mut now, mut count) = (begin, 0);
     while now < begin + 60 * SECOND {
         match pacer.permit(now, Priority::Change, 5) {
             Permit::Yes => {
-                pacer.sent(1, 5);
+                pacer.sent(now, 1, 5);
                 count += 1;
             }
             Permit::At(next) => now = next,
@@ -105,7 +109,7 @@ fn budgets_a_minute_are_kept() {
     // Five requests are left for questions at once, besides the one that was just earned; then one a second.
     (0..6).for_each(|_| {
         assert_eq!(pacer.permit(now, Priority::Question, 5), Permit::Yes);
-        pacer.sent(1, 5);
+        pacer.sent(now, 1, 5);
     });
     let Permit::At(next) = pacer.permit(now, Priority::Question, 5) else { unreachable!() };
     assert!(next - now <= SECOND);
@@ -115,7 +119,7 @@ fn budgets_a_minute_are_kept() {
 
     let budgets = Limits { tokens_per_minute: Some(600), ..limits(1000) };
     let mut pacer = Pacer::new(&budgets, begin);
-    pacer.sent(1, 1000);
+    pacer.sent(begin, 1, 1000);
     let Permit::At(next) = pacer.permit(begin, Priority::Change, 1) else { unreachable!() };
     assert!(next - begin > 80 * SECOND && next - begin < 100 * SECOND);
     pacer.limit(&limits(8), begin);
@@ -130,11 +134,64 @@ fn what_the_service_says_is_left_is_kept_to() {
     pace.reset_tokens = Some(5 * SECOND);
     pacer.told(&pace, now);
     assert_eq!(pacer.permit(now, Priority::Change, 80), Permit::Yes);
-    pacer.sent(1, 80);
+    pacer.sent(now, 1, 80);
     assert_eq!(pacer.permit(now, Priority::Change, 80), Permit::At(now + 5 * SECOND));
     assert_eq!(pacer.permit(now + 5 * SECOND, Priority::Change, 80), Permit::Yes);
     let pace =
         Pace { remaining_requests: Some(0), reset_requests: Some(SECOND), ..Pace::default() };
     pacer.told(&pace, now);
     assert_eq!(pacer.permit(now, Priority::Change, 1), Permit::At(now + SECOND));
+}
+
+#[test]
+fn a_window_of_one_that_is_too_much_is_spaced_in_time_and_grows_again() {
+    let mut now = Instant::now();
+    let mut pacer = Pacer::new(&limits(8), now);
+    for _ in 0..4 {
+        pacer.sent(now, 1, 1);
+        now += SECOND;
+        pacer.landed(now);
+        pacer.succeeded(now, Some(SECOND / 10));
+    }
+    let next = |pacer: &mut Pacer, now: Instant| match pacer.permit(now, Priority::Change, 1) {
+        Permit::At(next) => next - now,
+        _ => Duration::ZERO,
+    };
+    for _ in 0..4 {
+        pacer.sent(now, 1, 1);
+        now += SECOND / 100;
+        pacer.landed(now);
+        now += pacer.limited(now - SECOND / 100, now, None);
+    }
+    now += next(&mut pacer, now);
+    pacer.sent(now, 1, 1);
+    now += SECOND / 10;
+    pacer.landed(now);
+    pacer.succeeded(now, Some(SECOND / 10));
+    assert!(next(&mut pacer, now) > SECOND / 4, "{pacer:?}");
+    // A question goes ahead of that.
+    assert_eq!(pacer.permit(now, Priority::Question, 1), Permit::Yes);
+    for _ in 0..2000 {
+        now += next(&mut pacer, now);
+        pacer.sent(now, 1, 1);
+        now += SECOND / 10;
+        pacer.landed(now);
+        pacer.succeeded(now, Some(SECOND / 10));
+    }
+    assert_eq!(next(&mut pacer, now), Duration::ZERO);
+    assert!(room(&mut pacer, now) >= 1 && pacer.window.rate().is_none(), "{pacer:?}");
+}
+
+#[test]
+fn half_of_what_went_well_is_soon_reached_again_after_an_outage() {
+    let mut now = Instant::now();
+    let mut pacer = Pacer::new(&limits(16), now);
+    (0..20).for_each(|_| assert!(!pacer.succeeded(now, Some(SECOND))));
+    for _ in 0..BREAK_AFTER {
+        now += pacer.failed(now, now, None) + SECOND;
+    }
+    assert_eq!(room(&mut pacer, now), 1);
+    assert!(pacer.succeeded(now, Some(SECOND)));
+    (0..7).for_each(|_| assert!(!pacer.succeeded(now, Some(SECOND))));
+    assert_eq!(room(&mut pacer, now), 8);
 }
