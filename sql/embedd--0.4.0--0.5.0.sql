@@ -26,6 +26,17 @@ alter table embedd.tasks drop constraint tasks_target_id_fkey;
 alter table embedd.failed_rows drop constraint failed_rows_table_id_fkey;
 alter table embedd.truncated_rows drop constraint truncated_rows_table_id_fkey;
 
+-- A key may be longer than an entry of a btree index, and that of a failed row often is. Whole rows identify themselves
+-- for logical replication.
+alter table embedd.failed_rows drop constraint failed_rows_pkey;
+create index failed_rows_table_id_idx on embedd.failed_rows (table_id);
+create index failed_rows_pk_value_idx on embedd.failed_rows using hash (pk_value);
+alter table embedd.failed_rows replica identity full;
+alter table embedd.truncated_rows drop constraint truncated_rows_pkey;
+create index truncated_rows_table_id_idx on embedd.truncated_rows (table_id);
+create index truncated_rows_pk_value_idx on embedd.truncated_rows using hash (pk_value);
+alter table embedd.truncated_rows replica identity full;
+
 -- What returns more is created again; the old one is there until its rights have been taken over.
 alter function embedd.sync_status(text) rename to old_sync_status;
 create function embedd.sync_status(name text) returns table (

@@ -228,9 +228,13 @@ create table embedd.failed_rows (
     reason text not null,
     failed_at timestamptz not null default pg_catalog.now(),
     attempts integer not null default 1,
-    first_failed_at timestamptz not null default pg_catalog.now(),
-    primary key (table_id, pk_value)
+    first_failed_at timestamptz not null default pg_catalog.now()
 );
+-- A key may be longer than an entry of a btree index, and that of a failed row often is. Whole rows identify themselves
+-- for logical replication.
+create index failed_rows_table_id_idx on embedd.failed_rows (table_id);
+create index failed_rows_pk_value_idx on embedd.failed_rows using hash (pk_value);
+alter table embedd.failed_rows replica identity full;
 comment on table embedd.failed_rows is 'Rows that cannot be embedded, with the reason. A later change of the row tries again, and so does retry_failed().';
 comment on column embedd.failed_rows.table_id is 'the vector table (embedd.vector_tables.id)';
 comment on column embedd.failed_rows.pk_value is 'key of the row as text';
@@ -241,9 +245,11 @@ comment on column embedd.failed_rows.first_failed_at is 'when it failed the firs
 
 create table embedd.truncated_rows (
     table_id integer not null,
-    pk_value text not null,
-    primary key (table_id, pk_value)
+    pk_value text not null
 );
+create index truncated_rows_table_id_idx on embedd.truncated_rows (table_id);
+create index truncated_rows_pk_value_idx on embedd.truncated_rows using hash (pk_value);
+alter table embedd.truncated_rows replica identity full;
 comment on table embedd.truncated_rows is 'Rows whose text is longer than the model takes, so that only its beginning was embedded.';
 comment on column embedd.truncated_rows.table_id is 'the vector table (embedd.vector_tables.id)';
 comment on column embedd.truncated_rows.pk_value is 'key of the row as text';

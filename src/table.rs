@@ -267,6 +267,29 @@ fn is_taken(client: &SpiClient<'_>, schema: &str, name: &str) -> Result<bool> {
     Ok(!rows.is_empty())
 }
 
+/// The operator class of hnsw for the cosine distance of one of pgvector's types, quoted: it may have another name or schema
+/// than pgvector gave it.
+fn cosine_class(client: &SpiClient<'_>, schema: &str, of: &str) -> Result<String> {
+    let rows = client.select(
+        "select pg_catalog.format('%I.%I', n.nspname, c.opcname)
+           from pg_catalog.pg_opclass c
+           join pg_catalog.pg_namespace n on n.oid = c.opcnamespace
+           join pg_catalog.pg_am a on a.oid = c.opcmethod and a.amname = 'hnsw'
+           join pg_catalog.pg_amop o on o.amopfamily = c.opcfamily and o.amoplefttype = c.opcintype
+           join pg_catalog.pg_operator p on p.oid = o.amopopr and p.oprname = '<=>'
+          where c.opcintype = $1::text::pg_catalog.regtype order by c.oid limit 1",
+        None,
+        &[format!("{schema}.{of}").into()],
+    )?;
+    match rows.is_empty() {
+        true => Err(Error::Damaged { what: format!("no operator class of hnsw for {of}") }),
+        false => rows
+            .first()
+            .get_one::<String>()?
+            .ok_or(Error::Damaged { what: "an operator class".to_string() }),
+    }
+}
+
 /// Creates the table and its index in the schema of the source, as the caller; returns its quoted and qualified name.
 fn create_relation(
     client: &mut SpiClient<'_>,
@@ -281,9 +304,10 @@ fn create_relation(
     let bare = name::vector_table(name, id as u32);
     let qualified = format!("{}.{}", quote_ident(schema), quote_ident(&bare));
     let indexed = if dimensions > HNSW_VECTOR_DIMENSIONS {
-        format!("(embedding::{vector}.halfvec({dimensions})) {vector}.halfvec_cosine_ops")
+        let class = cosine_class(client, &vector, "halfvec")?;
+        format!("(embedding::{vector}.halfvec({dimensions})) {class}")
     } else {
-        format!("embedding {vector}.vector_cosine_ops")
+        format!("embedding {}", cosine_class(client, &vector, "vector")?)
     };
     // Metadata changes without its vector. On a page with room for the new row the graph of the index is left as it is.
     let storage = if has_metadata { " with (fillfactor = 50)" } else { "" };

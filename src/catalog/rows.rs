@@ -21,7 +21,7 @@ pub fn set_truncated(
         client.update(
             "insert into embedd.truncated_rows (table_id, pk_value)
              select v.id, k from (select id from embedd.vector_tables where id = $1 for key share) v
-              cross join unnest($2) k on conflict do nothing",
+              cross join (select distinct unnest($2)) u(k)",
             None,
             &[id.into(), cut.to_vec().into()],
         )?;
@@ -31,11 +31,16 @@ pub fn set_truncated(
 
 /// Notes that a row cannot be embedded, and why; counted anew once it has gone well.
 pub fn set_failed(client: &mut SpiClient<'_>, id: i32, key: &str, reason: &str) -> Result<()> {
+    // No unique index can hold every key. A key belongs to one worker, so no other session notes it meanwhile.
     client.update(
-        "insert into embedd.failed_rows as f (table_id, pk_value, reason)
-         select v.id, $2, $3 from embedd.vector_tables v where v.id = $1 for key share
-         on conflict (table_id, pk_value) do update
-            set reason = excluded.reason, failed_at = pg_catalog.now(), attempts = f.attempts + 1",
+        "with again as (
+            update embedd.failed_rows f
+               set reason = $3, failed_at = pg_catalog.now(), attempts = f.attempts + 1
+             where f.table_id = $1 and f.pk_value = $2
+            returning f.pk_value)
+         insert into embedd.failed_rows (table_id, pk_value, reason)
+         select v.id, $2, $3 from embedd.vector_tables v
+          where v.id = $1 and not exists (select from again) for key share of v",
         None,
         &[id.into(), key.into(), reason.into()],
     )?;

@@ -79,7 +79,8 @@ pub fn compare(client: &mut SpiClient<'_>, table: &VectorTable, takes_failed: bo
             &[table.id.into()],
         )?;
     }
-    for statement in ["create index on pg_temp.embedd_run (pk_value)", "analyze pg_temp.embedd_run"]
+    for statement in
+        ["create index on pg_temp.embedd_run using hash (pk_value)", "analyze pg_temp.embedd_run"]
     {
         client.update(statement, None, &[])?;
     }

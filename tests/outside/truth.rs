@@ -2,6 +2,7 @@
 
 mod copies;
 mod dumps;
+mod objects;
 mod servers;
 mod sight;
 mod values;

@@ -317,6 +317,10 @@ const AS_0_3_0: &str = "ALTER EXTENSION embedd DROP VIEW embedd.stat_vector_tabl
     ALTER TABLE embedd.queue DROP CONSTRAINT queue_pkey, ADD PRIMARY KEY (table_id, portions, portion, id);
     ALTER TABLE embedd.sync_state ADD FOREIGN KEY (table_id) REFERENCES embedd.vector_tables (id) ON DELETE CASCADE;
     ALTER TABLE embedd.tasks ADD FOREIGN KEY (target_id) REFERENCES embedd.vector_tables (id) ON DELETE CASCADE;
+    DROP INDEX embedd.failed_rows_table_id_idx, embedd.failed_rows_pk_value_idx;
+    DROP INDEX embedd.truncated_rows_table_id_idx, embedd.truncated_rows_pk_value_idx;
+    ALTER TABLE embedd.failed_rows ADD PRIMARY KEY (table_id, pk_value), REPLICA IDENTITY DEFAULT;
+    ALTER TABLE embedd.truncated_rows ADD PRIMARY KEY (table_id, pk_value), REPLICA IDENTITY DEFAULT;
     ALTER TABLE embedd.failed_rows ADD FOREIGN KEY (table_id) REFERENCES embedd.vector_tables (id) ON DELETE CASCADE;
     ALTER TABLE embedd.truncated_rows ADD FOREIGN KEY (table_id) REFERENCES embedd.vector_tables (id) ON DELETE CASCADE;
     ALTER EXTENSION embedd DROP FUNCTION embedd.embedder_status();

@@ -1,0 +1,135 @@
+//! Keys longer than an index entry, event triggers and operator classes of others, and rows that are written frozen.
+
+use std::io::Write;
+
+use postgres::Client;
+use support::LONG;
+use support::fake_provider::{Dialect, FakeProvider};
+use support::source::{relation, stored_text};
+
+use super::{BODY, SHARED, synced, wait_status, wait_synced};
+
+#[test]
+fn keys_longer_than_an_index_entry_stop_no_other() {
+    let cluster = SHARED.cluster();
+    let mut client = cluster.database("long_keys");
+    // As JSON, each quote and backslash of the key takes two bytes: the key fits into the index of the source, and its
+    // JSON not into another.
+    client
+        .batch_execute(
+            "CREATE FUNCTION noise(n int, length int) RETURNS text LANGUAGE sql AS
+                $$ SELECT left(string_agg(translate(md5(n || '.' || i), '0123', '\"\\\"\\'), ''), length) FROM generate_series(1, length / 32 + 1) i $$;
+             CREATE TABLE pairs (a text, b text, body text, PRIMARY KEY (a, b));
+             INSERT INTO pairs SELECT noise(i, 1300), noise(-i, 1300), 'text ' || i FROM generate_series(1, 3) i;
+             INSERT INTO pairs SELECT 'a' || i, 'b', 'text ' || i FROM generate_series(4, 20) i;
+             CREATE TABLE base (id text, body text);
+             INSERT INTO base SELECT noise(i, 9000), 'text ' || i FROM generate_series(1, 3) i;
+             INSERT INTO base SELECT 'a' || i, 'text ' || i FROM generate_series(4, 20) i;
+             CREATE VIEW seen AS SELECT * FROM base",
+        )
+        .unwrap();
+    client
+        .batch_execute(&format!(
+            "SELECT embedd.create_vector_table('pairs', 'pairs', '{BODY}', start_backfill => true);
+             SELECT embedd.create_vector_table('seen', 'seen', '{BODY}', 'id', sync_mode => 'batch',
+                 batch_interval => '1 second', start_backfill => true)"
+        ))
+        .unwrap();
+    for name in ["pairs", "seen"] {
+        wait_synced(&cluster, "long_keys", name);
+        wait_status(
+            &cluster,
+            "long_keys",
+            name,
+            "synced_rows + failed_rows = 20 AND synced_rows >= 17",
+        );
+    }
+    client
+        .batch_execute("UPDATE pairs SET body = 'changed ' || body; DELETE FROM pairs WHERE body LIKE '%text 1'; UPDATE base SET body = 'changed ' || body")
+        .unwrap();
+    wait_synced(&cluster, "long_keys", "pairs");
+    wait_status(&cluster, "long_keys", "pairs", "synced_rows + failed_rows = 19");
+    assert_eq!(stored_text(&mut client, "pairs", r#"["a4", "b"]"#).unwrap(), "changed text 4");
+}
+
+#[test]
+fn event_triggers_of_others_see_the_statements_of_workers() {
+    let cluster = SHARED.cluster();
+    let mut client = cluster.database("audited");
+    client
+        .batch_execute(
+            "CREATE TABLE audit (tag text NOT NULL, query text NOT NULL, process text NOT NULL);
+             CREATE FUNCTION audit() RETURNS event_trigger LANGUAGE plpgsql SECURITY DEFINER AS
+                 $$ BEGIN INSERT INTO public.audit VALUES (tg_tag, current_query(), (SELECT backend_type FROM pg_stat_activity WHERE pid = pg_backend_pid())); END $$;
+             CREATE EVENT TRIGGER starts ON ddl_command_start EXECUTE FUNCTION audit();
+             CREATE EVENT TRIGGER ends ON ddl_command_end EXECUTE FUNCTION audit();
+             CREATE EVENT TRIGGER drops ON sql_drop EXECUTE FUNCTION audit()",
+        )
+        .unwrap();
+    let fake = FakeProvider::builder(Dialect::OpenAiCompatible).dimensions(384).start();
+    loaded(&mut client, &fake);
+    wait_synced(&cluster, "audited", "t");
+    client.batch_execute("DROP TRIGGER embedd_1_row ON t").unwrap();
+    cluster.wait_for(
+        "audited",
+        LONG,
+        "the trigger to come back, seen by others",
+        "SELECT count(DISTINCT tag) = 3 FROM audit
+         WHERE tag IN ('CREATE TRIGGER', 'CREATE INDEX', 'DROP INDEX') AND query ~* ('^ *' || tag) AND process LIKE 'embedd%'",
+    );
+    client.batch_execute("UPDATE t SET body = 'changed' WHERE id = 1").unwrap();
+    wait_synced(&cluster, "audited", "t");
+    assert_eq!(stored_text(&mut client, "t", "1").unwrap(), "changed");
+}
+
+#[test]
+fn an_operator_class_has_another_name() {
+    let cluster = SHARED.cluster();
+    let mut client = cluster.database("classes");
+    client
+        .batch_execute("ALTER OPERATOR CLASS vector_cosine_ops USING hnsw RENAME TO \"Cosine ops\"")
+        .unwrap();
+    let fake = FakeProvider::builder(Dialect::OpenAiCompatible).dimensions(384).start();
+    loaded(&mut client, &fake);
+    let indexes = format!(
+        "SELECT count(*) = 1 FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_am a ON a.oid = c.relam
+         WHERE i.indrelid = '{}'::regclass AND a.amname = 'hnsw' AND i.indisvalid",
+        relation(&mut client, "t")
+    );
+    wait_synced(&cluster, "classes", "t");
+    cluster.wait_for("classes", LONG, "the index", &indexes);
+    let answers = client.query("SELECT * FROM embedd.query('t', 'text 7', 3)", &[]).unwrap();
+    assert_eq!(answers.len(), 3);
+}
+
+/// A table of so many rows that they are loaded without the index, which a worker drops before and builds after.
+fn loaded(client: &mut Client, fake: &FakeProvider) {
+    client
+        .batch_execute(&format!(
+            "SELECT embedd.create_provider('fake', 'openai_compatible', base_url => '{}', default_model => 'm');
+             CREATE TABLE t (id int PRIMARY KEY, body text);
+             INSERT INTO t SELECT i, 'text ' || i FROM generate_series(1, 6000) i;
+             SELECT embedd.create_vector_table('t', 't', '{BODY}', embedding_provider => 'fake',
+                 embedding_dimensions => 384, start_backfill => true)",
+            fake.base_url()
+        ))
+        .unwrap();
+}
+
+#[test]
+fn rows_are_written_frozen() {
+    let cluster = SHARED.cluster();
+    let mut client = cluster.database("frozen");
+    synced(&cluster, "frozen", &mut client, "t", 30);
+    let mut transaction = client.transaction().unwrap();
+    transaction.batch_execute("TRUNCATE t").unwrap();
+    let mut copy = transaction.copy_in("COPY t FROM STDIN (FREEZE)").unwrap();
+    for n in 21..=50 {
+        writeln!(copy, "{n}\tfrozen {n}").unwrap();
+    }
+    copy.finish().unwrap();
+    transaction.commit().unwrap();
+    wait_synced(&cluster, "frozen", "t");
+    wait_status(&cluster, "frozen", "t", "synced_rows = 30");
+    assert_eq!(stored_text(&mut client, "t", "21").unwrap(), "frozen 21");
+}
