@@ -281,13 +281,8 @@ fn cosine_class(client: &SpiClient<'_>, schema: &str, of: &str) -> Result<String
         None,
         &[format!("{schema}.{of}").into()],
     )?;
-    match rows.is_empty() {
-        true => Err(Error::Damaged { what: format!("no operator class of hnsw for {of}") }),
-        false => rows
-            .first()
-            .get_one::<String>()?
-            .ok_or(Error::Damaged { what: "an operator class".to_string() }),
-    }
+    let class = if rows.is_empty() { None } else { rows.first().get_one::<String>()? };
+    class.ok_or_else(|| Error::Damaged { what: format!("no operator class of hnsw for {of}") })
 }
 
 /// Creates the table and its index in the schema of the source, as the caller; returns its quoted and qualified name.

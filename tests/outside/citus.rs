@@ -9,9 +9,8 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use postgres::Client;
 use support::binaries::pg_config_says;
-use support::{Builder, Cluster, LONG};
-
-const BODY: &str = r#"[{"name": "body", "role": "embedding"}]"#;
+use support::source::{BODY, relation, synced_texts, wait_status, wait_synced};
+use support::{Builder, Cluster};
 
 /// Two servers; tests make databases of their own in them.
 struct Nodes {
@@ -51,7 +50,7 @@ fn nodes() -> Option<Arc<Nodes>> {
 
 fn server() -> Builder {
     Cluster::builder()
-        // Citus tells nobody that a table is distributed now.
+        // Citus sends no event when a table is distributed.
         .set("embedd.poll_interval", "1s")
         .set("shared_preload_libraries", "citus,embedd")
         .set("max_prepared_transactions", "100")
@@ -85,26 +84,6 @@ impl Nodes {
             .unwrap();
         client
     }
-
-    /// Waits until sync_status() of the coordinator shows something.
-    fn wait_status(&self, db: &str, name: &str, condition: &str) {
-        let sql = format!("SELECT {condition} FROM embedd.sync_status('{name}')");
-        self.coordinator.wait_for(db, LONG, condition, &sql);
-    }
-
-    /// Waits until a vector table says that it is synced; then it is.
-    fn wait_synced(&self, db: &str, name: &str) {
-        self.wait_status(db, name, "sync_status = 'synced' AND rows_pending = 0");
-        let sql = format!("SELECT count(*) FROM embedd.verify('{name}')");
-        let differences: i64 = self.coordinator.connect(db).query_one(&sql, &[]).unwrap().get(0);
-        assert_eq!(differences, 0, "synced, and {differences} rows differ");
-    }
-}
-
-/// The table with the vectors of a vector table.
-fn vectors(client: &mut Client, name: &str) -> String {
-    let sql = "SELECT vector_table::text FROM embedd.vector_tables WHERE name = $1";
-    client.query_one(sql, &[&name]).unwrap().get(0)
 }
 
 /// One number.

@@ -3,6 +3,7 @@
 use postgres::Client;
 
 use super::Cluster;
+use super::fake_provider::FakeProvider;
 use super::wait::LONG;
 
 /// Holds when nothing waits and nothing is worked on: no row in the queue and no backfill that is not ended.
@@ -14,6 +15,9 @@ pub const COLUMNS: &str = r#"[
     {"name": "title", "role": "embedding", "ordinal": 1, "name_prefix": "Title: "},
     {"name": "body", "role": "embedding", "ordinal": 2},
     {"name": "price", "role": "metadata", "filter_type": "integer"}]"#;
+
+/// One column as the text, the form of the simplest sources.
+pub const BODY: &str = r#"[{"name": "body", "role": "embedding"}]"#;
 
 impl Cluster {
     /// A new database with the extension, and a session in it.
@@ -33,6 +37,47 @@ impl Cluster {
         self.wait_done(db);
         assert_equal(&mut self.connect(db), name);
     }
+}
+
+/// Waits until sync_status() shows something.
+pub fn wait_status(cluster: &Cluster, db: &str, name: &str, condition: &str) {
+    let sql = format!("SELECT {condition} FROM embedd.sync_status('{name}')");
+    cluster.wait_for(db, LONG, condition, &sql);
+}
+
+/// Waits until a vector table says that it is synced; then it is.
+pub fn wait_synced(cluster: &Cluster, db: &str, name: &str) {
+    wait_status(cluster, db, name, "sync_status = 'synced' AND rows_pending = 0");
+    let sql = format!("SELECT count(*) FROM embedd.verify('{name}')");
+    let differences: i64 = cluster.connect(db).query_one(&sql, &[]).unwrap().get(0);
+    assert_eq!(differences, 0, "synced, and {differences} rows differ");
+}
+
+/// A table of this many rows of one text each, with a vector table of the same name, synced.
+pub fn synced_texts(cluster: &Cluster, db: &str, client: &mut Client, name: &str, rows: i64) {
+    create_texts(client, name, rows, "");
+    wait_synced(cluster, db, name);
+}
+
+/// The same of a provider, which is asked for vectors of 384 dimensions, and not waited for.
+pub fn create_texts_of(client: &mut Client, provider: &FakeProvider, name: &str, rows: i64) {
+    client
+        .batch_execute(&format!(
+            "SELECT embedd.create_provider('fake', 'openai_compatible', base_url => '{}', default_model => 'm')",
+            provider.base_url()
+        ))
+        .unwrap();
+    create_texts(client, name, rows, "embedding_provider => 'fake', embedding_dimensions => 384,");
+}
+
+fn create_texts(client: &mut Client, name: &str, rows: i64, more: &str) {
+    client
+        .batch_execute(&format!(
+            "CREATE TABLE {name} (id int PRIMARY KEY, body text);
+             INSERT INTO {name} SELECT i, 'text ' || i FROM generate_series(1, {rows}) i;
+             SELECT embedd.create_vector_table('{name}', '{name}', '{BODY}', {more} start_backfill => true)"
+        ))
+        .unwrap();
 }
 
 /// Makes a table with this many rows and a vector table of the same name for it, not backfilled.

@@ -1,21 +1,14 @@
-//! Tables that Citus makes anew under their names, and names that it gives to shards.
+//! Tables that Citus creates again under their names, and names that it gives to shards.
 
-use super::{BODY, nodes, number, vectors};
+use super::{BODY, nodes, number, relation, synced_texts, wait_status, wait_synced};
 
 #[test]
-fn vectors_that_are_made_anew_are_found_by_their_name() {
+fn vectors_that_are_created_again_are_found_by_their_name() {
     let Some(nodes) = nodes() else { return };
     let db = "names";
     let mut client = nodes.database(db);
-    client
-        .batch_execute(&format!(
-            "CREATE TABLE items (id int PRIMARY KEY, body text);
-             INSERT INTO items SELECT i, 'text ' || i FROM generate_series(1, 100) i;
-             SELECT embedd.create_vector_table('items', 'items', '{BODY}', start_backfill => true)"
-        ))
-        .unwrap();
-    nodes.wait_synced(db, "items");
-    let vectors = vectors(&mut client, "items");
+    synced_texts(&nodes.coordinator, db, &mut client, "items", 100);
+    let vectors = relation(&mut client, "items");
     let steps = [
         // A table with a shard on the coordinator, whose name its oid gets.
         format!("SELECT citus_add_local_table_to_metadata('{vectors}')"),
@@ -28,13 +21,14 @@ fn vectors_that_are_made_anew_are_found_by_their_name() {
         client.batch_execute(step).unwrap();
         let id = 1000 + number_of;
         client.batch_execute(&format!("INSERT INTO items VALUES ({id}, 'new {id}')")).unwrap();
-        nodes.wait_status(
+        wait_status(
+            &nodes.coordinator,
             db,
             "items",
             &format!("synced_rows = {} AND sync_status = 'synced'", 101 + number_of),
         );
-        nodes.wait_synced(db, "items");
-        assert_eq!(super::vectors(&mut client, "items"), vectors, "after {step}");
+        wait_synced(&nodes.coordinator, db, "items");
+        assert_eq!(relation(&mut client, "items"), vectors, "after {step}");
         let found = number(
             &mut client,
             r#"SELECT count(*) FROM embedd.query('items', 'text 1', "limit" => 1000)"#,
@@ -60,18 +54,24 @@ fn a_source_that_citus_takes_over_for_a_foreign_key_comes_back() {
                  batch_interval => '1 s', start_backfill => true)"
         ))
         .unwrap();
-    nodes.wait_synced(db, "items");
+    wait_synced(&nodes.coordinator, db, "items");
     client
         .batch_execute(
             "ALTER TABLE items ADD CONSTRAINT kinds FOREIGN KEY (kind) REFERENCES kinds (kind)",
         )
         .unwrap();
-    nodes.wait_status(db, "items", "sync_status = 'error' AND last_error LIKE '%Citus%batch%'");
+    wait_status(
+        &nodes.coordinator,
+        db,
+        "items",
+        "sync_status = 'error' AND last_error LIKE '%Citus%batch%'",
+    );
     client
         .batch_execute("INSERT INTO items VALUES (1000, 'new', 1); DELETE FROM items WHERE id = 1")
         .unwrap();
     // What is compared goes on.
-    nodes.wait_status(
+    wait_status(
+        &nodes.coordinator,
         db,
         "compared",
         "synced_rows = 100 AND total_rows = 100 AND sync_status = 'synced'",
@@ -79,8 +79,8 @@ fn a_source_that_citus_takes_over_for_a_foreign_key_comes_back() {
     let name = "SELECT count(*) FROM embedd.vector_tables WHERE source_name = 'public.items'";
     assert_eq!(number(&mut client, name), 2, "no shard's name is noted");
     client.batch_execute("ALTER TABLE items DROP CONSTRAINT kinds").unwrap();
-    nodes.wait_synced(db, "items");
+    wait_synced(&nodes.coordinator, db, "items");
     client.batch_execute("INSERT INTO items VALUES (1001, 'new', 1)").unwrap();
-    nodes.wait_status(db, "items", "synced_rows = 101 AND sync_status = 'synced'");
-    nodes.wait_synced(db, "items");
+    wait_status(&nodes.coordinator, db, "items", "synced_rows = 101 AND sync_status = 'synced'");
+    wait_synced(&nodes.coordinator, db, "items");
 }

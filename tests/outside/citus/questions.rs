@@ -2,7 +2,7 @@
 
 use postgres::Client;
 
-use super::{nodes, number, vectors};
+use super::{nodes, number, relation, wait_synced};
 
 const COLUMNS: &str =
     r#"[{"name": "body", "role": "embedding"}, {"name": "kind", "role": "metadata"}]"#;
@@ -28,7 +28,7 @@ fn vectors_in_shards_are_loaded_kept_equal_and_found() {
              SELECT embedd.create_vector_table('items', 'items', '{COLUMNS}')"
         ))
         .unwrap();
-    let vectors = vectors(&mut client, "items");
+    let vectors = relation(&mut client, "items");
     // All of them on the other node.
     let coordinator =
         "SELECT citus_set_node_property(nodename, nodeport, 'shouldhaveshards', false)
@@ -40,7 +40,7 @@ fn vectors_in_shards_are_loaded_kept_equal_and_found() {
         .batch_execute(&format!("SELECT create_distributed_table('{vectors}', 'pk_value')"))
         .unwrap();
     client.batch_execute("SELECT embedd.backfill('items')").unwrap();
-    nodes.wait_synced(db, "items");
+    wait_synced(&nodes.coordinator, db, "items");
     let indexes = format!(
         "SELECT count(*) FROM pg_index WHERE indrelid = '{vectors}'::regclass AND indisvalid"
     );
@@ -52,7 +52,7 @@ fn vectors_in_shards_are_loaded_kept_equal_and_found() {
              DELETE FROM items WHERE id = 9; INSERT INTO items VALUES (0, 'text new', 0)",
         )
         .unwrap();
-    nodes.wait_synced(db, "items");
+    wait_synced(&nodes.coordinator, db, "items");
     client.batch_execute("SELECT embedd.reconcile('items')").unwrap();
     cluster.wait_for(
         db,
@@ -94,8 +94,8 @@ fn a_question_leaves_no_settings_behind() {
              SELECT embedd.create_vector_table('items', 'items', '{COLUMNS}', start_backfill => true)"
         ))
         .unwrap();
-    nodes.wait_synced("settings", "items");
-    let vectors = vectors(&mut client, "items");
+    wait_synced(&nodes.coordinator, "settings", "items");
+    let vectors = relation(&mut client, "items");
     client
         .batch_execute(&format!("SELECT create_distributed_table('{vectors}', 'pk_value')"))
         .unwrap();

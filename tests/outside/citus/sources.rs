@@ -2,7 +2,7 @@
 
 use postgres::error::SqlState;
 
-use super::{BODY, nodes, number};
+use super::{BODY, nodes, number, relation, synced_texts, wait_status, wait_synced};
 
 #[test]
 fn a_distributed_source_is_refused_with_triggers() {
@@ -32,13 +32,13 @@ fn a_distributed_source_is_refused_with_triggers() {
                  batch_interval => '1 s', start_backfill => true)"
         ))
         .unwrap();
-    nodes.wait_status(db, "items", "sync_status = 'synced' AND synced_rows = 50");
+    wait_status(&nodes.coordinator, db, "items", "sync_status = 'synced' AND synced_rows = 50");
     client
         .batch_execute(
             "DELETE FROM items WHERE id = 1; UPDATE items SET body = 'anew' WHERE id = 2",
         )
         .unwrap();
-    nodes.wait_status(db, "items", "synced_rows = 49 AND total_rows = 49");
+    wait_status(&nodes.coordinator, db, "items", "synced_rows = 49 AND total_rows = 49");
     nodes.coordinator.wait_for(
         db,
         support::LONG,
@@ -53,21 +53,15 @@ fn a_source_that_is_distributed_later_is_named_and_heals() {
     let Some(nodes) = nodes() else { return };
     let db = "later";
     let mut client = nodes.database(db);
-    client
-        .batch_execute(&format!(
-            "CREATE TABLE items (id int PRIMARY KEY, body text);
-             INSERT INTO items SELECT i, 'text ' || i FROM generate_series(1, 50) i;
-             SELECT embedd.create_vector_table('items', 'items', '{BODY}', start_backfill => true)"
-        ))
-        .unwrap();
-    nodes.wait_synced(db, "items");
+    synced_texts(&nodes.coordinator, db, &mut client, "items", 50);
     client
         .batch_execute(
             "SET citus.enable_unsafe_triggers = on;
              SELECT create_distributed_table('items', 'id')",
         )
         .unwrap();
-    nodes.wait_status(
+    wait_status(
+        &nodes.coordinator,
         db,
         "items",
         "sync_status = 'error' AND last_error LIKE '%items%Citus%batch%'",
@@ -77,8 +71,8 @@ fn a_source_that_is_distributed_later_is_named_and_heals() {
         .unwrap();
     assert_eq!(number(&mut client, "SELECT count(*) FROM embedd.failed_rows"), 0);
     client.batch_execute("SELECT undistribute_table('items')").unwrap();
-    nodes.wait_status(db, "items", "sync_status = 'synced' AND synced_rows = 50");
-    nodes.wait_synced(db, "items");
+    wait_status(&nodes.coordinator, db, "items", "sync_status = 'synced' AND synced_rows = 50");
+    wait_synced(&nodes.coordinator, db, "items");
     assert_eq!(number(&mut client, "SELECT count(*) FROM embedd.failed_rows"), 0);
 }
 
@@ -98,7 +92,7 @@ fn documents_are_the_same_on_every_node() {
                  sync_mode => 'batch', batch_interval => '1 year', start_backfill => true)"#,
         )
         .unwrap();
-    nodes.wait_synced(db, "before");
+    wait_synced(&nodes.coordinator, db, "before");
     client
         .batch_execute(
             "SELECT create_distributed_table('items', 'id');
@@ -113,14 +107,14 @@ fn documents_are_the_same_on_every_node() {
                      sync_mode => 'batch', batch_interval => '1 year', start_backfill => true)"#
             ))
             .unwrap();
-        nodes.wait_status(db, name, "sync_status = 'synced' AND synced_rows = 300");
+        wait_status(&nodes.coordinator, db, name, "sync_status = 'synced' AND synced_rows = 300");
     }
     for name in ["before", "after", "through"] {
         let differences = format!("SELECT count(*) FROM embedd.verify('{name}')");
         assert_eq!(number(&mut client, &differences), 0, "{name}");
         let wrong = format!(
             "SELECT count(*) FROM {} WHERE embedded_text NOT LIKE '%+00'",
-            super::vectors(&mut client, name)
+            relation(&mut client, name)
         );
         assert_eq!(number(&mut client, &wrong), 0, "{name}");
     }

@@ -1,4 +1,4 @@
-//! The table with the vectors is made anew under its name, by its owner and by somebody else.
+//! The table with the vectors is created again under its name, by its owner and by another role.
 
 use postgres::Client;
 use support::source::relation;

@@ -2,10 +2,9 @@
 
 use std::io::Write;
 
-use postgres::Client;
 use support::LONG;
 use support::fake_provider::{Dialect, FakeProvider};
-use support::source::{relation, stored_text};
+use support::source::{create_texts_of, relation, stored_text};
 
 use super::{BODY, SHARED, synced, wait_status, wait_synced};
 
@@ -67,7 +66,7 @@ fn event_triggers_of_others_see_the_statements_of_workers() {
         )
         .unwrap();
     let fake = FakeProvider::builder(Dialect::OpenAiCompatible).dimensions(384).start();
-    loaded(&mut client, &fake);
+    create_texts_of(&mut client, &fake, "t", MANY);
     wait_synced(&cluster, "audited", "t");
     client.batch_execute("DROP TRIGGER embedd_1_row ON t").unwrap();
     cluster.wait_for(
@@ -90,7 +89,7 @@ fn an_operator_class_has_another_name() {
         .batch_execute("ALTER OPERATOR CLASS vector_cosine_ops USING hnsw RENAME TO \"Cosine ops\"")
         .unwrap();
     let fake = FakeProvider::builder(Dialect::OpenAiCompatible).dimensions(384).start();
-    loaded(&mut client, &fake);
+    create_texts_of(&mut client, &fake, "t", MANY);
     let indexes = format!(
         "SELECT count(*) = 1 FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_am a ON a.oid = c.relam
          WHERE i.indrelid = '{}'::regclass AND a.amname = 'hnsw' AND i.indisvalid",
@@ -102,19 +101,8 @@ fn an_operator_class_has_another_name() {
     assert_eq!(answers.len(), 3);
 }
 
-/// A table of so many rows that they are loaded without the index, which a worker drops before and builds after.
-fn loaded(client: &mut Client, fake: &FakeProvider) {
-    client
-        .batch_execute(&format!(
-            "SELECT embedd.create_provider('fake', 'openai_compatible', base_url => '{}', default_model => 'm');
-             CREATE TABLE t (id int PRIMARY KEY, body text);
-             INSERT INTO t SELECT i, 'text ' || i FROM generate_series(1, 6000) i;
-             SELECT embedd.create_vector_table('t', 't', '{BODY}', embedding_provider => 'fake',
-                 embedding_dimensions => 384, start_backfill => true)",
-            fake.base_url()
-        ))
-        .unwrap();
-}
+/// Rows of a table that is loaded without the index: a worker drops it before and builds it after.
+const MANY: i64 = 6000;
 
 #[test]
 fn rows_are_written_frozen() {
