@@ -11,7 +11,7 @@ comment on column embedd.vector_tables.unseen_since is 'since when changes may h
 comment on column embedd.vector_tables.compared_in is 'start of the server in which it was made or compared: an unlogged table is empty after a crash, and is compared again';
 comment on column embedd.vector_tables.error_kind is 'whose trouble last_error is: provider or table';
 comment on column embedd.vector_tables.error_since is 'since when there is such trouble';
-comment on column embedd.vector_tables.vectors_name is 'qualified name of the vector table when it was last seen: a table of its owner that was made anew under it takes the place of one that was dropped';
+comment on column embedd.vector_tables.vectors_name is 'qualified name of the vector table when it was last seen: a table that its owner created again under it takes the place of one that was dropped';
 comment on column embedd.vector_tables.owner is 'the owner of the vector table when it was last seen, with whose rights the worker does its work';
 comment on column embedd.vector_tables.sync_status is 'pending, backfilling, synced, paused or error, as a worker has noted it; sync_status() and stat_vector_tables tell whether it is so at this moment; pending_rebackfill is never set yet';
 

@@ -220,7 +220,7 @@ impl Desk {
         let tickets = &self.tickets;
         let is_awaited = |id: u64| tickets.get(&id).is_some_and(Ticket::is_awaited);
         if group.probe == Probe::Wanted {
-            // Nobody pays for the answer to what nobody wants to know any more.
+            // A text whose asker has gone is not sent: its answer would be paid for in vain.
             group.suspects.retain_mut(|(batch, _)| {
                 batch.retain(is_awaited);
                 !batch.texts.is_empty()

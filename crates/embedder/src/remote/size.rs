@@ -96,7 +96,7 @@ impl Size {
         self.halved.retain(|known| Some(known.number) != half);
         self.last_halved += 1;
         let (number, texts) = (self.last_halved, texts.div_ceil(2));
-        // Of some nobody wants the halves any more.
+        // The halves of some are not answered: their askers have gone.
         self.halved.drain(..self.halved.len().saturating_sub(HALVED));
         self.halved.push(Halved { number, texts, answered: 0 });
         number
