@@ -2,12 +2,14 @@
 
 use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
+use serde::Deserialize;
 
 use crate::catalog::VectorTable;
 use crate::command;
 use crate::datum::VectorType;
 use crate::error::Result;
-use crate::name::quote_ident;
+use crate::name::{quote_ident, quote_literal};
+use crate::operator_class;
 use crate::relation;
 use crate::rights::Rights;
 
@@ -17,18 +19,48 @@ const WORTH_IT: i64 = 5000;
 /// pgvector before this version has a flaw in building hnsw indexes in parallel (CVE-2026-3172).
 const PARALLEL_SINCE: &str = "0.8.2";
 
-/// The definition of an index from the access method on: the table may have another name or schema when it is built. What
-/// stands before is known, so no name can be taken for it.
+/// What an index is made of, as JSON. Its name and its table may be others when it is built, its operator class too.
+const PARTS: &str = "
+    pg_catalog.jsonb_strip_nulls(pg_catalog.jsonb_build_object(
+        'method', a.amname,
+        'key', pg_catalog.pg_get_indexdef(i.indexrelid, 1, false),
+        'type', y.typname,
+        'operator', p.oprname,
+        'options', c.reloptions,
+        'tablespace', s.spcname,
+        'predicate', pg_catalog.pg_get_expr(i.indpred, i.indrelid)))";
+
+/// [`PARTS`] in Rust.
+#[derive(Deserialize)]
+struct Parts {
+    method: String,
+    /// The column, or an expression in parentheses.
+    key: String,
+    #[serde(rename = "type")]
+    of: String,
+    operator: String,
+    #[serde(default)]
+    options: Vec<String>,
+    tablespace: Option<String>,
+    predicate: Option<String>,
+}
+
+/// The definition of an index from the access method on, as 0.4.0 and older noted it.
 const REST: &str = "
     pg_catalog.substr(d.def, 1 + pg_catalog.length(pg_catalog.format('CREATE INDEX %I ON %s',
         c.relname, pg_catalog.format('%I.%I', n.nspname, t.relname))))";
-/// The indexes of tables, with all that [`REST`] is made of.
+/// The indexes of tables, with all that [`PARTS`] and [`REST`] are made of.
 const INDEXES: &str = "
     pg_catalog.pg_index i
     join pg_catalog.pg_class c on c.oid = i.indexrelid
     join pg_catalog.pg_am a on a.oid = c.relam
     join pg_catalog.pg_class t on t.oid = i.indrelid
     join pg_catalog.pg_namespace n on n.oid = t.relnamespace
+    left join pg_catalog.pg_tablespace s on s.oid = c.reltablespace
+    left join pg_catalog.pg_opclass o on o.oid = i.indclass[0]
+    left join pg_catalog.pg_type y on y.oid = o.opcintype
+    left join pg_catalog.pg_amop m on m.amopfamily = o.opcfamily and m.amoplefttype = o.opcintype and m.amopstrategy = 1
+    left join pg_catalog.pg_operator p on p.oid = m.amopopr
    cross join lateral (select pg_catalog.pg_get_indexdef(i.indexrelid) as def) d";
 
 /// Takes the vector indexes away when the table is empty and its source is large; true when it did.
@@ -53,7 +85,7 @@ pub fn hold(client: &mut SpiClient<'_>, table: &VectorTable) -> Result<bool> {
         }
         let rows = client.select(
             &format!(
-                "select i.indexrelid, c.relname::text, {REST} from {INDEXES}
+                "select i.indexrelid, c.relname::text, {PARTS}::text from {INDEXES}
                   where i.indrelid = $1 and a.amname in ('hnsw', 'ivfflat') and c.relkind = 'i'
                   order by 1"
             ),
@@ -62,11 +94,11 @@ pub fn hold(client: &mut SpiClient<'_>, table: &VectorTable) -> Result<bool> {
         )?;
         let (mut indexes, mut definitions) = (Vec::new(), Vec::new());
         for row in rows {
-            let (index, name, rest) =
+            let (index, name, parts) =
                 (row.get::<pg_sys::Oid>(1)?, row.get::<String>(2)?, row.get::<String>(3)?);
-            if let (Some(index), Some(name), Some(rest)) = (index, name, rest) {
+            if let (Some(index), Some(name), Some(parts)) = (index, name, parts) {
                 indexes.extend(relation::qualified_name(index));
-                definitions.extend([name, rest]);
+                definitions.extend([name, parts]);
             }
         }
         for index in indexes {
@@ -104,7 +136,7 @@ pub fn is_held(client: &SpiClient<'_>, id: i32) -> Result<bool> {
     Ok(!rows.is_empty() && rows.first().get_one::<bool>()? == Some(true))
 }
 
-/// The indexes that were taken away: the name of each, and its definition behind the name of the table.
+/// The indexes that were taken away: the name of each, and what it is made of.
 pub fn held(client: &SpiClient<'_>, id: i32) -> Result<Vec<(String, String)>> {
     let rows = client.select(
         "select u.d from embedd.vector_tables v cross join unnest(v.held_indexes) with ordinality u(d, n)
@@ -117,21 +149,46 @@ pub fn held(client: &SpiClient<'_>, id: i32) -> Result<Vec<(String, String)>> {
         words.extend(row.get::<String>(1)?);
     }
     let (pairs, _) = words.as_chunks::<2>();
-    Ok(pairs.iter().map(|[name, rest]| (name.clone(), rest.clone())).collect())
+    Ok(pairs.iter().map(|[name, made_of]| (name.clone(), made_of.clone())).collect())
 }
 
-/// Builds one of them, unless the table has one like it: then somebody was quicker. Where another relation has its name, it
-/// gets one that is free.
+/// The definition of an index from the access method on, with the operator class of today.
+fn definition(client: &SpiClient<'_>, parts: &Parts) -> Result<String> {
+    let Parts { method, key, of, operator, options, tablespace, predicate } = parts;
+    let class = operator_class::find(client, method, of, operator)?;
+    let mut text = format!(" using {} ({key} {class})", quote_ident(method));
+    let options: Vec<String> = options
+        .iter()
+        .filter_map(|option| option.split_once('='))
+        .map(|(option, value)| format!("{} = {}", quote_ident(option), quote_literal(value)))
+        .collect();
+    if !options.is_empty() {
+        text += &format!(" with ({})", options.join(", "));
+    }
+    if let Some(tablespace) = tablespace {
+        text += &format!(" tablespace {}", quote_ident(tablespace));
+    }
+    if let Some(predicate) = predicate {
+        text += &format!(" where {predicate}");
+    }
+    Ok(text)
+}
+
+/// Builds one of them, unless the table has one like it already. Where another relation has its name, it gets one that is free.
 pub fn build(
     client: &mut SpiClient<'_>,
     table: &VectorTable,
     name: &str,
-    rest: &str,
+    made_of: &str,
 ) -> Result<()> {
     let relation = table.relation_name()?;
     let schema = VectorType::find(client)?.schema;
-    // Up to 0.4.0 it was written down with the schema that pgvector had then.
-    let rest = &rest.replace(&format!("{schema}."), "");
+    let parts = serde_json::from_str::<Parts>(made_of).ok();
+    let rest = match &parts {
+        Some(parts) => definition(client, parts)?,
+        // Up to 0.4.0 it was written down with the schema that pgvector had then.
+        None => made_of.replace(&format!("{schema}."), ""),
+    };
     let version = client.select(
         "select pg_catalog.string_to_array(pg_catalog.split_part(extversion, '-', 1), '.')::integer[]
                 >= pg_catalog.string_to_array($1, '.')::integer[]
@@ -142,15 +199,17 @@ pub fn build(
     let is_sound = !version.is_empty() && version.first().get_one::<bool>()? == Some(true);
     let _rights = Rights::of_owner(table.owner);
     see_vector(client, &schema)?;
+    let like = if parts.is_some() { made_of } else { &rest };
     let found = client.select(
         &format!(
-            "select exists (select from {INDEXES} where i.indrelid = $1 and i.indisvalid and {REST} = $3),
+            "select exists (select from {INDEXES} where i.indrelid = $1 and i.indisvalid
+                              and case when $4 then {PARTS} = $3::jsonb else {REST} = $3 end),
                     exists (select from pg_catalog.pg_class c
                               join pg_catalog.pg_class t on t.relnamespace = c.relnamespace
                              where t.oid = $1 and c.relname = $2)"
         ),
         None,
-        &[table.relation.into(), name.into(), rest.as_str().into()],
+        &[table.relation.into(), name.into(), like.into(), parts.is_some().into()],
     )?;
     let (is_built, is_taken) = found.first().get_two::<bool, bool>()?;
     if is_built == Some(true) {

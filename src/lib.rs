@@ -22,6 +22,7 @@ mod text_settings; // settings that the text form of a value depends on
 mod transaction; // one transaction of a background process
 mod process; // a background process that another one starts
 mod datum; // types of arguments and results
+mod operator_class; // pgvector's operator classes, by what they are for
 mod command; // statements that change objects
 mod client; // asks the embedder
 mod models; // the model catalog

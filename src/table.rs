@@ -17,6 +17,7 @@ use crate::fdw::{Server, depend};
 use crate::key::Key;
 use crate::models::Choice;
 use crate::name::{self, quote_ident, quote_literal};
+use crate::operator_class;
 use crate::relation;
 use crate::rights::Rights;
 use crate::source;
@@ -267,24 +268,6 @@ fn is_taken(client: &SpiClient<'_>, schema: &str, name: &str) -> Result<bool> {
     Ok(!rows.is_empty())
 }
 
-/// The operator class of hnsw for the cosine distance of one of pgvector's types, quoted: it may have another name or schema
-/// than pgvector gave it.
-fn cosine_class(client: &SpiClient<'_>, schema: &str, of: &str) -> Result<String> {
-    let rows = client.select(
-        "select pg_catalog.format('%I.%I', n.nspname, c.opcname)
-           from pg_catalog.pg_opclass c
-           join pg_catalog.pg_namespace n on n.oid = c.opcnamespace
-           join pg_catalog.pg_am a on a.oid = c.opcmethod and a.amname = 'hnsw'
-           join pg_catalog.pg_amop o on o.amopfamily = c.opcfamily and o.amoplefttype = c.opcintype
-           join pg_catalog.pg_operator p on p.oid = o.amopopr and p.oprname = '<=>'
-          where c.opcintype = $1::text::pg_catalog.regtype order by c.oid limit 1",
-        None,
-        &[format!("{schema}.{of}").into()],
-    )?;
-    let class = if rows.is_empty() { None } else { rows.first().get_one::<String>()? };
-    class.ok_or_else(|| Error::Damaged { what: format!("no operator class of hnsw for {of}") })
-}
-
 /// Creates the table and its index in the schema of the source, as the caller; returns its quoted and qualified name.
 fn create_relation(
     client: &mut SpiClient<'_>,
@@ -299,10 +282,10 @@ fn create_relation(
     let bare = name::vector_table(name, id as u32);
     let qualified = format!("{}.{}", quote_ident(schema), quote_ident(&bare));
     let indexed = if dimensions > HNSW_VECTOR_DIMENSIONS {
-        let class = cosine_class(client, &vector, "halfvec")?;
+        let class = operator_class::find(client, "hnsw", "halfvec", "<=>")?;
         format!("(embedding::{vector}.halfvec({dimensions})) {class}")
     } else {
-        format!("embedding {}", cosine_class(client, &vector, "vector")?)
+        format!("embedding {}", operator_class::find(client, "hnsw", "vector", "<=>")?)
     };
     // Metadata changes without its vector. On a page with room for the new row the graph of the index is left as it is.
     let storage = if has_metadata { " with (fillfactor = 50)" } else { "" };

@@ -4,7 +4,7 @@ use std::io::Write;
 
 use support::LONG;
 use support::fake_provider::{Dialect, FakeProvider};
-use support::source::{create_texts_of, relation, stored_text};
+use support::source::{backfill, create_texts_of, relation, stored_text};
 
 use super::{BODY, SHARED, synced, wait_status, wait_synced};
 
@@ -90,15 +90,56 @@ fn an_operator_class_has_another_name() {
         .unwrap();
     let fake = FakeProvider::builder(Dialect::OpenAiCompatible).dimensions(384).start();
     create_texts_of(&mut client, &fake, "t", MANY);
-    let indexes = format!(
-        "SELECT count(*) = 1 FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_am a ON a.oid = c.relam
-         WHERE i.indrelid = '{}'::regclass AND a.amname = 'hnsw' AND i.indisvalid",
-        relation(&mut client, "t")
-    );
     wait_synced(&cluster, "classes", "t");
-    cluster.wait_for("classes", LONG, "the index", &indexes);
-    let answers = client.query("SELECT * FROM embedd.query('t', 'text 7', 3)", &[]).unwrap();
-    assert_eq!(answers.len(), 3);
+    let of_t = relation(&mut client, "t");
+    cluster.wait_for("classes", LONG, "the index", &indexes(&of_t, "= '{\"Cosine ops\"}'"));
+
+    // The names change again while the load of another table has taken its indexes away.
+    client
+        .batch_execute(&format!(
+            "CREATE TABLE u (LIKE t INCLUDING ALL);
+             INSERT INTO u SELECT * FROM t;
+             SELECT embedd.create_vector_table('u', 'u', '{BODY}', embedding_provider => 'fake', embedding_dimensions => 384)"
+        ))
+        .unwrap();
+    let of_u = relation(&mut client, "u");
+    client
+        .batch_execute(&format!(
+            "CREATE INDEX own ON {of_u} USING hnsw (embedding vector_l2_ops) WITH (m = 8) WHERE pk_value <> '7'"
+        ))
+        .unwrap();
+    let gate = fake.hold();
+    backfill(&mut client, "u");
+    cluster.wait_for("classes", LONG, "the load", &indexes(&of_u, "IS NULL"));
+    client
+        .batch_execute(
+            "ALTER OPERATOR CLASS \"Cosine ops\" USING hnsw RENAME TO cosine;
+             ALTER OPERATOR CLASS vector_l2_ops USING hnsw RENAME TO euclid",
+        )
+        .unwrap();
+    drop(gate);
+    wait_synced(&cluster, "classes", "u");
+    cluster.wait_for("classes", LONG, "the indexes", &indexes(&of_u, "= '{cosine,euclid}'"));
+    let own = client.query_one("SELECT pg_get_indexdef('own'::regclass)", &[]).unwrap();
+    assert_eq!(
+        own.get::<_, &str>(0),
+        format!(
+            "CREATE INDEX own ON {of_u} USING hnsw (embedding euclid) WITH (m='8') WHERE (pk_value <> '7'::text)"
+        )
+    );
+    for name in ["t", "u"] {
+        let sql = format!("SELECT * FROM embedd.query('{name}', 'text 7', 3)");
+        assert_eq!(client.query(&sql, &[]).unwrap().len(), 3);
+    }
+}
+
+/// Whether the names of the operator classes of a table's valid indexes of vectors, in their order, are these.
+fn indexes(relation: &str, are: &str) -> String {
+    format!(
+        "SELECT array_agg(o.opcname::text ORDER BY o.opcname) {are}
+           FROM pg_index i JOIN pg_opclass o ON o.oid = i.indclass[0] JOIN pg_am a ON a.oid = o.opcmethod
+          WHERE i.indrelid = '{relation}'::regclass AND a.amname = 'hnsw' AND i.indisvalid"
+    )
 }
 
 /// Rows of a table that is loaded without the index: a worker drops it before and builds it after.
