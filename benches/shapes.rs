@@ -1,23 +1,30 @@
-//! What metadata that changes often and a source of a thousand partitions cost, against the same without them.
+//! What metadata that changes often, a source of a thousand partitions and rows of many megabytes cost.
 //!
 //! Promised: 5,000 counters, updated ten times, leave table and indexes at most 1.5 times their size, with 2 s a round; the
-//! load of a thousand partitions has half the speed of one table or more, and verify() a bounded number of locks.
+//! load of a thousand partitions has half the speed of one table or more, and verify() a bounded number of locks; with rows of 8 MB and
+//! more no process has over 600 MB for itself.
 
 #![allow(clippy::unwrap_used, reason = "a measurement that cannot go on says why")]
 
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use postgres::Client;
+use support::processes::own_megabytes;
 use support::{Cluster, LONG};
 
 const COUNTERS: i64 = 5_000;
 const ROUNDS: usize = 10;
 const PARTITIONS: i64 = 1_000;
 const ROWS: i64 = 20_000;
+/// Megabytes of a row, and how many of them; those of more than 16 MB are not read.
+const LARGE: [(i64, i64); 4] = [(8, 60), (15, 20), (30, 6), (120, 3)];
 
 fn main() {
     counters();
     partitions();
+    large_rows();
 }
 
 /// Metadata that changes in each row, again and again.
@@ -137,6 +144,85 @@ fn partitions() {
         "load of {PARTITIONS} partitions: {:.2} times that of one table",
         took[1].as_secs_f64() / took[0].as_secs_f64()
     );
+}
+
+/// Rows of many megabytes, loaded, changed and compared.
+fn large_rows() {
+    let cluster = Cluster::builder().start();
+    cluster.create_extension("postgres");
+    let is_over = AtomicBool::new(false);
+    let most = std::thread::scope(|scope| {
+        let watch = scope.spawn(|| largest_processes(&cluster, &is_over));
+        let failed = write_large_rows(&cluster);
+        is_over.store(true, Ordering::Relaxed);
+        println!("rows of {LARGE:?} (megabytes, rows): {failed} in failed_rows");
+        watch.join().unwrap()
+    });
+    for (process, megabytes) in most {
+        println!("  {process}: at most {megabytes} MB of its own");
+    }
+}
+
+/// Writes the rows and returns how many of them end in failed_rows.
+fn write_large_rows(cluster: &Cluster) -> i64 {
+    let mut client = cluster.connect("postgres");
+    client
+        .batch_execute(
+            "create table large (id serial primary key, body text, note text);
+             alter table large alter body set storage external, alter note set storage external",
+        )
+        .unwrap();
+    for (megabytes, rows) in LARGE {
+        // A quarter of it is metadata, and some of it is escaped in JSON.
+        client
+            .batch_execute(&format!(
+                "insert into large (body, note)
+                 select repeat(t, {megabytes} * 24576), repeat(t, {megabytes} * 8192) from generate_series(1, {rows}) n,
+                      translate(md5(n::text), '01', '\"\\') t"
+            ))
+            .unwrap();
+    }
+    let begin = Instant::now();
+    client
+        .batch_execute(
+            r#"select embedd.create_vector_table('large', 'large',
+                   '[{"name": "body", "role": "embedding"}, {"name": "note", "role": "metadata"}]', start_backfill => true)"#,
+        )
+        .unwrap();
+    synced(cluster, "large");
+    println!("load of large rows: {:.1} s", begin.elapsed().as_secs_f64());
+    client
+        .batch_execute(
+            r#"select embedd.create_vector_table('compared', 'large',
+                   '[{"name": "body", "role": "embedding"}, {"name": "note", "role": "metadata"}]',
+                   sync_mode => 'batch', batch_interval => '1 day', start_backfill => true)"#,
+        )
+        .unwrap();
+    synced(cluster, "compared");
+    client.batch_execute("update large set body = 'x' || body").unwrap();
+    synced(cluster, "large");
+    client.query("select * from embedd.verify('large')", &[]).unwrap();
+    client.query_one("select embedd.reconcile('large')", &[]).unwrap();
+    synced(cluster, "large");
+    let failed = "select count(*) from embedd.failed_rows";
+    client.query_one(failed, &[]).unwrap().get(0)
+}
+
+/// The most memory that processes of a cluster were seen to have for themselves, by their names, until it is over.
+fn largest_processes(cluster: &Cluster, is_over: &AtomicBool) -> BTreeMap<String, u64> {
+    let mut most = BTreeMap::new();
+    while !is_over.load(Ordering::Relaxed) {
+        for (pid, name) in cluster.processes() {
+            let megabytes = own_megabytes(pid).unwrap_or(0);
+            // A session's title has its port, and then its statement.
+            let title = name.split_whitespace().filter(|word| !word.contains('('));
+            let seen = most.entry(title.collect::<Vec<_>>().join(" ")).or_insert(0);
+            *seen = megabytes.max(*seen);
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    most.retain(|_, megabytes| *megabytes >= 20);
+    most
 }
 
 fn synced(cluster: &Cluster, name: &str) {

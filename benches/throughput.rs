@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use postgres::Client;
 use support::fake_provider::{Dialect, FakeProvider};
-use support::processes::{EMBEDDER, SYNC_WORKER};
+use support::processes::{EMBEDDER, SYNC_WORKER, own_megabytes};
 use support::source::relation;
 use support::{Cluster, LONG};
 
@@ -202,16 +202,9 @@ fn memory(cluster: &Cluster, client: &mut Client) {
         cluster.wait_until(LONG * 20, "rows to go through", || fake.text_count() >= rows as u64);
         at.push(format!(
             "{rows} rows: worker {}, embedder {}",
-            memory_of(worker),
-            memory_of(embedder)
+            own_megabytes(worker).unwrap(),
+            own_megabytes(embedder).unwrap()
         ));
     }
     println!("{SYNC_WORKER} and {EMBEDDER}, memory of their own in MB: {}", at.join("; "));
-}
-
-/// Megabytes of memory that a process has for itself.
-fn memory_of(pid: i32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
-    line.split_whitespace().next().unwrap().parse::<u64>().unwrap() / 1024
 }

@@ -19,7 +19,8 @@ mod tests {
             equals: "operator(pg_catalog.=)".into(),
             greater: "operator(pg_catalog.>)".into(),
         };
-        let sql = document_sql("rows_of_test", &Key { columns: vec![id] }, &columns, "true");
+        let sql =
+            document_sql("rows_of_test", &Key { columns: vec![id] }, &columns, "true", "false");
         let sql = format!("select d.embedded_text, d.metadata::text, d.row_hash from ({sql}) d");
         let (text, metadata, hash) = Spi::get_three::<String, String, String>(&sql).expect("query");
         (text.expect("text"), metadata.expect("metadata"), hash.expect("hash"))

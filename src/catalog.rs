@@ -1,5 +1,6 @@
 //! Vector tables as embedd's own tables have them: how they are found, made, changed and forgotten.
 
+mod documents;
 mod heap;
 mod resolve;
 mod rows;
@@ -21,6 +22,7 @@ use crate::error::{Error, Result};
 use crate::extension;
 use crate::{queue, shared};
 
+pub use documents::reason as too_large;
 pub use heap::{Config, Use, all_uses, config, is_used, uses};
 pub use resolve::{Moved, forget_readers, operators};
 pub use rows::{

@@ -5,7 +5,7 @@ mod sql;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-pub use sql::{DIFFERS, difference_sql, document_sql};
+pub use sql::{DIFFERS, TOO_LARGE, difference_sql, document_sql};
 
 /// The most columns a vector table may have.
 const MAX_COLUMNS: usize = 1000;

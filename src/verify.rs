@@ -7,7 +7,6 @@ use pgrx::spi::SpiClient;
 
 use crate::catalog::{self, VectorTable};
 use crate::citus::{self, Everywhere};
-use crate::document::difference_sql;
 use crate::error::Result;
 use crate::rights::Rights;
 use crate::table::check_may_change;
@@ -71,13 +70,7 @@ fn differences(
     if is_spread {
         condition = format!("{condition} and {}", citus::IN_TRANSACTIONS);
     }
-    let differences = difference_sql(
-        &table.source_name()?,
-        &table.key,
-        &table.columns,
-        table.relation_name()?,
-        &condition,
-    );
+    let differences = table.differences(&table.source_name()?, &condition)?;
     let query = format!(
         "select x.pk_value, x.is_stored, x.row_hash is not null from ({differences}) x where {}",
         not_failed("x.pk_value")

@@ -62,19 +62,31 @@ pub fn expressions(columns: &[Column], alias: &str) -> Expressions {
     }
 }
 
+/// What stands in place of the hash of a row that is too large.
+pub const TOO_LARGE: &str = "too large";
+
 /// The query that gives pk_value, embedded_text, metadata and row_hash of the rows of a source.
 ///
-/// `source` is what stands behind FROM and `condition` a SQL condition on its alias `s`. The text form of dates, floats, bytea and the like follows the
+/// `source` is what stands behind FROM, `condition` a SQL condition on its alias `s`, and `too_large` the one that a row is too
+/// large: its text and its metadata are null, and [`TOO_LARGE`] is its hash. The text form of dates, floats, bytea and the like follows the
 /// settings of the session, so these have to be the same wherever hashes are compared.
-pub fn document_sql(source: &str, key: &Key, columns: &[Column], condition: &str) -> String {
+pub fn document_sql(
+    source: &str,
+    key: &Key,
+    columns: &[Column],
+    condition: &str,
+    too_large: &str,
+) -> String {
     let Expressions { text, metadata, hash } = expressions(columns, "s");
     let key = key.pk_value("s");
-    // "offset 0" keeps the planner from copying the text's expression to each use of it.
+    // "offset 0" keeps the planner from copying the expressions of text and hash to each use of them.
     format!(
-        "select d.pk_value, d.embedded_text, d.metadata, {hash} as row_hash \
+        "select d.pk_value, d.embedded_text, d.metadata, \
+         case when d.embedded_text is null then '{TOO_LARGE}' else {hash} end as row_hash \
          from (select {key} as pk_value, \
-         {text} as embedded_text, {metadata} as metadata \
-         from {source} s where {condition} offset 0) d"
+         case when {too_large} then null else {text} end as embedded_text, \
+         case when {too_large} then null else {metadata} end as metadata \
+         from {source} s where {condition} offset 0) d offset 0"
     )
 }
 
@@ -82,27 +94,18 @@ pub fn document_sql(source: &str, key: &Key, columns: &[Column], condition: &str
 pub const DIFFERS: &str =
     "(d.row_hash is distinct from v.row_hash or (d.embedded_text <> '' and v.embedding is null))";
 
-/// The query that gives every row in which a source and its vector table differ: pk_value, the document (null where the
-/// source has no such row), how many rows of the source have that key, and whether the vector table has it,
-/// with the same hash.
+/// The query that gives every row in which the documents of a source and a vector table differ: pk_value, row_hash (null where
+/// the source has no such row), and whether the vector table has it.
 ///
-/// A row whose text has no vector differs too. Rows without a key are none, nor are those of the source, as `s`, that do not
-/// fulfil the condition.
-pub fn difference_sql(
-    source: &str,
-    key: &Key,
-    columns: &[Column],
-    relation: &str,
-    condition: &str,
-) -> String {
-    let condition = format!("{} and {condition}", key.is_complete("s"));
-    let documents = document_sql(source, key, columns, &condition);
+/// A row whose text has no vector differs too. The documents are those of [`document_sql`], of rows with a key. Neither they nor
+/// vectors are sorted or hashed, since they may be large.
+pub fn difference_sql(documents: &str, relation: &str) -> String {
     format!(
-        "select coalesce(d.pk_value, v.pk_value) as pk_value, d.embedded_text, d.metadata, d.row_hash, \
-         coalesce(d.copies, 0) as copies, v.pk_value is not null as is_stored, \
-         coalesce(d.row_hash = v.row_hash, false) as has_hash \
-         from (select c.*, pg_catalog.count(*) over (partition by c.pk_value) as copies from ({documents}) c) d \
-         full join {relation} v on v.pk_value = d.pk_value \
-         where {DIFFERS} or d.pk_value is null or d.copies > 1"
+        "select coalesce(d.pk_value, v.pk_value) as pk_value, d.row_hash, v.pk_value is not null as is_stored \
+         from (select c.*, pg_catalog.count(*) over (partition by c.pk_value) as copies \
+         from (select o.pk_value, o.row_hash, o.embedded_text <> '' as has_text from ({documents}) o offset 0) c) d \
+         full join (select r.pk_value, r.row_hash, r.embedding is null as is_bare from {relation} r offset 0) v \
+         on v.pk_value = d.pk_value \
+         where d.pk_value is null or d.row_hash is distinct from v.row_hash or (d.has_text and v.is_bare) or d.copies > 1"
     )
 }

@@ -7,10 +7,10 @@ use std::rc::Rc;
 use pgrx::prelude::*;
 use pgrx::spi::{OwnedPreparedStatement, SpiClient};
 
-use super::{run, size};
-use crate::catalog::VectorTable;
+use super::run;
+use crate::catalog::{self, VectorTable};
 use crate::citus;
-use crate::document::{DIFFERS, document_sql};
+use crate::document::{DIFFERS, TOO_LARGE};
 use crate::error::Result;
 use crate::rights::Rights;
 use crate::transaction::Patience;
@@ -42,8 +42,6 @@ pub enum Need {
 
 /// Bytes of documents read at once; the rest of the batch is read next time.
 const BYTES_AT_ONCE: usize = 8 * 1024 * 1024;
-/// Rows fetched from the cursor between looks at the bytes; the first one alone, since all may be large.
-const ROWS_AT_ONCE: std::ffi::c_long = 16;
 
 /// Plans that the process keeps: to plan over a thousand partitions takes longer than to read from one.
 const KEPT_PLANS: usize = 256;
@@ -53,20 +51,11 @@ thread_local! {
 }
 
 /// The plan of a query whose only argument is an array of keys.
-pub fn plan(client: &SpiClient<'_>, query: &str) -> Result<Rc<OwnedPreparedStatement>> {
-    plan_with(client, query, &[PgBuiltInOids::TEXTARRAYOID.oid()])
-}
-
-/// The plan of a query with arguments of these types.
-pub fn plan_with(
-    client: &SpiClient<'_>,
-    query: &str,
-    types: &[PgOid],
-) -> Result<Rc<OwnedPreparedStatement>> {
+fn plan(client: &SpiClient<'_>, query: &str) -> Result<Rc<OwnedPreparedStatement>> {
     if let Some(plan) = PLANS.with_borrow(|plans| plans.get(query).cloned()) {
         return Ok(plan);
     }
-    let plan = Rc::new(client.prepare(query, types)?.keep());
+    let plan = Rc::new(client.prepare(query, &[PgBuiltInOids::TEXTARRAYOID.oid()])?.keep());
     PLANS.with_borrow_mut(|plans| {
         if plans.len() >= KEPT_PLANS {
             plans.clear();
@@ -107,16 +96,14 @@ fn from_sql(table: &VectorTable, by: By) -> Result<String> {
         false => relation.to_string(),
     };
     let documents = match (table.reads_run, by) {
-        (true, _) => {
-            format!("{} r where r.pk_value = k.pk and r.row_hash is not null", run::SELECT)
-        }
+        (true, _) => format!("{} and r.pk_value = k.pk", run::SELECT),
         (false, By::Key) => {
             let condition = table.key.matches("s", &table.key.values("k.pk"), "k.pk");
-            document_sql(&table.source_name()?, &table.key, &table.columns, &condition)
+            table.documents(&table.source_name()?, &condition)
         }
         (false, By::Text) => {
             let condition = format!("{} = k.pk", table.key.pk_value("s"));
-            document_sql(&table.source_name()?, &table.key, &table.columns, &condition)
+            table.documents(&table.source_name()?, &condition)
         }
     };
     Ok(format!(
@@ -134,8 +121,6 @@ pub fn different(
     table: &VectorTable,
     keys: &[String],
 ) -> Result<Vec<String>> {
-    let large = size::too_large(client, table, keys)?;
-    let keys: Vec<String> = keys.iter().filter(|key| !large.contains(key)).cloned().collect();
     let query = format!(
         "select k.pk {}
           where {DIFFERS} or (d.pk_value is null and v.pk_value is not null)
@@ -144,10 +129,7 @@ pub fn different(
     );
     let _rights = Rights::of_owner(table.owner);
     let plan = plan(client, &query)?;
-    let mut different = texts(client.select(&*plan, None, &[keys.into()])?)?;
-    // They are looked at one by one, and set aside.
-    different.extend(large);
-    Ok(different)
+    texts(client.select(&*plan, None, &[keys.to_vec().into()])?)
 }
 
 /// Those of some keys that no row of the source has.
@@ -227,22 +209,15 @@ pub fn needs(
          {}",
         from_sql(table, by)?
     );
-    let mut noted: Vec<String> = keys.iter().map(|k| k.to_string()).collect();
-    let large = size::too_large(client, table, &noted)?;
     let mut needs: Vec<Option<Need>> = keys.iter().map(|_| None).collect();
-    for (key, need) in noted.iter_mut().zip(&mut needs).filter(|(key, _)| large.contains(key)) {
-        *need = Some(Need::Refuse(std::mem::take(key), size::reason()));
-    }
+    let noted: Vec<String> = keys.iter().map(|k| k.to_string()).collect();
     let _rights = Rights::of_owner(table.owner);
     let plan = plan(client, &query)?;
-    // One that is refused has no text here, which no key of theirs is looked up by.
-    let asked: Vec<Option<String>> =
-        noted.into_iter().zip(&needs).map(|(key, need)| need.is_none().then_some(key)).collect();
-    let mut cursor = client.try_open_cursor(&*plan, &[asked.into()])?;
-    let (mut bytes, mut at_once) = (0, 1);
+    let mut cursor = client.try_open_cursor(&*plan, &[noted.into()])?;
+    let mut bytes = 0;
     while bytes < BYTES_AT_ONCE {
-        let rows = cursor.fetch(at_once)?;
-        at_once = ROWS_AT_ONCE;
+        // One by one, since the next may be large.
+        let rows = cursor.fetch(1)?;
         if rows.is_empty() {
             break;
         }
@@ -251,20 +226,21 @@ pub fn needs(
             let Some(pk_value) = row.get::<String>(2)? else { continue };
             let text = row.get::<String>(3)?;
             let is_stored = row.get::<bool>(6)?.unwrap_or_default();
+            let hash = row.get::<String>(5)?;
             let need = match text {
-                None if is_stored => Need::Remove(pk_value),
-                None => Need::Nothing,
-                Some(_) if row.get::<i64>(9)?.is_some_and(|copies| copies > 1) => {
+                _ if row.get::<i64>(9)?.is_some_and(|copies| copies > 1) => {
                     let reason = "the key is that of several rows of the source";
                     Need::Refuse(pk_value, reason.to_string())
                 }
+                None if hash.as_deref() == Some(TOO_LARGE) => {
+                    Need::Refuse(pk_value, catalog::too_large())
+                }
+                None if is_stored => Need::Remove(pk_value),
+                None => Need::Nothing,
                 Some(text) => {
                     let metadata = row.get::<String>(4)?.unwrap_or_default();
-                    let row_hash = row.get::<String>(5)?.unwrap_or_default();
+                    let row_hash = hash.unwrap_or_default();
                     bytes += text.len() + metadata.len();
-                    if text.len() + metadata.len() > BYTES_AT_ONCE / ROWS_AT_ONCE as usize {
-                        at_once = 1;
-                    }
                     let same_row = row.get::<String>(7)?.is_some_and(|stored| stored == row_hash);
                     let same_text = row.get::<bool>(8)?.unwrap_or_default();
                     let is_empty = text.is_empty();

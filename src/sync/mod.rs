@@ -15,7 +15,6 @@ mod reader;
 mod run;
 mod scan;
 mod schedule;
-mod size;
 mod work;
 
 use std::collections::{BTreeMap, HashMap};
@@ -312,7 +311,10 @@ impl Engine {
         let Some(work) = self.tables.get_mut(&id) else { return };
         match batch::load(work, &keys, By::Key) {
             Ok(Loaded { done, unread, to_embed, documents, provider }) => {
-                if to_embed.is_empty() {
+                if !unread.is_empty() {
+                    // Its rows are large: fewer are asked for at once.
+                    work.batch = (keys.len() - unread.len()).max(1);
+                } else if to_embed.is_empty() {
                     work.batch = work.batch.saturating_mul(2);
                 }
                 finish(work, &done);

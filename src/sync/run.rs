@@ -2,22 +2,30 @@
 //! until it is done. The source is read once, and only by a process of the run's own.
 
 mod bad_rows;
+mod large_documents;
 
 use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
 
 use crate::catalog::{VectorTable, sight};
 use crate::citus::{self, Everywhere};
-use crate::document::difference_sql;
+use crate::document::TOO_LARGE;
 use crate::error::Result;
 use crate::name::quote_ident;
 use crate::rights;
 use crate::rights::Rights;
 use crate::{text_settings, transaction};
 
-/// Selects documents of the run; the alias follows.
-pub const SELECT: &str =
-    "select r.pk_value, r.embedded_text, r.metadata, r.row_hash, r.copies from pg_temp.embedd_run";
+/// Selects documents of the run, as `r`; more conditions may follow.
+pub const SELECT: &str = "select r.pk_value, r.embedded_text, r.metadata, r.row_hash, r.copies
+   from pg_temp.embedd_run r where (r.differs or r.copies > 1) and r.row_hash is not null";
+
+/// Rows of the run that are to be worked on. The others are there to count how many rows of the source have a key.
+const WANTED: &str = "(differs or copies > 1)";
+
+/// That the document `d` differs from the vector table's row `v`, or has no vector there.
+const DIFFERS: &str =
+    "(d.row_hash is distinct from v.row_hash or (d.has_text and v.is_bare is not false))";
 
 /// Compares source and vector table. Returns how many rows the source has.
 ///
@@ -30,16 +38,17 @@ pub fn compare(client: &mut SpiClient<'_>, table: &VectorTable, takes_failed: bo
     for statement in [
         "drop table if exists pg_temp.embedd_run".to_string(),
         "create temporary table embedd_run (
-            place bigint generated always as identity primary key,
+            place bigint generated always as identity,
             pk_value text not null,
             embedded_text text,
             metadata jsonb,
             row_hash text,
             copies bigint not null,
             is_stored boolean not null,
-            has_hash boolean not null)"
+            has_hash boolean not null,
+            differs boolean not null)"
             .to_string(),
-        format!("grant select, insert on pg_temp.embedd_run to {owner}"),
+        format!("grant select, insert, update, delete on pg_temp.embedd_run to {owner}"),
     ] {
         client.update(&statement, None, &[])?;
     }
@@ -57,53 +66,74 @@ pub fn compare(client: &mut SpiClient<'_>, table: &VectorTable, takes_failed: bo
             &[bad.into()],
         )?;
     }
-    let stored = {
-        let _rights = Rights::of_owner(table.owner);
-        let count = format!("select count(*) from {}", table.relation_name()?);
-        client.select(&count, None, &[])?.first().get_one::<i64>()?.unwrap_or_default()
-    };
-    // Rows of the source are those that are stored, and besides those that are missing, but not those that have gone.
-    let rows = client.select(
-        "select (select count(distinct r.pk_value) from pg_temp.embedd_run r where not r.is_stored)
-                - (select count(*) from pg_temp.embedd_run r where r.row_hash is null)",
+    client.update(
+        "update pg_temp.embedd_run r set copies = c.copies
+           from (select s.pk_value, count(*) as copies from pg_temp.embedd_run s group by s.pk_value having count(*) > 1) c
+          where c.pk_value = r.pk_value",
         None,
         &[],
     )?;
-    let total = stored + rows.first().get_one::<i64>()?.unwrap_or_default();
+    let rows = client.select(
+        "select count(*) from (select from pg_temp.embedd_run r where r.row_hash is not null group by r.pk_value) s",
+        None,
+        &[],
+    )?;
+    let total = rows.first().get_one::<i64>()?.unwrap_or_default();
     if !takes_failed {
         client.update(
             "delete from pg_temp.embedd_run r using embedd.failed_rows f
               where f.table_id = $1 and f.pk_value = r.pk_value
-                and (r.has_hash or r.copies > 1 and not r.is_stored)",
+                and (r.has_hash or (r.copies > 1 or r.row_hash = $2) and not r.is_stored)",
             None,
-            &[table.id.into()],
+            &[table.id.into(), TOO_LARGE.into()],
         )?;
     }
-    for statement in
-        ["create index on pg_temp.embedd_run using hash (pk_value)", "analyze pg_temp.embedd_run"]
-    {
-        client.update(statement, None, &[])?;
+    for statement in [
+        format!("create index on pg_temp.embedd_run using hash (pk_value) where {WANTED}"),
+        format!("create index on pg_temp.embedd_run (place) where {WANTED}"),
+        "analyze pg_temp.embedd_run".to_string(),
+    ] {
+        client.update(&statement, None, &[])?;
     }
     Ok(total)
 }
 
-/// Finds every row in which the vector table differs from a source, or from a copy of it.
+/// Compares every row of a source, or of a copy of it, and finds the rows of the vector table that it has no more. Documents
+/// are kept of rows that differ.
 fn find(client: &mut SpiClient<'_>, table: &VectorTable, source: &str) -> Result<()> {
     // A source in shards has its documents made where these are. The copy is here.
     let is_spread = source != bad_rows::COPY && citus::reaches_nodes(table.source);
-    let condition = if is_spread { citus::IN_TRANSACTIONS } else { "true" };
-    let sql = difference_sql(source, &table.key, &table.columns, table.relation_name()?, condition);
+    let mut condition = table.key.is_complete("s");
+    if is_spread {
+        condition = format!("{condition} and {}", citus::IN_TRANSACTIONS);
+    }
+    let compared = large_documents::left_out(&table.documents(source, &condition));
+    let of_keys = format!("{condition} and {} = any($1)", table.key.pk_value("s"));
+    let relation = table.relation_name()?;
     let _rights = Rights::of_owner(table.owner);
     let spread = is_spread.then(|| Everywhere::set(text_settings::all())).transpose()?;
     client.update(
         &format!(
-            "insert into pg_temp.embedd_run (pk_value, embedded_text, metadata, row_hash, copies, is_stored, has_hash)
-             select x.pk_value, x.embedded_text, x.metadata, x.row_hash, x.copies, x.is_stored, x.has_hash
-               from ({sql}) x"
+            "insert into pg_temp.embedd_run (pk_value, embedded_text, metadata, row_hash, copies, is_stored, has_hash, differs)
+             select d.pk_value, case when {DIFFERS} then d.embedded_text end, case when {DIFFERS} then d.metadata end, d.row_hash,
+                    1, v.pk_value is not null, coalesce(d.row_hash = v.row_hash, false), {DIFFERS}
+               from ({compared}) d
+               left join (select r.pk_value, r.row_hash, r.embedding is null as is_bare from {relation} r offset 0) v
+                 on v.pk_value = d.pk_value"
         ),
         None,
         &[],
     )?;
+    client.update(
+        &format!(
+            "insert into pg_temp.embedd_run (pk_value, copies, is_stored, has_hash, differs)
+             select v.pk_value, 0, true, false, true from {relation} v
+              where not exists (select from pg_temp.embedd_run r where r.pk_value = v.pk_value)"
+        ),
+        None,
+        &[],
+    )?;
+    large_documents::fill_in(client, &table.documents(source, &of_keys))?;
     match spread {
         Some(spread) => spread.reset(),
         None => Ok(()),
@@ -113,7 +143,9 @@ fn find(client: &mut SpiClient<'_>, table: &VectorTable, source: &str) -> Result
 /// The next keys of the run behind a place, and the last place.
 pub fn page(client: &SpiClient<'_>, after: i64, limit: i64) -> Result<(Vec<String>, Option<i64>)> {
     let rows = client.select(
-        "select r.pk_value, r.place from pg_temp.embedd_run r where r.place > $1 order by r.place limit $2",
+        &format!(
+            "select pk_value, place from pg_temp.embedd_run where place > $1 and {WANTED} order by place limit $2"
+        ),
         None,
         &[after.into(), limit.into()],
     )?;

@@ -7,7 +7,7 @@ use pgrx::spi::SpiClient;
 
 use super::{Difference, ROWS_AT_ONCE, not_failed};
 use crate::catalog::{VectorTable, partitions};
-use crate::document::{DIFFERS, document_sql};
+use crate::document::DIFFERS;
 use crate::error::{Error, Result};
 use crate::name::quote_ident;
 use crate::rights::Rights;
@@ -81,7 +81,7 @@ fn of_source(table: &VectorTable, leaves: &[String]) -> Result<String> {
     let source = format!("({})", parts.join(" union all "));
     let condition =
         format!("{} and {}", table.key.is_complete("s"), not_failed(&table.key.pk_value("s")));
-    let documents = document_sql(&source, &table.key, &table.columns, &condition);
+    let documents = table.documents(&source, &condition);
     Ok(format!(
         "select d.pk_value, v.pk_value is not null, {DIFFERS} from ({documents}) d left join {} v on v.pk_value = d.pk_value",
         table.relation_name()?

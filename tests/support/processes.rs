@@ -96,6 +96,13 @@ fn title(pid: i32) -> Option<String> {
     }
 }
 
+/// Megabytes of memory that a process has for itself; None when it is gone.
+pub fn own_megabytes(pid: i32) -> Option<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"))?;
+    Some(line.split_whitespace().next()?.parse::<u64>().ok()? / 1024)
+}
+
 impl Cluster {
     /// The postmaster's process id, if the server runs.
     pub fn postmaster(&self) -> Option<i32> {

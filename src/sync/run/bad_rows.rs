@@ -2,8 +2,8 @@
 
 use pgrx::spi::SpiClient;
 
+use super::super::load::texts;
 use crate::catalog::{self, VectorTable};
-use crate::document::document_sql;
 use crate::error::Result;
 use crate::name::quote_ident;
 use crate::rights::Rights;
@@ -19,6 +19,10 @@ pub fn take_out(
     table: &VectorTable,
     owner: &str,
 ) -> Result<Vec<String>> {
+    let mut keys = too_large(client, table)?;
+    for key in &keys {
+        catalog::set_failed(client, table.id, key, &catalog::too_large())?;
+    }
     copy(client, table, owner)?;
     let last = client
         .select(&format!("select coalesce(max(place), 0) from {COPY}"), None, &[])?
@@ -38,7 +42,6 @@ pub fn take_out(
             }
         }
     }
-    let mut keys = Vec::new();
     for (place, reason) in bad {
         let query = format!(
             "delete from {COPY} s where s.place = $1 returning {}",
@@ -51,6 +54,19 @@ pub fn take_out(
         }
     }
     Ok(keys)
+}
+
+/// The keys of the rows that are too large, which are not copied.
+fn too_large(client: &SpiClient<'_>, table: &VectorTable) -> Result<Vec<String>> {
+    let query = format!(
+        "select {} from {} s where {} and {}",
+        table.key.pk_value("s"),
+        table.source_name()?,
+        table.key.is_complete("s"),
+        table.is_too_large("s")
+    );
+    let _rights = Rights::of_owner(table.owner);
+    texts(client.select(&query, None, &[])?)
 }
 
 /// Makes the copy, as the owner of the vector table sees the source.
@@ -68,8 +84,9 @@ fn copy(client: &mut SpiClient<'_>, table: &VectorTable, owner: &str) -> Result<
     }
     let _rights = Rights::of_owner(table.owner);
     let fill = format!(
-        "insert into {COPY} ({columns}) select {columns} from {source} s where {}",
-        table.key.is_complete("s")
+        "insert into {COPY} ({columns}) select {columns} from {source} s where {} and not ({})",
+        table.key.is_complete("s"),
+        table.is_too_large("s")
     );
     client.update(&fill, None, &[])?;
     Ok(())
@@ -78,7 +95,7 @@ fn copy(client: &mut SpiClient<'_>, table: &VectorTable, owner: &str) -> Result<
 /// Makes the documents of a range of the copy, for nothing but to see whether that works.
 fn evaluate(table: &VectorTable, from: i64, to: i64) -> std::result::Result<(), RolledBack> {
     let condition = format!("s.place between {from} and {to}");
-    let documents = document_sql(COPY, &table.key, &table.columns, &condition);
+    let documents = table.documents(COPY, &condition);
     // The whole row: what is not asked for is not computed.
     let query = format!("select count(d) from ({documents}) d");
     transaction::nested_look(|| {

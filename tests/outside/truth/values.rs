@@ -161,25 +161,35 @@ fn a_row_that_is_too_large_is_set_aside_unread() {
         .unwrap();
     client
         .batch_execute(&format!(
-            "SELECT embedd.create_vector_table('books', 'books', '{BODY}', start_backfill => true)"
+            "SELECT embedd.create_vector_table('books', 'books', '{BODY}', start_backfill => true);
+             SELECT embedd.create_vector_table('compared', 'books', '{BODY}', sync_mode => 'batch',
+                 batch_interval => '1 second', start_backfill => true)"
         ))
         .unwrap();
-    wait_status(
-        &cluster,
-        "large",
-        "books",
-        "sync_status = 'synced' AND synced_rows = 53 AND failed_rows = 1 AND truncated_rows = 3",
-    );
-    let reason: String = client
-        .query_one("SELECT pk_value || ': ' || reason FROM embedd.failed_rows", &[])
-        .unwrap()
-        .get(0);
-    assert!(reason.starts_with("9999: ") && reason.contains("32 MB"), "{reason}");
-    client.batch_execute("UPDATE books SET body = 'short now' WHERE id = 9999").unwrap();
-    wait_status(
-        &cluster,
-        "large",
-        "books",
-        "sync_status = 'synced' AND synced_rows = 54 AND failed_rows = 0",
-    );
+    for name in ["books", "compared"] {
+        wait_status(
+            &cluster,
+            "large",
+            name,
+            "sync_status = 'synced' AND synced_rows = 53 AND failed_rows = 1 AND truncated_rows = 3",
+        );
+    }
+    for row in
+        client.query("SELECT pk_value || ': ' || reason FROM embedd.failed_rows", &[]).unwrap()
+    {
+        let reason: String = row.get(0);
+        assert!(reason.starts_with("9999: ") && reason.contains("16 MB"), "{reason}");
+    }
+    client
+        .batch_execute(
+            "UPDATE books SET body = 'short now' WHERE id = 9999;
+             UPDATE books SET body = body || ' and more' WHERE id > 100;
+             DELETE FROM books WHERE id = 101",
+        )
+        .unwrap();
+    for name in ["books", "compared"] {
+        let condition = "sync_status = 'synced' AND synced_rows = 53 AND failed_rows = 0 AND truncated_rows = 2";
+        wait_status(&cluster, "large", name, condition);
+        wait_synced(&cluster, "large", name);
+    }
 }

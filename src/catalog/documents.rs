@@ -1,0 +1,73 @@
+//! The SQL of a vector table's documents: those of rows that are too large are not made, whatever reads them.
+
+use pgrx::pg_sys;
+
+use super::VectorTable;
+use crate::document::{difference_sql, document_sql};
+use crate::error::Result;
+use crate::name::quote_ident;
+
+/// The most bytes that the configured columns of a row may have, unpacked and as text. A document takes several times as
+/// much memory: its text, its metadata with the same values, and the joined form of which the hash is made.
+const MOST_BYTES: i64 = 16 * 1024 * 1024;
+
+/// Bytes of a packed value below which it has not that many unpacked: values are packed to a 255th at the most.
+const PACKED: i64 = MOST_BYTES / 256;
+
+/// Why a row that is too large is set aside.
+pub fn reason() -> String {
+    format!("the configured columns of the row have more than {} MB", MOST_BYTES >> 20)
+}
+
+impl VectorTable {
+    /// The documents of the rows of a source, as `s`, that fulfil a condition: see [`document_sql`].
+    pub fn documents(&self, source: &str, condition: &str) -> String {
+        document_sql(source, &self.key, &self.columns, condition, &self.is_too_large("s"))
+    }
+
+    /// The rows in which a source and the vector table differ: see [`difference_sql`].
+    pub fn differences(&self, source: &str, condition: &str) -> Result<String> {
+        let condition = format!("{} and {condition}", self.key.is_complete("s"));
+        Ok(difference_sql(&self.documents(source, &condition), self.relation_name()?))
+    }
+
+    /// The condition that a row of the source is too large; the alias stands in it as it is.
+    pub fn is_too_large(&self, alias: &str) -> String {
+        let sizes: Vec<String> = self
+            .columns
+            .iter()
+            .zip(&self.stored.column_numbers)
+            .filter_map(|(column, number)| {
+                size(self.source, *number, &format!("{alias}.{}", quote_ident(column.source())))
+            })
+            .collect();
+        match sizes.is_empty() {
+            true => "false".to_string(),
+            false => format!("{} > {MOST_BYTES}", sizes.join(" + ")),
+        }
+    }
+}
+
+/// The bytes of a value, told without unpacking it where that can be; None for types of a fixed length.
+fn size(source: pg_sys::Oid, column: i16, value: &str) -> Option<String> {
+    // SAFETY: syscache look-ups in a transaction.
+    let base = unsafe {
+        let stated = pg_sys::get_atttype(source, column);
+        if stated == pg_sys::InvalidOid || pg_sys::get_typlen(stated) > 0 {
+            return None;
+        }
+        pg_sys::getBaseType(stated)
+    };
+    let bytes = match base {
+        pg_sys::TEXTOID | pg_sys::VARCHAROID | pg_sys::BPCHAROID => {
+            format!("pg_catalog.octet_length({value})::bigint")
+        }
+        // Two digits for each byte.
+        pg_sys::BYTEAOID => format!("2 * pg_catalog.octet_length({value})::bigint"),
+        _ => format!(
+            "case when pg_catalog.pg_column_size({value}) > {PACKED} \
+             then pg_catalog.octet_length({value}::text) else 0 end::bigint"
+        ),
+    };
+    Some(format!("coalesce({bytes}, 0)"))
+}
