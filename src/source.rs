@@ -9,7 +9,7 @@ pub use self::triggers::{
     create_triggers, drop_stale_triggers, drop_triggers, fire_mode, has_triggers, set_fire_mode,
 };
 
-use crate::catalog::{self, SyncMode, sight};
+use crate::catalog::{self, SyncMode, VectorTable, sight};
 use crate::datum::Texts;
 use crate::document::{Column, FilterType};
 use crate::error::{Error, Result};
@@ -47,6 +47,7 @@ pub fn define(
     let columns = check_columns(columns, &available, &name)?;
     let key_names = key_columns(client, source, key, &name, &available, mode)?;
     let key = check_key_types(&available, &key_names, mode)?.into_iter().cloned().collect();
+    check_texts(client, source, &name, &columns, mode)?;
     check_may_read(client, source, &name, &columns, &key_names, mode)?;
     // SAFETY: a plain read of the process's own state.
     let owner = unsafe { pg_sys::GetUserId() };
@@ -242,14 +243,15 @@ struct UniqueKey {
     is_not_null: bool,
 }
 
-/// The unique indexes of a table that hold at any moment and for all rows, the primary key first.
+/// The unique indexes of a table that hold for all rows, the primary key first. A deferrable one holds when a transaction ends,
+/// before which no worker sees its rows.
 fn unique_keys(client: &SpiClient<'_>, oid: pg_sys::Oid) -> Result<Vec<UniqueKey>> {
     let rows = client.select(
         "select i.indisprimary, bool_and(a.attnotnull), array_agg(a.attname::text order by k.n)
            from pg_catalog.pg_index i
           cross join lateral unnest(i.indkey[0:i.indnkeyatts - 1]) with ordinality k(attnum, n)
            join pg_catalog.pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.attnum
-          where i.indrelid = $1 and i.indisunique and i.indisvalid and i.indimmediate and i.indpred is null
+          where i.indrelid = $1 and i.indisunique and i.indisvalid and i.indpred is null
             and i.indexprs is null
           group by i.indexrelid, i.indisprimary
           order by i.indisprimary desc, i.indexrelid",
@@ -265,6 +267,63 @@ fn unique_keys(client: &SpiClient<'_>, oid: pg_sys::Oid) -> Result<Vec<UniqueKey
         });
     }
     Ok(keys)
+}
+
+/// Whether the key of a vector table's source is unique, as it was when the vector table was created.
+pub fn has_unique_key(client: &SpiClient<'_>, table: &VectorTable) -> Result<bool> {
+    let columns = &table.key.columns;
+    Ok(unique_keys(client, table.source)?.iter().any(|key| {
+        key.columns.len() == columns.len()
+            && columns.iter().all(|column| key.columns.contains(&column.name))
+    }))
+}
+
+/// A column, among those named, whose type has in it one whose text holds the name of another object.
+const NAMES_IN_TEXT: &str = "
+    with recursive parts(attname, atttypid, oid) as (
+        select a.attname, a.atttypid, a.atttypid
+          from pg_catalog.pg_attribute a where a.attrelid = $1 and a.attname = any($2) and not a.attisdropped
+         union
+        select p.attname, p.atttypid, u.oid
+          from parts p
+          join pg_catalog.pg_type t on t.oid = p.oid
+         cross join lateral (
+               select t.typelem union all select t.typbasetype
+                union all select r.rngsubtype from pg_catalog.pg_range r where t.oid in (r.rngtypid, r.rngmultitypid)
+                union all select a.atttypid from pg_catalog.pg_attribute a
+                           where a.attrelid = t.typrelid and t.typrelid <> 0 and a.attnum > 0 and not a.attisdropped) u(oid))
+    select p.attname::text, pg_catalog.format_type(p.atttypid, null)
+      from parts p join pg_catalog.pg_type t on t.oid = p.oid
+     where t.typnamespace = 'pg_catalog'::regnamespace and t.typtype = 'b'
+       and (t.typname ~ '^reg' or t.typname = 'aclitem')
+     order by p.attname limit 1";
+
+/// Refuses columns whose text changes with the names of other objects: no trigger of the source fires then.
+fn check_texts(
+    client: &SpiClient<'_>,
+    source: pg_sys::Oid,
+    name: &str,
+    columns: &[Column],
+    mode: SyncMode,
+) -> Result<()> {
+    if mode == SyncMode::Batch {
+        return Ok(());
+    }
+    let names: Vec<String> = columns.iter().map(|column| column.name.clone()).collect();
+    let rows = client.select(NAMES_IN_TEXT, None, &[source.into(), names.into()])?;
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let (column, type_name) = rows.first().get_two::<String, String>()?;
+    let (column, type_name) = (column.unwrap_or_default(), type_name.unwrap_or_default());
+    Err(Error::ChangesMissed {
+        table: name.to_string(),
+        why: format!(
+            "the text of column \"{column}\" of type {type_name} changes with the names of other objects"
+        ),
+        hint: "Leave the column out, give it the type text, or create the vector table with sync_mode => 'batch'."
+            .to_string(),
+    })
 }
 
 /// The columns of the key, if each has a text form that is the same under all settings and for all time.

@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::queue;
 use crate::rights::Rights;
 use crate::shared::monitor;
+use crate::source;
 use crate::table::check_may_change;
 use crate::transaction;
 
@@ -240,8 +241,12 @@ fn look_once(
         }
         _ => None,
     };
+    let has_lost_key = counts.is_some_and(|counts| counts.stored < counts.source - counts.failed)
+        && trouble.is_none()
+        && !source::has_unique_key(client, table)?;
     let facts = Facts {
         trouble,
+        has_lost_key,
         is_foreign: !table.is_at_home(),
         pending: pending.keys,
         is_compared: task.is_some(),

@@ -15,6 +15,8 @@ pub struct Facts {
     pub is_compared: bool,
     /// Rows of source and vector table, where both were counted one by one.
     pub counts: Option<Counts>,
+    /// Whether the source has lost the unique index on its key.
+    pub has_lost_key: bool,
 }
 
 /// Rows that were counted.
@@ -78,6 +80,13 @@ fn synced(name: &str, facts: &Facts) -> Verdict {
         return Verdict { word: SYNCING, reason: None };
     }
     match facts.counts.filter(|counts| !counts.agree()) {
+        Some(_) if facts.has_lost_key => Verdict {
+            word: Status::Error.as_str(),
+            reason: Some(format!(
+                "rows of the source have the same key, which no unique index keeps apart any more. Add one, or the primary key, and compare: SELECT embedd.reconcile({}).",
+                crate::name::quote_literal(name)
+            )),
+        },
         Some(Counts { source, stored, .. }) => Verdict {
             word: Status::Error.as_str(),
             reason: Some(format!(

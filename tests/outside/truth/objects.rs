@@ -1,4 +1,4 @@
-//! Keys longer than an index entry, event triggers and operator classes of others, and rows that are written frozen.
+//! Keys longer than an index entry and keys no longer unique, event triggers and operator classes of others, rows that are written frozen.
 
 use std::io::Write;
 
@@ -161,4 +161,25 @@ fn rows_are_written_frozen() {
     wait_synced(&cluster, "frozen", "t");
     wait_status(&cluster, "frozen", "t", "synced_rows = 30");
     assert_eq!(stored_text(&mut client, "t", "21").unwrap(), "frozen 21");
+}
+
+#[test]
+fn a_source_loses_the_unique_index_on_its_key() {
+    let cluster = SHARED.cluster();
+    let mut client = cluster.database("lost_key");
+    synced(&cluster, "lost_key", &mut client, "t", 10);
+    client
+        .batch_execute("ALTER TABLE t DROP CONSTRAINT t_pkey; INSERT INTO t VALUES (1, 'again')")
+        .unwrap();
+    let condition =
+        "sync_status = 'error' AND last_error LIKE '%no unique index%reconcile(''t'')%'";
+    wait_status(&cluster, "lost_key", "t", condition);
+    client
+        .batch_execute(
+            "DELETE FROM t WHERE body = 'again'; ALTER TABLE t ADD PRIMARY KEY (id) DEFERRABLE;
+             BEGIN; SET CONSTRAINTS ALL DEFERRED; UPDATE t SET id = 11 - id; COMMIT",
+        )
+        .unwrap();
+    wait_synced(&cluster, "lost_key", "t");
+    assert_eq!(stored_text(&mut client, "t", "10").unwrap(), "text 1");
 }

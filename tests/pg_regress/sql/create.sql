@@ -86,6 +86,9 @@ select v.id, v.primary_key_column, v.key_types from embedd.vector_tables v where
 create table included (id integer not null, t text);
 create unique index on included (id) include (t);
 select platform_vector_ref from embedd.create_vector_table('included', 'included', '[{"name": "t", "role": "embedding"}]', 'id');
+-- So will a deferrable one.
+create table deferred (id integer primary key deferrable initially deferred, t text);
+select platform_vector_ref from embedd.create_vector_table('deferred', 'deferred', '[{"name": "t", "role": "embedding"}]');
 -- The key may be a column that is embedded.
 select platform_vector_ref from embedd.create_vector_table('own key', 'included', '[{"name": "id", "role": "embedding"}]', 'id');
 -- A key of several columns, in the order of its index.
@@ -138,10 +141,10 @@ create type a_composite as (id integer, name text);
 create table no_key (id integer not null, name text);
 create table two_keys (a integer, b integer, name text, n integer unique, primary key (a, b));
 create table weak_keys (
-    nullable integer unique, expression integer not null, partial integer not null, later integer not null unique deferrable,
-    name text);
+    nullable integer unique, expression integer not null, partial integer not null, name text);
 create unique index on weak_keys ((expression + 0));
 create unique index on weak_keys (partial) where partial > 0;
+create table names_in_text (id integer primary key, name text, class regclass, roles regrole[]);
 create table bad_keys (m money primary key, r regclass not null unique, o regrole not null unique, name text);
 select * from golden.traces() \gset before_
 
@@ -209,10 +212,14 @@ select * from golden.refusal($$ select embedd.create_vector_table('x', 'two_keys
 select * from golden.refusal($$ select embedd.create_vector_table('x', 'two_keys', '[{"name": "name", "role": "embedding"}]', '["a", "a"]') $$);
 select code from golden.refusal($$ select embedd.create_vector_table('x', 'two_keys', '[{"name": "name", "role": "embedding"}]', '[1]') $$);
 select * from golden.refusal($$ select embedd.create_vector_table('x', 'two_keys', '[{"name": "name", "role": "embedding"}]', 'n') $$);
-select k.key, r.* from unnest(array['nullable', 'expression', 'partial', 'later']) with ordinality k(key, n),
+select k.key, r.* from unnest(array['nullable', 'expression', 'partial']) with ordinality k(key, n),
     golden.refusal(format($$ select embedd.create_vector_table('x', 'weak_keys', '[{"name": "name", "role": "embedding"}]', %L) $$, key)) r order by n;
 select k.key, r.* from unnest(array['m', 'r', 'o']) with ordinality k(key, n),
     golden.refusal(format($$ select embedd.create_vector_table('x', 'bad_keys', '[{"name": "name", "role": "embedding"}]', %L) $$, key)) r order by n;
+
+-- Texts that change with the names of other objects. A comparison finds them.
+select r.* from unnest(array['class', 'roles']) with ordinality c(name, n),
+    golden.refusal(format($$ select embedd.create_vector_table('x', 'names_in_text', '[{"name": "name", "role": "embedding"}, {"name": "%s", "role": "metadata"}]') $$, c.name)) r order by n;
 
 -- Provider, model, dimensions, mode.
 select * from golden.refusal($$ select embedd.create_vector_table('x', 'products', '[{"name": "name", "role": "embedding"}]', embedding_provider => 'openai') $$);
