@@ -10,6 +10,10 @@ impl Error {
             Error::BadArgument { hint, .. } => hint.clone(),
             Error::Filter(e) => e.hint.clone(),
             Error::Columns(e) => e.hint.clone(),
+            Error::RelationGone { what: "table", name } => Some(format!(
+                "It is looked for by its columns (pk_value, embedding, embedded_text, metadata, row_hash) and its name. Bring it back, or drop the vector table: SELECT embedd.drop_vector_table({}).",
+                quote_literal(name)
+            )),
             Error::RelationGone { name, .. } => Some(format!(
                 "Drop the vector table: SELECT embedd.drop_vector_table({}).",
                 quote_literal(name)
