@@ -70,7 +70,7 @@ fn differences(
     if is_spread {
         condition = format!("{condition} and {}", citus::IN_TRANSACTIONS);
     }
-    let differences = table.differences(&table.source_name()?, &condition)?;
+    let differences = table.differences(&table.all_rows()?, &condition)?;
     let query = format!(
         "select x.pk_value, x.is_stored, x.row_hash is not null from ({differences}) x where {}",
         not_failed("x.pk_value")

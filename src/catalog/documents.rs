@@ -3,6 +3,7 @@
 use pgrx::pg_sys;
 
 use super::VectorTable;
+use crate::citus;
 use crate::document::{difference_sql, document_sql};
 use crate::error::Result;
 use crate::name::quote_ident;
@@ -29,6 +30,20 @@ impl VectorTable {
     pub fn differences(&self, source: &str, condition: &str) -> Result<String> {
         let condition = format!("{} and {condition}", self.key.is_complete("s"));
         Ok(difference_sql(&self.documents(source, &condition), self.relation_name()?))
+    }
+
+    /// What all rows of the source are read from. A document names each column several times, and a view would compute it as
+    /// often.
+    pub fn all_rows(&self) -> Result<String> {
+        let source = self.source_name()?;
+        // SAFETY: a syscache look-up in a transaction.
+        let kind = unsafe { pg_sys::get_rel_relkind(self.source) } as u8;
+        if kind != pg_sys::RELKIND_VIEW || citus::reaches_nodes(self.source) {
+            return Ok(source);
+        }
+        let columns: Vec<String> =
+            self.source_columns().iter().map(|name| quote_ident(name)).collect();
+        Ok(format!("(select {} from {source} offset 0)", columns.join(", ")))
     }
 
     /// The condition that a row of the source is too large; the alias stands in it as it is.

@@ -52,7 +52,7 @@ pub fn compare(client: &mut SpiClient<'_>, table: &VectorTable, takes_failed: bo
     ] {
         client.update(&statement, None, &[])?;
     }
-    let source = table.source_name()?;
+    let source = table.all_rows()?;
     if let Err(failure) = transaction::nested(|| Spi::connect_mut(|c| find(c, table, &source))) {
         if !failure.is_of_a_row() {
             return Err(failure.into());

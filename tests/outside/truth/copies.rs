@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::process::Stdio;
 
-use support::source::relation;
+use support::source::{relation, stored_text};
 use support::{Cluster, LONG, binaries};
 
 use super::{BODY, SHARED, synced, wait_status, wait_synced};
@@ -130,4 +130,49 @@ fn a_source_that_a_subscription_fills_is_told_of() {
     a.batch_execute("UPDATE items SET body = body || ' b' WHERE id < 10; DELETE FROM items WHERE id = 20; TRUNCATE items; INSERT INTO items VALUES (1, 'one')").unwrap();
     wait_status(&subscriber, "t", "items", "sync_status = 'synced' AND synced_rows = 1");
     wait_synced(&subscriber, "t", "items");
+}
+
+#[test]
+fn a_failover_of_named_tables_is_compared() {
+    let publisher = Cluster::builder().set("wal_level", "logical").start();
+    let subscriber = Cluster::builder().set("max_worker_processes", "20").start();
+    let mut a = publisher.database("t");
+    synced(&publisher, "t", &mut a, "items", 40);
+    subscriber.create_database("t");
+    copy(&publisher, &subscriber, "t", "t", &[]);
+    let mut b = subscriber.connect("t");
+    wait_synced(&subscriber, "t", "items");
+    let vectors = relation(&mut a, "items");
+    a.batch_execute(&format!("CREATE PUBLICATION p FOR TABLE items, {vectors}")).unwrap();
+    b.batch_execute(&format!(
+        "CREATE SUBSCRIPTION s CONNECTION 'host={} port={} dbname=t user=postgres' PUBLICATION p WITH (copy_data = false)",
+        publisher.socket_dir().display(),
+        publisher.port()
+    ))
+    .unwrap();
+    wait_status(
+        &subscriber,
+        "t",
+        "items",
+        "sync_status = 'error' AND last_error LIKE '%filled by a subscription%'",
+    );
+    // The publisher fails between changes and their vectors.
+    a.batch_execute(
+        "SELECT embedd.pause_sync('items');
+         UPDATE items SET body = 'changed ' || id WHERE id <= 10;
+         DELETE FROM items WHERE id > 35;
+         INSERT INTO items VALUES (100, 'new')",
+    )
+    .unwrap();
+    let arrived =
+        "SELECT count(*) = 36 AND count(*) FILTER (WHERE body LIKE 'changed%') = 10 FROM items";
+    subscriber.wait_for("t", LONG, "the changes to arrive", arrived);
+    drop(a);
+    publisher.crash();
+    b.batch_execute("ALTER SUBSCRIPTION s DISABLE").unwrap();
+    b.batch_execute("ALTER SUBSCRIPTION s SET (slot_name = NONE)").unwrap();
+    b.batch_execute("DROP SUBSCRIPTION s").unwrap();
+    wait_status(&subscriber, "t", "items", "sync_status = 'synced' AND synced_rows = 36");
+    wait_synced(&subscriber, "t", "items");
+    assert_eq!(stored_text(&mut b, "items", "1").unwrap(), "changed 1");
 }
