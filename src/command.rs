@@ -1,5 +1,6 @@
 //! Runs one statement that changes objects, so that event triggers, logs and pg_stat_activity see what it is.
 
+use std::cell::Cell;
 use std::ffi::CString;
 
 use pgrx::prelude::*;
@@ -20,6 +21,31 @@ impl Drop for Shown {
     }
 }
 
+thread_local! {
+    static RUNNING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether a statement of embedd's own runs, and not one of a user.
+pub fn is_running() -> bool {
+    RUNNING.get()
+}
+
+/// Marks a statement of embedd's own while it lives, also on the way of an error.
+struct Running;
+
+impl Running {
+    fn begin() -> Self {
+        RUNNING.set(true);
+        Self
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        RUNNING.set(false);
+    }
+}
+
 /// Runs a statement. A background process has no query of a client, so it shows this one; a session shows its own.
 pub fn run(client: &mut SpiClient<'_>, statement: &str) -> Result<()> {
     let text = CString::new(statement)
@@ -33,6 +59,7 @@ pub fn run(client: &mut SpiClient<'_>, statement: &str) -> Result<()> {
             Shown { before, _text: text }
         })
     };
+    let _running = Running::begin();
     client.update(statement, None, &[])?;
     Ok(())
 }

@@ -7,6 +7,7 @@ use pgrx::prelude::*;
 
 use super::{is_noting, sweep};
 use crate::catalog;
+use crate::command;
 use crate::queue::Sweep;
 use crate::trigger;
 
@@ -29,6 +30,13 @@ pub unsafe fn note(node: *mut pg_sys::Node) {
                     && has_command(alter, rewrites)
                 {
                     note_relation((*alter).relation);
+                }
+            }
+            // Before it, rows may have changed without it.
+            pg_sys::NodeTag::T_CreateTrigStmt if !command::is_running() => {
+                let create = node.cast::<pg_sys::CreateTrigStmt>();
+                if is_of_embedd((*create).trigname) {
+                    note_relation((*create).relation);
                 }
             }
             // Another name for a label; a new label changes no row.
@@ -101,13 +109,18 @@ fn rewrites(command: &pg_sys::AlterTableCmd) -> bool {
         AT_AlterColumnType | AT_EnableTrigAll | AT_EnableTrigUser => true,
         #[cfg(any(feature = "pg17", feature = "pg18"))]
         AT_SetExpression => true,
-        AT_EnableTrig | AT_EnableAlwaysTrig | AT_EnableReplicaTrig => {
-            let name = command.name;
-            // SAFETY: the name in a command is terminated.
-            !name.is_null() && unsafe { CStr::from_ptr(name) }.to_bytes().starts_with(b"embedd_")
-        }
+        // SAFETY: the name in a command is terminated.
+        AT_EnableTrig | AT_EnableAlwaysTrig | AT_EnableReplicaTrig => unsafe {
+            is_of_embedd(command.name)
+        },
         _ => false,
     }
+}
+
+/// Whether a trigger of this name may be one of embedd's.
+unsafe fn is_of_embedd(trigger: *const std::ffi::c_char) -> bool {
+    // SAFETY: a terminated name, or none.
+    !trigger.is_null() && unsafe { CStr::from_ptr(trigger) }.to_bytes().starts_with(b"embedd_")
 }
 
 /// Notes that rows of a relation are not what they were.

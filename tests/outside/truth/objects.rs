@@ -164,6 +164,35 @@ fn rows_are_written_frozen() {
 }
 
 #[test]
+fn rows_that_are_written_between_two_triggers() {
+    let cluster = SHARED.cluster();
+    let mut client = cluster.database("between");
+    synced(&cluster, "between", &mut client, "t", 10);
+    let definition: String = client
+        .query_one(
+            "SELECT pg_get_triggerdef(oid) FROM pg_trigger WHERE tgname = 'embedd_1_row'",
+            &[],
+        )
+        .unwrap()
+        .get(0);
+    client
+        .batch_execute(&format!(
+            "BEGIN; DROP TRIGGER embedd_1_row ON t; UPDATE t SET body = 'hidden' WHERE id = 3; {definition}; COMMIT"
+        ))
+        .unwrap();
+    cluster.wait_for(
+        "between",
+        LONG,
+        "the change to be found",
+        &format!(
+            "SELECT embedded_text = 'hidden' FROM {} WHERE pk_value = '3'",
+            relation(&mut client, "t")
+        ),
+    );
+    wait_synced(&cluster, "between", "t");
+}
+
+#[test]
 fn a_source_loses_the_unique_index_on_its_key() {
     let cluster = SHARED.cluster();
     let mut client = cluster.database("lost_key");
