@@ -50,9 +50,7 @@ pub fn is_shard(relation: pg_sys::Oid) -> bool {
 
 /// Whether reading a relation may compute on other nodes: a view may read any table.
 pub fn reaches_nodes(relation: pg_sys::Oid) -> bool {
-    // SAFETY: a syscache look-up in a transaction.
-    let is_view = || unsafe { pg_sys::get_rel_relkind(relation) } as u8 == pg_sys::RELKIND_VIEW;
-    catalog(TABLES).is_some() && (is_view() || is_table(relation))
+    catalog(TABLES).is_some() && (relation::is_view(relation) || is_table(relation))
 }
 
 /// The name of a table and the number of the shard, of which a shard's name is made.

@@ -27,6 +27,12 @@ pub fn name_of(relation: pg_sys::Oid) -> Option<String> {
     }
 }
 
+/// Whether a relation is a view.
+pub fn is_view(relation: pg_sys::Oid) -> bool {
+    // SAFETY: a syscache look-up in a transaction.
+    unsafe { pg_sys::get_rel_relkind(relation) as u8 == pg_sys::RELKIND_VIEW }
+}
+
 /// Whether two relations are in one schema.
 pub fn share_schema(one: pg_sys::Oid, other: pg_sys::Oid) -> bool {
     // SAFETY: syscache look-ups in a transaction.

@@ -7,6 +7,7 @@ use crate::citus;
 use crate::document::{difference_sql, document_sql};
 use crate::error::Result;
 use crate::name::quote_ident;
+use crate::relation::is_view;
 
 /// The most bytes that the configured columns of a row may have, unpacked and as text. A document takes several times as
 /// much memory: its text, its metadata with the same values, and the joined form of which the hash is made.
@@ -36,14 +37,10 @@ impl VectorTable {
     /// often.
     pub fn all_rows(&self) -> Result<String> {
         let source = self.source_name()?;
-        // SAFETY: a syscache look-up in a transaction.
-        let kind = unsafe { pg_sys::get_rel_relkind(self.source) } as u8;
-        if kind != pg_sys::RELKIND_VIEW || citus::reaches_nodes(self.source) {
+        if !is_view(self.source) || citus::reaches_nodes(self.source) {
             return Ok(source);
         }
-        let columns: Vec<String> =
-            self.source_columns().iter().map(|name| quote_ident(name)).collect();
-        Ok(format!("(select {} from {source} offset 0)", columns.join(", ")))
+        Ok(format!("(select {} from {source} offset 0)", self.source_columns()))
     }
 
     /// The condition that a row of the source is too large; the alias stands in it as it is.

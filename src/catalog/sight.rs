@@ -8,7 +8,7 @@ use super::{SyncMode, VectorTable};
 use crate::citus;
 use crate::error::{Error, Result};
 use crate::name::{quote_ident, quote_literal};
-use crate::relation::qualified_name;
+use crate::relation::{is_view, qualified_name};
 use crate::rights::role_name;
 
 unsafe extern "C-unwind" {
@@ -121,8 +121,7 @@ pub fn check_view(
     name: &str,
     owner: pg_sys::Oid,
 ) -> Result<()> {
-    // SAFETY: a syscache look-up in a transaction.
-    if unsafe { pg_sys::get_rel_relkind(source) } as u8 != pg_sys::RELKIND_VIEW {
+    if !is_view(source) {
         return Ok(());
     }
     let rows = client.select(

@@ -18,7 +18,7 @@ use crate::error::{Error, Result};
 use crate::extension;
 use crate::key::{Form, Key, without_blanks};
 use crate::models::{self, Entry};
-use crate::name;
+use crate::name::{self, quote_ident};
 use crate::relation::{self, owner_of, qualified_name};
 
 /// Time between two comparisons of sync mode batch, in seconds.
@@ -136,15 +136,16 @@ pub struct VectorTable {
 }
 
 impl VectorTable {
-    /// The columns of the source that documents are made of, by name, those of the key first.
-    pub fn source_columns(&self) -> Vec<String> {
-        let mut names: Vec<String> = self.key.columns.iter().map(|c| c.name.clone()).collect();
+    /// The columns of the source that documents are made of, those of the key first, as a list in SQL.
+    pub fn source_columns(&self) -> String {
+        let mut names: Vec<&str> = self.key.columns.iter().map(|c| c.name.as_str()).collect();
         for column in &self.columns {
-            if !names.iter().any(|name| name == column.source()) {
-                names.push(column.source().to_string());
+            if !names.contains(&column.source()) {
+                names.push(column.source());
             }
         }
-        names
+        let quoted: Vec<String> = names.into_iter().map(quote_ident).collect();
+        quoted.join(", ")
     }
 
     /// A noted key as it stands in pk_value: the blanks that fill char(n) up are no part of it.

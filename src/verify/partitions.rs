@@ -9,7 +9,6 @@ use super::{Difference, ROWS_AT_ONCE, not_failed};
 use crate::catalog::{VectorTable, partitions};
 use crate::document::DIFFERS;
 use crate::error::{Error, Result};
-use crate::name::quote_ident;
 use crate::rights::Rights;
 use crate::text_settings;
 use crate::transaction;
@@ -73,9 +72,7 @@ pub fn differences(
 
 /// Every row of some partitions: its key, whether it is stored, and whether it differs.
 fn of_source(table: &VectorTable, leaves: &[String]) -> Result<String> {
-    let columns: Vec<String> =
-        table.source_columns().iter().map(|name| quote_ident(name)).collect();
-    let columns = columns.join(", ");
+    let columns = table.source_columns();
     let parts: Vec<String> =
         leaves.iter().map(|leaf| format!("select {columns} from only {leaf}")).collect();
     let source = format!("({})", parts.join(" union all "));

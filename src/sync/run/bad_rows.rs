@@ -5,7 +5,6 @@ use pgrx::spi::SpiClient;
 use super::super::load::texts;
 use crate::catalog::{self, VectorTable};
 use crate::error::Result;
-use crate::name::quote_ident;
 use crate::rights::Rights;
 use crate::transaction::{self, RolledBack};
 
@@ -71,9 +70,7 @@ fn too_large(client: &SpiClient<'_>, table: &VectorTable) -> Result<Vec<String>>
 
 /// Makes the copy, as the owner of the vector table sees the source.
 fn copy(client: &mut SpiClient<'_>, table: &VectorTable, owner: &str) -> Result<()> {
-    let columns: Vec<String> =
-        table.source_columns().iter().map(|name| quote_ident(name)).collect();
-    let (columns, source) = (columns.join(", "), table.source_name()?);
+    let (columns, source) = (table.source_columns(), table.source_name()?);
     for statement in [
         format!("drop table if exists {COPY}"),
         format!("create temporary table embedd_copy as select {columns} from {source} s limit 0"),

@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::process::Stdio;
 
+use postgres::Client;
 use support::source::{relation, stored_text};
 use support::{Cluster, LONG, binaries};
 
@@ -57,6 +58,24 @@ fn a_schema_first_and_its_data_later_is_a_whole_copy() {
     wait_synced(&cluster, "later", "items");
 }
 
+/// Has a session's database subscribe to a publication, with options, of the database `t` of another cluster.
+fn subscribe(client: &mut Client, to: &Cluster, publication: &str) {
+    let (host, port) = (to.socket_dir(), to.port());
+    client
+        .batch_execute(&format!(
+            "CREATE SUBSCRIPTION s CONNECTION 'host={} port={port} dbname=t user=postgres' PUBLICATION {publication}",
+            host.display()
+        ))
+        .unwrap();
+}
+
+/// Drops the subscription, whose publisher need not be there. Each statement has to be a transaction of its own.
+fn leave(client: &mut Client) {
+    client.batch_execute("ALTER SUBSCRIPTION s DISABLE").unwrap();
+    client.batch_execute("ALTER SUBSCRIPTION s SET (slot_name = NONE)").unwrap();
+    client.batch_execute("DROP SUBSCRIPTION s").unwrap();
+}
+
 #[test]
 fn a_copy_whose_sequences_are_behind_takes_writes_and_new_vector_tables() {
     let publisher = Cluster::builder().set("wal_level", "logical").start();
@@ -67,12 +86,7 @@ fn a_copy_whose_sequences_are_behind_takes_writes_and_new_vector_tables() {
     subscriber.create_database("t");
     copy(&publisher, &subscriber, "t", "t", &["--schema-only"]);
     let mut b = subscriber.connect("t");
-    b.batch_execute(&format!(
-        "CREATE SUBSCRIPTION s CONNECTION 'host={} port={} dbname=t user=postgres' PUBLICATION everything",
-        publisher.socket_dir().display(),
-        publisher.port()
-    ))
-    .unwrap();
+    subscribe(&mut b, &publisher, "everything");
     let ready = "SELECT count(*) > 5 AND bool_and(srsubstate = 'r') FROM pg_subscription_rel";
     subscriber.wait_for("t", LONG, "every table to be copied", ready);
     a.batch_execute("UPDATE items SET body = 'changed ' || id WHERE id < 50; DELETE FROM items WHERE id > 290; INSERT INTO items VALUES (5000, 'from a')").unwrap();
@@ -83,9 +97,7 @@ fn a_copy_whose_sequences_are_behind_takes_writes_and_new_vector_tables() {
     );
     subscriber.wait_for("t", LONG, "the vectors to arrive", &there);
     // The switch: the other server takes the writes.
-    b.batch_execute("ALTER SUBSCRIPTION s DISABLE").unwrap();
-    b.batch_execute("ALTER SUBSCRIPTION s SET (slot_name = NONE)").unwrap();
-    b.batch_execute("DROP SUBSCRIPTION s").unwrap();
+    leave(&mut b);
     for id in 6000..6010 {
         b.execute("INSERT INTO items VALUES ($1, 'from b')", &[&id]).unwrap();
     }
@@ -113,12 +125,7 @@ fn a_source_that_a_subscription_fills_is_told_of() {
         "SELECT embedd.create_vector_table('items', 'items', '{BODY}', start_backfill => true)"
     ))
     .unwrap();
-    b.batch_execute(&format!(
-        "CREATE SUBSCRIPTION s CONNECTION 'host={} port={} dbname=t user=postgres' PUBLICATION p",
-        publisher.socket_dir().display(),
-        publisher.port()
-    ))
-    .unwrap();
+    subscribe(&mut b, &publisher, "p");
     wait_status(
         &subscriber,
         "t",
@@ -144,12 +151,7 @@ fn a_failover_of_named_tables_is_compared() {
     wait_synced(&subscriber, "t", "items");
     let vectors = relation(&mut a, "items");
     a.batch_execute(&format!("CREATE PUBLICATION p FOR TABLE items, {vectors}")).unwrap();
-    b.batch_execute(&format!(
-        "CREATE SUBSCRIPTION s CONNECTION 'host={} port={} dbname=t user=postgres' PUBLICATION p WITH (copy_data = false)",
-        publisher.socket_dir().display(),
-        publisher.port()
-    ))
-    .unwrap();
+    subscribe(&mut b, &publisher, "p WITH (copy_data = false)");
     wait_status(
         &subscriber,
         "t",
@@ -169,9 +171,7 @@ fn a_failover_of_named_tables_is_compared() {
     subscriber.wait_for("t", LONG, "the changes to arrive", arrived);
     drop(a);
     publisher.crash();
-    b.batch_execute("ALTER SUBSCRIPTION s DISABLE").unwrap();
-    b.batch_execute("ALTER SUBSCRIPTION s SET (slot_name = NONE)").unwrap();
-    b.batch_execute("DROP SUBSCRIPTION s").unwrap();
+    leave(&mut b);
     wait_status(&subscriber, "t", "items", "sync_status = 'synced' AND synced_rows = 36");
     wait_synced(&subscriber, "t", "items");
     assert_eq!(stored_text(&mut b, "items", "1").unwrap(), "changed 1");
