@@ -1,11 +1,8 @@
 //! Reads the documents of a batch of keys and tells what each of them needs: nothing, removal, new metadata or a new vector.
 
-use std::cell::RefCell;
-use std::collections::HashMap;
-use std::rc::Rc;
+mod plans;
 
-use pgrx::prelude::*;
-use pgrx::spi::{OwnedPreparedStatement, SpiClient};
+use pgrx::spi::{SpiClient, SpiCursor};
 
 use super::run;
 use crate::catalog::{self, VectorTable};
@@ -42,28 +39,6 @@ pub enum Need {
 
 /// Bytes of documents read at once; the rest of the batch is read next time.
 const BYTES_AT_ONCE: usize = 8 * 1024 * 1024;
-
-/// Plans that the process keeps: to plan over a thousand partitions takes longer than to read from one.
-const KEPT_PLANS: usize = 256;
-
-thread_local! {
-    static PLANS: RefCell<HashMap<String, Rc<OwnedPreparedStatement>>> = RefCell::default();
-}
-
-/// The plan of a query whose only argument is an array of keys.
-fn plan(client: &SpiClient<'_>, query: &str) -> Result<Rc<OwnedPreparedStatement>> {
-    if let Some(plan) = PLANS.with_borrow(|plans| plans.get(query).cloned()) {
-        return Ok(plan);
-    }
-    let plan = Rc::new(client.prepare(query, &[PgBuiltInOids::TEXTARRAYOID.oid()])?.keep());
-    PLANS.with_borrow_mut(|plans| {
-        if plans.len() >= KEPT_PLANS {
-            plans.clear();
-        }
-        plans.insert(query.to_string(), plan.clone());
-    });
-    Ok(plan)
-}
 
 /// How rows of the source are found by their keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -128,8 +103,7 @@ pub fn different(
         from_sql(table, By::Key)?
     );
     let _rights = Rights::of_owner(table.owner);
-    let plan = plan(client, &query)?;
-    texts(client.select(&*plan, None, &[keys.to_vec().into()])?)
+    plans::run(client, &query, |plan| texts(client.select(plan, None, &[keys.to_vec().into()])?))
 }
 
 /// Those of some keys that no row of the source has.
@@ -151,8 +125,7 @@ pub fn gone(
           where not exists (select 1 from {source} s where {condition}) order by k.ord"
     );
     let _rights = Rights::of_owner(table.owner);
-    let plan = plan(client, &query)?;
-    texts(client.select(&*plan, None, &[keys.to_vec().into()])?)
+    plans::run(client, &query, |plan| texts(client.select(plan, None, &[keys.to_vec().into()])?))
 }
 
 /// The process that holds a row of the source or of the vector table, where one transaction alone does.
@@ -209,11 +182,16 @@ pub fn needs(
          {}",
         from_sql(table, by)?
     );
-    let mut needs: Vec<Option<Need>> = keys.iter().map(|_| None).collect();
     let noted: Vec<String> = keys.iter().map(|k| k.to_string()).collect();
     let _rights = Rights::of_owner(table.owner);
-    let plan = plan(client, &query)?;
-    let mut cursor = client.try_open_cursor(&*plan, &[noted.into()])?;
+    plans::run(client, &query, |plan| {
+        read_needs(client.try_open_cursor(plan, &[noted.into()])?, keys.len())
+    })
+}
+
+/// The needs of as many keys as there is room for, of this many.
+fn read_needs(mut cursor: SpiCursor<'_>, keys: usize) -> Result<Vec<Option<Need>>> {
+    let mut needs: Vec<Option<Need>> = (0..keys).map(|_| None).collect();
     let mut bytes = 0;
     while bytes < BYTES_AT_ONCE {
         // One by one, since the next may be large.
