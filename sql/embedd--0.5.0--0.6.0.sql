@@ -1,1 +1,238 @@
 -- From 0.5.0 to 0.6.0.
+
+-- == arguments
+
+-- The types of arguments that are taken in whatever type a driver sends them: bigint for a limit, json or text for filters.
+--
+-- Each function with an argument that is not text has a second form (overloads.sql) whose arguments have these types. PostgreSQL
+-- takes it only where the first form does not fit: its first argument is text, which arguments of unknown type prefer. The types have
+-- the categories of those in the first form, or PostgreSQL could not choose. So the types that a driver is told for $1, $2 .. stay
+-- those of the first form.
+
+create type embedd.argument;
+create function embedd.argument_in(cstring) returns embedd.argument
+    language internal immutable strict parallel safe as 'textin';
+create function embedd.argument_out(embedd.argument) returns cstring
+    language internal immutable strict parallel safe as 'textout';
+create type embedd.argument (input = embedd.argument_in, output = embedd.argument_out, like = pg_catalog.text, category = 'U');
+comment on type embedd.argument is 'An argument that is text or JSON, in whatever type it was given, as text';
+comment on function embedd.argument_in(cstring) is 'Input of type embedd.argument';
+comment on function embedd.argument_out(embedd.argument) is 'Output of type embedd.argument';
+create cast (embedd.argument as text) without function;
+comment on cast (embedd.argument as text) is 'The text of an argument';
+create cast (text as embedd.argument) without function as implicit;
+create cast (varchar as embedd.argument) without function as implicit;
+create cast (json as embedd.argument) without function as implicit;
+create cast (jsonb as embedd.argument) with inout as implicit;
+create cast (name as embedd.argument) with inout as implicit;
+create cast (smallint as embedd.argument) with inout as implicit;
+create cast (integer as embedd.argument) with inout as implicit;
+create cast (bigint as embedd.argument) with inout as implicit;
+create cast (numeric as embedd.argument) with inout as implicit;
+create cast (uuid as embedd.argument) with inout as implicit;
+comment on cast (text as embedd.argument) is 'An argument of a function of embedd';
+comment on cast (varchar as embedd.argument) is 'An argument of a function of embedd';
+comment on cast (json as embedd.argument) is 'An argument of a function of embedd';
+comment on cast (jsonb as embedd.argument) is 'An argument of a function of embedd';
+comment on cast (name as embedd.argument) is 'An argument of a function of embedd';
+comment on cast (smallint as embedd.argument) is 'An argument of a function of embedd';
+comment on cast (integer as embedd.argument) is 'An argument of a function of embedd';
+comment on cast (bigint as embedd.argument) is 'An argument of a function of embedd';
+comment on cast (numeric as embedd.argument) is 'An argument of a function of embedd';
+comment on cast (uuid as embedd.argument) is 'An argument of a function of embedd';
+
+create type embedd.number_argument;
+create function embedd.number_argument_in(cstring) returns embedd.number_argument
+    language internal immutable strict parallel safe as 'textin';
+create function embedd.number_argument_out(embedd.number_argument) returns cstring
+    language internal immutable strict parallel safe as 'textout';
+create type embedd.number_argument (input = embedd.number_argument_in, output = embedd.number_argument_out, like = pg_catalog.text, category = 'N');
+comment on type embedd.number_argument is 'An argument that is a number, in whatever type it was given, as text';
+comment on function embedd.number_argument_in(cstring) is 'Input of type embedd.number_argument';
+comment on function embedd.number_argument_out(embedd.number_argument) is 'Output of type embedd.number_argument';
+create cast (embedd.number_argument as text) without function;
+comment on cast (embedd.number_argument as text) is 'The text of an argument';
+create cast (text as embedd.number_argument) without function as implicit;
+create cast (varchar as embedd.number_argument) without function as implicit;
+create cast (smallint as embedd.number_argument) with inout as implicit;
+create cast (integer as embedd.number_argument) with inout as implicit;
+create cast (bigint as embedd.number_argument) with inout as implicit;
+create cast (numeric as embedd.number_argument) with inout as implicit;
+create cast (real as embedd.number_argument) with inout as implicit;
+create cast (double precision as embedd.number_argument) with inout as implicit;
+comment on cast (text as embedd.number_argument) is 'An argument of a function of embedd';
+comment on cast (varchar as embedd.number_argument) is 'An argument of a function of embedd';
+comment on cast (smallint as embedd.number_argument) is 'An argument of a function of embedd';
+comment on cast (integer as embedd.number_argument) is 'An argument of a function of embedd';
+comment on cast (bigint as embedd.number_argument) is 'An argument of a function of embedd';
+comment on cast (numeric as embedd.number_argument) is 'An argument of a function of embedd';
+comment on cast (real as embedd.number_argument) is 'An argument of a function of embedd';
+comment on cast (double precision as embedd.number_argument) is 'An argument of a function of embedd';
+
+create type embedd.interval_argument;
+create function embedd.interval_argument_in(cstring) returns embedd.interval_argument
+    language internal immutable strict parallel safe as 'textin';
+create function embedd.interval_argument_out(embedd.interval_argument) returns cstring
+    language internal immutable strict parallel safe as 'textout';
+create type embedd.interval_argument (input = embedd.interval_argument_in, output = embedd.interval_argument_out, like = pg_catalog.text, category = 'T');
+comment on type embedd.interval_argument is 'An argument that is an interval, in whatever type it was given, as text';
+comment on function embedd.interval_argument_in(cstring) is 'Input of type embedd.interval_argument';
+comment on function embedd.interval_argument_out(embedd.interval_argument) is 'Output of type embedd.interval_argument';
+create cast (embedd.interval_argument as text) without function;
+comment on cast (embedd.interval_argument as text) is 'The text of an argument';
+create cast (text as embedd.interval_argument) without function as implicit;
+create cast (varchar as embedd.interval_argument) without function as implicit;
+create cast (interval as embedd.interval_argument) with inout as implicit;
+create cast (smallint as embedd.interval_argument) with inout as implicit;
+create cast (integer as embedd.interval_argument) with inout as implicit;
+create cast (bigint as embedd.interval_argument) with inout as implicit;
+create cast (numeric as embedd.interval_argument) with inout as implicit;
+create cast (real as embedd.interval_argument) with inout as implicit;
+create cast (double precision as embedd.interval_argument) with inout as implicit;
+comment on cast (text as embedd.interval_argument) is 'An argument of a function of embedd';
+comment on cast (varchar as embedd.interval_argument) is 'An argument of a function of embedd';
+comment on cast (interval as embedd.interval_argument) is 'An argument of a function of embedd';
+comment on cast (smallint as embedd.interval_argument) is 'An argument of a function of embedd';
+comment on cast (integer as embedd.interval_argument) is 'An argument of a function of embedd';
+comment on cast (bigint as embedd.interval_argument) is 'An argument of a function of embedd';
+comment on cast (numeric as embedd.interval_argument) is 'An argument of a function of embedd';
+comment on cast (real as embedd.interval_argument) is 'An argument of a function of embedd';
+comment on cast (double precision as embedd.interval_argument) is 'An argument of a function of embedd';
+
+create function embedd.to_integer(value text, name text) returns integer
+    strict immutable parallel safe
+    language c
+    as 'MODULE_PATHNAME', 'to_integer_wrapper';
+comment on function embedd.to_integer(text, text) is
+    'The whole number of an argument of another type; its name is for the error';
+create function embedd.to_options(value text) returns jsonb
+    strict volatile parallel unsafe
+    set search_path to pg_catalog, pg_temp
+    language c
+    as 'MODULE_PATHNAME', 'to_options_wrapper';
+comment on function embedd.to_options(text) is
+    'The options of a provider in an argument of another type';
+
+create function embedd.wait_until_synced(name text, timeout interval default null) returns void
+    volatile parallel unsafe
+    set search_path to pg_catalog, pg_temp
+    language c
+    as 'MODULE_PATHNAME', 'wait_until_synced_wrapper';
+comment on function embedd.wait_until_synced(text, interval) is
+    'Waits until a vector table is synced, and tells how far it is; raises an error after the timeout, and at once where waiting does not help (paused, not backfilled, an error that lasts)';
+-- The second forms of functions, for arguments of other types than the first forms take (see argument.sql).
+
+create function embedd.query(
+    vector_table embedd.argument,
+    query embedd.argument,
+    "limit" embedd.number_argument default '10',
+    filters embedd.argument default null,
+    min_similarity_score embedd.number_argument default null,
+    ef_search embedd.number_argument default null
+) returns table (id text, score double precision, metadata jsonb, embedded_text text)
+    language sql stable parallel restricted rows 10
+begin atomic
+    select q.id, q.score, q.metadata, q.embedded_text
+      from embedd.query(vector_table::text, query::text, embedd.to_integer("limit"::text, 'limit'), filters::text::jsonb,
+                        min_similarity_score::text::double precision, embedd.to_integer(ef_search::text, 'ef_search')) q;
+end;
+comment on function embedd.query(embedd.argument, embedd.argument, embedd.number_argument, embedd.argument, embedd.number_argument, embedd.number_argument) is
+    'query() for arguments of other types: a limit of type bigint or numeric, filters of type json or text';
+
+create function embedd.create_vector_table(
+    name embedd.argument,
+    source_table regclass,
+    columns embedd.argument,
+    primary_key_column embedd.argument default null,
+    embedding_provider embedd.argument default 'local',
+    embedding_model embedd.argument default null,
+    embedding_dimensions embedd.number_argument default null,
+    sync_mode embedd.argument default 'trigger',
+    start_backfill boolean default false,
+    batch_interval embedd.interval_argument default null,
+    on_source_drop embedd.argument default 'keep'
+) returns table (
+    id integer,
+    name text,
+    provider text,
+    source_table text,
+    mode text,
+    sync_status text,
+    model text,
+    dimensions integer,
+    platform_vector_ref text,
+    columns jsonb,
+    created_at timestamp with time zone
+)
+    language sql volatile parallel unsafe rows 1
+begin atomic
+    select t.id, t.name, t.provider, t.source_table, t.mode, t.sync_status, t.model, t.dimensions, t.platform_vector_ref, t.columns, t.created_at
+      from embedd.create_vector_table($1::text, $2, $3::text::jsonb, $4::text, $5::text, $6::text,
+                                      embedd.to_integer($7::text, 'embedding_dimensions'), $8::text, $9,
+                                      $10::text::interval, $11::text) t;
+end;
+comment on function embedd.create_vector_table(embedd.argument, regclass, embedd.argument, embedd.argument, embedd.argument, embedd.argument, embedd.number_argument, embedd.argument, boolean, embedd.interval_argument, embedd.argument) is
+    'create_vector_table() for arguments of other types: columns of type json or text, dimensions of type bigint';
+
+create function embedd.create_provider(
+    name embedd.argument,
+    provider embedd.argument,
+    api_key embedd.argument default null,
+    default_model embedd.argument default null,
+    base_url embedd.argument default null,
+    options embedd.argument default null
+) returns table (id oid, name text, provider text, default_model text, base_url text, created_at timestamp with time zone)
+    language sql volatile parallel unsafe rows 1
+begin atomic
+    select p.id, p.name, p.provider, p.default_model, p.base_url, p.created_at
+      from embedd.create_provider($1::text, $2::text, $3::text, $4::text, $5::text, embedd.to_options($6::text)) p;
+end;
+comment on function embedd.create_provider(embedd.argument, embedd.argument, embedd.argument, embedd.argument, embedd.argument, embedd.argument) is
+    'create_provider() for arguments of other types: options of type json or text';
+
+create function embedd.update_provider(
+    name embedd.argument,
+    api_key embedd.argument default null,
+    default_model embedd.argument default null,
+    base_url embedd.argument default null,
+    options embedd.argument default null
+) returns table (id oid, name text, provider text, default_model text, base_url text, created_at timestamp with time zone)
+    language sql volatile parallel unsafe rows 1
+begin atomic
+    select p.id, p.name, p.provider, p.default_model, p.base_url, p.created_at
+      from embedd.update_provider($1::text, $2::text, $3::text, $4::text, embedd.to_options($5::text)) p;
+end;
+comment on function embedd.update_provider(embedd.argument, embedd.argument, embedd.argument, embedd.argument, embedd.argument) is
+    'update_provider() for arguments of other types: options of type json or text';
+
+create function embedd.retry_failed(name embedd.argument, key embedd.argument) returns bigint
+    language sql volatile parallel unsafe
+begin atomic
+    select embedd.retry_failed($1::text, $2::text);
+end;
+comment on function embedd.retry_failed(embedd.argument, embedd.argument) is
+    'retry_failed() for a key of another type: bigint or uuid';
+
+create function embedd.wait_until_synced(name embedd.argument, timeout embedd.interval_argument) returns void
+    language sql volatile parallel unsafe
+begin atomic
+    select embedd.wait_until_synced($1::text, $2::text::interval);
+end;
+comment on function embedd.wait_until_synced(embedd.argument, embedd.interval_argument) is
+    'wait_until_synced() for a timeout of type text, or a number of seconds';
+
+-- How many rows functions return, and that equal calls in one statement have equal results.
+alter function embedd.query(text, text, integer, jsonb, double precision, integer) stable parallel restricted;
+alter function embedd.embed(text, text) stable parallel restricted;
+alter function embedd.query(text, text, integer, jsonb, double precision, integer) rows 10;
+alter function embedd.verify(text) rows 100;
+alter function embedd.usage_counts() rows 100;
+alter function embedd.all_sync_status() rows 100;
+alter function embedd.sync_status(text) rows 1;
+alter function embedd.embedder_status() rows 1;
+alter function embedd.backfill(text) rows 1;
+alter function embedd.reconcile(text) rows 1;
+alter function embedd.create_vector_table(text, regclass, jsonb, text, text, text, integer, text, boolean, interval, text) rows 1;
+alter function embedd.create_provider(text, text, text, text, text, jsonb) rows 1;
+alter function embedd.update_provider(text, text, text, text, jsonb) rows 1;
+alter function embedd.test_provider(text, text) rows 1;

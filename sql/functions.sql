@@ -20,6 +20,8 @@ comment on function embedd.sync_status(text) is
     'How the sync of a vector table stands at this moment. synced means that source and vector table agree but for failed_rows and that nothing waits; syncing that changes wait or are compared. rate is rows a second, oldest_pending_secs the age of the oldest change that waits, staleness_secs how old the vectors may be; is_estimated tells that a number is too large to be counted each time, worker_state and provider_state how those two are';
 comment on function embedd.all_sync_status() is
     'The same of every vector table that the role may read, or of all for members of pg_monitor; embedd.stat_vector_tables shows it';
+comment on function embedd.wait_until_synced(text, interval) is
+    'Waits until a vector table is synced, and tells how far it is; raises an error after the timeout, and at once where waiting does not help (paused, not backfilled, an error that lasts)';
 comment on function embedd.query(text, text, integer, jsonb, double precision, integer) is
     'The rows nearest to a text: id (the key as text), score (cosine similarity, highest first), metadata and embedded_text';
 comment on function embedd.embed(text, text) is
@@ -42,6 +44,25 @@ comment on function embedd.is_preloaded() is
     'Whether the server was started with embedd in shared_preload_libraries';
 comment on function embedd.start_sync() is
     'Asks for this database''s sync worker at the end of the transaction; CREATE EXTENSION calls it';
+
+comment on function embedd.to_integer(text, text) is
+    'The whole number of an argument of another type; its name is for the error';
+comment on function embedd.to_options(text) is
+    'The options of a provider in an argument of another type';
+
+-- How many rows they return, for plans in which they are joined to others.
+alter function embedd.query(text, text, integer, jsonb, double precision, integer) rows 10;
+alter function embedd.verify(text) rows 100;
+alter function embedd.usage_counts() rows 100;
+alter function embedd.all_sync_status() rows 100;
+alter function embedd.sync_status(text) rows 1;
+alter function embedd.embedder_status() rows 1;
+alter function embedd.backfill(text) rows 1;
+alter function embedd.reconcile(text) rows 1;
+alter function embedd.create_vector_table(text, regclass, jsonb, text, text, text, integer, text, boolean, interval, text) rows 1;
+alter function embedd.create_provider(text, text, text, text, text, jsonb) rows 1;
+alter function embedd.update_provider(text, text, text, text, jsonb) rows 1;
+alter function embedd.test_provider(text, text) rows 1;
 
 -- PostgreSQL calls it for everybody who may make a server or a user mapping, and asks for no right on it.
 revoke execute on function embedd.check_provider_options(text[], oid) from public;

@@ -1,5 +1,6 @@
 //! Every SQL function that needs Rust: its arguments, its result and where it is done.
 
+pub mod arguments;
 mod embedder;
 mod outdated;
 pub mod providers;
@@ -178,7 +179,8 @@ fn resume_sync(name: &str) -> Result<(), ErrorReport> {
     Ok(control::resume(name)?)
 }
 
-#[pg_extern(volatile, parallel_unsafe)]
+// Stable: within one statement the same question has the same answer, and PostgreSQL may keep it.
+#[pg_extern(stable, parallel_restricted)]
 #[search_path(pg_catalog, pg_temp)]
 #[allow(clippy::type_complexity)]
 fn query(
@@ -200,10 +202,13 @@ fn query(
     >,
     ErrorReport,
 > {
+    let vector_table = given(vector_table, "vector_table")?;
+    // As for other functions in SQL, what is asked of nothing has no answer.
+    let Some(text) = query else { return Ok(TableIterator::empty()) };
     let answers = search::query(&Question {
-        vector_table: given(vector_table, "vector_table")?,
-        text: given(query, "query")?,
-        limit: given(limit, "limit")?,
+        vector_table,
+        text,
+        limit: limit.unwrap_or(search::DEFAULT_LIMIT),
         filters: filters.map(|filters| filters.parse("filters")).transpose()?,
         min_score: min_similarity_score,
         ef_search,
@@ -213,7 +218,8 @@ fn query(
     ))
 }
 
-#[pg_extern(volatile, parallel_unsafe)]
+// Stable, so that an index can serve `ORDER BY embedding <=> embedd.embed(..)`.
+#[pg_extern(stable, parallel_restricted)]
 #[search_path(pg_catalog, pg_temp)]
 fn embed(vector_table: &str, input: &str) -> Result<Vector, ErrorReport> {
     Ok(Vector(search::embed(vector_table, input)?))

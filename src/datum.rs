@@ -150,6 +150,19 @@ unsafe impl SqlTranslatable for Vector {
 pub struct RawJsonb(Vec<u8>);
 
 impl RawJsonb {
+    /// The value of a text in JSON.
+    pub fn from_text(text: &str) -> Result<Self> {
+        let text = std::ffi::CString::new(text)
+            .map_err(|_| Error::bad_argument("JSON holds no zero byte"))?;
+        // SAFETY: the input function takes a C string, and what it returns is a jsonb. What is not JSON raises an error.
+        unsafe {
+            let datum = pg_sys::Datum::from(text.as_ptr());
+            pgrx::direct_function_call_as_datum(pg_sys::jsonb_in, &[Some(datum)])
+                .and_then(|value| Self::from_polymorphic_datum(value, false, pg_sys::JSONBOID))
+                .ok_or(Error::Damaged { what: "jsonb".to_string() })
+        }
+    }
+
     /// The value, read as what embedd takes: PostgreSQL's numbers and nesting go further than most readers of JSON.
     pub fn parse(&self, argument: &'static str) -> Result<serde_json::Value> {
         // SAFETY: the bytes are those of a jsonb; its text is copied before its memory goes.

@@ -1,5 +1,6 @@
 //! Every refusal and failure of embedd, each with its SQLSTATE, DETAIL and HINT, and the one place that turns them into a PostgreSQL report.
 
+pub mod frames;
 mod hint;
 mod option;
 
@@ -130,6 +131,12 @@ pub enum Error {
     /// Resume of a table that is not paused (sync_not_paused).
     #[error("sync of vector table \"{name}\" is not paused")]
     NotPaused { name: String, status: String },
+    /// A wait for a vector table that ends without it being synced.
+    #[error("vector table \"{name}\" {why}")]
+    NotSynced { name: String, why: String, detail: Option<String>, hint: Option<String> },
+    /// A wait in a transaction that never sees its end.
+    #[error("cannot wait for a vector table in this transaction")]
+    CannotWait { detail: &'static str, hint: &'static str },
     /// A backfill is running (backfill_in_progress).
     #[error("a backfill of vector table \"{name}\" is already running")]
     BackfillInProgress { name: String },
@@ -183,6 +190,7 @@ impl Error {
             Error::Option(OptionError::Unknown { .. }) => ERRCODE_FDW_INVALID_OPTION_NAME,
             Error::Option(OptionError::Reference) => ERRCODE_INSUFFICIENT_PRIVILEGE,
             Error::Option(_) => ERRCODE_INVALID_PARAMETER_VALUE,
+            Error::CannotWait { .. } => ERRCODE_ACTIVE_SQL_TRANSACTION,
             Error::NotAProvider { .. } => ERRCODE_WRONG_OBJECT_TYPE,
             Error::ProviderInUse { .. } => ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST,
             Error::NoApiKey { .. } => ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION,
@@ -209,6 +217,7 @@ impl Error {
             | Error::ChangesMissed { .. }
             | Error::FilledBySubscription { .. }
             | Error::NotReady { .. }
+            | Error::NotSynced { .. }
             | Error::AlreadyPaused { .. }
             | Error::NotPaused { .. }
             | Error::OldInstallation
@@ -232,7 +241,8 @@ impl Error {
     /// The DETAIL: a sentence on what was found, where that helps.
     pub fn detail(&self) -> Option<String> {
         match self {
-            Error::BadArgument { detail, .. } => detail.clone(),
+            Error::BadArgument { detail, .. } | Error::NotSynced { detail, .. } => detail.clone(),
+            Error::CannotWait { detail, .. } => Some((*detail).to_string()),
             Error::Filter(e) => e.detail.clone(),
             Error::Columns(e) => e.detail.clone(),
             Error::Name(e) => e.detail(),

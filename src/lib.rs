@@ -59,6 +59,7 @@ const VERSION: &CStr =
     };
 
 extension_sql_file!("../sql/tables.sql", name = "tables", bootstrap);
+extension_sql_file!("../sql/argument.sql", name = "argument", requires = ["tables"]);
 extension_sql_file!("../sql/triggers.sql", name = "triggers", requires = ["tables"]);
 extension_sql_file!(
     "../sql/views.sql",
@@ -72,15 +73,32 @@ extension_sql_file!(
     requires = ["grants", api::providers::check_provider_options]
 );
 extension_sql_file!(
+    "../sql/overloads.sql",
+    name = "overloads",
+    requires = [
+        "argument",
+        api::query,
+        api::make_vector_table,
+        api::retry_failed,
+        api::status::wait_until_synced,
+        api::providers::create_provider,
+        api::providers::update_provider,
+        api::arguments::to_integer,
+        api::arguments::to_options
+    ]
+);
+extension_sql_file!(
     "../sql/functions.sql",
     name = "functions",
-    requires = ["grants", "wrapper"],
+    requires = ["grants", "wrapper", "overloads"],
     finalize
 );
 
 /// Called by PostgreSQL when the library is loaded: by the postmaster when it is preloaded, else by a session.
 #[pg_guard]
 pub extern "C-unwind" fn _PG_init() {
+    // SAFETY: processes of PostgreSQL have one thread, and libraries are loaded before their functions run.
+    unsafe { error::frames::keep_out() };
     guc::define();
     // SAFETY: a plain global of the process.
     if unsafe { pg_sys::process_shared_preload_libraries_in_progress } {

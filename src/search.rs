@@ -18,6 +18,8 @@ use crate::{client, guc, shared};
 
 /// Rows a query may return at most.
 const LIMIT: i32 = 1000;
+/// Rows a query returns at most when it does not say.
+pub const DEFAULT_LIMIT: i32 = 10;
 /// Range of hnsw.ef_search (pgvector).
 const EF_SEARCH: std::ops::RangeInclusive<i32> = 1..=1000;
 /// pgvector's own default of hnsw.ef_search, below which recall is not to be expected.

@@ -3,6 +3,7 @@
 mod count;
 mod partitioned;
 mod verdict;
+pub mod wait;
 
 use pgrx::prelude::*;
 use pgrx::spi::SpiClient;

@@ -4,6 +4,7 @@ use pgrx::iter::TableIterator;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
+use super::{given, seconds};
 use crate::status;
 
 // Volatile, so that a session that looks again inside one transaction sees what the worker has done since. Its name in the
@@ -128,4 +129,13 @@ fn status_of_all() -> Result<
             s.provider_since,
         )
     })))
+}
+
+#[pg_extern(volatile, parallel_unsafe)]
+#[search_path(pg_catalog, pg_temp)]
+fn wait_until_synced(
+    name: Option<&str>,
+    timeout: default!(Option<Interval>, "NULL"),
+) -> Result<(), ErrorReport> {
+    Ok(status::wait::until_synced(given(name, "name")?, timeout.map(seconds))?)
 }

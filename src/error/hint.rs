@@ -7,7 +7,8 @@ impl Error {
     /// The HINT: the next thing to type, where there is one.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Error::BadArgument { hint, .. } => hint.clone(),
+            Error::BadArgument { hint, .. } | Error::NotSynced { hint, .. } => hint.clone(),
+            Error::CannotWait { hint, .. } => Some((*hint).to_string()),
             Error::Filter(e) => e.hint.clone(),
             Error::Columns(e) => e.hint.clone(),
             Error::RelationGone { what: "table", name } => Some(format!(

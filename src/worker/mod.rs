@@ -9,6 +9,7 @@ pub mod batch_worker;
 mod databases;
 pub mod index_builder;
 pub mod launcher;
+mod log_context;
 mod program;
 mod restarts;
 pub mod signals;

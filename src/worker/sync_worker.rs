@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use pgrx::prelude::*;
 use pgrx::{check_for_interrupts, pg_sys};
 
+use super::log_context;
 use super::signals::{self, Terminate};
 use crate::guc;
 use crate::latch;
@@ -61,6 +62,7 @@ pub fn connect(database: pg_sys::Oid) {
     // SAFETY: the main thread of a background worker that is not connected yet.
     unsafe { pg_sys::BackgroundWorkerInitializeConnectionByOid(database, pg_sys::InvalidOid, 0) };
     SETTINGS.iter().chain(text_settings::TEXT_SETTINGS).for_each(|(name, value)| set(name, value));
+    log_context::name_database();
 }
 
 /// Sets what nothing else in the process sets again.

@@ -7,6 +7,7 @@
 )]
 
 mod batch;
+mod calls;
 mod changes;
 mod chaos;
 mod citus;

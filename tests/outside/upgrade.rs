@@ -206,8 +206,14 @@ fn assert_updates_safely(cluster: &Cluster) {
     let rights = "SELECT bool_and(has_function_privilege('app', f, 'EXECUTE') AND NOT has_function_privilege('stranger', f, 'EXECUTE'))
                          AND count(*) = 2
                     FROM pg_proc p CROSS JOIN LATERAL CAST(p.oid AS regprocedure) f
-                   WHERE p.pronamespace = 'embedd'::regnamespace AND p.proname IN ('create_vector_table', 'sync_status')";
+                   WHERE p.pronamespace = 'embedd'::regnamespace AND p.proname IN ('create_vector_table', 'sync_status')
+                     AND p.prolang = (SELECT oid FROM pg_language WHERE lanname = 'c')";
     assert!(old.query_one(rights, &[]).unwrap().get::<_, bool>(0));
+    // The second form calls the first one, with the rights of the role.
+    let call = "SET ROLE stranger; SELECT embedd.create_vector_table('x', 't', '[]'::json)";
+    let error = old.batch_execute(call).unwrap_err();
+    assert_eq!(error.code().map(|code| code.code()), Some("42501"), "{error:?}");
+    old.batch_execute("RESET ROLE").unwrap();
     let error = old.batch_execute("DROP ROLE app").unwrap_err();
     let detail = error.as_db_error().and_then(|error| error.detail()).unwrap_or_default();
     for function in ["embedd.create_vector_table(", "embedd.sync_status("] {
@@ -307,8 +313,24 @@ fn an_updated_extension_is_the_same_as_a_fresh_one() {
     .unwrap();
 }
 
-/// What 0.5.0 and 0.4.0 have added, taken away again: what is left is an installation of 0.3.0.
-const AS_0_3_0: &str = "ALTER EXTENSION embedd DROP VIEW embedd.stat_vector_tables;
+/// What 0.6.0, 0.5.0 and 0.4.0 have added, taken away again: what is left is an installation of 0.3.0.
+const AS_0_3_0: &str = "DO $$
+    DECLARE
+        object record;
+    BEGIN
+        FOR object IN
+            SELECT (pg_identify_object(d.classid, d.objid, 0)).*
+              FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid AND e.extname = 'embedd'
+             WHERE d.refclassid = 'pg_extension'::regclass AND d.deptype = 'e'
+        LOOP
+            CONTINUE WHEN object.identity !~ '[.](to_|wait_|\\w*argument)';
+            EXECUTE format('ALTER EXTENSION embedd DROP %s %s', object.type, object.identity);
+        END LOOP;
+    END
+    $$;
+    DROP TYPE embedd.argument, embedd.number_argument, embedd.interval_argument CASCADE;
+    DROP FUNCTION embedd.to_integer(text, text), embedd.to_options(text), embedd.wait_until_synced(text, interval);
+    ALTER EXTENSION embedd DROP VIEW embedd.stat_vector_tables;
     DROP VIEW embedd.stat_vector_tables;
     ALTER EXTENSION embedd DROP FUNCTION embedd.all_sync_status();
     DROP FUNCTION embedd.all_sync_status();

@@ -37,11 +37,11 @@ select pg_describe_object(d.classid, d.objid, coalesce(a.attnum, 0)) as "without
                     where c.classoid = d.classid and c.objoid = d.objid and c.objsubid = coalesce(a.attnum, 0))
  order by 1;
 
--- Functions find nothing through the search_path of their callers; those without a path of their own run no SQL.
+-- Functions find nothing through the search_path of their callers; those without a path of their own run no SQL, or SQL that was read when they were created.
 select p.proname, p.prosecdef, p.proconfig
   from pg_proc p join pg_depend d on d.classid = 'pg_proc'::regclass and d.objid = p.oid
  where d.deptype = 'e' and d.refobjid = (select oid from pg_extension where extname = 'embedd')
- order by p.proname;
+ order by p.oid::regprocedure::text;
 
 -- What everybody may do with embedd's own tables.
 select c.relname, string_agg(p.privilege, ', ' order by p.privilege) as "for everybody", c.relrowsecurity as "only some rows"

@@ -1,0 +1,100 @@
+-- The second forms of functions, for arguments of other types than the first forms take (see argument.sql).
+
+create function embedd.query(
+    vector_table embedd.argument,
+    query embedd.argument,
+    "limit" embedd.number_argument default '10',
+    filters embedd.argument default null,
+    min_similarity_score embedd.number_argument default null,
+    ef_search embedd.number_argument default null
+) returns table (id text, score double precision, metadata jsonb, embedded_text text)
+    language sql stable parallel restricted rows 10
+begin atomic
+    select q.id, q.score, q.metadata, q.embedded_text
+      from embedd.query(vector_table::text, query::text, embedd.to_integer("limit"::text, 'limit'), filters::text::jsonb,
+                        min_similarity_score::text::double precision, embedd.to_integer(ef_search::text, 'ef_search')) q;
+end;
+comment on function embedd.query(embedd.argument, embedd.argument, embedd.number_argument, embedd.argument, embedd.number_argument, embedd.number_argument) is
+    'query() for arguments of other types: a limit of type bigint or numeric, filters of type json or text';
+
+create function embedd.create_vector_table(
+    name embedd.argument,
+    source_table regclass,
+    columns embedd.argument,
+    primary_key_column embedd.argument default null,
+    embedding_provider embedd.argument default 'local',
+    embedding_model embedd.argument default null,
+    embedding_dimensions embedd.number_argument default null,
+    sync_mode embedd.argument default 'trigger',
+    start_backfill boolean default false,
+    batch_interval embedd.interval_argument default null,
+    on_source_drop embedd.argument default 'keep'
+) returns table (
+    id integer,
+    name text,
+    provider text,
+    source_table text,
+    mode text,
+    sync_status text,
+    model text,
+    dimensions integer,
+    platform_vector_ref text,
+    columns jsonb,
+    created_at timestamp with time zone
+)
+    language sql volatile parallel unsafe rows 1
+begin atomic
+    select t.id, t.name, t.provider, t.source_table, t.mode, t.sync_status, t.model, t.dimensions, t.platform_vector_ref, t.columns, t.created_at
+      from embedd.create_vector_table($1::text, $2, $3::text::jsonb, $4::text, $5::text, $6::text,
+                                      embedd.to_integer($7::text, 'embedding_dimensions'), $8::text, $9,
+                                      $10::text::interval, $11::text) t;
+end;
+comment on function embedd.create_vector_table(embedd.argument, regclass, embedd.argument, embedd.argument, embedd.argument, embedd.argument, embedd.number_argument, embedd.argument, boolean, embedd.interval_argument, embedd.argument) is
+    'create_vector_table() for arguments of other types: columns of type json or text, dimensions of type bigint';
+
+create function embedd.create_provider(
+    name embedd.argument,
+    provider embedd.argument,
+    api_key embedd.argument default null,
+    default_model embedd.argument default null,
+    base_url embedd.argument default null,
+    options embedd.argument default null
+) returns table (id oid, name text, provider text, default_model text, base_url text, created_at timestamp with time zone)
+    language sql volatile parallel unsafe rows 1
+begin atomic
+    select p.id, p.name, p.provider, p.default_model, p.base_url, p.created_at
+      from embedd.create_provider($1::text, $2::text, $3::text, $4::text, $5::text, embedd.to_options($6::text)) p;
+end;
+comment on function embedd.create_provider(embedd.argument, embedd.argument, embedd.argument, embedd.argument, embedd.argument, embedd.argument) is
+    'create_provider() for arguments of other types: options of type json or text';
+
+create function embedd.update_provider(
+    name embedd.argument,
+    api_key embedd.argument default null,
+    default_model embedd.argument default null,
+    base_url embedd.argument default null,
+    options embedd.argument default null
+) returns table (id oid, name text, provider text, default_model text, base_url text, created_at timestamp with time zone)
+    language sql volatile parallel unsafe rows 1
+begin atomic
+    select p.id, p.name, p.provider, p.default_model, p.base_url, p.created_at
+      from embedd.update_provider($1::text, $2::text, $3::text, $4::text, embedd.to_options($5::text)) p;
+end;
+comment on function embedd.update_provider(embedd.argument, embedd.argument, embedd.argument, embedd.argument, embedd.argument) is
+    'update_provider() for arguments of other types: options of type json or text';
+
+create function embedd.retry_failed(name embedd.argument, key embedd.argument) returns bigint
+    language sql volatile parallel unsafe
+begin atomic
+    select embedd.retry_failed($1::text, $2::text);
+end;
+comment on function embedd.retry_failed(embedd.argument, embedd.argument) is
+    'retry_failed() for a key of another type: bigint or uuid';
+
+create function embedd.wait_until_synced(name embedd.argument, timeout embedd.interval_argument) returns void
+    language sql volatile parallel unsafe
+begin atomic
+    select embedd.wait_until_synced($1::text, $2::text::interval);
+end;
+comment on function embedd.wait_until_synced(embedd.argument, embedd.interval_argument) is
+    'wait_until_synced() for a timeout of type text, or a number of seconds';

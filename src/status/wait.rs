@@ -1,0 +1,255 @@
+//! Waits until a vector table is synced, tells how far it is, and gives up where waiting is of no use.
+
+use std::time::{Duration, Instant};
+
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::prelude::*;
+use pgrx::{check_for_interrupts, function_name};
+
+use super::SyncStatus;
+use crate::error::{Error, Result};
+use crate::name::quote_literal;
+use crate::{latch, shared};
+
+/// Time between two looks at the status: short at first, since few rows take milliseconds.
+const FIRST_PAUSE: Duration = Duration::from_millis(10);
+const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+
+/// How often progress is told.
+const BETWEEN_NOTICES: Duration = Duration::from_secs(2);
+
+/// How long a status of error has to last: a worker tries again by itself, and at once after some remedies.
+const ERROR_LASTS: Duration = Duration::from_secs(5);
+
+/// What to do after a look at the status.
+#[derive(Debug, PartialEq, Eq)]
+enum Next {
+    Done,
+    Wait,
+    /// Waiting is of no use, for this reason; what to do about it.
+    GiveUp(String, Option<String>),
+}
+
+/// What to do, from what was seen. `in_error` is for how long the status has been error.
+fn next(
+    name: &str,
+    status: &SyncStatus,
+    in_error: Duration,
+    waited: Duration,
+    timeout: Option<Duration>,
+) -> Next {
+    let quoted = quote_literal(name);
+    match status.sync_status {
+        "synced" => return Next::Done,
+        "paused" => {
+            let hint = format!("SELECT embedd.resume_sync({quoted}).");
+            return Next::GiveUp("is paused".to_string(), Some(hint));
+        }
+        "pending" => {
+            let hint = format!("SELECT embedd.backfill({quoted}).");
+            return Next::GiveUp("has not been backfilled".to_string(), Some(hint));
+        }
+        "error" if in_error >= ERROR_LASTS => {
+            return Next::GiveUp("has status error".to_string(), None);
+        }
+        _ => {}
+    }
+    match timeout.filter(|timeout| waited >= *timeout) {
+        Some(timeout) => {
+            let hint = format!("SELECT * FROM embedd.sync_status({quoted}) shows how far it is.");
+            Next::GiveUp(format!("is not synced after {}", seconds(timeout)), Some(hint))
+        }
+        None => Next::Wait,
+    }
+}
+
+/// A duration as a reader wants it: whole seconds where they are enough.
+fn seconds(duration: Duration) -> String {
+    match duration.subsec_millis() {
+        0 => format!("{} s", duration.as_secs()),
+        _ => format!("{:.1} s", duration.as_secs_f64()),
+    }
+}
+
+/// How far a vector table is, in one line.
+fn progress(name: &str, status: &SyncStatus, left: Option<f64>) -> String {
+    let mut line = format!("vector table \"{name}\" is {}", status.sync_status);
+    if status.sync_status == "error" {
+        line = format!("vector table \"{name}\" has status error");
+    }
+    let about = if status.is_estimated { "about " } else { "" };
+    if let (Some(synced), Some(total)) = (status.synced_rows, status.total_rows) {
+        line.push_str(&format!(": {about}{synced} of {total} rows"));
+    }
+    if let Some(pending) = status.rows_pending.filter(|pending| *pending > 0) {
+        line.push_str(&format!(", {about}{pending} waiting"));
+    }
+    if let Some(rate) = status.rate.filter(|rate| *rate >= 1.0) {
+        line.push_str(&format!(", {rate:.0} rows/s"));
+    }
+    if let Some(left) = left {
+        line.push_str(&format!(", {left:.0} s left"));
+    }
+    if !matches!(status.worker_state, "busy" | "idle") {
+        line.push_str(&format!(", the worker is {}", status.worker_state));
+    }
+    line
+}
+
+/// Waits until the status of a vector table is synced; at most so many seconds, where that is said.
+///
+/// Each look has a snapshot of its own. Nothing of this transaction may be what is waited for: neither rows that it has
+/// written, which no worker sees, nor a snapshot that it keeps.
+pub fn until_synced(name: &str, timeout: Option<f64>) -> Result<()> {
+    let timeout = timeout.map(to_duration).transpose()?;
+    check_transaction()?;
+    let begin = Instant::now();
+    let mut pause = FIRST_PAUSE;
+    let mut told: Option<(Instant, String)> = None;
+    let mut error_since: Option<Instant> = None;
+    loop {
+        let status = look(name)?;
+        let now = Instant::now();
+        error_since = match status.sync_status {
+            "error" => error_since.or(Some(now)),
+            _ => None,
+        };
+        let in_error = error_since.map_or(Duration::ZERO, |since| now - since);
+        match next(name, &status, in_error, now - begin, timeout) {
+            Next::Done => {
+                warn_of_failed_rows(name, &status);
+                return Ok(());
+            }
+            Next::GiveUp(why, hint) => {
+                let detail = status.last_error;
+                return Err(Error::NotSynced { name: name.to_string(), why, detail, hint });
+            }
+            Next::Wait if !shared::is_preloaded() => return Err(Error::NotPreloaded),
+            Next::Wait => {}
+        }
+        let is_due = told.as_ref().is_none_or(|(at, _)| now - *at >= BETWEEN_NOTICES);
+        // The first one only when it is going to take a while.
+        if is_due && now - begin >= LONGEST_PAUSE {
+            let left = status.eta.and_then(|eta| eta.as_micros().try_into().ok());
+            let left = left.map(|micros: i64| micros as f64 / 1e6);
+            let line = progress(name, &status, left);
+            if told.as_ref().is_none_or(|(_, last)| *last != line) {
+                tell(PgLogLevel::NOTICE, &line, status.last_error, None);
+            }
+            told = Some((now, line));
+        }
+        let left = timeout.map_or(pause, |timeout| timeout.saturating_sub(now - begin));
+        latch::wait(pause.min(left.max(Duration::from_millis(1))), None);
+        check_for_interrupts!();
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+fn to_duration(seconds: f64) -> Result<Duration> {
+    Duration::try_from_secs_f64(seconds)
+        .map_err(|_| Error::bad_argument("timeout must not be negative"))
+}
+
+/// Refuses a transaction in which the wait would have no end.
+fn check_transaction() -> Result<()> {
+    // SAFETY: the state of this process's own transaction.
+    let (has_written, isolation) =
+        unsafe { (pg_sys::GetTopTransactionIdIfAny(), pg_sys::XactIsoLevel) };
+    if isolation >= pg_sys::XACT_REPEATABLE_READ as i32 {
+        return Err(Error::CannotWait {
+            detail: "Its snapshot never shows what workers do meanwhile.",
+            hint: "Call it with isolation level READ COMMITTED.",
+        });
+    }
+    if has_written != pg_sys::InvalidTransactionId {
+        return Err(Error::CannotWait {
+            detail: "The transaction has written, and no worker sees that before COMMIT.",
+            hint: "Commit first, and call it in a statement of its own.",
+        });
+    }
+    Ok(())
+}
+
+fn look(name: &str) -> Result<SyncStatus> {
+    // SAFETY: inside a transaction; an error on the way ends the snapshot with the transaction.
+    unsafe { pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot()) };
+    let status = super::of_one(name)?;
+    // SAFETY: the snapshot pushed above is the one on top, since nested ones were popped by SPI.
+    unsafe { pg_sys::PopActiveSnapshot() };
+    Ok(status)
+}
+
+fn warn_of_failed_rows(name: &str, status: &SyncStatus) {
+    if let Some(failed) = status.failed_rows.filter(|failed| *failed > 0) {
+        let line = format!("rows of vector table \"{name}\" have failed: {failed}");
+        let hint = "SELECT * FROM embedd.failed_rows shows them with the reason.".to_string();
+        tell(PgLogLevel::WARNING, &line, None, Some(hint));
+    }
+}
+
+fn tell(level: PgLogLevel, message: &str, detail: Option<String>, hint: Option<String>) {
+    let code = match level {
+        PgLogLevel::WARNING => PgSqlErrorCode::ERRCODE_WARNING,
+        _ => PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION,
+    };
+    let mut report = ErrorReport::new(code, message.to_string(), function_name!());
+    if let Some(detail) = detail {
+        report = report.set_detail(detail);
+    }
+    if let Some(hint) = hint {
+        report = report.set_hint(hint);
+    }
+    report.report(level);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NONE: Duration = Duration::ZERO;
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    fn seen(sync_status: &'static str) -> SyncStatus {
+        SyncStatus { sync_status, worker_state: "busy", ..SyncStatus::default() }
+    }
+
+    #[test]
+    fn it_waits_only_where_that_helps() {
+        let next = |status, in_error, waited, timeout| {
+            super::next("it's", &seen(status), in_error, waited, timeout)
+        };
+        assert_eq!(next("synced", NONE, MINUTE, Some(NONE)), Next::Done);
+        for status in ["syncing", "backfilling", "error"] {
+            assert_eq!(next(status, NONE, MINUTE, None), Next::Wait, "{status}");
+            assert_eq!(next(status, NONE, NONE, Some(MINUTE)), Next::Wait, "{status}");
+        }
+        let hint = |next| match next {
+            Next::GiveUp(why, hint) => (why, hint.unwrap_or_default()),
+            other => panic!("{other:?}"),
+        };
+        let (why, hint_of) = hint(next("syncing", NONE, MINUTE, Some(MINUTE)));
+        assert!(why == "is not synced after 60 s" && hint_of.contains("sync_status('it''s')"));
+        let (_, hint_of) = hint(next("paused", NONE, NONE, None));
+        assert_eq!(hint_of, "SELECT embedd.resume_sync('it''s').");
+        let (_, hint_of) = hint(next("pending", NONE, NONE, None));
+        assert_eq!(hint_of, "SELECT embedd.backfill('it''s').");
+        assert_eq!(hint(next("error", ERROR_LASTS, NONE, None)).0, "has status error");
+    }
+
+    #[test]
+    fn progress_says_what_is_known() {
+        let mut status = seen("backfilling");
+        assert_eq!(progress("t", &status, None), "vector table \"t\" is backfilling");
+        status.synced_rows = Some(5);
+        status.total_rows = Some(20);
+        status.rows_pending = Some(15);
+        status.rate = Some(2.6);
+        let line =
+            "vector table \"t\" is backfilling: 5 of 20 rows, 15 waiting, 3 rows/s, 5 s left";
+        assert_eq!(progress("t", &status, Some(5.2)), line);
+        let waits = SyncStatus { worker_state: "waiting for a slot", ..seen("error") };
+        let line = "vector table \"t\" has status error, the worker is waiting for a slot";
+        assert_eq!(progress("t", &waits, None), line);
+        assert_eq!(seconds(Duration::from_millis(1500)), "1.5 s");
+    }
+}

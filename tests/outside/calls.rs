@@ -1,0 +1,97 @@
+//! Calls as clients make them: waiting for a vector table, and errors that show nothing of how embedd is built.
+
+mod waiting;
+
+use std::process::Command;
+
+use support::source::{COLUMNS, create_source, synced_source};
+use support::{Cluster, LONG};
+
+/// What no client is to see of an error: frames of Rust, and where the library or its crates were built.
+const INSIDES: [&str; 6] = [
+    "backtrace",
+    "rust_begin_unwind",
+    "/rustc/",
+    ".cargo/registry",
+    "pgrx-pg-sys-",
+    "core::panicking",
+];
+
+/// Statements that fail in different rooms: refusals of embedd's own, errors of PostgreSQL in statements that embedd runs, in
+/// functions and types of the user's, and in the middle of DDL.
+const FAILING: [&str; 12] = [
+    "SELECT embedd.query('no such table', 'x')",
+    "SELECT embedd.query('t', 'x', 5000)",
+    "SELECT embedd.query('t', 'x', 5, '{\"no\": 1}')",
+    "SELECT embedd.query('t', 'x', 5::bigint, '{'::text)",
+    "SELECT embedd.embed('t', '')",
+    "SELECT embedd.create_vector_table('u', 't', '[]')",
+    "SELECT embedd.create_vector_table('u', 't', '{\"a\": 1e400000}')",
+    "SELECT embedd.create_provider('p', 'openai', base_url => 'nonsense')",
+    "CREATE SERVER p FOREIGN DATA WRAPPER embedd OPTIONS (provider 'none')",
+    "SELECT embedd.verify('broken')",
+    "SELECT embedd.query('t', 'x', 1 / (SELECT count(*) FROM t WHERE false))",
+    "INSERT INTO t SELECT 1, 'twice', '', 1",
+];
+
+#[test]
+fn errors_show_no_frames_whatever_the_environment_says() {
+    for preloaded in [true, false] {
+        let builder = Cluster::builder()
+            .environment("RUST_BACKTRACE", "full")
+            .environment("RUST_LIB_BACKTRACE", "1");
+        let cluster = if preloaded { builder.start() } else { builder.not_preloaded().start() };
+        cluster.create_database("frames");
+        cluster.psql("frames", "SET client_min_messages = error; CREATE EXTENSION embedd CASCADE");
+        let mut client = cluster.connect("frames");
+        create_source(&mut client, "t", 3);
+        client
+            .batch_execute(&format!(
+                "CREATE TABLE b (id integer PRIMARY KEY, title text, body text, price integer);
+                 INSERT INTO b VALUES (1, 'a', 'b', 0);
+                 CREATE FUNCTION fails(integer) RETURNS integer LANGUAGE plpgsql AS $$ BEGIN RETURN 1 / $1; END $$;
+                 CREATE VIEW w AS SELECT id, title, body, fails(price) AS price FROM b;
+                 SELECT embedd.create_vector_table('broken', 'w', '{COLUMNS}', 'id', sync_mode => 'batch')"
+            ))
+            .unwrap();
+        for statement in FAILING {
+            let (said, failed) = say(cluster.psql_command("frames"), statement);
+            assert!(failed, "{statement} did not fail: {said}");
+            assert_hides(statement, &said);
+        }
+        assert_hides("the log", &cluster.log());
+    }
+}
+
+/// What psql says of a statement with everything that a client can ask for, and whether it failed.
+fn say(mut psql: Command, statement: &str) -> (String, bool) {
+    let output = psql
+        .args(["-v", "VERBOSITY=verbose", "-v", "SHOW_CONTEXT=always", "-v", "ON_ERROR_STOP=1"])
+        .args(["-c", statement])
+        .output()
+        .unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    (String::from_utf8_lossy(&said).into_owned(), !output.status.success())
+}
+
+fn assert_hides(what: &str, said: &str) {
+    for inside in INSIDES {
+        assert!(!said.contains(inside), "{what} shows \"{inside}\":\n{said}");
+    }
+}
+
+#[test]
+fn the_log_names_the_database() {
+    let cluster = Cluster::builder().set("log_error_verbosity", "default").start();
+    let mut client = cluster.database("a named database");
+    synced_source(&cluster, "a named database", &mut client, "t", 3);
+    client.batch_execute("ALTER TABLE t DROP COLUMN body").unwrap();
+    cluster.wait_until(LONG, "the worker to say so", || {
+        let log = cluster.log();
+        let after = log.split("sync of vector table \"t\" failed").nth(1);
+        after.is_some_and(|rest| {
+            let context = rest.lines().nth(1).unwrap_or_default();
+            context.contains("embedd sync worker of database \"a named database\"")
+        })
+    });
+}

@@ -1,0 +1,151 @@
+//! wait_until_synced(): it ends when everything is stored, says how far it is, and is cancelled at once.
+
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use postgres::{Client, NoTls};
+use support::fake_provider::{Dialect, FakeProvider, Respond, Rule};
+use support::source::{assert_equal, backfill, create_source, create_texts_of, synced_source};
+use support::{Cluster, LONG, SHORT, Shared};
+
+static SHARED: Shared = Shared::new();
+
+/// A connection that keeps the notices that it gets.
+fn with_notices(cluster: &Cluster, db: &str) -> (Client, Arc<Mutex<Vec<String>>>) {
+    let notices = Arc::new(Mutex::new(Vec::new()));
+    let kept = notices.clone();
+    let mut config = cluster.config(db);
+    config.notice_callback(move |notice| kept.lock().unwrap().push(notice.message().to_string()));
+    (config.connect(NoTls).unwrap(), notices)
+}
+
+/// SQLSTATE, message with DETAIL, and HINT of a statement that fails.
+fn refusal(client: &mut Client, sql: &str) -> (String, String, String) {
+    let error = client.batch_execute(sql).unwrap_err();
+    let error = error.as_db_error().unwrap();
+    let said = format!("{} {}", error.message(), error.detail().unwrap_or_default());
+    (error.code().code().to_string(), said, error.hint().unwrap_or_default().to_string())
+}
+
+#[test]
+fn it_ends_when_all_is_stored() {
+    let cluster = SHARED.cluster();
+    let mut client = cluster.database("ends");
+    create_source(&mut client, "t", 200);
+    backfill(&mut client, "t");
+    client.batch_execute("SELECT embedd.wait_until_synced('t')").unwrap();
+    assert_equal(&mut client, "t");
+    client
+        .batch_execute("UPDATE t SET title = 'changed ' || id; DELETE FROM t WHERE id < 10")
+        .unwrap();
+    client.batch_execute("SELECT embedd.wait_until_synced('t', '1 min')").unwrap();
+    assert_equal(&mut client, "t");
+    // A number of seconds does too, and nothing is waited for where all is done.
+    client.batch_execute("SELECT embedd.wait_until_synced('t'::varchar, 0)").unwrap();
+}
+
+#[test]
+fn it_says_how_far_it_is_and_is_cancelled_at_once() {
+    let cluster = SHARED.cluster();
+    let mut client = cluster.database("cancelled");
+    let fake = FakeProvider::builder(Dialect::OpenAiCompatible).dimensions(384).start();
+    let hangs = fake.script(Rule::always().respond(Respond::never()));
+    create_texts_of(&mut client, &fake, "t", 20);
+
+    let (mut waiting, notices) = with_notices(&cluster, "cancelled");
+    let pid: i32 = waiting.query_one("SELECT pg_backend_pid()", &[]).unwrap().get(0);
+    let wait = thread::spawn(move || {
+        let outcome = waiting.batch_execute("SELECT embedd.wait_until_synced('t')");
+        outcome.unwrap_err().code().unwrap().code().to_string()
+    });
+    cluster.wait_until(LONG, "a notice", || !notices.lock().unwrap().is_empty());
+    let first = notices.lock().unwrap()[0].clone();
+    assert_eq!(first, "vector table \"t\" is backfilling: 0 of 20 rows, 20 waiting");
+    client.execute("SELECT pg_cancel_backend($1)", &[&pid]).unwrap();
+    cluster.wait_until(SHORT, "the wait to end", || wait.is_finished());
+    assert_eq!(wait.join().unwrap(), "57014");
+
+    let (code, said, hint) = refusal(&mut client, "SELECT embedd.wait_until_synced('t', '300 ms')");
+    assert_eq!(
+        (code.as_str(), said.trim()),
+        ("55000", "vector table \"t\" is not synced after 0.3 s")
+    );
+    assert!(hint.contains("embedd.sync_status('t')"), "{hint}");
+    fake.unscript(&hangs);
+    drop(fake);
+}
+
+#[test]
+fn it_gives_up_where_waiting_does_not_help() {
+    let cluster = SHARED.cluster();
+    let mut client = cluster.database("hopeless");
+    create_source(&mut client, "pending", 5);
+    synced_source(&cluster, "hopeless", &mut client, "t", 5);
+    let cases = [
+        (
+            "SELECT embedd.wait_until_synced('pending')",
+            "55000",
+            "has not been backfilled",
+            "embedd.backfill('pending')",
+        ),
+        (
+            "SELECT embedd.wait_until_synced('none')",
+            "42704",
+            "does not exist",
+            "embedd.vector_tables",
+        ),
+        ("SELECT embedd.wait_until_synced(NULL)", "22004", "must not be null", ""),
+        ("SELECT embedd.wait_until_synced('t', '-1 s')", "22023", "must not be negative", ""),
+        ("SELECT embedd.wait_until_synced('t', 'soon'::text)", "22007", "invalid input syntax", ""),
+        (
+            "BEGIN; UPDATE t SET price = 7; SELECT embedd.wait_until_synced('t')",
+            "25001",
+            "has written",
+            "Commit first",
+        ),
+        (
+            "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT embedd.wait_until_synced('t')",
+            "25001",
+            "snapshot",
+            "READ COMMITTED",
+        ),
+    ];
+    for (sql, code, words, hint_words) in cases {
+        let (is, said, hint) = refusal(&mut client, sql);
+        assert!(
+            is == code && said.contains(words) && hint.contains(hint_words),
+            "{sql}: {is} {said} {hint}"
+        );
+        client.batch_execute("ROLLBACK").unwrap();
+    }
+    client.batch_execute("SELECT embedd.pause_sync('t'); UPDATE t SET title = 'later'").unwrap();
+    let (_, said, hint) = refusal(&mut client, "SELECT embedd.wait_until_synced('t')");
+    assert!(
+        said.contains("is paused") && hint.contains("embedd.resume_sync('t')"),
+        "{said} {hint}"
+    );
+
+    // An error that lasts is told with its reason; a role that may only read the vectors is not told what a row holds.
+    client.batch_execute("SELECT embedd.resume_sync('t'); ALTER TABLE t DROP COLUMN body").unwrap();
+    let (code, said, _) = refusal(&mut client, "SELECT embedd.wait_until_synced('t')");
+    assert!(
+        code == "55000" && said.contains("has status error") && said.contains("body"),
+        "{said}"
+    );
+}
+
+#[test]
+fn rows_that_have_failed_are_told_of() {
+    let cluster = SHARED.cluster();
+    let mut client = cluster.database("with_failed_rows");
+    let fake = FakeProvider::builder(Dialect::OpenAiCompatible).dimensions(384).start();
+    fake.script(Rule::when_text("text 7").respond(Respond::status(400).message("not this text")));
+    create_texts_of(&mut client, &fake, "t", 20);
+    let (mut waiting, notices) = with_notices(&cluster, "with_failed_rows");
+    waiting.batch_execute("SELECT embedd.wait_until_synced('t')").unwrap();
+    let notices = notices.lock().unwrap();
+    assert!(
+        notices.contains(&"rows of vector table \"t\" have failed: 1".to_string()),
+        "{notices:?}"
+    );
+}

@@ -1,0 +1,97 @@
+-- Arguments as drivers send them: every sensible type for every function, and what a driver is told of $1, $2 ..
+\set VERBOSITY terse
+create schema arguing;
+set search_path = arguing, public;
+alter sequence embedd.vector_tables_id_seq restart with 1358954496;
+create table texts (id bigint primary key, t text, n integer);
+insert into texts select n, 'text number ' || n, n % 7 from generate_series(1, 60) n;
+
+-- create_vector_table: columns as jsonb, json, text and varchar; names as text, varchar and name; numbers of every type.
+\set columns '[{"name": "t", "role": "embedding"}, {"name": "n", "role": "metadata"}]'
+select name, dimensions from embedd.create_vector_table('texts'::varchar, 'texts'::text, :'columns'::json, embedding_dimensions => 384::bigint, start_backfill => true);
+select name, mode from embedd.create_vector_table('a'::name, 'texts'::regclass, :'columns'::text, 'id'::varchar, 'local'::varchar, null, 384::numeric);
+select name from embedd.create_vector_table('b'::text, 'texts'::varchar, :'columns'::jsonb, embedding_dimensions => 384::smallint, sync_mode => 'batch'::varchar, batch_interval => '1 day'::text);
+select name from embedd.create_vector_table('c', 'texts', :'columns'::varchar, '["id"]'::jsonb, batch_interval => '1 day'::interval, sync_mode => 'batch');
+select name, primary_key_column, sync_mode, batch_interval from embedd.vector_tables where name in ('a', 'b', 'c') order by 1;
+select count(embedd.drop_vector_table(name::varchar)) from unnest(array['a', 'b', 'c']) name;
+call golden.wait_synced('texts');
+
+-- query: a limit of every type of number, filters of every type of text.
+select (select count(*) from embedd.query('texts', 'x', 5::smallint)) as smallint,
+       (select count(*) from embedd.query('texts', 'x', 5::bigint)) as bigint,
+       (select count(*) from embedd.query('texts', 'x', 5::numeric)) as numeric,
+       (select count(*) from embedd.query('texts', 'x', 5.0)) as decimals,
+       (select count(*) from embedd.query('texts', 'x', 5::double precision)) as double,
+       (select count(*) from embedd.query('texts', 'x', 5::real)) as real,
+       (select count(*) from embedd.query('texts', 'x', '5')) as literal,
+       (select count(*) from embedd.query('texts', 'x', '5'::text)) as text,
+       (select count(*) from embedd.query('texts', 'x', '5'::varchar)) as varchar;
+select (select count(*) from embedd.query('texts', 'x', 50, '{"n": 3}'::jsonb)) as jsonb,
+       (select count(*) from embedd.query('texts', 'x', 50, '{"n": 3}'::json)) as json,
+       (select count(*) from embedd.query('texts', 'x', 50, '{"n": 3}'::text)) as text,
+       (select count(*) from embedd.query('texts', 'x', 50, '{"n": 3}'::varchar)) as varchar,
+       (select count(*) from embedd.query('texts', 'x', 50, '{"n": 3}')) as literal,
+       (select count(*) from embedd.query('texts', 'x', 50::bigint, '{"n": 3}')) as mixed,
+       (select count(*) from embedd.query('texts'::varchar, 'x'::varchar, 50, '{"n": 3}')) as names,
+       (select count(*) from embedd.query('texts', 'x', filters => '{"n": 3}'::text)) as named,
+       (select count(*) from embedd.query(query => 'x'::varchar, vector_table => 'texts'::varchar, filters => '{"n": 3}'::json)) as in_any_order;
+select (select count(*) from embedd.query('texts', 'text number 7', min_similarity_score => 0.9)) =
+       (select count(*) from embedd.query('texts', 'text number 7', min_similarity_score => 0.9::real)) and
+       (select count(*) from embedd.query('texts', 'text number 7', min_similarity_score => 0.9)) =
+       (select count(*) from embedd.query('texts', 'text number 7', 10::bigint, min_similarity_score => '0.9'::text, ef_search => 100::bigint)) as same;
+
+-- NULL: a question of nothing has no answer, other arguments count as left out.
+select (select count(*) from embedd.query('texts', null)) as question,
+       (select count(*) from embedd.query('texts', null::varchar, 5::bigint)) as varchar,
+       (select count(*) from embedd.query('texts', 'x', null)) as "limit",
+       (select count(*) from embedd.query('texts', 'x', null::bigint, null::json, null::numeric, null::bigint)) as everything,
+       embedd.embed('texts', null) is null as embed;
+
+-- Providers: options as json and text.
+select name from embedd.create_provider('p'::varchar, 'ollama'::varchar, options => '{"timeout": "20s"}'::json);
+select name from embedd.update_provider('p'::name, default_model => 'm'::varchar, options => '{"max_in_flight": 2}'::text);
+select options from embedd.providers where name = 'p';
+select count(embedd.drop_provider('p'::varchar));
+
+-- A key of the row's own type.
+\x on
+select * from golden.refusal($$ select embedd.retry_failed('texts', 7::bigint) $$);
+select * from golden.refusal($$ select embedd.retry_failed('texts', '00000000-0000-0000-0000-000000000007'::uuid) $$);
+
+-- What is no number, no JSON or no whole number.
+select * from golden.refusal($$ select * from embedd.query('texts', 'x', 2.5) $$);
+select * from golden.refusal($$ select * from embedd.query('texts', 'x', 'NaN'::numeric) $$);
+select * from golden.refusal($$ select * from embedd.query('texts', 'x', 5000000000) $$);
+select * from golden.refusal($$ select * from embedd.query('texts', 'x', 1001::bigint) $$);
+select * from golden.refusal($$ select * from embedd.query('texts', 'x', 'many'::text) $$);
+select * from golden.refusal($$ select * from embedd.query('texts', 'x', 5, '{"n":'::text) $$);
+select * from golden.refusal($$ select * from embedd.query('texts', 'x', 5, '{"m": 1}'::json) $$);
+select * from golden.refusal($$ select * from embedd.query(null, 'x') $$);
+select * from golden.refusal($$ select * from embedd.create_provider('p', 'ollama', 'sk-secret', options => '{"timeout":'::text) $$);
+select * from golden.refusal($$ select * from embedd.create_provider('p', 'ollama', 'sk-secret', options => '{"time": 1}'::json) $$);
+select * from golden.refusal($$ select * from embedd.create_vector_table('d', 'texts', '[{"name": "t"}]'::text) $$);
+\x off
+
+-- A driver that asks for the types of parameters is told those of the first forms.
+prepare query as select * from embedd.query($1, $2, $3, $4, $5, $6);
+prepare named as select * from embedd.query(vector_table => $1, query => $2, filters => $3, "limit" => $4);
+prepare make as select * from embedd.create_vector_table($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11);
+prepare provider as select * from embedd.create_provider($1, $2, $3, $4, $5, $6);
+prepare change as select * from embedd.update_provider($1, $2, $3, $4, $5);
+prepare retry as select embedd.retry_failed($1, $2);
+select name, parameter_types from pg_prepared_statements order by 1;
+deallocate all;
+
+-- How many rows are expected, and when a call may be left out: the same in both forms.
+select p.proname, p.provolatile, p.proparallel, array_agg(distinct p.prorows) as rows, count(*) as forms
+  from pg_proc p join pg_depend d on d.classid = 'pg_proc'::regclass and d.objid = p.oid and d.deptype = 'e'
+ where d.refobjid = (select oid from pg_extension where extname = 'embedd') and (p.proretset or p.proname = 'embed')
+ group by 1, 2, 3 order by 1;
+-- A vector index serves an order by embed(), whose value is computed once.
+set enable_seqscan = off;
+explain (costs off) select pk_value from embedd_vt_51000000_texts order by embedding <=> embedd.embed('texts', 'x') limit 3;
+reset enable_seqscan;
+
+select count(embedd.drop_vector_table('texts'));
+drop schema arguing cascade;
+select * from golden.traces();
