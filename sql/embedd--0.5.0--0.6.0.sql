@@ -120,6 +120,13 @@ create function embedd.wait_until_synced(name text, timeout interval default nul
     as 'MODULE_PATHNAME', 'wait_until_synced_wrapper';
 comment on function embedd.wait_until_synced(text, interval) is
     'Waits until a vector table is synced, and tells how far it is; raises an error after the timeout, and at once where waiting does not help (paused, not backfilled, an error that lasts)';
+create function embedd.verify(name text, sample integer) returns table (pk_value text, problem text)
+    strict volatile parallel unsafe
+    set search_path to pg_catalog, pg_temp
+    language c
+    as 'MODULE_PATHNAME', 'verify_with_sample_wrapper';
+comment on function embedd.verify(text, integer) is
+    'The same, and the rows of a random sample whose vector is not what the model gives their text now (problem overwritten). Each row of the sample costs a call of the provider';
 -- The second forms of functions, for arguments of other types than the first forms take (see argument.sql).
 
 create function embedd.query(
@@ -221,11 +228,20 @@ end;
 comment on function embedd.wait_until_synced(embedd.argument, embedd.interval_argument) is
     'wait_until_synced() for a timeout of type text, or a number of seconds';
 
+create function embedd.verify(name embedd.argument, sample embedd.number_argument) returns table (pk_value text, problem text)
+    language sql volatile parallel unsafe rows 100
+begin atomic
+    select v.pk_value, v.problem from embedd.verify($1::text, embedd.to_integer($2::text, 'sample')) v;
+end;
+comment on function embedd.verify(embedd.argument, embedd.number_argument) is
+    'verify() for a sample of type bigint or numeric';
+
 -- How many rows functions return, and that equal calls in one statement have equal results.
 alter function embedd.query(text, text, integer, jsonb, double precision, integer) stable parallel restricted;
 alter function embedd.embed(text, text) stable parallel restricted;
 alter function embedd.query(text, text, integer, jsonb, double precision, integer) rows 10;
 alter function embedd.verify(text) rows 100;
+alter function embedd.verify(text, integer) rows 100;
 alter function embedd.usage_counts() rows 100;
 alter function embedd.all_sync_status() rows 100;
 alter function embedd.sync_status(text) rows 1;

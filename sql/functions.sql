@@ -14,6 +14,8 @@ comment on function embedd.reconcile(text) is
     'Asks the sync worker to compare every row of source and vector table and to put right what differs; embedd.tasks tells how many rows did';
 comment on function embedd.verify(text) is
     'Every row in which a vector table differs from its source now: pk_value and problem, which is missing, stale or orphaned. Rows in embedd.failed_rows are not among them';
+comment on function embedd.verify(text, integer) is
+    'The same, and the rows of a random sample whose vector is not what the model gives their text now (problem overwritten). Each row of the sample costs a call of the provider';
 comment on function embedd.retry_failed(text, text) is
     'Has rows that have failed tried again, the one with this key or all of them; returns how many';
 comment on function embedd.sync_status(text) is
@@ -53,6 +55,7 @@ comment on function embedd.to_options(text) is
 -- How many rows they return, for plans in which they are joined to others.
 alter function embedd.query(text, text, integer, jsonb, double precision, integer) rows 10;
 alter function embedd.verify(text) rows 100;
+alter function embedd.verify(text, integer) rows 100;
 alter function embedd.usage_counts() rows 100;
 alter function embedd.all_sync_status() rows 100;
 alter function embedd.sync_status(text) rows 1;

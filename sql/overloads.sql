@@ -98,3 +98,11 @@ begin atomic
 end;
 comment on function embedd.wait_until_synced(embedd.argument, embedd.interval_argument) is
     'wait_until_synced() for a timeout of type text, or a number of seconds';
+
+create function embedd.verify(name embedd.argument, sample embedd.number_argument) returns table (pk_value text, problem text)
+    language sql volatile parallel unsafe rows 100
+begin atomic
+    select v.pk_value, v.problem from embedd.verify($1::text, embedd.to_integer($2::text, 'sample')) v;
+end;
+comment on function embedd.verify(embedd.argument, embedd.number_argument) is
+    'verify() for a sample of type bigint or numeric';

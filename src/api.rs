@@ -158,6 +158,21 @@ fn verify(
     Ok(TableIterator::new(differences.into_iter().map(|d| (d.pk_value, d.problem))))
 }
 
+#[pg_extern(volatile, parallel_unsafe, name = "verify")]
+#[search_path(pg_catalog, pg_temp)]
+#[allow(clippy::type_complexity)]
+fn verify_with_sample(
+    name: &str,
+    sample: i32,
+) -> Result<
+    TableIterator<'static, (name!(pk_value, String), name!(problem, &'static str))>,
+    ErrorReport,
+> {
+    let differences = verify::verify(name)?.into_iter();
+    let overwritten = verify::sample::overwritten(name, sample)?;
+    Ok(TableIterator::new(differences.chain(overwritten).map(|d| (d.pk_value, d.problem))))
+}
+
 #[pg_extern(volatile, parallel_unsafe)]
 #[search_path(pg_catalog, pg_temp)]
 fn retry_failed(

@@ -5,12 +5,14 @@
 //! integer and float `((metadata->>'f')::numeric)`; boolean `((metadata->>'f')::boolean)`.
 //! datetime `((metadata->>'f')::timestamptz)` depends on TimeZone, so no index can hold it.
 
+use self::value::{bad_value, is_json, scalar};
 use serde_json::{Map, Value};
 
 use crate::document::{FilterType, json_type};
 use crate::name::quote_literal;
 
 mod datetime;
+mod value;
 
 /// How deep $or may nest.
 const MAX_DEPTH: usize = 32;
@@ -231,6 +233,9 @@ impl<'a> Builder<'a> {
         let typed = format!("{column}{}", cast(filter_type, ""));
         let one = || format!("the value of {name}");
         Ok(match (operator, value) {
+            (Operator::Exists, Value::String(text)) if is_json::<bool>(text) => {
+                format!("{column} is {}null", if text == "true" { "not " } else { "" })
+            }
             (Operator::Exists, Value::Bool(true)) | (Operator::Ne, Value::Null) => {
                 format!("{column} is not null")
             }
@@ -331,56 +336,6 @@ fn cast(filter_type: FilterType, array: &str) -> String {
         FilterType::Boolean => format!("::boolean{array}"),
         FilterType::Datetime => format!("::timestamptz{array}"),
     }
-}
-
-/// A value that fits the field, as the text to bind.
-fn scalar(field: &Field, what: &str, value: &Value) -> Result<String, FilterError> {
-    let expected = match (field.filter_type, value) {
-        (FilterType::Keyword, Value::String(text)) => return Ok(text.clone()),
-        (FilterType::Integer, Value::Number(number)) if number.is_i64() => {
-            return Ok(number.to_string());
-        }
-        (FilterType::Float, Value::Number(number)) => return Ok(number.to_string()),
-        (FilterType::Boolean, Value::Bool(boolean)) => return Ok(boolean.to_string()),
-        (FilterType::Datetime, Value::String(text)) if datetime::is_valid(text) => {
-            return Ok(text.clone());
-        }
-        (FilterType::Keyword, _) => "a string",
-        (FilterType::Integer, _) => {
-            "an integer from -9223372036854775808 to 9223372036854775807, without a decimal point"
-        }
-        (FilterType::Float, _) => "a number",
-        (FilterType::Boolean, _) => "true or false",
-        (FilterType::Datetime, _) => {
-            "a string with an ISO 8601 date or time such as \"2024-05-31T12:00:00Z\""
-        }
-    };
-    let error = bad_value(field, what, expected, value);
-    Err(match value {
-        Value::Array(_) => {
-            error.hint("To match any of several values, write {\"in\": [value, value]}.")
-        }
-        Value::Null => error.hint(
-            "To ask whether the field is there, write {\"exists\": true} or {\"exists\": false}.",
-        ),
-        _ => error,
-    })
-}
-
-/// The refusal of a value: the field, its type, what was expected and what was given.
-fn bad_value(field: &Field, what: &str, expected: &str, value: &Value) -> FilterError {
-    let whole = value.to_string();
-    let mut shown: String = whole.chars().take(MAX_SHOWN).collect();
-    if shown.len() < whole.len() {
-        shown.push_str("...");
-    }
-    let (filter_type, given) = (field.filter_type.as_str(), json_type(value));
-    FilterError::new(
-        format!("invalid value for filter field \"{}\": {shown}", field.name),
-        format!(
-            "Its filter_type is {filter_type}: {what} must be {expected}, and {given} was given."
-        ),
-    )
 }
 
 #[cfg(test)]

@@ -80,6 +80,7 @@ extension_sql_file!(
         api::query,
         api::make_vector_table,
         api::retry_failed,
+        api::verify_with_sample,
         api::status::wait_until_synced,
         api::providers::create_provider,
         api::providers::update_provider,

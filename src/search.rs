@@ -11,10 +11,9 @@ use crate::catalog::{self, Status, VectorTable};
 use crate::citus;
 use crate::datum::{RawJsonb, VectorType};
 use crate::error::{Error, Result};
-use crate::fdw::{self, Server, probe};
+use crate::fdw::embed;
 use crate::filter::{self, Field, Param};
 use crate::rights::Rights;
-use crate::{client, guc, shared};
 
 /// Rows a query may return at most.
 const LIMIT: i32 = 1000;
@@ -72,7 +71,7 @@ pub fn query(question: &Question<'_>) -> Result<Vec<Answer>> {
         let nothing = serde_json::Value::Null;
         let condition =
             filter::condition(question.filters.as_ref().unwrap_or(&nothing), &fields, FIRST_PARAM)?;
-        let vector = embed_for(&table, question.text, InputType::Query)?;
+        let vector = embed::for_table(&table, question.text, InputType::Query)?;
         let kind = VectorType::find(client)?;
         let relation = table.relation_name()?;
         let (schema, sql) = (&kind.schema, &condition.sql);
@@ -136,7 +135,7 @@ pub fn embed(vector_table: &str, text: &str) -> Result<Vec<f32>> {
     Spi::connect(|client| {
         let table = find(client, vector_table)?;
         check_may_select(&table)?;
-        embed_for(&table, text, InputType::Query)
+        embed::for_table(&table, text, InputType::Query)
     })
 }
 
@@ -163,22 +162,6 @@ fn check_may_select(table: &VectorTable) -> Result<()> {
         object: format!("vector table \"{}\"", table.name),
         hint: format!("Ask its owner for: GRANT SELECT ON {relation} TO your role."),
     })
-}
-
-fn embed_for(table: &VectorTable, text: &str, input_type: InputType) -> Result<Vec<f32>> {
-    if !shared::is_preloaded() {
-        return Err(Error::NotPreloaded);
-    }
-    if text.trim().is_empty() {
-        return Err(Error::bad_argument("the text to embed is empty"));
-    }
-    let (provider, model) = fdw::resolve(table)?;
-    client::embed_now(&provider, &model, input_type, text, guc::embedder_timeout()).map_err(
-        |error| match Server::of_table(table) {
-            Ok(Some(server)) => probe::for_role(error, &server, table.owner),
-            _ => error,
-        },
-    )
 }
 
 fn check_range(what: &str, value: i32, range: std::ops::RangeInclusive<i32>) -> Result<()> {

@@ -1,5 +1,7 @@
 //! The life of a vector table: check what is asked for, create it with its triggers, and drop it.
 
+mod long_texts;
+
 use embedd_wire::Kind;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
@@ -13,7 +15,7 @@ use crate::command;
 use crate::datum::VectorType;
 use crate::document;
 use crate::error::{Error, Result};
-use crate::fdw::{Server, depend};
+use crate::fdw::{self, Server, depend};
 use crate::key::Key;
 use crate::models::Choice;
 use crate::name::{self, quote_ident, quote_literal};
@@ -134,6 +136,13 @@ pub fn create(client: &mut SpiClient<'_>, wanted: Wanted) -> Result<VectorTable>
         table.status = Status::Backfilling;
     }
     trigger::touch_at_commit();
+    let mut stored = catalog::find(client, &table.name)?;
+    let kind = server.map_or(Kind::Local, |server| server.options.kind);
+    if let Some(tokens) = fdw::model(&stored, kind).tokens_per_text
+        && stored.resolve().is_ok()
+    {
+        long_texts::tell(&stored, tokens);
+    }
     Ok(table)
 }
 

@@ -1,6 +1,7 @@
 //! Finds the rows in which a vector table differs from its source.
 
 mod partitions;
+pub mod sample;
 
 use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
@@ -18,18 +19,14 @@ const ROWS_AT_ONCE: std::ffi::c_long = 10_000;
 /// A row in which a vector table differs from its source.
 pub struct Difference {
     pub pk_value: String,
-    /// missing, stale or orphaned.
+    /// missing, stale, orphaned or overwritten.
     pub problem: &'static str,
 }
 
 /// Every row in which a vector table differs from its source now. Rows that have failed are told elsewhere.
 pub fn verify(name: &str) -> Result<Vec<Difference>> {
     Spi::connect(|client| {
-        let rights = Rights::of_extension()?;
-        let mut table = catalog::find(client, name)?;
-        drop(rights);
-        check_may_change(&table)?;
-        table.resolve()?;
+        let table = find(client, name)?;
         let rights = Rights::of_extension()?;
         let rows = client.select(
             "select f.pk_value from embedd.failed_rows f where f.table_id = $1",
@@ -50,6 +47,16 @@ pub fn verify(name: &str) -> Result<Vec<Difference>> {
             None => differences(client, &table, failed),
         }
     })
+}
+
+/// A vector table that the caller may look into.
+fn find(client: &SpiClient<'_>, name: &str) -> Result<VectorTable> {
+    let rights = Rights::of_extension()?;
+    let mut table = catalog::find(client, name)?;
+    drop(rights);
+    check_may_change(&table)?;
+    table.resolve()?;
+    Ok(table)
 }
 
 /// That a key is not among the failed ones, $1. A row that cannot be read would keep the others from being looked at.

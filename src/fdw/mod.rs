@@ -2,6 +2,7 @@
 
 pub mod create;
 pub mod depend;
+pub mod embed;
 pub mod hide;
 mod nodes;
 pub mod options;

@@ -230,3 +230,29 @@ fn depth_and_size_are_limited() {
         );
     }
 }
+
+#[test]
+fn what_a_form_sends_as_text_is_taken_where_it_is_exact() {
+    for (field, text) in [("stock", "-5"), ("price", "0.10"), ("price", "1e3"), ("active", "false")] {
+        assert_eq!(accepted(json!({ field: text })).1, one(text), "{field} {text}");
+    }
+    assert_eq!(accepted(json!({"stock": {"in": ["1", 2]}})).1, list(&["1", "2"]));
+    for (text, sql) in [("true", "not null"), ("false", "null")] {
+        let (is, params) = accepted(json!({"stock": {"exists": text}}));
+        assert!(is.ends_with(&format!(" is {sql}")) && params.is_empty(), "{is}");
+    }
+    for (field, text) in [
+        ("stock", "5.0"),
+        ("stock", " 5"),
+        ("stock", "9223372036854775808"),
+        ("stock", ""),
+        ("price", "1,5"),
+        ("price", "NaN"),
+        ("price", "0x1"),
+        ("price", "1e999"),
+        ("active", "yes"),
+        ("active", "True"),
+    ] {
+        refused(json!({ field: text }));
+    }
+}

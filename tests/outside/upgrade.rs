@@ -323,13 +323,14 @@ const AS_0_3_0: &str = "DO $$
               FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid AND e.extname = 'embedd'
              WHERE d.refclassid = 'pg_extension'::regclass AND d.deptype = 'e'
         LOOP
-            CONTINUE WHEN object.identity !~ '[.](to_|wait_|\\w*argument)';
+            CONTINUE WHEN object.identity !~ '[.](to_|wait_|verify.pg_catalog.text,|\\w*argument)';
             EXECUTE format('ALTER EXTENSION embedd DROP %s %s', object.type, object.identity);
         END LOOP;
     END
     $$;
     DROP TYPE embedd.argument, embedd.number_argument, embedd.interval_argument CASCADE;
-    DROP FUNCTION embedd.to_integer(text, text), embedd.to_options(text), embedd.wait_until_synced(text, interval);
+    DROP FUNCTION embedd.to_integer(text, text), embedd.to_options(text), embedd.wait_until_synced(text, interval),
+        embedd.verify(text, integer);
     ALTER EXTENSION embedd DROP VIEW embedd.stat_vector_tables;
     DROP VIEW embedd.stat_vector_tables;
     ALTER EXTENSION embedd DROP FUNCTION embedd.all_sync_status();

@@ -40,6 +40,21 @@ select (select count(*) from embedd.query('texts', 'text number 7', min_similari
        (select count(*) from embedd.query('texts', 'text number 7', min_similarity_score => 0.9)) =
        (select count(*) from embedd.query('texts', 'text number 7', 10::bigint, min_similarity_score => '0.9'::text, ef_search => 100::bigint)) as same;
 
+-- What a form sends as text is taken where it is exactly a value of the field.
+select (select count(*) from embedd.query('texts', 'x', 50, '{"n": "3"}')) as number,
+       (select count(*) from embedd.query('texts', 'x', 50, '{"n": {"in": ["3", 4]}}')) as list,
+       (select count(*) from embedd.query('texts', 'x', 60, '{"n": {"exists": "false"}}')) as missing;
+
+-- verify: the size of a sample in every type of number. A vector that was overwritten by hand is found, and made again.
+select * from embedd.verify('texts', 60);
+update embedd_vt_51000000_texts set embedding = (select embedding from embedd_vt_51000000_texts where pk_value = '1') where pk_value in ('2', '3');
+select * from embedd.verify('texts') order by 1;
+select * from embedd.verify('texts', 60::bigint) order by 1;
+update embedd_vt_51000000_texts set embedding = null where pk_value in ('2', '3');
+select status from embedd.reconcile('texts');
+call golden.wait_synced('texts');
+select * from embedd.verify('texts', 60.0) order by 1;
+
 -- NULL: a question of nothing has no answer, other arguments count as left out.
 select (select count(*) from embedd.query('texts', null)) as question,
        (select count(*) from embedd.query('texts', null::varchar, 5::bigint)) as varchar,
@@ -66,6 +81,9 @@ select * from golden.refusal($$ select * from embedd.query('texts', 'x', 1001::b
 select * from golden.refusal($$ select * from embedd.query('texts', 'x', 'many'::text) $$);
 select * from golden.refusal($$ select * from embedd.query('texts', 'x', 5, '{"n":'::text) $$);
 select * from golden.refusal($$ select * from embedd.query('texts', 'x', 5, '{"m": 1}'::json) $$);
+select * from golden.refusal($$ select * from embedd.query('texts', 'x', 5, '{"n": "3.0"}') $$);
+select * from golden.refusal($$ select * from embedd.verify('texts', -1) $$);
+select * from golden.refusal($$ select * from embedd.verify('texts', 2.5) $$);
 select * from golden.refusal($$ select * from embedd.query(null, 'x') $$);
 select * from golden.refusal($$ select * from embedd.create_provider('p', 'ollama', 'sk-secret', options => '{"timeout":'::text) $$);
 select * from golden.refusal($$ select * from embedd.create_provider('p', 'ollama', 'sk-secret', options => '{"time": 1}'::json) $$);
@@ -92,6 +110,13 @@ set enable_seqscan = off;
 explain (costs off) select pk_value from embedd_vt_51000000_texts order by embedding <=> embedd.embed('texts', 'x') limit 3;
 reset enable_seqscan;
 
-select count(embedd.drop_vector_table('texts'));
+-- Texts that are longer than the model reads: the creator is told, from a sample.
+create table long_texts (id integer primary key, t text);
+insert into long_texts select n, repeat('several words ', case when n % 4 = 0 then 200 else 1 end) from generate_series(1, 100) n;
+\set VERBOSITY default
+select name from embedd.create_vector_table('long', 'long_texts', '[{"name": "t", "role": "embedding"}]');
+\set VERBOSITY terse
+
+select count(embedd.drop_vector_table(name)) from unnest(array['texts', 'long']) name;
 drop schema arguing cascade;
 select * from golden.traces();

@@ -1,0 +1,70 @@
+//! The values of a filter: which fit the type of a field, and the text that is bound for them.
+
+use serde_json::Value;
+
+use super::{Field, FilterError, FilterType, MAX_SHOWN, datetime, json_type};
+
+/// A value that fits the field, as the text to bind.
+pub(super) fn scalar(field: &Field, what: &str, value: &Value) -> Result<String, FilterError> {
+    let expected = match (field.filter_type, value) {
+        (FilterType::Keyword, Value::String(text)) => return Ok(text.clone()),
+        (FilterType::Integer, Value::Number(number)) if number.is_i64() => {
+            return Ok(number.to_string());
+        }
+        (FilterType::Float, Value::Number(number)) => return Ok(number.to_string()),
+        (FilterType::Boolean, Value::Bool(boolean)) => return Ok(boolean.to_string()),
+        // Forms and query strings send everything as text: what is exactly a value of the type is taken for it.
+        (FilterType::Integer, Value::String(text)) if is_json::<i64>(text) => {
+            return Ok(text.clone());
+        }
+        (FilterType::Float, Value::String(text)) if is_json::<serde_json::Number>(text) => {
+            return Ok(text.clone());
+        }
+        (FilterType::Boolean, Value::String(text)) if is_json::<bool>(text) => {
+            return Ok(text.clone());
+        }
+        (FilterType::Datetime, Value::String(text)) if datetime::is_valid(text) => {
+            return Ok(text.clone());
+        }
+        (FilterType::Keyword, _) => "a string",
+        (FilterType::Integer, _) => {
+            "an integer from -9223372036854775808 to 9223372036854775807, without a decimal point"
+        }
+        (FilterType::Float, _) => "a number",
+        (FilterType::Boolean, _) => "true or false",
+        (FilterType::Datetime, _) => {
+            "a string with an ISO 8601 date or time such as \"2024-05-31T12:00:00Z\""
+        }
+    };
+    let error = bad_value(field, what, expected, value);
+    Err(match value {
+        Value::Array(_) => {
+            error.hint("To match any of several values, write {\"in\": [value, value]}.")
+        }
+        Value::Null => error.hint(
+            "To ask whether the field is there, write {\"exists\": true} or {\"exists\": false}.",
+        ),
+        _ => error,
+    })
+}
+
+/// Whether a text is exactly a value of JSON of this type, without spaces around it.
+pub(super) fn is_json<T: serde::de::DeserializeOwned>(text: &str) -> bool {
+    text.trim() == text && serde_json::from_str::<T>(text).is_ok()
+}
+
+/// The refusal of a value: the field, its type, what was expected and what was given.
+pub(super) fn bad_value(field: &Field, what: &str, expected: &str, value: &Value) -> FilterError {
+    let whole = value.to_string();
+    let mut shown: String = whole.chars().take(MAX_SHOWN).collect();
+    if shown.len() < whole.len() {
+        shown.push_str("...");
+    }
+    let (filter_type, given) = (field.filter_type.as_str(), json_type(value));
+    FilterError::new(
+        format!("invalid value for filter field \"{}\": {shown}", field.name),
+        format!(
+            "Its filter_type is {filter_type}: {what} must be {expected}, and {given} was given."
+        ),
+    )
+}

@@ -1,0 +1,76 @@
+//! Tells the creator of a vector table when texts of the source are longer than the model reads, from a sample.
+
+use pgrx::function_name;
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::prelude::*;
+use pgrx::spi::SpiClient;
+
+use crate::catalog::VectorTable;
+use crate::error::Result;
+use crate::rights::Rights;
+use crate::transaction;
+
+/// Rows that are looked at.
+const SAMPLE: i64 = 200;
+
+/// Rows of a table from which on the sample is taken from all over it.
+const LARGE: f32 = 10_000.0;
+
+/// Looks at some rows of the source, and raises a NOTICE where texts have more tokens than the model reads. A source that cannot
+/// be read, or only by running a view, is not looked at.
+pub fn tell(table: &VectorTable, tokens: u32) {
+    let sample = transaction::nested_look(|| Spi::connect(|client| look(client, table, tokens)));
+    let Ok(Some((rows, long))) = sample else { return };
+    if long == 0 {
+        return;
+    }
+    let message = format!(
+        "texts of vector table \"{}\" are longer than model \"{}\" reads",
+        table.name, table.model
+    );
+    let detail = format!(
+        "Of {rows} rows in a sample about {long} have more than {tokens} tokens. Only the beginning of such a text is embedded; truncated_rows counts them."
+    );
+    let hint =
+        "SELECT provider, model, tokens_per_text FROM embedd.models shows models that read more.";
+    ErrorReport::new(PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION, message, function_name!())
+        .set_detail(detail)
+        .set_hint(hint)
+        .report(PgLogLevel::NOTICE);
+}
+
+/// How many rows were looked at, and how many of them are too long.
+fn look(client: &SpiClient<'_>, table: &VectorTable, tokens: u32) -> Result<Option<(i64, i64)>> {
+    let source = table.source_name()?;
+    // SAFETY: look-ups in a transaction, which holds a lock on the source since its triggers were created, or reads it below.
+    let (kind, rows) = unsafe {
+        let relation = pg_sys::RelationIdGetRelation(table.source);
+        if relation.is_null() {
+            return Ok(None);
+        }
+        let form = &*(*relation).rd_rel;
+        let found = (form.relkind as u8, form.reltuples);
+        pg_sys::RelationClose(relation);
+        found
+    };
+    let from = match kind {
+        pg_sys::RELKIND_RELATION if rows > LARGE => {
+            format!("{source} tablesample system ({})", 500.0 * SAMPLE as f32 / rows)
+        }
+        pg_sys::RELKIND_RELATION | pg_sys::RELKIND_PARTITIONED_TABLE | pg_sys::RELKIND_MATVIEW => {
+            source
+        }
+        _ => return Ok(None),
+    };
+    let rows = format!("(select {} from {from} limit {SAMPLE})", table.source_columns());
+    // Four letters are about a token, and a character of another script about one.
+    let query = format!(
+        "select count(*), count(*) filter (where char_length(d.embedded_text) / 4
+                + (octet_length(d.embedded_text) - char_length(d.embedded_text)) / 3 > $1)
+           from ({}) d",
+        table.documents(&rows, "true")
+    );
+    let _rights = Rights::of_owner(table.owner);
+    let found = client.select(&query, None, &[i64::from(tokens).into()])?;
+    Ok(found.first().get_two::<i64, i64>().map(|(rows, long)| rows.zip(long))?)
+}

@@ -1,0 +1,84 @@
+//! Embeds a sample of the stored texts again, and finds the rows whose vectors are not those of their texts.
+
+use embedd_wire::InputType;
+use pgrx::check_for_interrupts;
+use pgrx::prelude::*;
+use pgrx::spi::SpiClient;
+
+use super::Difference;
+use crate::catalog::VectorTable;
+use crate::datum::VectorType;
+use crate::error::{Error, Result};
+use crate::fdw::embed;
+use crate::rights::Rights;
+
+/// Rows of one sample, at most: each costs a call of the provider.
+const MOST_ROWS: i32 = 100_000;
+
+/// Bytes of a text that is embedded again, at most: of a longer one, the worker has sent only a part.
+const MOST_BYTES: i32 = 1024 * 1024;
+
+/// Cosine distance from which on a vector is another one. The vectors that a service gives the same text differ by less.
+const OTHER_VECTOR: f64 = 0.001;
+
+/// Rows of a random sample whose vectors are not those that the model gives their texts.
+pub fn overwritten(name: &str, rows: i32) -> Result<Vec<Difference>> {
+    if !(0..=MOST_ROWS).contains(&rows) {
+        return Err(Error::bad_argument(format!(
+            "sample {rows} is outside the range 0 to {MOST_ROWS}"
+        )));
+    }
+    Spi::connect(|client| {
+        let table = super::find(client, name)?;
+        let kind = VectorType::find(client)?;
+        let mut found = Vec::new();
+        for (pk_value, text) in sample(client, &table, rows)? {
+            check_for_interrupts!();
+            let vector = embed::for_table(&table, &text, InputType::Document)?;
+            if is_other(client, &table, &kind, &pk_value, &text, &vector)? {
+                found.push(Difference { pk_value, problem: "overwritten" });
+            }
+        }
+        Ok(found)
+    })
+}
+
+/// Keys and texts of random rows.
+fn sample(client: &SpiClient<'_>, table: &VectorTable, rows: i32) -> Result<Vec<(String, String)>> {
+    let query = format!(
+        "select v.pk_value, v.embedded_text from {} v
+          where v.embedding is not null and v.embedded_text <> '' and octet_length(v.embedded_text) <= $2
+          order by random() limit $1",
+        table.relation_name()?
+    );
+    let _rights = Rights::of_owner(table.owner);
+    let mut found = Vec::new();
+    for row in client.select(&query, None, &[rows.into(), MOST_BYTES.into()])? {
+        if let (Some(key), Some(text)) = (row.get::<String>(1)?, row.get::<String>(2)?) {
+            found.push((key, text));
+        }
+    }
+    Ok(found)
+}
+
+/// Whether the row has another vector for this text. A row that has changed meanwhile has not.
+fn is_other(
+    client: &SpiClient<'_>,
+    table: &VectorTable,
+    kind: &VectorType,
+    pk_value: &str,
+    text: &str,
+    vector: &[f32],
+) -> Result<bool> {
+    let query = format!(
+        "select (v.embedding operator({}.<=>) $3) <= $4 from {} v
+          where v.pk_value = $1 and v.embedded_text = $2 and v.embedding is not null",
+        kind.schema,
+        table.relation_name()?
+    );
+    let _rights = Rights::of_owner(table.owner);
+    let arguments = [pk_value.into(), text.into(), kind.argument(vector), OTHER_VECTOR.into()];
+    let rows = client.select(&query, None, &arguments)?;
+    // A vector of zeros has no direction: its distance is no number, which is in no range.
+    Ok(!rows.is_empty() && rows.first().get_one::<bool>()? != Some(true))
+}
