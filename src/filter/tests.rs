@@ -233,7 +233,8 @@ fn depth_and_size_are_limited() {
 
 #[test]
 fn what_a_form_sends_as_text_is_taken_where_it_is_exact() {
-    for (field, text) in [("stock", "-5"), ("price", "0.10"), ("price", "1e3"), ("active", "false")] {
+    for (field, text) in [("stock", "-5"), ("price", "0.10"), ("price", "1e3"), ("active", "false")]
+    {
         assert_eq!(accepted(json!({ field: text })).1, one(text), "{field} {text}");
     }
     assert_eq!(accepted(json!({"stock": {"in": ["1", 2]}})).1, list(&["1", "2"]));

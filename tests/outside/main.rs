@@ -15,6 +15,7 @@ mod crash;
 mod databases;
 mod ddl;
 mod embedder;
+mod first_hour;
 mod foreign_servers;
 mod isolation;
 mod keys;
