@@ -94,3 +94,39 @@ comment on cast (bigint as embedd.interval_argument) is 'An argument of a functi
 comment on cast (numeric as embedd.interval_argument) is 'An argument of a function of embedd';
 comment on cast (real as embedd.interval_argument) is 'An argument of a function of embedd';
 comment on cast (double precision as embedd.interval_argument) is 'An argument of a function of embedd';
+
+create type embedd.relation_argument;
+create function embedd.relation_argument_in(cstring) returns embedd.relation_argument
+    language internal immutable strict parallel safe as 'textin';
+create function embedd.relation_argument_out(embedd.relation_argument) returns cstring
+    language internal immutable strict parallel safe as 'textout';
+create type embedd.relation_argument (input = embedd.relation_argument_in, output = embedd.relation_argument_out, like = pg_catalog.text, category = 'N');
+comment on type embedd.relation_argument is 'An argument that is a relation, in whatever type it was given, as text';
+comment on function embedd.relation_argument_in(cstring) is 'Input of type embedd.relation_argument';
+comment on function embedd.relation_argument_out(embedd.relation_argument) is 'Output of type embedd.relation_argument';
+create cast (embedd.relation_argument as text) without function;
+comment on cast (embedd.relation_argument as text) is 'The text of an argument';
+create cast (text as embedd.relation_argument) without function as implicit;
+create cast (varchar as embedd.relation_argument) without function as implicit;
+create cast (name as embedd.relation_argument) with inout as implicit;
+create cast (regclass as embedd.relation_argument) with inout as implicit;
+comment on cast (text as embedd.relation_argument) is 'An argument of a function of embedd';
+comment on cast (varchar as embedd.relation_argument) is 'An argument of a function of embedd';
+comment on cast (name as embedd.relation_argument) is 'An argument of a function of embedd';
+comment on cast (regclass as embedd.relation_argument) is 'An argument of a function of embedd';
+
+-- The name, since the text of a number is no name.
+create function embedd.relation_argument(oid) returns embedd.relation_argument
+    language sql stable strict parallel safe
+    return $1::regclass::text::embedd.relation_argument;
+comment on function embedd.relation_argument(oid) is 'The name of a relation';
+create cast (oid as embedd.relation_argument) with function embedd.relation_argument(oid) as implicit;
+comment on cast (oid as embedd.relation_argument) is 'An argument of a function of embedd';
+
+-- Names of columns in an array are what a JSON array of them is.
+create function embedd.argument(text[]) returns embedd.argument
+    language sql immutable strict parallel safe
+    return pg_catalog.array_to_json($1)::text::embedd.argument;
+comment on function embedd.argument(text[]) is 'An array of texts as a JSON array';
+create cast (text[] as embedd.argument) with function embedd.argument(text[]) as implicit;
+comment on cast (text[] as embedd.argument) is 'An argument of a function of embedd';

@@ -99,6 +99,42 @@ comment on cast (numeric as embedd.interval_argument) is 'An argument of a funct
 comment on cast (real as embedd.interval_argument) is 'An argument of a function of embedd';
 comment on cast (double precision as embedd.interval_argument) is 'An argument of a function of embedd';
 
+create type embedd.relation_argument;
+create function embedd.relation_argument_in(cstring) returns embedd.relation_argument
+    language internal immutable strict parallel safe as 'textin';
+create function embedd.relation_argument_out(embedd.relation_argument) returns cstring
+    language internal immutable strict parallel safe as 'textout';
+create type embedd.relation_argument (input = embedd.relation_argument_in, output = embedd.relation_argument_out, like = pg_catalog.text, category = 'N');
+comment on type embedd.relation_argument is 'An argument that is a relation, in whatever type it was given, as text';
+comment on function embedd.relation_argument_in(cstring) is 'Input of type embedd.relation_argument';
+comment on function embedd.relation_argument_out(embedd.relation_argument) is 'Output of type embedd.relation_argument';
+create cast (embedd.relation_argument as text) without function;
+comment on cast (embedd.relation_argument as text) is 'The text of an argument';
+create cast (text as embedd.relation_argument) without function as implicit;
+create cast (varchar as embedd.relation_argument) without function as implicit;
+create cast (name as embedd.relation_argument) with inout as implicit;
+create cast (regclass as embedd.relation_argument) with inout as implicit;
+comment on cast (text as embedd.relation_argument) is 'An argument of a function of embedd';
+comment on cast (varchar as embedd.relation_argument) is 'An argument of a function of embedd';
+comment on cast (name as embedd.relation_argument) is 'An argument of a function of embedd';
+comment on cast (regclass as embedd.relation_argument) is 'An argument of a function of embedd';
+
+-- The name, since the text of a number is no name.
+create function embedd.relation_argument(oid) returns embedd.relation_argument
+    language sql stable strict parallel safe
+    return $1::regclass::text::embedd.relation_argument;
+comment on function embedd.relation_argument(oid) is 'The name of a relation';
+create cast (oid as embedd.relation_argument) with function embedd.relation_argument(oid) as implicit;
+comment on cast (oid as embedd.relation_argument) is 'An argument of a function of embedd';
+
+-- Names of columns in an array are what a JSON array of them is.
+create function embedd.argument(text[]) returns embedd.argument
+    language sql immutable strict parallel safe
+    return pg_catalog.array_to_json($1)::text::embedd.argument;
+comment on function embedd.argument(text[]) is 'An array of texts as a JSON array';
+create cast (text[] as embedd.argument) with function embedd.argument(text[]) as implicit;
+comment on cast (text[] as embedd.argument) is 'An argument of a function of embedd';
+
 create function embedd.to_integer(value text, name text) returns integer
     strict immutable parallel safe
     language c
@@ -148,7 +184,7 @@ comment on function embedd.query(embedd.argument, embedd.argument, embedd.number
 
 create function embedd.create_vector_table(
     name embedd.argument,
-    source_table regclass,
+    source_table embedd.relation_argument,
     columns embedd.argument,
     primary_key_column embedd.argument default null,
     embedding_provider embedd.argument default 'local',
@@ -174,11 +210,11 @@ create function embedd.create_vector_table(
     language sql volatile parallel unsafe rows 1
 begin atomic
     select t.id, t.name, t.provider, t.source_table, t.mode, t.sync_status, t.model, t.dimensions, t.platform_vector_ref, t.columns, t.created_at
-      from embedd.create_vector_table($1::text, $2, $3::text::jsonb, $4::text, $5::text, $6::text,
+      from embedd.create_vector_table($1::text, $2::text::regclass, $3::text::jsonb, $4::text, $5::text, $6::text,
                                       embedd.to_integer($7::text, 'embedding_dimensions'), $8::text, $9,
                                       $10::text::interval, $11::text) t;
 end;
-comment on function embedd.create_vector_table(embedd.argument, regclass, embedd.argument, embedd.argument, embedd.argument, embedd.argument, embedd.number_argument, embedd.argument, boolean, embedd.interval_argument, embedd.argument) is
+comment on function embedd.create_vector_table(embedd.argument, embedd.relation_argument, embedd.argument, embedd.argument, embedd.argument, embedd.argument, embedd.number_argument, embedd.argument, boolean, embedd.interval_argument, embedd.argument) is
     'create_vector_table() for arguments of other types: columns of type json or text, dimensions of type bigint';
 
 create function embedd.create_provider(

@@ -19,7 +19,7 @@ comment on function embedd.query(embedd.argument, embedd.argument, embedd.number
 
 create function embedd.create_vector_table(
     name embedd.argument,
-    source_table regclass,
+    source_table embedd.relation_argument,
     columns embedd.argument,
     primary_key_column embedd.argument default null,
     embedding_provider embedd.argument default 'local',
@@ -45,11 +45,11 @@ create function embedd.create_vector_table(
     language sql volatile parallel unsafe rows 1
 begin atomic
     select t.id, t.name, t.provider, t.source_table, t.mode, t.sync_status, t.model, t.dimensions, t.platform_vector_ref, t.columns, t.created_at
-      from embedd.create_vector_table($1::text, $2, $3::text::jsonb, $4::text, $5::text, $6::text,
+      from embedd.create_vector_table($1::text, $2::text::regclass, $3::text::jsonb, $4::text, $5::text, $6::text,
                                       embedd.to_integer($7::text, 'embedding_dimensions'), $8::text, $9,
                                       $10::text::interval, $11::text) t;
 end;
-comment on function embedd.create_vector_table(embedd.argument, regclass, embedd.argument, embedd.argument, embedd.argument, embedd.argument, embedd.number_argument, embedd.argument, boolean, embedd.interval_argument, embedd.argument) is
+comment on function embedd.create_vector_table(embedd.argument, embedd.relation_argument, embedd.argument, embedd.argument, embedd.argument, embedd.argument, embedd.number_argument, embedd.argument, boolean, embedd.interval_argument, embedd.argument) is
     'create_vector_table() for arguments of other types: columns of type json or text, dimensions of type bigint';
 
 create function embedd.create_provider(

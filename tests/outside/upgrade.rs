@@ -328,7 +328,7 @@ const AS_0_3_0: &str = "DO $$
         END LOOP;
     END
     $$;
-    DROP TYPE embedd.argument, embedd.number_argument, embedd.interval_argument CASCADE;
+    DROP TYPE embedd.argument, embedd.number_argument, embedd.interval_argument, embedd.relation_argument CASCADE;
     DROP FUNCTION embedd.to_integer(text, text), embedd.to_options(text), embedd.wait_until_synced(text, interval),
         embedd.verify(text, integer);
     ALTER EXTENSION embedd DROP VIEW embedd.stat_vector_tables;

@@ -12,8 +12,10 @@ select name, dimensions from embedd.create_vector_table('texts'::varchar, 'texts
 select name, mode from embedd.create_vector_table('a'::name, 'texts'::regclass, :'columns'::text, 'id'::varchar, 'local'::varchar, null, 384::numeric);
 select name from embedd.create_vector_table('b'::text, 'texts'::varchar, :'columns'::jsonb, embedding_dimensions => 384::smallint, sync_mode => 'batch'::varchar, batch_interval => '1 day'::text);
 select name from embedd.create_vector_table('c', 'texts', :'columns'::varchar, '["id"]'::jsonb, batch_interval => '1 day'::interval, sync_mode => 'batch');
-select name, primary_key_column, sync_mode, batch_interval from embedd.vector_tables where name in ('a', 'b', 'c') order by 1;
-select count(embedd.drop_vector_table(name::varchar)) from unnest(array['a', 'b', 'c']) name;
+select t.name from pg_tables, embedd.create_vector_table('e', tablename, :'columns'::json, array['id'], sync_mode => 'batch') t where schemaname = 'arguing' and tablename = 'texts';
+select name from pg_class c, embedd.create_vector_table('d', c.oid, :'columns'::text, array['id', 'n']::text[], sync_mode => 'batch') where c.oid = 'texts'::regclass;
+select name, primary_key_column, sync_mode, batch_interval from embedd.vector_tables where name <> 'texts' order by 1;
+select count(embedd.drop_vector_table(name::varchar)) from unnest(array['a', 'b', 'c', 'd', 'e']) name;
 call golden.wait_synced('texts');
 
 -- query: a limit of every type of number, filters of every type of text.
