@@ -162,6 +162,7 @@ pub fn embed_now(
         priority: Priority::Question,
         more: false,
         patience_ms: u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX),
+        is_test: false,
         texts: vec![text.to_string()],
     };
     let frame = encode_request(&request).map_err(too_large)?;

@@ -66,6 +66,7 @@ impl Engine {
             priority,
             more: waiting > 0 && self.outstanding.has_room(share),
             patience_ms: 0,
+            is_test: false,
             texts,
         };
         let flight = Flight { table_id: id, keys, documents, share, bytes };

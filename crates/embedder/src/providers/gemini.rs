@@ -40,8 +40,10 @@ struct Reply {
     usage_metadata: Option<Lenient<Usage>>,
 }
 
+/// A list without members is left out in this form of JSON.
 #[derive(Deserialize)]
 struct Embedding {
+    #[serde(default)]
     values: Vector,
 }
 
