@@ -10,6 +10,7 @@ use pgrx::spi::SpiClient;
 use self::verdict::{Counts, Facts, is_doubtful, verdict};
 use crate::catalog::{self, Status, SyncMode, VectorTable, sight};
 use crate::error::{Error, Result};
+use crate::fdw;
 use crate::queue;
 use crate::rights::Rights;
 use crate::shared::monitor;
@@ -62,6 +63,9 @@ pub fn of_one(name: &str) -> Result<SyncStatus> {
         drop(rights);
         if !may_see(client, &table)? {
             return Err(Error::UnknownVectorTable { name: name.to_string() });
+        }
+        if let Some(retirement) = fdw::retirement(&table) {
+            retirement.warn(&table.model, Some(retirement.hint_for(&table.name)));
         }
         look_safely(table)
     })

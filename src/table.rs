@@ -15,7 +15,7 @@ use crate::document;
 use crate::error::{Error, Result};
 use crate::fdw::{Server, depend};
 use crate::key::Key;
-use crate::models::Choice;
+use crate::models::{Choice, Chosen};
 use crate::name::{self, quote_ident, quote_literal};
 use crate::operator_class;
 use crate::relation;
@@ -52,7 +52,8 @@ pub fn create(client: &mut SpiClient<'_>, wanted: Wanted) -> Result<VectorTable>
     let columns = document::parse_columns(&wanted.columns)?;
     let source = source::define(client, wanted.source, columns, wanted.key.as_deref(), mode)?;
     let server = find_provider(&wanted.provider)?;
-    let (model, dimensions) = choose_model(client, &wanted, server.as_ref())?;
+    let Chosen { model, dimensions, prefixes, prefixes_by_name, retirement } =
+        choose_model(client, &wanted, server.as_ref())?;
 
     let rights = Rights::of_extension()?;
     if catalog::exists(client, &wanted.name)? {
@@ -121,6 +122,8 @@ pub fn create(client: &mut SpiClient<'_>, wanted: Wanted) -> Result<VectorTable>
             last_error: None,
             unseen_since: None,
             compared_in: shared::started_at(),
+            query_prefix: prefixes.query,
+            document_prefix: prefixes.document,
         },
         reads_run: false,
         columns: source.columns,
@@ -134,7 +137,38 @@ pub fn create(client: &mut SpiClient<'_>, wanted: Wanted) -> Result<VectorTable>
         table.status = Status::Backfilling;
     }
     trigger::touch_at_commit();
+    if prefixes_by_name {
+        announce_prefixes(&table);
+    }
+    if let Some(retirement) = retirement {
+        retirement.warn(&table.model, retirement.hint_for_new());
+    }
     Ok(table)
+}
+
+/// Says what is put in front of the texts of a model that is known by its name: the server may do that itself.
+fn announce_prefixes(table: &VectorTable) {
+    let (query, document) = (&table.stored.query_prefix, &table.stored.document_prefix);
+    let of = |what: &str, prefix: &String| match prefix.is_empty() {
+        true => format!("{what} as they are"),
+        false => format!("{what} behind {}", quote_literal(prefix)),
+    };
+    ErrorReport::new(
+        PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION,
+        format!(
+            "embedding model \"{}\" gets {} and {}",
+            table.model,
+            of("questions", query),
+            of("texts", document)
+        ),
+        pgrx::function_name!(),
+    )
+    .set_detail("It was trained with them.")
+    .set_hint(format!(
+        "Where the server puts them there itself, create the vector table again after: SELECT embedd.update_provider({}, options => '{{\"query_prefix\": \"\", \"document_prefix\": \"\"}}').",
+        quote_literal(&table.provider)
+    ))
+    .report(PgLogLevel::NOTICE);
 }
 
 /// Time between two comparisons unless something else is asked for, in seconds.
@@ -202,7 +236,7 @@ fn choose_model(
     client: &SpiClient<'_>,
     wanted: &Wanted,
     server: Option<&Server>,
-) -> Result<(String, i32)> {
+) -> Result<Chosen> {
     let options = server.map(|server| &server.options);
     let choice = Choice {
         kind: options.map_or(Kind::Local, |options| options.kind),
@@ -210,6 +244,8 @@ fn choose_model(
         default_model: options.and_then(|options| options.default_model.as_deref()),
         model: wanted.model.as_deref(),
         dimensions: wanted.dimensions,
+        query_prefix: options.and_then(|options| options.query_prefix.as_deref()),
+        document_prefix: options.and_then(|options| options.document_prefix.as_deref()),
         argument: "embedding_model",
         may_change: server.is_some_and(Server::may_be_changed),
     };

@@ -17,7 +17,7 @@ use pgrx::prelude::*;
 use self::options::{MappingOptions, Pairs, ServerOptions};
 use crate::catalog::{LOCAL_PROVIDER, VectorTable};
 use crate::error::{Error, OptionError, Result};
-use crate::models;
+use crate::models::{self, Retirement};
 use crate::name::{quote_ident, quote_literal};
 use crate::rights::role_name;
 
@@ -221,7 +221,20 @@ pub fn resolve(table: &VectorTable) -> Result<(Provider, Model)> {
 /// The model of a vector table whose provider is of this kind.
 pub fn model(table: &VectorTable, kind: Kind) -> Model {
     let known = table.known_models.get(kind.as_str());
-    models::model(kind, &table.model, table.dimensions as u32, known)
+    let mut model = models::model(kind, &table.model, table.dimensions as u32, known);
+    // Those in force when the table was created: with others its vectors would not be of one kind.
+    model.query_prefix = table.stored.query_prefix.clone();
+    model.document_prefix = table.stored.document_prefix.clone();
+    model
+}
+
+/// Whether the maker of a vector table's model retires it within a year, or has retired it.
+pub fn retirement(table: &VectorTable) -> Option<Retirement> {
+    let kind = match Server::of_table(table).ok()? {
+        None => Kind::Local,
+        Some(server) => server.options.kind,
+    };
+    table.known_models.get(kind.as_str()).and_then(Retirement::of)
 }
 
 /// What the embedder has counted for the providers of this database that the role in force may use.

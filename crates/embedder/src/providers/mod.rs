@@ -18,7 +18,7 @@ mod tokens;
 mod voyage;
 
 pub use blank::without;
-pub use limit::{Measure, Stated, stated};
+pub use limit::{Measure, Stated};
 pub use pace::{Pace, pace};
 pub use refusal::{Refusal, RefusalKind, refusal};
 pub use tokens::measure;

@@ -1,6 +1,7 @@
 //! What services say of the most that a request may hold, in their own words.
 
-use crate::providers::{Measure, stated};
+use crate::providers::Measure;
+use crate::providers::limit::stated;
 
 #[test]
 fn limits_are_read_from_the_words_of_the_services() {
