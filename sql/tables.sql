@@ -37,16 +37,20 @@ create table embedd.models (
     texts_per_request integer constraint models_texts_per_request_check check (texts_per_request > 0),
     tokens_per_request integer constraint models_tokens_per_request_check check (tokens_per_request > 0),
     built_in boolean not null default false,
+    query_prefix text,
+    document_prefix text,
+    retires_on date,
+    replacement text,
     primary key (provider, model),
     -- The name of a provider in place of its kind would never be found.
     constraint models_provider_check
-        check (provider in ('local', 'openai', 'gemini', 'voyage', 'ollama', 'openai_compatible')),
+        check (provider in ('local', 'openai', 'gemini', 'voyage', 'ollama', 'openai_compatible', 'test')),
     -- A dump carries the rows of users only, and they must not meet another default where they are restored.
     constraint models_is_default_check check (built_in or not is_default)
 );
 create unique index models_default_idx on embedd.models (provider) where is_default;
 comment on table embedd.models is 'The model catalog: which embedding models there are, how long their vectors are and what they take. More rows are welcome.';
-comment on column embedd.models.provider is 'kind of provider: local, openai, gemini, voyage, ollama or openai_compatible';
+comment on column embedd.models.provider is 'kind of provider: local, openai, gemini, voyage, ollama, openai_compatible or test';
 comment on column embedd.models.model is 'the provider''s own name of the model';
 comment on column embedd.models.dimensions is 'numbers in one vector, unless embedding_dimensions says otherwise';
 comment on column embedd.models.is_default is 'whether the model is taken when none is named, neither in the call nor as the provider''s default_model';
@@ -56,21 +60,95 @@ comment on column embedd.models.tokens_per_text is 'tokens of one text that the 
 comment on column embedd.models.texts_per_request is 'texts that the provider takes in one request; null is unknown';
 comment on column embedd.models.tokens_per_request is 'tokens that the provider takes in one request; null is unknown';
 comment on column embedd.models.built_in is 'whether the row came with embedd, and is not part of a dump';
+comment on column embedd.models.query_prefix is 'put in front of a question before it is embedded; a vector table keeps what was in force when it was created';
+comment on column embedd.models.document_prefix is 'put in front of a text to be found, in the same way';
+comment on column embedd.models.retires_on is 'the day from which on its maker may end the model; null is unknown, or none was announced';
+comment on column embedd.models.replacement is 'the model that its maker names in its place';
 
 insert into embedd.models (provider, model, dimensions, is_default, native_dimensions, can_shorten,
-        tokens_per_text, texts_per_request, tokens_per_request, built_in) values
-    ('local', 'all-MiniLM-L6-v2', 384, true, 384, false, 256, null, null, true),
-    ('openai', 'text-embedding-3-small', 1536, true, 1536, true, 8191, 2048, 300000, true),
-    ('openai', 'text-embedding-3-large', 3072, false, 3072, true, 8191, 2048, 300000, true),
-    ('openai', 'text-embedding-ada-002', 1536, false, 1536, false, 8191, 2048, 300000, true),
-    ('gemini', 'gemini-embedding-001', 3072, true, 3072, true, 2048, 100, null, true),
-    ('gemini', 'text-embedding-005', 768, false, 768, false, 2048, 100, null, true),
-    ('gemini', 'text-embedding-004', 768, false, 768, false, 2048, 100, null, true),
-    ('voyage', 'voyage-3.5', 1024, true, 1024, true, 32000, 1000, 320000, true),
-    ('voyage', 'voyage-3.5-lite', 512, false, 1024, true, 32000, 1000, 1000000, true),
-    ('voyage', 'voyage-code-3', 1024, false, 1024, true, 32000, 1000, 120000, true),
-    ('voyage', 'voyage-3-large', 1024, false, 1024, true, 32000, 1000, 120000, true),
-    ('voyage', 'voyage-3-lite', 512, false, 512, false, 32000, 1000, 1000000, true);
+        tokens_per_text, texts_per_request, tokens_per_request, built_in,
+        query_prefix, document_prefix, retires_on, replacement) values
+    ('local', 'all-MiniLM-L6-v2', 384, true, 384, false, 256, null, null, true, null, null, null, null),
+    ('openai', 'text-embedding-3-small', 1536, true, 1536, true, 8191, 2048, 300000, true, null, null, null, null),
+    ('openai', 'text-embedding-3-large', 3072, false, 3072, true, 8191, 2048, 300000, true, null, null, null, null),
+    ('openai', 'text-embedding-ada-002', 1536, false, 1536, false, 8191, 2048, 300000, true, null, null, null, null),
+    ('gemini', 'gemini-embedding-2', 3072, true, 3072, true, 8192, 100, null, true, 'task: search result | query: ', 'title: none | text: ', null, null),
+    ('gemini', 'gemini-embedding-001', 3072, false, 3072, true, 2048, 100, null, true, null, null, '2028-05-14', 'gemini-embedding-2'),
+    ('gemini', 'text-embedding-005', 768, false, 768, false, 2048, 100, null, true, null, null, '2027-04-01', null),
+    ('gemini', 'text-embedding-004', 768, false, 768, false, 2048, 100, null, true, null, null, '2026-01-14', 'gemini-embedding-2'),
+    ('voyage', 'voyage-4', 1024, true, 1024, true, 32000, 1000, 320000, true, null, null, null, null),
+    ('voyage', 'voyage-4-large', 1024, false, 1024, true, 32000, 1000, 120000, true, null, null, null, null),
+    ('voyage', 'voyage-4-lite', 1024, false, 1024, true, 32000, 1000, 1000000, true, null, null, null, null),
+    ('voyage', 'voyage-code-4', 1024, false, 1024, true, 32000, 1000, 320000, true, null, null, null, null),
+    ('voyage', 'voyage-finance-2', 1024, false, 1024, false, 32000, 1000, 120000, true, null, null, null, null),
+    ('voyage', 'voyage-law-2', 1024, false, 1024, false, 16000, 1000, 120000, true, null, null, null, null),
+    ('voyage', 'voyage-3.5', 1024, false, 1024, true, 32000, 1000, 320000, true, null, null, null, null),
+    ('voyage', 'voyage-3.5-lite', 512, false, 1024, true, 32000, 1000, 1000000, true, null, null, null, null),
+    ('voyage', 'voyage-code-3', 1024, false, 1024, true, 32000, 1000, 120000, true, null, null, null, null),
+    ('voyage', 'voyage-3-large', 1024, false, 1024, true, 32000, 1000, 120000, true, null, null, null, null),
+    ('voyage', 'voyage-3-lite', 512, false, 512, false, 32000, 1000, 1000000, true, null, null, null, null),
+    ('ollama', 'all-minilm', 384, false, 384, false, 256, null, null, true, null, null, null, null),
+    ('ollama', 'bge-m3', 1024, false, 1024, false, 8192, null, null, true, null, null, null, null),
+    ('ollama', 'embeddinggemma', 768, false, 768, false, 2048, null, null, true, 'task: search result | query: ', 'title: none | text: ', null, null),
+    ('ollama', 'mxbai-embed-large', 1024, false, 1024, false, 512, null, null, true, 'Represent this sentence for searching relevant passages: ', null, null, null),
+    ('ollama', 'nomic-embed-text', 768, false, 768, false, 2048, null, null, true, 'search_query: ', 'search_document: ', null, null),
+    ('ollama', 'nomic-embed-text-v2-moe', 768, false, 768, false, 512, null, null, true, 'search_query: ', 'search_document: ', null, null),
+    ('ollama', 'qwen3-embedding:0.6b', 1024, false, 1024, false, 32768, null, null, true, E'Instruct: Given a web search query, retrieve relevant passages that answer the query\nQuery:', null, null, null),
+    ('ollama', 'qwen3-embedding:4b', 2560, false, 2560, false, 32768, null, null, true, E'Instruct: Given a web search query, retrieve relevant passages that answer the query\nQuery:', null, null, null),
+    ('ollama', 'snowflake-arctic-embed', 1024, false, 1024, false, 512, null, null, true, 'Represent this sentence for searching relevant passages: ', null, null, null),
+    ('ollama', 'snowflake-arctic-embed2', 1024, false, 1024, false, 8192, null, null, true, 'query: ', null, null, null),
+    ('openai_compatible', 'intfloat/e5-small', 384, false, 384, false, 512, null, null, true, 'query: ', 'passage: ', null, null),
+    ('openai_compatible', 'intfloat/e5-small-v2', 384, false, 384, false, 512, null, null, true, 'query: ', 'passage: ', null, null),
+    ('openai_compatible', 'intfloat/multilingual-e5-small', 384, false, 384, false, 512, null, null, true, 'query: ', 'passage: ', null, null),
+    ('openai_compatible', 'intfloat/e5-base', 768, false, 768, false, 512, null, null, true, 'query: ', 'passage: ', null, null),
+    ('openai_compatible', 'intfloat/e5-base-v2', 768, false, 768, false, 512, null, null, true, 'query: ', 'passage: ', null, null),
+    ('openai_compatible', 'intfloat/multilingual-e5-base', 768, false, 768, false, 512, null, null, true, 'query: ', 'passage: ', null, null),
+    ('openai_compatible', 'intfloat/e5-large', 1024, false, 1024, false, 512, null, null, true, 'query: ', 'passage: ', null, null),
+    ('openai_compatible', 'intfloat/e5-large-v2', 1024, false, 1024, false, 512, null, null, true, 'query: ', 'passage: ', null, null),
+    ('openai_compatible', 'intfloat/multilingual-e5-large', 1024, false, 1024, false, 512, null, null, true, 'query: ', 'passage: ', null, null),
+    ('openai_compatible', 'intfloat/multilingual-e5-large-instruct', 1024, false, 1024, false, 512, null, null, true, E'Instruct: Given a web search query, retrieve relevant passages that answer the query\nQuery: ', null, null, null),
+    ('openai_compatible', 'BAAI/bge-small-en', 384, false, 384, false, 512, null, null, true, 'Represent this sentence for searching relevant passages: ', null, null, null),
+    ('openai_compatible', 'BAAI/bge-small-en-v1.5', 384, false, 384, false, 512, null, null, true, 'Represent this sentence for searching relevant passages: ', null, null, null),
+    ('openai_compatible', 'BAAI/bge-base-en', 768, false, 768, false, 512, null, null, true, 'Represent this sentence for searching relevant passages: ', null, null, null),
+    ('openai_compatible', 'BAAI/bge-base-en-v1.5', 768, false, 768, false, 512, null, null, true, 'Represent this sentence for searching relevant passages: ', null, null, null),
+    ('openai_compatible', 'BAAI/bge-large-en', 1024, false, 1024, false, 512, null, null, true, 'Represent this sentence for searching relevant passages: ', null, null, null),
+    ('openai_compatible', 'BAAI/bge-large-en-v1.5', 1024, false, 1024, false, 512, null, null, true, 'Represent this sentence for searching relevant passages: ', null, null, null),
+    ('openai_compatible', 'BAAI/bge-m3', 1024, false, 1024, false, 8192, null, null, true, null, null, null, null),
+    ('openai_compatible', 'nomic-ai/nomic-embed-text-v1', 768, false, 768, false, 8192, null, null, true, 'search_query: ', 'search_document: ', null, null),
+    ('openai_compatible', 'nomic-ai/nomic-embed-text-v1.5', 768, false, 768, false, 8192, null, null, true, 'search_query: ', 'search_document: ', null, null),
+    ('openai_compatible', 'nomic-ai/nomic-embed-text-v2-moe', 768, false, 768, false, 512, null, null, true, 'search_query: ', 'search_document: ', null, null),
+    ('openai_compatible', 'mixedbread-ai/mxbai-embed-large-v1', 1024, false, 1024, false, 512, null, null, true, 'Represent this sentence for searching relevant passages: ', null, null, null),
+    ('openai_compatible', 'Snowflake/snowflake-arctic-embed-xs', 384, false, 384, false, 512, null, null, true, 'Represent this sentence for searching relevant passages: ', null, null, null),
+    ('openai_compatible', 'Snowflake/snowflake-arctic-embed-s', 384, false, 384, false, 512, null, null, true, 'Represent this sentence for searching relevant passages: ', null, null, null),
+    ('openai_compatible', 'Snowflake/snowflake-arctic-embed-m', 768, false, 768, false, 512, null, null, true, 'Represent this sentence for searching relevant passages: ', null, null, null),
+    ('openai_compatible', 'Snowflake/snowflake-arctic-embed-m-long', 768, false, 768, false, 2048, null, null, true, 'Represent this sentence for searching relevant passages: ', null, null, null),
+    ('openai_compatible', 'Snowflake/snowflake-arctic-embed-l', 1024, false, 1024, false, 512, null, null, true, 'Represent this sentence for searching relevant passages: ', null, null, null),
+    ('openai_compatible', 'Snowflake/snowflake-arctic-embed-m-v1.5', 768, false, 768, false, 512, null, null, true, 'Represent this sentence for searching relevant passages: ', null, null, null),
+    ('openai_compatible', 'Snowflake/snowflake-arctic-embed-m-v2.0', 768, false, 768, false, 8192, null, null, true, 'query: ', null, null, null),
+    ('openai_compatible', 'Snowflake/snowflake-arctic-embed-l-v2.0', 1024, false, 1024, false, 8192, null, null, true, 'query: ', null, null, null),
+    ('openai_compatible', 'google/embeddinggemma-300m', 768, false, 768, false, 2048, null, null, true, 'task: search result | query: ', 'title: none | text: ', null, null),
+    ('openai_compatible', 'Qwen/Qwen3-Embedding-0.6B', 1024, false, 1024, false, 32768, null, null, true, E'Instruct: Given a web search query, retrieve relevant passages that answer the query\nQuery:', null, null, null),
+    ('openai_compatible', 'Qwen/Qwen3-Embedding-4B', 2560, false, 2560, false, 32768, null, null, true, E'Instruct: Given a web search query, retrieve relevant passages that answer the query\nQuery:', null, null, null),
+    ('openai_compatible', 'sentence-transformers/all-MiniLM-L6-v2', 384, false, 384, false, 256, null, null, true, null, null, null, null),
+    ('openai_compatible', 'Alibaba-NLP/gte-multilingual-base', 768, false, 768, false, 8192, null, null, true, null, null, null, null),
+    ('test', 'hash', 64, true, 64, false, null, null, null, true, null, null, null, null);
+
+-- A row of a user's own takes the place of the built-in one of its name: a dump brings back what a user added before embedd did.
+create function embedd.replace_built_in_model() returns trigger
+    language plpgsql
+    set search_path to pg_catalog, pg_temp
+    as $$
+begin
+    -- A role that may only add rows is asked for no other right, unless there is one to be removed.
+    if exists (select from embedd.models m where m.provider = new.provider and m.model = new.model and m.built_in) then
+        delete from embedd.models m where m.provider = new.provider and m.model = new.model and m.built_in;
+    end if;
+    return new;
+end
+$$;
+comment on function embedd.replace_built_in_model() is 'Makes room in the model catalog for a row of a user''s own';
+create trigger models_replace_built_in before insert on embedd.models
+    for each row when (not new.built_in) execute function embedd.replace_built_in_model();
 
 create table embedd.vector_tables (
     id integer generated always as identity primary key,
@@ -103,6 +181,8 @@ create table embedd.vector_tables (
     error_kind text,
     error_since timestamptz,
     vectors_name text,
+    query_prefix text,
+    document_prefix text,
     constraint vector_tables_batch_interval_check check ((sync_mode = 'batch') = (batch_interval is not null))
 );
 comment on table embedd.vector_tables is 'Every vector table: its source, its model and the state of its sync. A role sees those whose owner''s rights it has.';
@@ -135,6 +215,8 @@ comment on column embedd.vector_tables.error_kind is 'whose trouble last_error i
 comment on column embedd.vector_tables.error_since is 'since when there is such trouble';
 comment on column embedd.vector_tables.vectors_name is 'qualified name of the vector table when it was last seen: a table that its owner created again under it takes the place of one that was dropped';
 comment on column embedd.vector_tables.on_source_drop is 'what becomes of the vectors when the source is dropped: keep (the status is error until there is a table of that name again) or drop';
+comment on column embedd.vector_tables.query_prefix is 'put in front of every question before it is embedded; it stays what it was when the vector table was created';
+comment on column embedd.vector_tables.document_prefix is 'put in front of every embedded text before it is embedded, and no part of embedded_text; it stays what it was when the vector table was created';
 
 create table embedd.queue (
     table_id integer not null,

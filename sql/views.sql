@@ -35,7 +35,7 @@ create view embedd.providers with (security_barrier) as
                       pg_catalog.max(t.option_value) filter (where t.option_name = 'default_model'),
                       pg_catalog.max(t.option_value) filter (where t.option_name = 'base_url'),
                       coalesce(pg_catalog.jsonb_object_agg(t.option_name,
-                          case when t.option_value ~ '^\d{1,10}$' and t.option_name not in ('key_header')
+                          case when t.option_value ~ '^\d{1,10}$' and t.option_name not in ('key_header', 'query_prefix', 'document_prefix')
                                then pg_catalog.to_jsonb(t.option_value::bigint)
                                else pg_catalog.to_jsonb(t.option_value) end)
                           filter (where t.option_name not in ('provider', 'default_model', 'base_url', 'created_at')), '{}'),
@@ -46,7 +46,7 @@ create view embedd.providers with (security_barrier) as
 comment on view embedd.providers is 'The embedding providers that a role may use: the local one, and foreign servers of the wrapper embedd. Keys are not shown.';
 comment on column embedd.providers.id is 'oid of the foreign server; null for the local one';
 comment on column embedd.providers.name is 'the name used in every function call';
-comment on column embedd.providers.provider is 'kind of provider: local, openai, gemini, voyage, ollama or openai_compatible';
+comment on column embedd.providers.provider is 'kind of provider: local, openai, gemini, voyage, ollama, openai_compatible or test';
 comment on column embedd.providers.default_model is 'the model that is taken when none is named; null is the default of the kind (embedd.models.is_default)';
 comment on column embedd.providers.base_url is 'where it is; null is the service''s own address';
 comment on column embedd.providers.options is 'its other options, none of them secret';
@@ -74,8 +74,8 @@ comment on view embedd.provider_usage is 'What each provider was asked for, day 
 comment on column embedd.provider_usage.provider is 'the provider (embedd.providers.name)';
 comment on column embedd.provider_usage.day is 'the day, by UTC';
 comment on column embedd.provider_usage.requests is 'requests sent, whatever became of them';
-comment on column embedd.provider_usage.texts is 'texts embedded';
-comment on column embedd.provider_usage.tokens is 'tokens embedded: as the provider counts them, or an estimate where it does not say';
+comment on column embedd.provider_usage.texts is 'texts sent, whatever became of their requests';
+comment on column embedd.provider_usage.tokens is 'tokens of the requests that the provider did its work for, also where its answer could not be used: as it counts them, or an estimate where it does not say';
 comment on column embedd.provider_usage.errors is 'requests that brought no vectors: the sum of the five that follow';
 comment on column embedd.provider_usage.rate_limited is 'requests refused because of a rate limit or a quota';
 comment on column embedd.provider_usage.unavailable is 'requests to which no whole answer came';

@@ -171,10 +171,11 @@ pub fn insert(
     client.update(
         "insert into embedd.vector_tables (id, name, source_table, primary_key_column, key_types, vector_table,
                 embedding_provider, embedding_model, embedding_dimensions, columns, owner, system_id, extension_id,
-                source_name, key_numbers, column_numbers, sync_mode, batch_interval, on_source_drop, compared_in, vectors_name)
+                source_name, key_numbers, column_numbers, sync_mode, batch_interval, on_source_drop, compared_in, vectors_name,
+                query_prefix, document_prefix)
          overriding system value
          values ($1, $2, $3, $4, $5::oid[]::regtype[], $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17,
-                pg_catalog.make_interval(secs => $18), $19, $20, $21)",
+                pg_catalog.make_interval(secs => $18), $19, $20, $21, nullif($22, ''), nullif($23, ''))",
         None,
         &[
             table.id.into(),
@@ -198,6 +199,8 @@ pub fn insert(
             stored.on_source_drop.as_str().into(),
             shared::started_at().into(),
             stored.vectors_name.as_str().into(),
+            stored.query_prefix.as_str().into(),
+            stored.document_prefix.as_str().into(),
         ],
     )?;
     Ok(())

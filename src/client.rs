@@ -10,9 +10,9 @@ use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use embedd_wire::{
-    Failure, FailureClass, FrameBuffer, InputType, MAX_FRAME, Model, Priority, Provider, Reply,
-    Request, SOCKET_PATH, Status, WireError, decode_reply, decode_status, encode_request,
-    encode_status_request,
+    Embeddings, Failure, FailureClass, FrameBuffer, InputType, MAX_FRAME, Model, Priority,
+    Provider, Reply, Request, SOCKET_PATH, Status, WireError, decode_reply, decode_status,
+    encode_request, encode_status_request,
 };
 use pgrx::check_for_interrupts;
 
@@ -147,6 +147,19 @@ pub fn embed_now(
     text: &str,
     timeout: Duration,
 ) -> Result<Vec<f32>> {
+    embed_together(provider, model, input_type, &[text], false, timeout)
+        .map(|embeddings| embeddings.values)
+}
+
+/// The same for several texts. A test shows what the provider makes of them in one request: nothing is mended that goes wrong.
+pub fn embed_together(
+    provider: &Provider,
+    model: &Model,
+    input_type: InputType,
+    texts: &[&str],
+    is_test: bool,
+    timeout: Duration,
+) -> Result<Embeddings> {
     thread_local! {
         // Never dropped: at the end of the process PostgreSQL is no longer there to be told.
         static CACHED: RefCell<ManuallyDrop<Option<Client>>> =
@@ -162,7 +175,8 @@ pub fn embed_now(
         priority: Priority::Question,
         more: false,
         patience_ms: u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX),
-        texts: vec![text.to_string()],
+        is_test,
+        texts: texts.iter().map(ToString::to_string).collect(),
     };
     let frame = encode_request(&request).map_err(too_large)?;
     // The connection is taken out while it is used: an interrupt unwinds, drops it, and so cancels the request.
@@ -198,16 +212,17 @@ pub fn embed_now(
         return Err(Error::Provider(failure.with_detail(format!("It says: {reason}."))));
     }
     let wanted = model.dimensions as usize;
-    if embeddings.count() != 1 || (wanted != 0 && embeddings.dimensions != wanted) {
+    if embeddings.count() != texts.len() || (wanted != 0 && embeddings.dimensions != wanted) {
         let message = format!(
-            "provider \"{}\" returned {} vectors of {} dimensions, not 1 of {wanted}",
+            "provider \"{}\" returned {} vectors of {} dimensions, not {} of {wanted}",
             provider.name,
             embeddings.count(),
-            embeddings.dimensions
+            embeddings.dimensions,
+            texts.len()
         );
         return Err(Error::Provider(Failure::new(FailureClass::BadReply, message)));
     }
-    Ok(embeddings.values)
+    Ok(embeddings)
 }
 
 /// Asks the embedder how it is; none when it does not answer soon.

@@ -1,5 +1,8 @@
 //! The model catalog: which model is meant, how long its vectors are, and what it takes.
 
+mod prefix;
+mod retirement;
+
 use std::collections::BTreeMap;
 
 use embedd_wire::{Kind, Model};
@@ -9,6 +12,9 @@ use serde::Deserialize;
 
 use crate::error::{Error, Result};
 use crate::name::quote_literal;
+
+pub use prefix::Prefixes;
+pub use retirement::Retirement;
 
 /// Longest vector that pgvector's hnsw takes at all, as half floats.
 const MOST_DIMENSIONS: i32 = 4000;
@@ -31,6 +37,16 @@ pub struct Entry {
     pub texts_per_request: Option<u32>,
     #[serde(default)]
     pub tokens_per_request: Option<u32>,
+    /// What is put in front of a question, and of a text to be found; none is nothing.
+    #[serde(default)]
+    pub query_prefix: Option<String>,
+    #[serde(default)]
+    pub document_prefix: Option<String>,
+    /// The day on which its maker retires it, and the model that takes its place.
+    #[serde(default)]
+    pub retires_on: Option<String>,
+    #[serde(default)]
+    pub replacement: Option<String>,
 }
 
 impl Entry {
@@ -73,6 +89,34 @@ fn of_kind(client: &SpiClient<'_>, kind: Kind) -> Result<BTreeMap<String, Entry>
     Ok(models)
 }
 
+/// What a model of a kind is known to want in front of its texts: as its row says, or for a server that runs any model the row
+/// that its name belongs to.
+fn known_prefixes(
+    client: &SpiClient<'_>,
+    kind: Kind,
+    model: &str,
+    entry: Option<&Entry>,
+) -> Result<Option<Prefixes>> {
+    if entry.is_some() || !runs_any_model(kind) {
+        return Ok(entry.and_then(Prefixes::of));
+    }
+    let mut rows = of_kind(client, Kind::Ollama)?;
+    rows.append(&mut of_kind(client, Kind::OpenaiCompatible)?);
+    let rows = rows.iter().map(|(name, entry)| (name.as_str(), entry));
+    Ok(prefix::by_name(model, rows).and_then(Prefixes::of))
+}
+
+/// Whether a provider of this kind serves whatever model its owner has it run.
+fn runs_any_model(kind: Kind) -> bool {
+    matches!(kind, Kind::Ollama | Kind::OpenaiCompatible)
+}
+
+/// The row of a model; what Ollama calls the latest is the same without that word.
+fn find<'a>(known: &'a BTreeMap<String, Entry>, kind: Kind, model: &str) -> Option<&'a Entry> {
+    let latest = model.strip_suffix(":latest").filter(|_| kind == Kind::Ollama);
+    known.get(model).or_else(|| known.get(latest?))
+}
+
 /// Rows of the catalog in the form of one jsonb: entries by kind of provider.
 pub fn parse_by_kind(rows: Option<JsonB>) -> Result<BTreeMap<String, Entry>> {
     rows.map_or_else(|| Ok(BTreeMap::new()), |JsonB(rows)| parse(rows))
@@ -92,50 +136,93 @@ pub struct Choice<'a> {
     pub default_model: Option<&'a str>,
     pub model: Option<&'a str>,
     pub dimensions: Option<i32>,
+    /// What the provider puts in front of questions and of texts to be found, where it says so itself.
+    pub query_prefix: Option<&'a str>,
+    pub document_prefix: Option<&'a str>,
     /// The argument that names a model.
     pub argument: &'static str,
     /// Whether the caller could give the provider a default.
     pub may_change: bool,
 }
 
+/// What was chosen.
+pub struct Chosen {
+    pub model: String,
+    pub dimensions: i32,
+    pub prefixes: Prefixes,
+    /// Whether the prefixes are those that a server which runs any model is expected to want.
+    pub prefixes_by_name: bool,
+    pub retirement: Option<Retirement>,
+}
+
 impl Choice<'_> {
-    /// The model that is meant, and the number of its dimensions.
-    pub fn decide(&self, client: &SpiClient<'_>) -> Result<(String, i32)> {
+    /// The model that is meant, the number of its dimensions, and what is put in front of its texts.
+    pub fn decide(&self, client: &SpiClient<'_>) -> Result<Chosen> {
         let known = of_kind(client, self.kind)?;
         let model = self.name(&known)?;
-        let dimensions = match (known.get(&model), self.dimensions) {
-            (Some(entry), Some(given)) => {
-                entry.check(&model, given)?;
-                given
+        let entry = find(&known, self.kind, &model);
+        let dimensions = self.dimensions(&known, &model, entry)?;
+        if dimensions > MOST_DIMENSIONS {
+            return Err(Error::TooManyDimensions { dimensions, most: MOST_DIMENSIONS });
+        }
+        let (prefixes, prefixes_by_name) = self.prefixes(client, &model, entry)?;
+        let retirement = entry.and_then(Retirement::of);
+        Ok(Chosen { model, dimensions, prefixes, prefixes_by_name, retirement })
+    }
+
+    fn dimensions(
+        &self,
+        known: &BTreeMap<String, Entry>,
+        model: &str,
+        entry: Option<&Entry>,
+    ) -> Result<i32> {
+        let own = match entry {
+            None if self.kind == Kind::Test => known.values().next(),
+            entry => entry,
+        };
+        match (own, self.dimensions) {
+            (None, _) if self.kind == Kind::Local => Err(Error::UnknownModel {
+                provider: self.provider.to_string(),
+                model: model.to_string(),
+                available: list(known),
+            }),
+            (Some(entry), None) => Ok(entry.dimensions),
+            (None, None) => Err(Error::ModelNotInCatalog {
+                provider: self.provider.to_string(),
+                kind: self.kind.as_str(),
+                model: model.to_string(),
+                available: list(known),
+            }),
+            (Some(entry), Some(given)) if !runs_any_model(self.kind) && self.kind != Kind::Test => {
+                entry.check(model, given)?;
+                Ok(given)
             }
-            (Some(entry), None) => entry.dimensions,
-            // There is no other than those that are there.
-            (None, _) if self.kind == Kind::Local => {
-                return Err(Error::UnknownModel {
-                    provider: self.provider.to_string(),
-                    model,
-                    available: list(&known),
-                });
-            }
-            (None, Some(given)) if given < 1 => {
-                return Err(Error::bad_argument(format!(
-                    "embedding_dimensions {given} is outside the range 1 to {MOST_DIMENSIONS}"
-                )));
-            }
-            (None, Some(given)) => given,
-            (None, None) => {
-                return Err(Error::ModelNotInCatalog {
-                    provider: self.provider.to_string(),
-                    kind: self.kind.as_str(),
-                    model,
-                    available: list(&known),
-                });
+            (_, Some(given)) if given < 1 => Err(Error::bad_argument(format!(
+                "embedding_dimensions {given} is outside the range 1 to {MOST_DIMENSIONS}"
+            ))),
+            (_, Some(given)) => Ok(given),
+        }
+    }
+
+    /// What is put in front of the texts: what the provider says, else what is known of the model; and whether any of it is the latter.
+    fn prefixes(
+        &self,
+        client: &SpiClient<'_>,
+        model: &str,
+        entry: Option<&Entry>,
+    ) -> Result<(Prefixes, bool)> {
+        let known = known_prefixes(client, self.kind, model, entry)?.unwrap_or_default();
+        let choose = |own: Option<&str>, known: String| match own {
+            Some(own) => (own.to_string(), false),
+            None => {
+                let is_known = !known.is_empty();
+                (known, is_known)
             }
         };
-        match dimensions > MOST_DIMENSIONS {
-            true => Err(Error::TooManyDimensions { dimensions, most: MOST_DIMENSIONS }),
-            false => Ok((model, dimensions)),
-        }
+        let (query, query_is_known) = choose(self.query_prefix, known.query);
+        let (document, document_is_known) = choose(self.document_prefix, known.document);
+        let by_name = runs_any_model(self.kind) && (query_is_known || document_is_known);
+        Ok((Prefixes { query, document }, by_name))
     }
 
     fn name(&self, known: &BTreeMap<String, Entry>) -> Result<String> {
@@ -165,45 +252,38 @@ impl Choice<'_> {
 }
 
 /// The model that a test of a provider asks for; its vectors may have any length when the catalog does not know it.
-pub fn for_test(
-    client: &SpiClient<'_>,
-    kind: Kind,
-    provider: &str,
-    model: Option<&str>,
-    may_change: bool,
-) -> Result<Model> {
-    let known = of_kind(client, kind)?;
-    let choice = Choice {
-        kind,
-        provider,
-        default_model: None,
-        model,
-        dimensions: None,
-        argument: "model",
-        may_change,
-    };
+pub fn for_test(client: &SpiClient<'_>, choice: &Choice<'_>) -> Result<Model> {
+    let known = of_kind(client, choice.kind)?;
     let name = choice.name(&known)?;
-    let entry = known.get(&name);
-    Ok(match entry {
-        Some(entry) => self::model(kind, &name, entry.dimensions as u32, Some(entry)),
+    let entry = find(&known, choice.kind, &name);
+    let (prefixes, _) = choice.prefixes(client, &name, entry)?;
+    // A server that runs any model may run a shorter one.
+    let sure = entry.filter(|_| !runs_any_model(choice.kind));
+    let dimensions = sure.map_or(0, |entry| entry.dimensions as u32);
+    let mut model = match entry {
+        Some(entry) => self::model(choice.kind, &name, dimensions, Some(entry)),
         None => Model::of_unknown_limits(&name, 0),
-    })
+    };
+    model.ask_dimensions &= dimensions > 0;
+    (model.query_prefix, model.document_prefix) = (prefixes.query, prefixes.document);
+    Ok(model)
 }
 
-/// A model as the embedder is told of it.
+/// A model as the embedder is told of it, but for its prefixes.
 pub fn model(kind: Kind, name: &str, dimensions: u32, entry: Option<&Entry>) -> Model {
     let Some(entry) = entry else {
-        // Somebody has given a number for a model that is not in the catalog.
+        // The caller has given a number for a model that is not in the catalog.
         let ask_dimensions = matches!(kind, Kind::Openai | Kind::Gemini | Kind::Voyage);
         return Model { ask_dimensions, ..Model::of_unknown_limits(name, dimensions) };
     };
     Model {
-        name: name.to_string(),
         dimensions,
         ask_dimensions: entry.can_shorten && i64::from(dimensions) != i64::from(entry.native()),
         tokens_per_text: entry.tokens_per_text,
         texts_per_request: entry.texts_per_request,
         tokens_per_request: entry.tokens_per_request,
+        replacement: entry.replacement.clone(),
+        ..Model::of_unknown_limits(name, dimensions)
     }
 }
 
@@ -233,6 +313,7 @@ mod tests {
             (Kind::Ollama, false),
             (Kind::OpenaiCompatible, false),
             (Kind::Local, false),
+            (Kind::Test, false),
         ] {
             assert_eq!(model(kind, "m", 8, None).ask_dimensions, asks, "{kind:?}");
         }

@@ -5,12 +5,16 @@ mod partitioned;
 mod verdict;
 pub mod wait;
 
+use std::cell::RefCell;
+use std::collections::HashSet;
+
 use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
 
 use self::verdict::{Counts, Facts, is_doubtful, verdict};
 use crate::catalog::{self, Status, SyncMode, VectorTable, sight};
 use crate::error::{Error, Result};
+use crate::fdw;
 use crate::queue;
 use crate::rights::Rights;
 use crate::shared::monitor;
@@ -57,15 +61,35 @@ const LOOKS: usize = 3;
 
 /// How the sync of a vector table stands. Its cost does not depend on the size of anything: what is large is estimated.
 pub fn of_one(name: &str) -> Result<SyncStatus> {
+    let table = find(name)?;
+    warn_of_retirement(&table);
+    look_safely(table)
+}
+
+/// The vector table of this name, if the role may see it.
+fn find(name: &str) -> Result<VectorTable> {
     Spi::connect(|client| {
         let rights = Rights::of_extension()?;
         let table = catalog::find(client, name)?;
         drop(rights);
-        if !may_see(client, &table)? {
-            return Err(Error::UnknownVectorTable { name: name.to_string() });
+        match may_see(client, &table)? {
+            true => Ok(table),
+            false => Err(Error::UnknownVectorTable { name: name.to_string() }),
         }
-        look_safely(table)
     })
+}
+
+/// Raises a WARNING where the maker of the model retires it within a year: once in a session, since those who look at the status look
+/// often, and the server writes each WARNING to its log.
+fn warn_of_retirement(table: &VectorTable) {
+    thread_local! {
+        static TOLD: RefCell<HashSet<(i32, String)>> = RefCell::default();
+    }
+    if let Some(retirement) = fdw::retirement(table)
+        && TOLD.with_borrow_mut(|told| told.insert((table.id, retirement.on.clone())))
+    {
+        retirement.warn(&table.model, Some(retirement.hint_for(&table.name)));
+    }
 }
 
 /// The status of a vector table. An error on the way is its last_error; a statement that is cancelled ends.

@@ -1,6 +1,6 @@
 //! The life of a vector table: check what is asked for, create it with its triggers, and drop it.
 
-mod long_texts;
+mod notices;
 
 use embedd_wire::Kind;
 use pgrx::pg_sys::panic::ErrorReport;
@@ -17,7 +17,7 @@ use crate::document;
 use crate::error::{Error, Result};
 use crate::fdw::{self, Server, depend};
 use crate::key::Key;
-use crate::models::Choice;
+use crate::models::{Choice, Chosen};
 use crate::name::{self, quote_ident, quote_literal};
 use crate::operator_class;
 use crate::relation;
@@ -54,7 +54,8 @@ pub fn create(client: &mut SpiClient<'_>, wanted: Wanted) -> Result<VectorTable>
     let columns = document::parse_columns(&wanted.columns)?;
     let source = source::define(client, wanted.source, columns, wanted.key.as_deref(), mode)?;
     let server = find_provider(&wanted.provider)?;
-    let (model, dimensions) = choose_model(client, &wanted, server.as_ref())?;
+    let Chosen { model, dimensions, prefixes, prefixes_by_name, retirement } =
+        choose_model(client, &wanted, server.as_ref())?;
 
     let rights = Rights::of_extension()?;
     if catalog::exists(client, &wanted.name)? {
@@ -123,6 +124,8 @@ pub fn create(client: &mut SpiClient<'_>, wanted: Wanted) -> Result<VectorTable>
             last_error: None,
             unseen_since: None,
             compared_in: shared::started_at(),
+            query_prefix: prefixes.query,
+            document_prefix: prefixes.document,
         },
         reads_run: false,
         columns: source.columns,
@@ -141,7 +144,13 @@ pub fn create(client: &mut SpiClient<'_>, wanted: Wanted) -> Result<VectorTable>
     if let Some(tokens) = fdw::model(&stored, kind).tokens_per_text
         && stored.resolve().is_ok()
     {
-        long_texts::tell(&stored, tokens);
+        notices::long_texts(&stored, tokens);
+    }
+    if prefixes_by_name {
+        notices::prefixes(&table);
+    }
+    if let Some(retirement) = retirement {
+        retirement.warn(&table.model, retirement.hint_for_new());
     }
     Ok(table)
 }
@@ -211,7 +220,7 @@ fn choose_model(
     client: &SpiClient<'_>,
     wanted: &Wanted,
     server: Option<&Server>,
-) -> Result<(String, i32)> {
+) -> Result<Chosen> {
     let options = server.map(|server| &server.options);
     let choice = Choice {
         kind: options.map_or(Kind::Local, |options| options.kind),
@@ -219,6 +228,8 @@ fn choose_model(
         default_model: options.and_then(|options| options.default_model.as_deref()),
         model: wanted.model.as_deref(),
         dimensions: wanted.dimensions,
+        query_prefix: options.and_then(|options| options.query_prefix.as_deref()),
+        document_prefix: options.and_then(|options| options.document_prefix.as_deref()),
         argument: "embedding_model",
         may_change: server.is_some_and(Server::may_be_changed),
     };

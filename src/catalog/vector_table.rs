@@ -95,6 +95,11 @@ pub struct Stored {
     /// The start of the shared memory in which it was compared, or made.
     #[serde(default)]
     pub compared_in: i64,
+    /// What is put in front of questions, and of texts to be found; empty for nothing.
+    #[serde(default, deserialize_with = "or_empty")]
+    pub query_prefix: String,
+    #[serde(default, deserialize_with = "or_empty")]
+    pub document_prefix: String,
 }
 
 /// A text that may be null.
@@ -203,8 +208,10 @@ impl VectorTable {
 const SELECT: &str = "
     select v.id, v.name, v.source_table::oid, v.vector_table::oid, v.embedding_provider, v.embedding_model,
            v.embedding_dimensions, v.columns, v.owner::oid, v.sync_status, v.system_id,
-           (select pg_catalog.jsonb_object_agg(m.provider, pg_catalog.to_jsonb(m))
-              from embedd.models m where m.model = v.embedding_model),
+           (select pg_catalog.jsonb_object_agg(m.provider, pg_catalog.to_jsonb(m) order by m.model = v.embedding_model)
+              from embedd.models m
+             where m.model = v.embedding_model
+                or m.provider = 'ollama' and m.model || ':latest' = v.embedding_model),
            pg_catalog.to_jsonb(v),
            extract(epoch from (pg_catalog.to_jsonb(v) ->> 'batch_interval')::interval)::float8
       from embedd.vector_tables v";

@@ -8,19 +8,21 @@ mod nodes;
 pub mod options;
 pub mod probe;
 pub mod statement;
+mod usage;
 
 use std::ffi::{CStr, CString};
-use std::io::ErrorKind;
 
-use embedd_wire::{Kind, Model, Provider, USAGE_PATH, Usage};
+use embedd_wire::{Kind, Model, Provider};
 use pgrx::prelude::*;
 
 use self::options::{MappingOptions, Pairs, ServerOptions};
 use crate::catalog::{LOCAL_PROVIDER, VectorTable};
 use crate::error::{Error, OptionError, Result};
-use crate::models;
+use crate::models::{self, Retirement};
 use crate::name::{quote_ident, quote_literal};
 use crate::rights::role_name;
+
+pub use self::usage::usage;
 
 /// The foreign-data wrapper whose servers are providers.
 pub const WRAPPER: &CStr = c"embedd";
@@ -222,30 +224,20 @@ pub fn resolve(table: &VectorTable) -> Result<(Provider, Model)> {
 /// The model of a vector table whose provider is of this kind.
 pub fn model(table: &VectorTable, kind: Kind) -> Model {
     let known = table.known_models.get(kind.as_str());
-    models::model(kind, &table.model, table.dimensions as u32, known)
+    let mut model = models::model(kind, &table.model, table.dimensions as u32, known);
+    // Those in force when the table was created: with others its vectors would not be of one kind.
+    model.query_prefix = table.stored.query_prefix.clone();
+    model.document_prefix = table.stored.document_prefix.clone();
+    model
 }
 
-/// What the embedder has counted for the providers of this database that the role in force may use.
-pub fn usage() -> Result<Vec<Usage>> {
-    // SAFETY: plain reads of the process's own state.
-    let (database, role) = unsafe { (pg_sys::MyDatabaseId.to_u32(), pg_sys::GetUserId()) };
-    let damaged =
-        |error: &dyn std::fmt::Display| Error::Damaged { what: format!("{USAGE_PATH}: {error}") };
-    let rows: Vec<Usage> = match std::fs::read(USAGE_PATH) {
-        Ok(json) => serde_json::from_slice(&json).map_err(|error| damaged(&error))?,
-        Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
-        Err(error) => return Err(damaged(&error)),
+/// Whether the maker of a vector table's model retires it within a year, or has retired it.
+pub fn retirement(table: &VectorTable) -> Option<Retirement> {
+    let kind = match Server::of_table(table).ok()? {
+        None => Kind::Local,
+        Some(server) => server.options.kind,
     };
-    let is_visible = |server| has_usage(pg_sys::ForeignServerRelationId, server, role);
-    let is_there = |server| Tuple::find(pg_sys::SysCacheIdentifier::FOREIGNSERVEROID, server, None);
-    Ok(rows
-        .into_iter()
-        .filter(|row| row.database == database)
-        .filter(|row| {
-            let server = pg_sys::Oid::from(row.server);
-            is_there(server).is_some() && is_visible(server)
-        })
-        .collect())
+    table.known_models.get(kind.as_str()).and_then(Retirement::of)
 }
 
 /// Checks the options of an object of our wrapper. PostgreSQL calls it with all that the object is to have.

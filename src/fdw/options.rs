@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use value::{Form, Range};
 
 /// Options of a foreign server, which everybody may read.
-pub const SERVER: [&str; 11] = [
+pub const SERVER: [&str; 13] = [
     "provider",
     "default_model",
     "base_url",
@@ -21,6 +21,8 @@ pub const SERVER: [&str; 11] = [
     "max_in_flight",
     "timeout",
     "texts_per_request",
+    "query_prefix",
+    "document_prefix",
     "created_at",
 ];
 
@@ -28,7 +30,7 @@ pub const SERVER: [&str; 11] = [
 pub const MAPPING: [&str; 2] = ["api_key", "headers"];
 
 /// Those of a server that the argument `options` of create_provider() takes.
-const IN_JSON: [&str; 7] = [
+const IN_JSON: [&str; 9] = [
     "key_header",
     "encoding",
     "requests_per_minute",
@@ -36,6 +38,8 @@ const IN_JSON: [&str; 7] = [
     "max_in_flight",
     "timeout",
     "texts_per_request",
+    "query_prefix",
+    "document_prefix",
 ];
 
 /// Those with an argument of their own, which update_provider() can only remove through `options`.
@@ -53,6 +57,9 @@ pub struct ServerOptions {
     pub key_header: Option<String>,
     pub encoding: Encoding,
     pub limits: Limits,
+    /// What is put in front of questions, and of texts to be found; empty for nothing, none for what the model is known to want.
+    pub query_prefix: Option<String>,
+    pub document_prefix: Option<String>,
 }
 
 impl ServerOptions {
@@ -60,6 +67,7 @@ impl ServerOptions {
     pub fn parse(pairs: &[(String, String)]) -> Result<ServerOptions, OptionError> {
         let mut kind = None;
         let (mut default_model, mut base_url, mut key_header) = (None, None, None);
+        let (mut query_prefix, mut document_prefix) = (None, None);
         let mut encoding = Encoding::Auto;
         let mut limits = Limits::DEFAULT;
         for (name, text) in pairs {
@@ -75,6 +83,8 @@ impl ServerOptions {
                 "max_in_flight" => limits.max_in_flight = form.number(Range(1, 64))?,
                 "timeout" => limits.timeout_ms = form.duration(TIMEOUT)?,
                 "texts_per_request" => limits.texts_per_request = Some(form.number(ANY)?),
+                "query_prefix" => query_prefix = Some(form.prefix()?),
+                "document_prefix" => document_prefix = Some(form.prefix()?),
                 "created_at" => form.timestamp()?,
                 _ => return Err(unknown(name, &SERVER)),
             }
@@ -83,13 +93,22 @@ impl ServerOptions {
             name: "provider",
             detail: format!("It is one of: {}.", kinds()),
         })?;
-        if base_url.is_none() && kind.default_base_url().is_none() {
+        if base_url.is_none() && kind.needs_base_url() {
             return Err(OptionError::Missing {
                 name: "base_url",
                 detail: format!("Provider {} has no address of its own.", kind.as_str()),
             });
         }
-        Ok(ServerOptions { kind, default_model, base_url, key_header, encoding, limits })
+        Ok(ServerOptions {
+            kind,
+            default_model,
+            base_url,
+            key_header,
+            encoding,
+            limits,
+            query_prefix,
+            document_prefix,
+        })
     }
 }
 

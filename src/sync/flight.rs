@@ -3,9 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
-use embedd_wire::{
-    Embeddings, Failure, InputType, Kind, Priority, Provider, Reply, Request, account,
-};
+use embedd_wire::{Embeddings, Failure, InputType, Priority, Provider, Reply, Request, account};
 use pgrx::prelude::*;
 
 use super::backlog::Taken;
@@ -44,7 +42,7 @@ impl Engine {
     ) {
         let Some(work) = self.tables.get_mut(&id) else { return };
         self.last_request += 1;
-        let is_local = provider.kind == Kind::Local;
+        let is_local = provider.kind.is_inside();
         let share = Share { account: account(&provider), priority, is_local };
         let texts: Vec<String> = documents.iter().map(|d| beginning(&d.text).to_string()).collect();
         let model = fdw::model(&work.table, provider.kind);
@@ -66,6 +64,7 @@ impl Engine {
             priority,
             more: waiting > 0 && self.outstanding.has_room(share),
             patience_ms: 0,
+            is_test: false,
             texts,
         };
         let flight = Flight { table_id: id, keys, documents, share, bytes };

@@ -2,7 +2,9 @@
 
 mod fairness;
 mod hanging;
+mod limits;
 mod network;
+mod prefixes;
 mod secrets;
 mod services;
 mod trouble;

@@ -331,6 +331,12 @@ const AS_0_3_0: &str = "DO $$
     DROP TYPE embedd.argument, embedd.number_argument, embedd.interval_argument, embedd.relation_argument CASCADE;
     DROP FUNCTION embedd.to_integer(text, text), embedd.to_options(text), embedd.wait_until_synced(text, interval),
         embedd.verify(text, integer);
+    ALTER TABLE embedd.vector_tables DROP COLUMN query_prefix, DROP COLUMN document_prefix;
+    DROP TRIGGER models_replace_built_in ON embedd.models;
+    ALTER EXTENSION embedd DROP FUNCTION embedd.replace_built_in_model();
+    DROP FUNCTION embedd.replace_built_in_model();
+    ALTER TABLE embedd.models DROP COLUMN query_prefix, DROP COLUMN document_prefix, DROP COLUMN retires_on,
+        DROP COLUMN replacement;
     ALTER EXTENSION embedd DROP VIEW embedd.stat_vector_tables;
     DROP VIEW embedd.stat_vector_tables;
     ALTER EXTENSION embedd DROP FUNCTION embedd.all_sync_status();

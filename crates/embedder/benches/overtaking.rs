@@ -183,6 +183,7 @@ fn request(priority: Priority, id: u64, texts: Vec<String>) -> Request {
         priority,
         more: false,
         patience_ms: 60_000,
+        is_test: false,
         texts,
     }
 }

@@ -168,6 +168,7 @@ mod tests {
             priority: Priority::Question,
             more: false,
             patience_ms: 0,
+            is_test: false,
             texts: Vec::new(),
         }
     }

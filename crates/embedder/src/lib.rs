@@ -4,7 +4,9 @@
 mod cache;
 mod connection;
 mod crew;
+mod hashed;
 mod job;
+mod learned;
 mod loading;
 pub mod local;
 mod log;

@@ -18,7 +18,9 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::cache::QueryCache;
 use super::connection::converse;
+use super::hashed;
 use super::job::lock;
+use super::learned::Learned;
 use super::log::LogSender;
 use super::memory;
 use super::remote::Remote;
@@ -34,7 +36,14 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// A running server; it ends when this is dropped.
 pub struct Handle {
     orders: mpsc::UnboundedSender<Order>,
+    kept: Kept,
+}
+
+/// What is kept in files across restarts.
+#[derive(Clone)]
+struct Kept {
     ledger: Arc<Mutex<Ledger>>,
+    learned: Arc<Mutex<Learned>>,
 }
 
 /// What the program tells the server.
@@ -54,9 +63,9 @@ impl Handle {
         let _ = self.orders.send(Order::Stop);
     }
 
-    /// Writes the counts that are not written yet.
+    /// Writes the counts and limits that are not written yet.
     pub fn save_usage(&self) {
-        save_usage(&self.ledger);
+        self.kept.save();
     }
 }
 
@@ -70,14 +79,23 @@ pub fn spawn(
     listener.set_nonblocking(true)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (orders, received) = mpsc::unbounded_channel();
-    let ledger = Arc::new(Mutex::new(Ledger::open(config.usage_path.as_deref())));
-    let counts = ledger.clone();
+    let usage_path = config.usage_path.as_deref();
+    let kept = Kept {
+        ledger: Arc::new(Mutex::new(Ledger::open(usage_path))),
+        learned: Arc::new(Mutex::new(Learned::open(usage_path))),
+    };
+    let keeping = kept.clone();
     let serving = move || {
         let server = Arc::new(Server {
             cache: Mutex::new(QueryCache::new(config.query_cache_bytes)),
             local: Scheduler::new(&config, log.clone()),
-            remote: Remote::new(config.ca_file.clone(), log.clone(), counts.clone()),
-            ledger: counts,
+            remote: Remote::new(
+                config.ca_file.clone(),
+                log.clone(),
+                keeping.ledger.clone(),
+                keeping.learned.clone(),
+            ),
+            kept: keeping,
             in_flight: AtomicU64::new(0),
             log: log.clone(),
         });
@@ -93,7 +111,7 @@ pub fn spawn(
         on_end();
     };
     std::thread::Builder::new().name("embedd server".to_string()).spawn(serving)?;
-    Ok(Handle { orders, ledger })
+    Ok(Handle { orders, kept })
 }
 
 /// What all connections share.
@@ -101,7 +119,7 @@ pub(super) struct Server {
     cache: Mutex<QueryCache>,
     local: Scheduler,
     remote: Remote,
-    ledger: Arc<Mutex<Ledger>>,
+    kept: Kept,
     in_flight: AtomicU64,
     pub(super) log: LogSender,
 }
@@ -115,7 +133,7 @@ async fn serve(
 ) -> io::Result<()> {
     let listener = UnixListener::from_std(listener)?;
     let mut connections = JoinSet::new();
-    connections.spawn(keep_usage(server.ledger.clone()));
+    connections.spawn(keep(server.kept.clone()));
     let mut resume = Instant::now();
     let mut pause = ACCEPT_PAUSE;
     for lane in 0.. {
@@ -149,21 +167,24 @@ async fn serve(
     Ok(())
 }
 
-/// Writes the counts now and then while they change.
-async fn keep_usage(ledger: Arc<Mutex<Ledger>>) {
+/// Writes counts and limits now and then while they change.
+async fn keep(kept: Kept) {
     loop {
         sleep(USAGE_PAUSE).await;
-        let ledger = ledger.clone();
-        let _ = spawn_blocking(move || save_usage(&ledger)).await;
+        let kept = kept.clone();
+        let _ = spawn_blocking(move || kept.save()).await;
     }
 }
 
-/// Writes the counts if they have changed.
-fn save_usage(ledger: &Mutex<Ledger>) {
-    let changes = lock(ledger).take_changes();
-    if let Some((path, json)) = changes {
-        // A disk that is full costs the counts of a moment, and the next change tries again.
-        let _ = usage::write(&path, &json);
+impl Kept {
+    /// Writes what has changed.
+    fn save(&self) {
+        let counts = lock(&self.ledger).take_changes();
+        let limits = lock(&self.learned).take_changes();
+        for (path, json) in counts.into_iter().chain(limits) {
+            // A disk that is full costs what was new in a moment, and the next change tries again.
+            let _ = usage::write(&path, &json);
+        }
     }
 }
 
@@ -203,6 +224,7 @@ impl Server {
         mut request: Request,
     ) -> Result<Embeddings, Failure> {
         let _counted = InFlight::count(&self.in_flight);
+        put_prefix_in_front(&mut request);
         if !reply_fits(request.texts.len(), request.model.dimensions as usize) {
             let message = "too many texts in one request";
             return Err(Failure::new(FailureClass::Refused, message));
@@ -223,6 +245,7 @@ impl Server {
         let (count, dimensions) = (request.texts.len(), request.model.dimensions as usize);
         let embeddings = match request.provider.kind {
             Kind::Local => self.local.embed(lane, request).await?,
+            Kind::Test => hashed::embed(&request),
             _ => self.remote.embed(lane, request).await?,
         };
         let dimensions = if dimensions == 0 { embeddings.dimensions } else { dimensions };
@@ -235,6 +258,20 @@ impl Server {
             return Err(Failure::new(FailureClass::BadReply, message));
         }
         Ok(embeddings)
+    }
+}
+
+/// Has the texts as the model wants them: behind the words that tell it what they are for. Everything that follows, limits and
+/// cache, goes by that.
+fn put_prefix_in_front(request: &mut Request) {
+    let query = std::mem::take(&mut request.model.query_prefix);
+    let document = std::mem::take(&mut request.model.document_prefix);
+    let prefix = match request.input_type {
+        InputType::Query => query,
+        InputType::Document => document,
+    };
+    if !prefix.is_empty() {
+        request.texts.iter_mut().for_each(|text| text.insert_str(0, &prefix));
     }
 }
 

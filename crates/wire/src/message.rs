@@ -52,6 +52,8 @@ pub struct Request {
     pub more: bool,
     /// How long the asker is going to wait, in milliseconds.
     pub patience_ms: u64,
+    /// Whether it is to show what the provider makes of these texts in one request: nothing is mended that goes wrong.
+    pub is_test: bool,
     /// The texts.
     pub texts: Vec<String>,
 }
@@ -304,6 +306,7 @@ mod tests {
             priority: Priority::Change,
             more: true,
             patience_ms: 7,
+            is_test: false,
             texts: vec!["a \"b\" \u{1f418}\n".to_string(), String::new()],
         };
         let frame = encode_request(&request).unwrap();

@@ -13,6 +13,8 @@ pub const LOCAL_MODEL: &str = "all-MiniLM-L6-v2";
 pub enum Kind {
     /// The model inside the server; nothing is sent anywhere.
     Local,
+    /// Vectors that follow from the words of a text, for the tests of applications; nothing is sent anywhere.
+    Test,
     /// OpenAI.
     Openai,
     /// Google's Gemini API.
@@ -27,13 +29,20 @@ pub enum Kind {
 
 impl Kind {
     /// The services that a foreign server can stand for.
-    pub const SERVICES: [Kind; 5] =
-        [Kind::Openai, Kind::Gemini, Kind::Voyage, Kind::Ollama, Kind::OpenaiCompatible];
+    pub const SERVICES: [Kind; 6] = [
+        Kind::Openai,
+        Kind::Gemini,
+        Kind::Voyage,
+        Kind::Ollama,
+        Kind::OpenaiCompatible,
+        Kind::Test,
+    ];
 
     /// The word users write.
     pub fn as_str(self) -> &'static str {
         match self {
             Kind::Local => "local",
+            Kind::Test => "test",
             Kind::Openai => "openai",
             Kind::Gemini => "gemini",
             Kind::Voyage => "voyage",
@@ -54,8 +63,18 @@ impl Kind {
             Kind::Gemini => Some("https://generativelanguage.googleapis.com/v1beta"),
             Kind::Voyage => Some("https://api.voyageai.com/v1"),
             Kind::Ollama => Some("http://localhost:11434"),
-            Kind::Local | Kind::OpenaiCompatible => None,
+            Kind::Local | Kind::Test | Kind::OpenaiCompatible => None,
         }
+    }
+
+    /// Whether there is a service of this kind only where a base_url says.
+    pub fn needs_base_url(self) -> bool {
+        self == Kind::OpenaiCompatible
+    }
+
+    /// Whether the embedder makes the vectors itself.
+    pub fn is_inside(self) -> bool {
+        matches!(self, Kind::Local | Kind::Test)
     }
 
     /// Whether the service answers nobody without a key.
@@ -166,6 +185,11 @@ pub struct Model {
     pub texts_per_request: Option<u32>,
     /// Tokens it takes in one request; none is unknown.
     pub tokens_per_request: Option<u32>,
+    /// What is put in front of a question, and of a text to be found; empty for nothing.
+    pub query_prefix: String,
+    pub document_prefix: String,
+    /// The model that its maker names for the time after this one; none is unknown.
+    pub replacement: Option<String>,
 }
 
 impl Model {
@@ -178,6 +202,9 @@ impl Model {
             tokens_per_text: None,
             texts_per_request: None,
             tokens_per_request: None,
+            query_prefix: String::new(),
+            document_prefix: String::new(),
+            replacement: None,
         }
     }
 

@@ -28,9 +28,9 @@ pub struct Usage {
     pub day: u32,
     /// Requests sent, whatever became of them.
     pub requests: u64,
-    /// Texts embedded.
+    /// Texts sent, whatever became of them.
     pub texts: u64,
-    /// Tokens embedded: as the service counts them, or as estimated where it does not tell.
+    /// Tokens of the requests that the service has done its work for: as it counts them, or as estimated where it does not tell.
     pub tokens: u64,
     /// Requests that brought no vectors, by what went wrong.
     pub rate_limited: u64,

@@ -30,6 +30,8 @@ fn a_server_with_everything_is_read() {
         ("max_in_flight", "64"),
         ("timeout", "2min"),
         ("texts_per_request", "32"),
+        ("query_prefix", "query: "),
+        ("document_prefix", ""),
         ("created_at", "2024-02-29T23:59:59.123456Z"),
     ]))
     .unwrap();
@@ -48,6 +50,8 @@ fn a_server_with_everything_is_read() {
                 timeout_ms: 120_000,
                 texts_per_request: Some(32),
             },
+            query_prefix: Some("query: ".to_string()),
+            document_prefix: Some(String::new()),
         }
     );
 }
@@ -60,7 +64,7 @@ fn a_server_needs_a_service_and_an_address() {
     };
     assert_eq!(missing(&[]), "provider");
     assert_eq!(missing(&[("provider", "openai_compatible")]), "base_url");
-    for kind in ["openai", "gemini", "voyage", "ollama"] {
+    for kind in ["openai", "gemini", "voyage", "ollama", "test"] {
         let options = ServerOptions::parse(&pairs(&[("provider", kind)])).unwrap();
         assert_eq!(options.limits, Limits::DEFAULT);
     }

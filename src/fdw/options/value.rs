@@ -14,6 +14,8 @@ pub const HEADERS_FORM: &str = "It has to be a JSON object of texts: {\"name\": 
 const MOST_HEADERS: usize = 32;
 /// The longest value of any option, in bytes.
 const LONGEST: usize = 8192;
+/// The longest text in front of others, in bytes.
+const LONGEST_PREFIX: usize = 2000;
 /// The longest name of a model, in bytes.
 const LONGEST_MODEL: usize = 200;
 
@@ -91,6 +93,17 @@ impl Form<'_> {
             true => Ok(self.text.to_string()),
             false => Err(self.invalid(format!(
                 "It has to be the name of a model: 1 to {LONGEST_MODEL} bytes, no control characters."
+            ))),
+        }
+    }
+
+    /// What is put in front of texts. Blanks count, and a line end may be part of it.
+    pub fn prefix(&self) -> Result<String, OptionError> {
+        let is_text = |c: char| !c.is_control() || matches!(c, '\n' | '\t');
+        match self.text.len() <= LONGEST_PREFIX && self.text.chars().all(is_text) {
+            true => Ok(self.text.to_string()),
+            false => Err(self.invalid(format!(
+                "It has to be a text of {LONGEST_PREFIX} bytes at most, without control characters but line ends and tabs."
             ))),
         }
     }

@@ -17,7 +17,7 @@ create function shown() returns table (name text, provider text, default_model t
 -- The superuser makes one of each kind.
 select id, to_jsonb(p) - 'id' - 'created_at' as made, created_at = now() as created_now from embedd.create_provider('o', 'openai', 'sk-golden-secret') p \gset
 select srvname, :'made' as made, :'created_now' as created_now from pg_foreign_server where oid = :id;
-select name, provider, default_model, base_url from embedd.create_provider('g', 'gemini', api_key => 'env:GOLDEN_KEY', default_model => 'gemini-embedding-001');
+select name, provider, default_model, base_url from embedd.create_provider('g', 'gemini', api_key => 'env:GOLDEN_KEY', default_model => 'gemini-embedding-2');
 select name, provider, default_model, base_url from embedd.create_provider('v', 'voyage', api_key => 'file:/nowhere/golden key');
 select name, provider, default_model, base_url from embedd.create_provider('l', 'ollama');
 select name, provider, default_model, base_url from embedd.create_provider('c', 'openai_compatible', base_url => 'http://127.0.0.1:1/v1', options => '{
@@ -260,7 +260,7 @@ select a as arguments, r.* from unnest(array[
     $$ embedding_provider => 'nobody' $$,
     $$ embedding_provider => 'other' $$,
     $$ embedding_provider => 'l' $$,
-    $$ embedding_provider => 'l', embedding_model => 'nomic-embed-text' $$,
+    $$ embedding_provider => 'l', embedding_model => 'my-embed' $$,
     $$ embedding_provider => 'o', embedding_model => 'text-embedding-4' $$,
     $$ embedding_provider => 'o', embedding_model => '' $$,
     $$ embedding_provider => 'o', embedding_dimensions => 1537 $$,
@@ -280,16 +280,16 @@ reset role;
 \x off
 -- Rows of one's own in the catalog.
 set role golden_stranger;
-select code from golden.refusal($$ insert into embedd.models (provider, model, dimensions) values ('ollama', 'nomic-embed-text', 768) $$);
+select code from golden.refusal($$ insert into embedd.models (provider, model, dimensions) values ('ollama', 'my-embed', 768) $$);
 reset role;
 grant insert (provider, model, dimensions, native_dimensions, can_shorten, tokens_per_text, texts_per_request, tokens_per_request)
     on embedd.models to golden_stranger;
 set role golden_stranger;
-insert into embedd.models (provider, model, dimensions, can_shorten) values ('ollama', 'nomic-embed-text', 768, true);
+insert into embedd.models (provider, model, dimensions, can_shorten) values ('ollama', 'my-embed', 768, true);
 insert into embedd.models (provider, model, dimensions) values ('openai_compatible', 'huge', 8000);
 \x on
 select s as row, code, message from unnest(array[
-    $$ ('l', 'x', 768) $$, $$ ('ollama', 'nomic-embed-text', 512) $$, $$ ('ollama', 'x', 0) $$]) with ordinality u(s, n),
+    $$ ('l', 'x', 768) $$, $$ ('ollama', 'my-embed', 512) $$, $$ ('ollama', 'x', 0) $$]) with ordinality u(s, n),
     golden.refusal('insert into embedd.models (provider, model, dimensions) values ' || s) r order by n;
 \x off
 select code, message from golden.refusal($$ insert into embedd.models (provider, model, dimensions, is_default) values ('ollama', 'x', 768, true) $$);
@@ -299,11 +299,83 @@ reset role;
 -- Whoever may set that too cannot do this either.
 select code, message from golden.refusal($$ insert into embedd.models (provider, model, dimensions, is_default) values ('ollama', 'x', 768, true) $$);
 select m.provider, model, dimensions from unnest(array[
-    $$ embedding_provider => 'l', embedding_model => 'nomic-embed-text' $$,
-    $$ embedding_provider => 'l', embedding_model => 'nomic-embed-text', embedding_dimensions => 64 $$]) a, made(a) m;
+    $$ embedding_provider => 'l', embedding_model => 'my-embed' $$,
+    $$ embedding_provider => 'l', embedding_model => 'my-embed', embedding_dimensions => 64 $$]) a, made(a) m;
 select code, message from golden.refusal($$ select embedd.create_vector_table('t', 'shelf.books', '[{"name": "title", "role": "embedding"}]', embedding_provider => 'c', embedding_model => 'huge') $$);
 revoke insert on embedd.models from golden_stranger;
 delete from embedd.models where not built_in;
+
+-- They take the place of one that came with embedd, for a role that may remove that.
+begin;
+insert into embedd.models (provider, model, dimensions) values ('ollama', 'bge-m3', 7);
+select dimensions, built_in from embedd.models where provider = 'ollama' and model = 'bge-m3';
+rollback;
+
+-- What a model wants in front of texts: as its row says, as the row says that its name belongs to, or as the provider says.
+create function fronted(arguments text, out model text, out query_prefix text, out document_prefix text) language plpgsql as $$
+begin
+    execute format('select from embedd.create_vector_table(%L, %L, %L, %s)',
+        't', 'shelf.books', '[{"name": "title", "role": "embedding"}]', arguments);
+    select v.embedding_model, v.query_prefix, v.document_prefix into model, query_prefix, document_prefix
+      from embedd.vector_tables v where v.name = 't';
+    perform embedd.drop_vector_table('t');
+end $$;
+\set VERBOSITY default
+select f.* from unnest(array[
+    $$ embedding_provider => 'l', embedding_model => 'nomic-embed-text:latest' $$,
+    $$ embedding_provider => 'l', embedding_model => 'snowflake-arctic-embed:xs', embedding_dimensions => 384 $$]) with ordinality u(a, n),
+    fronted(a) f order by n;
+\set VERBOSITY terse
+select f.* from unnest(array[
+    $$ embedding_provider => 'l', embedding_model => 'bge-m3' $$,
+    $$ embedding_provider => 'c', embedding_model => 'intfloat/multilingual-e5-large' $$,
+    $$ embedding_provider => 'c', embedding_model => 'qwen3-embedding-8b', embedding_dimensions => 1024 $$,
+    $$ embedding_provider => 'c', embedding_model => 'nomic-embed-text-v9', embedding_dimensions => 768 $$,
+    $$ embedding_provider => 'g' $$,
+    $$ embedding_provider => 'v' $$,
+    $$ embedding_provider => 'local' $$]) with ordinality u(a, n),
+    fronted(a) f order by n;
+select name from embedd.update_provider('c', options => '{"query_prefix": "find: ", "document_prefix": ""}');
+select options from shown() where name = 'c';
+select f.* from fronted($$ embedding_provider => 'c', embedding_model => 'intfloat/e5-small' $$) f;
+select name from embedd.update_provider('c', options => '{"query_prefix": null, "document_prefix": null}');
+\x on
+select c as call, r.* from unnest(array[
+    $$ ('c', options => '{"query_prefix": true}') $$, $$ ('c', options => '{"document_prefix": "a\u0001"}') $$]) with ordinality u(c, n),
+    golden.refusal('select embedd.update_provider' || c) r order by n;
+\x off
+
+-- A model whose end is near or past; the replacement is that of its maker.
+\set VERBOSITY default
+select name from embedd.create_vector_table('old', 'shelf.books', '[{"name": "title", "role": "embedding"}]', embedding_provider => 'g', embedding_model => 'text-embedding-004');
+select sync_status from embedd.sync_status('old');
+select sync_status from embedd.stat_vector_tables where name = 'old';
+select embedd.drop_vector_table('old');
+\set VERBOSITY terse
+select provider, model, retires_on, replacement from embedd.models where retires_on is not null order by 1, 2;
+-- None that its maker ends within two years of this release, or calls old, is taken by itself.
+select provider, model from embedd.models where is_default order by 1;
+
+-- Vectors for the tests of applications: no key, no address, no network.
+select name, provider, default_model, base_url from embedd.create_provider('tests', 'test');
+select m.* from unnest(array[
+    $$ embedding_provider => 'tests' $$,
+    $$ embedding_provider => 'tests', embedding_dimensions => 1536 $$,
+    $$ embedding_provider => 'tests', embedding_model => 'text-embedding-3-small', embedding_dimensions => 4000 $$]) with ordinality u(a, n),
+    made(a) m order by n;
+select status, latency_ms > 0 and latency_ms = round(latency_ms::numeric, 1) as is_round, model, dimensions from embedd.test_provider('tests');
+select status, model, dimensions from embedd.test_provider('tests', 'any');
+\x on
+select a as arguments, r.* from unnest(array[
+    $$ embedding_provider => 'tests', embedding_dimensions => 0 $$,
+    $$ embedding_provider => 'tests', embedding_dimensions => 4001 $$]) with ordinality u(a, n),
+    golden.refusal(format('select embedd.create_vector_table(%L, %L, %L, %s)', 't', 'shelf.books', '[{"name": "title", "role": "embedding"}]', a)) r order by n;
+\x off
+select name from embedd.create_vector_table('tested', 'shelf.books', '[{"name": "title", "role": "embedding"}]', embedding_provider => 'tests', embedding_dimensions => 4);
+select embedd.embed('tested', 'Hello, world');
+select embedd.embed('tested', 'a red tent') <=> embedd.embed('tested', 'a RED tent!') < 0.05 as is_near;
+select embedd.drop_vector_table('tested');
+select embedd.drop_provider('tests');
 
 -- The owner of the vector table pays, whoever asks: with his own key, or with that for everybody.
 set role golden_payer;

@@ -8,6 +8,7 @@ use super::FakeProvider;
 use super::dialect::{Asked, Dialect};
 use super::refusal::Problem;
 use super::tls::{Authority, Certificate};
+use super::vector;
 
 /// Numbers in a vector when nobody says otherwise.
 const DIMENSIONS: usize = 8;
@@ -27,6 +28,12 @@ pub(super) struct Settings {
     fixed_dimensions: bool,
     models: HashMap<String, usize>,
     most_texts: usize,
+    most_tokens: u64,
+    most_bytes: usize,
+    /// The status of a request that is too much, where no words and no number come with it.
+    silent: Option<u16>,
+    /// How long the model takes to load; a load ends with the request that began it.
+    pub loads_in: Duration,
 }
 
 impl Settings {
@@ -47,7 +54,20 @@ impl Settings {
         if asked.dimensions == Some(0) {
             return Some(Problem::Bad("a vector has at least one number".to_string()));
         }
-        (asked.texts.len() > self.most_texts).then_some(Problem::TooManyTexts(self.most_texts))
+        let tokens: u64 = asked.texts.iter().map(|text| vector::tokens(text)).sum();
+        let bytes: usize = asked.texts.iter().map(String::len).sum();
+        let problem = if asked.texts.len() > self.most_texts {
+            Problem::TooManyTexts(self.most_texts)
+        } else if tokens > self.most_tokens {
+            let most = self.most_tokens;
+            Problem::Bad(format!("Requested {tokens} tokens, max {most} tokens per request"))
+        } else if bytes > self.most_bytes {
+            let most = self.most_bytes;
+            Problem::Bad(format!("Request payload size exceeds the limit: {most} bytes."))
+        } else {
+            return None;
+        };
+        Some(self.silent.map_or(problem, Problem::TooMuch))
     }
 }
 
@@ -69,6 +89,10 @@ impl Builder {
             fixed_dimensions: false,
             models: HashMap::new(),
             most_texts: dialect.most_texts(),
+            most_tokens: u64::MAX,
+            most_bytes: usize::MAX,
+            silent: None,
+            loads_in: Duration::ZERO,
         })
     }
 
@@ -112,6 +136,30 @@ impl Builder {
     /// Texts it takes in one request, in place of the service's own limit.
     pub fn most_texts(mut self, texts: usize) -> Builder {
         self.0.most_texts = texts;
+        self
+    }
+
+    /// Tokens it takes in one request.
+    pub fn most_tokens(mut self, tokens: u64) -> Builder {
+        self.0.most_tokens = tokens;
+        self
+    }
+
+    /// Bytes of text it takes in one request.
+    pub fn most_bytes(mut self, bytes: usize) -> Builder {
+        self.0.most_bytes = bytes;
+        self
+    }
+
+    /// Refuses what is too much with this status, and says neither of what nor how much it takes.
+    pub fn silent(mut self, status: u16) -> Builder {
+        self.0.silent = Some(status);
+        self
+    }
+
+    /// Needs so long to load its model, which the first request begins and which ends when its client goes.
+    pub fn loads_in(mut self, time: Duration) -> Builder {
+        self.0.loads_in = time;
         self
     }
 

@@ -23,6 +23,8 @@ pub(super) enum Problem {
     UnknownArgument(String),
     /// More texts than a request may have.
     TooManyTexts(usize),
+    /// More of something than a request may have, said with this status and without a number.
+    TooMuch(u16),
     /// The body is wrong in another way.
     Bad(String),
     /// Too many requests at the moment.
@@ -48,7 +50,7 @@ impl Problem {
             | Problem::TooManyTexts(_)
             | Problem::Bad(_) => 400,
             Problem::RateLimited | Problem::QuotaExhausted => 429,
-            Problem::Status(status) => *status,
+            Problem::Status(status) | Problem::TooMuch(status) => *status,
         }
     }
 
@@ -106,6 +108,7 @@ impl Problem {
             (Problem::TooManyTexts(most), _) => {
                 return format!("Invalid 'input': array too long, at most {most} texts.");
             }
+            (Problem::TooMuch(_), _) => "the request is not valid",
             (Problem::Bad(message), _) => return message.clone(),
             (Problem::RateLimited, Dialect::Gemini) => {
                 "Resource has been exhausted (e.g. check quota)."

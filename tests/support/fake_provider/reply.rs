@@ -29,6 +29,12 @@ pub(super) enum Fault {
     Infinite(String),
     /// The vector of one text is zero.
     Zero(String),
+    /// What is zero is not written, as in the JSON of protocol buffers: the first vector has no index.
+    NoZeros,
+    /// There is one vector for all texts, that of the first.
+    Aggregated,
+    /// Each text has the vector of the first.
+    Same,
     /// All vectors are of another length than 1, which is no fault: Gemini's are when fewer dimensions are asked for.
     Scaled(f32),
 }
@@ -37,12 +43,16 @@ impl Fault {
     /// Whether the reply holds a good vector for this text, that can be found in it.
     pub fn spares(&self, text: &str) -> bool {
         match self {
-            Fault::None | Fault::Shuffled | Fault::Scaled(_) => true,
+            Fault::None | Fault::Shuffled | Fault::NoZeros | Fault::Scaled(_) => true,
             Fault::DimensionsOf(part, _)
             | Fault::NotANumber(part)
             | Fault::Infinite(part)
             | Fault::Zero(part) => !text.contains(part),
-            Fault::OneLess | Fault::OneMore | Fault::Dimensions(_) => false,
+            Fault::OneLess
+            | Fault::OneMore
+            | Fault::Aggregated
+            | Fault::Same
+            | Fault::Dimensions(_) => false,
         }
     }
 
@@ -82,6 +92,7 @@ impl Writer {
             Fault::OneLess => drop(order.pop()),
             Fault::OneMore => order.push(count),
             Fault::Shuffled => order.reverse(),
+            Fault::Aggregated => order.truncate(1),
             _ => {}
         }
         out.extend_from_slice(match dialect {
@@ -95,7 +106,11 @@ impl Writer {
                 out.push(b',');
             }
             // The vector too many is that of the last text again.
-            let text = asked.texts.get(index).or(asked.texts.last()).map_or("", String::as_str);
+            let text = match fault {
+                Fault::Same => asked.texts.first(),
+                _ => asked.texts.get(index).or(asked.texts.last()),
+            };
+            let text = text.map_or("", String::as_str);
             let long = match fault {
                 Fault::Dimensions(other) => *other,
                 Fault::DimensionsOf(part, other) if text.contains(part) => *other,
@@ -106,9 +121,11 @@ impl Writer {
             fault.spoil(text, &mut self.numbers);
             match dialect {
                 Dialect::OpenAi | Dialect::OpenAiCompatible | Dialect::Voyage => {
-                    let head =
-                        format_args!(r#"{{"object":"embedding","index":{index},"embedding":"#);
-                    print(out, head);
+                    print(out, format_args!(r#"{{"object":"embedding","#));
+                    if *fault != Fault::NoZeros || index > 0 {
+                        print(out, format_args!(r#""index":{index},"#));
+                    }
+                    print(out, format_args!(r#""embedding":"#));
                     self.numbers(out, asked.base64);
                     out.push(b'}');
                 }

@@ -136,6 +136,28 @@ impl Respond {
         Respond::spoiled(Fault::Shuffled)
     }
 
+    /// The vectors, but without the index of the first: what is zero is not written.
+    pub fn without_zeros() -> Respond {
+        Respond::spoiled(Fault::NoZeros)
+    }
+
+    /// One vector for all texts.
+    pub fn aggregated() -> Respond {
+        Respond::spoiled(Fault::Aggregated)
+    }
+
+    /// The same vector for every text.
+    pub fn same_for_all() -> Respond {
+        Respond::spoiled(Fault::Same)
+    }
+
+    /// 503 as Hugging Face says it: the model is loading, and so many seconds are left.
+    pub fn loading(seconds: f64) -> Respond {
+        let text =
+            format!(r#"{{"error":"Model m is currently loading","estimated_time":{seconds:?}}}"#);
+        Respond::body(503, &text)
+    }
+
     /// All vectors have so many numbers, whatever was asked.
     pub fn dimensions(dimensions: usize) -> Respond {
         Respond::spoiled(Fault::Dimensions(dimensions))

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::builder::Settings;
@@ -31,6 +31,8 @@ pub(super) struct Shared {
     open: Mutex<HashMap<u64, (TcpStream, Arc<AtomicU8>)>>,
     /// The last number given to a connection.
     last: AtomicU64,
+    /// Whether the model is loaded.
+    loaded: AtomicBool,
 }
 
 /// A lock that a failed test does not make useless.
@@ -75,6 +77,7 @@ impl Shared {
             keys: Mutex::new(settings.keys.clone()),
             open: Mutex::default(),
             last: AtomicU64::new(0),
+            loaded: AtomicBool::new(settings.loads_in.is_zero()),
             settings,
         }
     }
@@ -172,6 +175,12 @@ impl Shared {
     ) -> io::Result<After> {
         if exchange.gone(self.control.pass_gates(exchange.tcp)) {
             return Ok(After::Close);
+        }
+        if !self.loaded.load(Ordering::SeqCst) {
+            if exchange.gone(self.control.delay(exchange.tcp, self.settings.loads_in)) {
+                return Ok(After::Close);
+            }
+            self.loaded.store(true, Ordering::SeqCst);
         }
         let dialect = self.settings.dialect;
         let mut respond = self.script.respond(asked.as_ref().ok());

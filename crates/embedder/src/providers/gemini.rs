@@ -17,7 +17,8 @@ struct Batch<'a> {
 struct Request<'a> {
     model: &'a str,
     content: Content<'a>,
-    task_type: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    task_type: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     output_dimensionality: Option<u32>,
 }
@@ -40,8 +41,10 @@ struct Reply {
     usage_metadata: Option<Lenient<Usage>>,
 }
 
+/// A list without members is left out in this form of JSON.
 #[derive(Deserialize)]
 struct Embedding {
+    #[serde(default)]
     values: Vector,
 }
 
@@ -61,10 +64,11 @@ pub(super) fn call(
 ) -> Call {
     let name = model.name.strip_prefix("models/").unwrap_or(&model.name);
     let full_name = format!("models/{name}");
-    let task_type = match input_type {
+    // The second generation overlooks it, and is told by a prefix what a text is.
+    let task_type = (!name.starts_with("gemini-embedding-2")).then_some(match input_type {
         InputType::Query => "RETRIEVAL_QUERY",
         InputType::Document => "RETRIEVAL_DOCUMENT",
-    };
+    });
     let requests = texts.iter().map(|text| Request {
         model: &full_name,
         content: Content { parts: [Part { text }] },

@@ -5,6 +5,7 @@ use embedd_wire::{InputType, Kind, Model, Provider};
 mod address;
 mod blank;
 mod gemini;
+mod limit;
 mod ollama;
 mod openai;
 mod pace;
@@ -17,6 +18,7 @@ mod tokens;
 mod voyage;
 
 pub use blank::without;
+pub use limit::{Measure, Stated};
 pub use pace::{Pace, pace};
 pub use refusal::{Refusal, RefusalKind, refusal};
 pub use tokens::measure;
@@ -47,7 +49,9 @@ pub fn call(provider: &Provider, model: &Model, input_type: InputType, texts: &[
         Kind::Gemini => gemini::call(provider, model, input_type, texts),
         Kind::Voyage => voyage::call(provider, model, input_type, texts),
         Kind::Ollama => ollama::call(provider, model, texts),
-        Kind::Local | Kind::Openai | Kind::OpenaiCompatible => openai::call(provider, model, texts),
+        Kind::Local | Kind::Test | Kind::Openai | Kind::OpenaiCompatible => {
+            openai::call(provider, model, texts)
+        }
     }
 }
 
@@ -55,7 +59,7 @@ pub fn call(provider: &Provider, model: &Model, input_type: InputType, texts: &[
 pub fn answer(kind: Kind, body: &[u8], texts: usize) -> Result<Answer, String> {
     match kind {
         Kind::Gemini => gemini::answer(body, texts),
-        Kind::Voyage | Kind::Local | Kind::Openai | Kind::OpenaiCompatible => {
+        Kind::Voyage | Kind::Local | Kind::Test | Kind::Openai | Kind::OpenaiCompatible => {
             openai::answer(body, texts)
         }
         Kind::Ollama => ollama::answer(body, texts),

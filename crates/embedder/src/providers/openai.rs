@@ -65,15 +65,16 @@ pub(super) fn answer(body: &[u8], texts: usize) -> Result<Answer, String> {
     Ok(Answer { vectors: in_order(reply.data)?, tokens })
 }
 
-/// Puts the vectors in the order of their texts, which the service need not keep.
+/// Puts the vectors in the order of their texts, which the service need not keep. Without any index their order counts; a
+/// server that writes no zeros (proto3) leaves out the index 0 alone.
 fn in_order(items: Vec<Item>) -> Result<Vec<Vec<f32>>, String> {
     let texts = items.len();
-    let indexed = items.iter().filter(|item| item.index.is_some()).count();
-    if indexed == 0 {
-        return Ok(items.into_iter().map(|item| item.embedding.0).collect());
-    }
-    if indexed < texts {
-        return Err("provider returned an index for some of the vectors only".to_string());
+    match items.iter().filter(|item| item.index.is_none()).count() {
+        missing if missing == texts => {
+            return Ok(items.into_iter().map(|item| item.embedding.0).collect());
+        }
+        0 | 1 => {}
+        _ => return Err("provider returned an index for some of the vectors only".to_string()),
     }
     let mut places: Vec<Option<Vec<f32>>> = vec![None; texts];
     for item in items {
@@ -86,7 +87,10 @@ fn in_order(items: Vec<Item>) -> Result<Vec<Vec<f32>>, String> {
             )
         })?;
         if place.replace(item.embedding.0).is_some() {
-            return Err(format!("provider returned index {index} twice"));
+            return Err(match item.index {
+                Some(_) => format!("provider returned index {index} twice"),
+                None => "provider returned an index for some of the vectors only".to_string(),
+            });
         }
     }
     // As many vectors as places, and no place taken twice: every place is taken.

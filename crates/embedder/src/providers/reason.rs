@@ -82,6 +82,10 @@ impl Said {
                 if let Some(Value::String(wait)) = object.get("retryDelay") {
                     self.wait = duration(wait);
                 }
+                // Hugging Face: how many seconds a model still needs to load.
+                if let Some(Value::Number(seconds)) = object.get("estimated_time") {
+                    self.wait = duration(&seconds.to_string());
+                }
                 for field in ["error", "errors", "details", "violations"] {
                     if let Some(inner) = object.get(field) {
                         self.gather(inner, depth - 1);

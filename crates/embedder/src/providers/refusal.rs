@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::limit::{Stated, stated};
 use super::pace::duration;
 use super::reason::Said;
 use embedd_wire::Kind;
@@ -20,6 +21,8 @@ pub struct Refusal {
     pub message: String,
     /// How long the service asks to wait, at most an hour.
     pub retry_after: Option<Duration>,
+    /// The limit of one request that it speaks of.
+    pub limit: Option<Stated>,
 }
 
 /// What a refusal means for what is to be done next.
@@ -37,6 +40,8 @@ pub enum RefusalKind {
     Input,
     /// The service, or something on the way to it, is out of order for now.
     Unavailable,
+    /// The service loads its model.
+    Loading,
     /// The service is said to be elsewhere; nothing is sent there.
     Redirect,
     /// Anything else: the request itself is wrong, whatever its texts.
@@ -53,10 +58,12 @@ pub fn refusal(
     let said = Said::anywhere(body);
     let refusal_kind = classify(kind, status, &said);
     let wait = wait_in_headers(header).or(said.wait);
+    let message = said.message.unwrap_or_else(|| format!("HTTP status {status}"));
     Refusal {
         status,
         kind: refusal_kind,
-        message: said.message.unwrap_or_else(|| format!("HTTP status {status}")),
+        limit: (refusal_kind == RefusalKind::Input).then(|| stated(status, &message)).flatten(),
+        message,
         retry_after: wait.map(|wait| wait.min(LONGEST_WAIT)),
     }
 }
@@ -79,6 +86,11 @@ fn classify(kind: Kind, status: u16, said: &Said) -> RefusalKind {
         408 | 409 | 424 | 425 | 499 => RefusalKind::Unavailable,
         // llama.cpp blames itself for a text that is too long, and would do so for ever.
         500 if message.contains("too large to process") => RefusalKind::Input,
+        // Others blame themselves for a request that holds too much.
+        500 if stated(status, &message).is_some_and(|limit| !limit.numbers.is_empty()) => {
+            RefusalKind::Input
+        }
+        503 if message.contains("loading") && !message.contains("fail") => RefusalKind::Loading,
         // The server was started without what it takes to embed.
         501 | 505 => RefusalKind::Other,
         500.. => RefusalKind::Unavailable,

@@ -17,7 +17,7 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 );
 
 /// The numbers of a vector, whether they came as JSON numbers or as little-endian single floats in base64.
-#[derive(Debug, PartialEq)]
+#[derive(Debug, Default, PartialEq)]
 pub(super) struct Vector(pub Vec<f32>);
 
 impl<'de> Deserialize<'de> for Vector {

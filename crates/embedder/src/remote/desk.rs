@@ -4,24 +4,23 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use embedd_wire::{Failure, FailureClass, InputType, Kind, Model, Priority, Provider};
+use embedd_wire::{Failure, FailureClass, Kind, Model, Priority, Provider};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::sleep_until;
 
 use super::Shared;
+use super::group::{Group, GroupKey, Probe};
 use super::http::{self, Reached, Response};
-use super::line::{Batch, Caps, Line};
+use super::line::{self, Batch};
+use super::load::Load;
 use super::pacer::{Pacer, Permit, left_for_questions, saved_up};
-use super::size::Size;
 use super::ticket::{Submitted, Ticket};
+use super::timeouts::Timeouts;
 use crate::providers::Pace;
 
 /// How long a request that is not full waits for texts that were announced.
 const HOLD: Duration = Duration::from_millis(20);
-
-/// Requests of questions at the same time, for one model; what comes meanwhile goes together after them.
-const QUESTIONS_AT_ONCE: usize = 4;
 
 /// How long a desk without work stays open.
 const KEPT_OPEN: Duration = Duration::from_secs(600);
@@ -43,35 +42,6 @@ pub enum Message {
     Gone(u64),
 }
 
-/// What texts that are sent together have in common.
-pub type GroupKey = (Model, InputType);
-
-/// The texts of one kind.
-#[derive(Default)]
-pub struct Group {
-    pub line: Line,
-    /// When the service last took a text of this kind.
-    pub proven: Option<Instant>,
-    /// Batches that the service refused before it was known to take anything, and why.
-    pub suspects: VecDeque<(Batch, String)>,
-    pub probe: Probe,
-    /// How often the probe was sent in vain.
-    pub probe_attempts: u32,
-    /// Texts a request, where the service has not taken more at once.
-    pub size: Size,
-    questions_in_flight: usize,
-    hold_until: Option<Instant>,
-}
-
-/// Whether a harmless text finds out if the service takes anything of a group.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Probe {
-    #[default]
-    No,
-    Wanted,
-    InFlight,
-}
-
 /// A request that is on its way.
 pub struct Flight {
     pub key: GroupKey,
@@ -85,7 +55,10 @@ struct InFlight {
     tickets: Vec<u64>,
     key: GroupKey,
     priority: Priority,
-    texts: usize,
+    load: Load,
+    /// What the group's size has to know when it has come to its end.
+    mark: (bool, bool),
+    sent: Instant,
 }
 
 /// The desk.
@@ -97,6 +70,7 @@ pub struct Desk {
     pub(super) pacer: Pacer,
     /// What keeps the account from being asked, while it does.
     pub(super) trouble: Option<Failure>,
+    pub(super) timeouts: Timeouts,
     flights: JoinSet<(Flight, Response)>,
     /// What is in flight, to be given up when nobody waits for it.
     in_flight: HashMap<tokio::task::Id, InFlight>,
@@ -115,6 +89,7 @@ impl Desk {
             groups: HashMap::new(),
             pacer,
             trouble: None,
+            timeouts: Timeouts::default(),
             flights: JoinSet::new(),
             in_flight: HashMap::new(),
             turns: VecDeque::new(),
@@ -155,7 +130,10 @@ impl Desk {
                 if !self.groups.contains_key(&key) {
                     self.turns.push_back(key.clone());
                 }
-                let group = self.groups.entry(key).or_default();
+                let group = self.groups.entry(key).or_insert_with_key(|key| Group {
+                    size: self.shared.size_of(&self.provider, &key.model, now),
+                    ..Group::default()
+                });
                 group.hold_until = more.then(|| now + HOLD);
                 group.line.push(ticket.lane, ticket.priority, items);
                 self.tickets.insert(id, ticket);
@@ -209,9 +187,14 @@ impl Desk {
         priority: Priority,
         now: Instant,
     ) -> Result<Option<Flight>, Instant> {
-        let mut caps = self.caps(&key.0);
+        let caps = self.caps(&key.model);
+        let is_question = priority == Priority::Question;
+        // A service that loads its model gets the time for it in one request.
+        if !is_question && self.timeouts.are_extended() && self.documents_in_flight() > 0 {
+            return Ok(None);
+        }
         let Some(group) = self.groups.get_mut(key) else { return Ok(None) };
-        caps.texts = group.size.most(caps.texts, now);
+        let caps = group.size.most(caps, now);
         let permit = |pacer: &mut Pacer, tokens| match pacer.permit(now, priority, tokens) {
             Permit::Yes => Ok(true),
             Permit::Later => Ok(false),
@@ -220,14 +203,7 @@ impl Desk {
         let tickets = &self.tickets;
         let is_awaited = |id: u64| tickets.get(&id).is_some_and(Ticket::is_awaited);
         if group.probe == Probe::Wanted {
-            // A text whose asker has gone is not sent: its answer would be paid for in vain.
-            group.suspects.retain_mut(|(batch, _)| {
-                batch.retain(is_awaited);
-                !batch.texts.is_empty()
-            });
-            if group.suspects.is_empty() {
-                group.probe = Probe::No;
-            }
+            group.retain_suspects(is_awaited);
         }
         if group.probe == Probe::Wanted && permit(&mut self.pacer, 1)? {
             group.probe = Probe::InFlight;
@@ -236,11 +212,11 @@ impl Desk {
             batch.attempts = group.probe_attempts;
             return Ok(Some(Flight { key: key.clone(), batch, is_probe: true }));
         }
-        if group.probe != Probe::No || !group.line.waits(priority) {
+        if group.probe != Probe::No || !group.line.waits(priority) || !group.takes(priority) {
             return Ok(None);
         }
-        let is_question = priority == Priority::Question;
-        if is_question && group.questions_in_flight >= QUESTIONS_AT_ONCE {
+        let ahead = group.line.ahead(priority, caps);
+        if group.size.has_to_wait(ahead, now) {
             return Ok(None);
         }
         if !is_question
@@ -249,8 +225,7 @@ impl Desk {
         {
             return Err(until);
         }
-        let tokens = group.line.tokens(priority, caps);
-        if !permit(&mut self.pacer, tokens)? {
+        if !permit(&mut self.pacer, ahead.tokens)? {
             return Ok(None);
         }
         let batch = group.line.next(priority, caps, is_awaited);
@@ -258,14 +233,14 @@ impl Desk {
     }
 
     /// What one request may hold.
-    pub(super) fn caps(&self, model: &Model) -> Caps {
+    pub(super) fn caps(&self, model: &Model) -> Load {
         // What services of a kind are known to take where neither provider nor catalog says: TEI takes 32.
         let usual = match self.provider.kind {
             Kind::Openai => 2048,
             Kind::Voyage => 1000,
             Kind::Gemini => 100,
             Kind::Ollama => 64,
-            Kind::Local | Kind::OpenaiCompatible => 32,
+            Kind::Local | Kind::Test | Kind::OpenaiCompatible => 32,
         };
         let texts = [self.provider.limits.texts_per_request, model.texts_per_request];
         let texts = texts.into_iter().flatten().min().unwrap_or(usual);
@@ -277,7 +252,20 @@ impl Desk {
         let budget = self.provider.limits.tokens_per_minute.map(saved_up);
         let tokens = model.tokens_per_request.into_iter().chain(budget).min();
         let tokens = tokens.map_or(u64::MAX, u64::from);
-        Caps { texts: texts as usize, tokens }.bounded(model.dimensions)
+        line::caps(texts.into(), tokens, model.dimensions)
+    }
+
+    fn documents_in_flight(&self) -> usize {
+        self.in_flight.values().filter(|flight| flight.priority != Priority::Question).count()
+    }
+
+    /// Whether a ticket waits for a request that was given more time than usual.
+    pub(super) fn has_time(&self, id: u64) -> bool {
+        self.timeouts.are_extended()
+            && self
+                .in_flight
+                .values()
+                .any(|flight| flight.priority != Priority::Question && flight.tickets.contains(&id))
     }
 
     /// Sends a request on its way.
@@ -293,18 +281,25 @@ impl Desk {
         let mut tickets: Vec<u64> = flight.batch.tickets().collect();
         tickets.dedup();
         let (key, priority) = (flight.key.clone(), flight.batch.priority);
-        let texts = flight.batch.texts.len();
+        let load = flight.batch.load();
+        let mut mark = (false, false);
         if let Some(group) = self.groups.get_mut(&key) {
             group.questions_in_flight += usize::from(priority == Priority::Question);
-            group.size.sent(texts);
+            if !flight.is_probe {
+                mark = group.size.sent(load);
+            }
         }
+        let usual = Duration::from_millis(self.provider.limits.timeout_ms.into());
+        let timeout = match priority {
+            Priority::Question => usual,
+            Priority::Change | Priority::Backfill => self.timeouts.next(usual),
+        };
         let (shared, provider) = (self.shared.clone(), self.provider.clone());
         let handle = self.flights.spawn(async move {
             let response = match shared.client().await {
                 Ok(client) => {
                     let texts: Vec<&str> = flight.batch.texts.iter().map(|t| &*t.text).collect();
-                    let (model, input_type) = (&flight.key.0, flight.key.1);
-                    http::ask(&client, &provider, model, input_type, &texts).await
+                    http::ask(&client, &provider, &flight.key, &texts, timeout).await
                 }
                 Err(failure) => Response {
                     sent: now,
@@ -316,7 +311,8 @@ impl Desk {
             (flight, response)
         });
         let id = handle.id();
-        self.in_flight.insert(id, InFlight { handle, tickets, key, priority, texts });
+        self.in_flight
+            .insert(id, InFlight { handle, tickets, key, priority, load, mark, sent: now });
     }
 
     /// A request has come to its end: with an answer, by being given up, or by a fault of our own.
@@ -327,9 +323,9 @@ impl Desk {
         let id = landed.as_ref().map_or_else(|error| error.id(), |(id, _)| *id);
         self.pacer.landed(Instant::now());
         let Some(known) = self.in_flight.remove(&id) else { return };
-        let InFlight { tickets, key, priority, texts, .. } = known;
+        let InFlight { tickets, key, priority, load, mark, sent, .. } = known;
         if let Some(group) = self.groups.get_mut(&key) {
-            group.size.landed(texts);
+            group.size.landed(mark);
             if priority == Priority::Question {
                 group.questions_in_flight = group.questions_in_flight.saturating_sub(1);
             }
@@ -339,7 +335,8 @@ impl Desk {
         }
         match landed {
             Ok((_, (flight, response))) => self.land(flight, response),
-            Err(error) if error.is_cancelled() => {}
+            // It was sent, whatever the service makes of it.
+            Err(error) if error.is_cancelled() => self.count_given_up(load.texts, sent.elapsed()),
             Err(_) => {
                 let message = "the embedder failed on this request";
                 self.fail(&tickets, &Failure::new(FailureClass::BadReply, message));

@@ -35,6 +35,24 @@ pub fn unavailable(provider: &Provider, said: &str, wait: Duration) -> Failure {
     }
 }
 
+/// The failure for a provider that is there and gives no answer in time.
+pub fn too_slow(provider: &Provider, said: &str, wait: Duration) -> Failure {
+    let failure = unavailable(provider, said, wait);
+    failure.with_hint(format!(
+        "A service that has to load its model first needs more time: SELECT embedd.update_provider({}, options => '{{\"timeout\": \"5min\"}}').",
+        quote_literal(&provider.name)
+    ))
+}
+
+/// The failure for a provider that loads its model.
+pub fn loading(provider: &Provider, said: &str, wait: Duration) -> Failure {
+    let message = format!("provider \"{}\" loads its model", provider.name);
+    Failure::new(FailureClass::Unavailable, message)
+        .with_detail(sentence("It says: ", said))
+        .with_hint(format!("It is asked again in {} s.", wait.as_secs() + 1))
+        .with_retry_after(wait)
+}
+
 /// The failure for what a provider refuses altogether, whatever the texts are.
 pub fn refused(provider: &Provider, model: &Model, kind: RefusalKind, said: &str) -> Failure {
     let (name, literal) = (&provider.name, quote_literal(&provider.name));
@@ -47,8 +65,12 @@ pub fn refused(provider: &Provider, model: &Model, kind: RefusalKind, said: &str
         RefusalKind::UnknownModel => (
             FailureClass::Refused,
             format!("provider \"{name}\" has no model \"{}\"", model.name),
-            Some(match provider.kind {
-                Kind::Ollama => format!("Fetch it there: ollama pull {}.", model.name),
+            Some(match (provider.kind, &model.replacement) {
+                (_, Some(replacement)) => format!(
+                    "Its maker names \"{replacement}\" in its place: create the vector table with embedding_model => {}.",
+                    quote_literal(replacement)
+                ),
+                (Kind::Ollama, _) => format!("Fetch it there: ollama pull {}.", model.name),
                 _ => "Choose a model that the account may use.".to_string(),
             }),
         ),
@@ -86,7 +108,7 @@ pub fn wrong_size(provider: &Provider, model: &Model, came: usize) -> Failure {
         provider.name, model.dimensions
     );
     Failure::new(FailureClass::BadReply, message).with_hint(format!(
-        "Model \"{}\" makes {came}: create the vector table with these, or note in embedd.models what it can do.",
+        "Model \"{}\" makes {came}: create the vector table with embedding_dimensions => {came}, or note in embedd.models what it can do.",
         model.name
     ))
 }

@@ -3,12 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use embedd_wire::{Failure, FailureClass, InputType, Model, Provider};
+use embedd_wire::{Failure, FailureClass, Provider};
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use reqwest::redirect::Policy;
 use reqwest::{Certificate, Client};
 use tokio::task::spawn_blocking;
 
+use super::group::GroupKey;
 use crate::providers::{Answer, Pace, Refusal, answer, call, pace, refusal, without};
 
 /// How long a connection may take to be made.
@@ -53,6 +54,8 @@ pub enum Reached {
     Refusal(Refusal),
     /// The service could not be reached, or broke off.
     Unreachable(String),
+    /// The service was reached and did not answer in time.
+    TimedOut(String),
     /// Something came back that is no answer.
     Nonsense(String),
     /// It was not sent: the key or a setting is not right.
@@ -99,22 +102,22 @@ fn certificates(path: &Path) -> Result<Vec<Certificate>, Failure> {
     }
 }
 
-/// Sends texts to a service and reads what comes back.
+/// Sends texts to a service and reads what comes back, within so long.
 pub async fn ask(
     client: &Client,
     provider: &Provider,
-    model: &Model,
-    input_type: InputType,
+    key: &GroupKey,
     texts: &[&str],
+    timeout: Duration,
 ) -> Response {
     let sent = Instant::now();
     let mut pace = Pace::default();
     // A key in a file that cannot be reached takes its time too.
-    let timeout = Duration::from_millis(provider.limits.timeout_ms.into()) + Duration::from_secs(1);
-    let exchange = exchange(client, provider, model, input_type, texts, &mut pace);
-    let outcome = match tokio::time::timeout(timeout, exchange).await {
+    let outermost = timeout + Duration::from_secs(1);
+    let exchange = exchange(client, provider, key, texts, timeout, &mut pace);
+    let outcome = match tokio::time::timeout(outermost, exchange).await {
         Ok(Ok(reached) | Err(reached)) => reached,
-        Err(_) => Reached::Unreachable(format!("no answer within {} ms", timeout.as_millis())),
+        Err(_) => Reached::TimedOut(no_answer_within(outermost)),
     };
     Response { sent, latency: sent.elapsed(), pace, outcome }
 }
@@ -122,13 +125,13 @@ pub async fn ask(
 async fn exchange(
     client: &Client,
     provider: &Provider,
-    model: &Model,
-    input_type: InputType,
+    group: &GroupKey,
     texts: &[&str],
+    timeout: Duration,
     pace_of_reply: &mut Pace,
 ) -> Result<Reached, Reached> {
     let key = key(provider).await.map_err(Reached::Unsent)?;
-    let call = call(provider, model, input_type, texts);
+    let call = call(provider, &group.model, group.input_type, texts);
     let mut headers = headers(provider).map_err(Reached::Unsent)?;
     if let Some(key) = &key {
         let (name, prefix) = &call.key_header;
@@ -136,7 +139,6 @@ async fn exchange(
             header(provider, name, &format!("{prefix}{key}")).map_err(Reached::Unsent)?;
         headers.insert(name, value);
     }
-    let timeout = Duration::from_millis(provider.limits.timeout_ms.into());
     let request = client.post(&call.url).headers(headers).body(call.body).timeout(timeout);
     let mut response = request.send().await.map_err(|error| unreachable(error, timeout))?;
     let status = response.status().as_u16();
@@ -152,7 +154,7 @@ async fn exchange(
         refusal.message = without_secrets(&refusal.message, provider, secret);
         return Ok(Reached::Refusal(refusal));
     }
-    let numbers = match model.dimensions {
+    let numbers = match group.model.dimensions {
         0 => UNKNOWN_DIMENSIONS,
         known => known as usize,
     };
@@ -308,11 +310,18 @@ fn read_key(path: &Path) -> Result<String, String> {
 
 /// What a request that brought no whole reply is called.
 fn unreachable(error: reqwest::Error, timeout: Duration) -> Reached {
-    Reached::Unreachable(match error.is_timeout() {
-        true if error.is_connect() => "no connection in time".to_string(),
-        true => format!("no answer within {} ms", timeout.as_millis()),
-        false => root_cause(&error.without_url()),
-    })
+    match error.is_timeout() {
+        true if error.is_connect() => Reached::Unreachable("no connection in time".to_string()),
+        true => Reached::TimedOut(no_answer_within(timeout)),
+        false => Reached::Unreachable(root_cause(&error.without_url())),
+    }
+}
+
+fn no_answer_within(timeout: Duration) -> String {
+    match timeout.as_millis() {
+        ms if ms >= 10_000 => format!("no answer within {} s", ms / 1000),
+        ms => format!("no answer within {ms} ms"),
+    }
 }
 
 /// The innermost reason of an error, on one line.

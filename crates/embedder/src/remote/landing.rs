@@ -2,26 +2,23 @@
 
 use std::time::{Duration, Instant};
 
-use embedd_wire::{Failure, FailureClass, LogLevel, Mishap, Priority, Usage};
+use embedd_wire::{Failure, FailureClass, LogLevel, Priority};
 
-use super::desk::{Desk, Flight, GroupKey, Probe};
+use super::desk::{Desk, Flight};
 use super::failure;
+use super::group::GroupKey;
 use super::http::{Reached, Response};
 use super::line::{Batch, Text};
-use crate::job::lock;
 use crate::providers::{Answer, Refusal, RefusalKind};
 
 /// How often texts are sent in vain before their askers are told.
-const ATTEMPTS: u32 = 3;
+pub(super) const ATTEMPTS: u32 = 3;
 
 /// The status of a service that fell over a request: a text may be to blame.
 const INTERNAL_ERROR: u16 = 500;
 
 /// How long documents are kept for an account that takes no more for a while; askers are told of a longer time.
 const DOCUMENTS_WAIT: Duration = Duration::from_secs(15);
-
-/// How long it counts that a service has taken a text.
-const PROVEN: Duration = Duration::from_secs(60);
 
 impl Desk {
     /// Deals with what a request has brought.
@@ -44,11 +41,14 @@ impl Desk {
         match response.outcome {
             Reached::Answer(answer) => self.answered(flight, answer, response.latency, now),
             Reached::Refusal(refusal) => self.refused(flight, refusal, sent, now),
-            Reached::Unreachable(reason) => self.unreachable(flight, &reason, None, sent, now),
-            Reached::Nonsense(reason) => {
-                let failure = failure::nonsense(&self.provider, &reason);
-                self.doubt(flight, &reason, &failure, now);
+            Reached::Unreachable(reason) => {
+                self.unreachable(flight, &reason, None, sent, now, false);
             }
+            Reached::TimedOut(reason) => {
+                self.timed_out(&flight, sent, now);
+                self.unreachable(flight, &reason, None, sent, now, true);
+            }
+            Reached::Nonsense(reason) => self.useless(flight, &reason, now),
             Reached::Unsent(failure) => self.fail_all(&failure),
         }
         self.give_up(now);
@@ -57,26 +57,37 @@ impl Desk {
     /// Vectors have come.
     fn answered(&mut self, flight: Flight, answer: Answer, latency: Duration, now: Instant) {
         self.works_again(now, Some(latency));
+        let wanted = flight.key.model.dimensions as usize;
+        let first = answer.vectors.first().map_or(0, Vec::len);
+        if wanted == 0
+            && let Some(other) = answer.vectors.iter().map(Vec::len).find(|len| *len != first)
+        {
+            let reason = format!("provider returned vectors of {first} and of {other} dimensions");
+            return self.useless(flight, &reason, now);
+        }
         let Flight { key, batch, is_probe } = flight;
-        let cap = self.caps(&key.0).texts;
+        let cap = self.caps(&key.model);
         let Some(group) = self.groups.get_mut(&key) else { return };
-        let wanted = key.0.dimensions as usize;
         let fits = |vector: &Vec<f32>| wanted == 0 || vector.len() == wanted;
         if !answer.vectors.iter().any(fits) {
-            let came = answer.vectors.first().map_or(0, Vec::len);
-            let failure = failure::wrong_size(&self.provider, &key.0, came);
+            let failure = failure::wrong_size(&self.provider, &key.model, first);
             return self.fail_group(&key, &failure, batch);
         }
         group.proven = Some(now);
         group.probe_attempts = 0;
-        if !is_probe {
-            group.size.answered(batch.texts.len(), cap, batch.half, now);
+        let lessons = match is_probe {
+            true => Vec::new(),
+            false => group.size.answered(batch.load(), cap, batch.half, now),
+        };
+        let suspects = std::mem::take(&mut group.suspects);
+        for lesson in lessons {
+            self.learn(&key, lesson);
         }
-        for (mut suspect, reason) in std::mem::take(&mut group.suspects) {
-            if suspect.outdone() {
-                self.split(&key, suspect, &reason, now);
+        for mut suspect in suspects {
+            if suspect.batch.outdone() {
+                self.split(&key, suspect.batch, &suspect.no, now);
             } else if let Some(group) = self.groups.get_mut(&key) {
-                group.line.push_again(suspect);
+                group.line.push_again(suspect.batch);
             }
         }
         if is_probe {
@@ -112,27 +123,32 @@ impl Desk {
                 self.trouble = Some(failure::limited(&self.provider, said, wait));
                 self.send_later(flight, said);
             }
+            RefusalKind::Loading => {
+                let wait = self.pacer.refrain(now, refusal.retry_after);
+                self.trouble = Some(failure::loading(&self.provider, said, wait));
+                self.send_again(flight);
+            }
             RefusalKind::Unavailable if refusal.status == INTERNAL_ERROR => {
                 let wait = refusal.retry_after.unwrap_or_default();
                 let failure = failure::unavailable(&self.provider, said, wait);
                 self.doubt(flight, said, &failure, now);
             }
             RefusalKind::Unavailable => {
-                self.unreachable(flight, said, refusal.retry_after, sent, now);
+                self.unreachable(flight, said, refusal.retry_after, sent, now, false);
             }
             RefusalKind::Input => {
                 self.works_again(now, None);
-                if flight.is_probe {
+                if flight.is_probe || flight.key.is_test {
                     // The service takes nothing at all, so it is not the texts.
-                    let model = &flight.key.0;
+                    let model = &flight.key.model;
                     let failure = failure::refused(&self.provider, model, refusal.kind, said);
                     return self.fail_group(&flight.key, &failure, flight.batch);
                 }
-                self.suspect(flight, said, now);
+                self.too_much(flight, &refusal, now);
             }
             kind => {
                 self.works_again(now, None);
-                let failure = failure::refused(&self.provider, &flight.key.0, kind, said);
+                let failure = failure::refused(&self.provider, &flight.key.model, kind, said);
                 match kind {
                     RefusalKind::KeyRejected | RefusalKind::QuotaExhausted => {
                         self.fail_all(&failure);
@@ -140,55 +156,6 @@ impl Desk {
                     _ => self.fail_group(&flight.key, &failure, flight.batch),
                 }
             }
-        }
-    }
-
-    /// Texts that the service does not take: halved, once it is known to take anything at all.
-    fn suspect(&mut self, flight: Flight, reason: &str, now: Instant) {
-        let Flight { key, batch, .. } = flight;
-        let Some(group) = self.groups.get_mut(&key) else { return };
-        let since = batch.first_sent;
-        let proven = group.proven.is_some_and(|at| {
-            now.saturating_duration_since(at) < PROVEN || since.is_some_and(|since| at > since)
-        });
-        if proven {
-            return self.split(&key, batch, reason, now);
-        }
-        group.suspects.push_back((batch, reason.to_string()));
-        if group.probe == Probe::No {
-            group.probe = Probe::Wanted;
-        }
-    }
-
-    /// The service fell over something that may be one of the texts, or may have nothing to do with them.
-    fn doubt(&mut self, mut flight: Flight, reason: &str, failure: &Failure, now: Instant) {
-        flight.batch.attempts += 1;
-        let attempts = flight.batch.attempts;
-        self.pacer.doubted(attempts, now);
-        if attempts < ATTEMPTS {
-            return self.send_again(flight);
-        }
-        if flight.is_probe {
-            // It falls over anything, so it is out of order.
-            self.pacer.failed(now, now, None);
-            self.trouble = Some(failure.clone());
-            return self.fail_group(&flight.key, failure, flight.batch);
-        }
-        // Its halves are sent once each: whatever passes by itself has had its time.
-        flight.batch.attempts = ATTEMPTS - 1;
-        self.suspect(flight, reason, now);
-    }
-
-    /// Puts texts back that came too early. Their number stays: fewer texts a request would only be more requests.
-    fn send_later(&mut self, mut flight: Flight, reason: &str) {
-        flight.batch.limited += 1;
-        if flight.is_probe || !flight.batch.is_suspect() {
-            return self.send_again(flight);
-        }
-        let Some(group) = self.groups.get_mut(&flight.key) else { return };
-        group.suspects.push_back((flight.batch, reason.to_string()));
-        if group.probe == Probe::No {
-            group.probe = Probe::Wanted;
         }
     }
 
@@ -200,10 +167,14 @@ impl Desk {
         wait: Option<Duration>,
         sent: Instant,
         now: Instant,
+        timed_out: bool,
     ) {
         let was_broken = self.pacer.is_broken();
         let wait = self.pacer.failed(sent, now, wait);
-        let failure = failure::unavailable(&self.provider, reason, wait);
+        let failure = match timed_out {
+            true => failure::too_slow(&self.provider, reason, wait),
+            false => failure::unavailable(&self.provider, reason, wait),
+        };
         if self.pacer.is_broken() && !was_broken {
             let name = &self.provider.name;
             let line =
@@ -212,6 +183,20 @@ impl Desk {
         }
         self.trouble = Some(failure.clone());
         self.try_again(flight, &failure);
+    }
+
+    /// A request got no answer in time: the next one gets more of it, for the service may be loading its model.
+    fn timed_out(&mut self, flight: &Flight, sent: Instant, now: Instant) {
+        if flight.batch.priority == Priority::Question || !self.timeouts.timed_out(sent, now) {
+            return;
+        }
+        let usual = Duration::from_millis(self.provider.limits.timeout_ms.into());
+        let line = format!(
+            "provider \"{}\" gave no answer in time, the next request of a worker waits {} s for one",
+            self.provider.name,
+            self.timeouts.next(usual).as_secs()
+        );
+        self.shared.log.send(LogLevel::Log, line);
     }
 
     /// Sends texts once more, unless that was done often enough.
@@ -225,33 +210,6 @@ impl Desk {
         }
         let tickets: Vec<u64> = flight.batch.tickets().collect();
         self.fail(&tickets, failure);
-    }
-
-    /// Puts texts back in front of the others.
-    fn send_again(&mut self, flight: Flight) {
-        let Some(group) = self.groups.get_mut(&flight.key) else { return };
-        if flight.is_probe {
-            group.probe = Probe::Wanted;
-        } else {
-            group.line.push_again(flight.batch);
-        }
-    }
-
-    /// Halves a batch that was refused; a single text is the one that the service does not take.
-    fn split(&mut self, key: &GroupKey, mut batch: Batch, reason: &str, now: Instant) {
-        if let [text] = batch.texts.as_slice() {
-            return self.refuse(&text.clone(), reason);
-        }
-        if batch.is_suspect() {
-            self.pacer.relieve();
-        }
-        let Some(group) = self.groups.get_mut(key) else { return };
-        batch.half = Some(group.size.halve(batch.texts.len(), batch.half, now));
-        for half in batch.halves() {
-            if !half.texts.is_empty() {
-                group.line.push_again(half);
-            }
-        }
     }
 
     /// Hands a vector to everybody who wants it.
@@ -269,7 +227,7 @@ impl Desk {
     }
 
     /// Tells everybody who wants a text's vector that there is none.
-    fn refuse(&mut self, text: &Text, reason: &str) {
+    pub(super) fn refuse(&mut self, text: &Text, reason: &str) {
         for (id, number) in &text.takers {
             let Some(ticket) = self.tickets.get_mut(id) else { continue };
             if ticket.refuse(*number, reason) {
@@ -284,31 +242,27 @@ impl Desk {
         let all: Vec<u64> = self.tickets.keys().copied().collect();
         self.fail(&all, failure);
         for group in self.groups.values_mut() {
-            group.line.clear();
-            group.size.forget();
-            group.suspects.clear();
-            group.probe = Probe::No;
-            group.probe_attempts = 0;
+            group.clear();
         }
     }
 
     /// Fails everything of one kind that waits, and a batch.
-    fn fail_group(&mut self, key: &GroupKey, failure: &Failure, batch: Batch) {
+    pub(super) fn fail_group(&mut self, key: &GroupKey, failure: &Failure, batch: Batch) {
         let mut tickets: Vec<u64> = batch.tickets().collect();
         if let Some(group) = self.groups.get_mut(key) {
             tickets.extend(group.line.tickets());
-            tickets.extend(group.suspects.iter().flat_map(|(batch, _)| batch.tickets()));
-            group.line.clear();
-            group.size.forget();
-            group.suspects.clear();
-            group.probe = Probe::No;
-            group.probe_attempts = 0;
+            tickets.extend(group.suspects.iter().flat_map(|suspect| suspect.batch.tickets()));
+            group.clear();
         }
         self.fail(&tickets, failure);
     }
 
     /// The service is there, whatever it says.
     fn works_again(&mut self, now: Instant, latency: Option<Duration>) {
+        if let Some(latency) = latency {
+            let usual = Duration::from_millis(self.provider.limits.timeout_ms.into());
+            self.timeouts.answered(latency, usual);
+        }
         if self.pacer.succeeded(now, latency) {
             let line = format!("provider \"{}\" answers again", self.provider.name);
             self.shared.log.send(LogLevel::Log, line);
@@ -323,8 +277,8 @@ impl Desk {
         };
         let failure = trouble.clone().with_retry_after(rest);
         let broken = self.pacer.is_broken() && trouble.class == FailureClass::Unavailable;
-        let hopeless = self.tickets.iter().filter(|(_, ticket)| {
-            broken
+        let hopeless = self.tickets.iter().filter(|(id, ticket)| {
+            broken && !self.has_time(**id)
                 || match ticket.priority {
                     Priority::Question => now + rest >= ticket.deadline,
                     Priority::Change | Priority::Backfill => rest > DOCUMENTS_WAIT,
@@ -332,39 +286,5 @@ impl Desk {
         });
         let hopeless: Vec<u64> = hopeless.map(|(id, _)| *id).collect();
         self.fail(&hopeless, &failure);
-    }
-
-    /// Counts a request for those it was made for.
-    fn count(&self, flight: &Flight, response: &Response) {
-        if matches!(response.outcome, Reached::Unsent(_)) {
-            return;
-        }
-        let own = (self.provider.database, self.provider.server);
-        let account_of = |text: &Text| {
-            let ticket = text.takers.first().and_then(|(id, _)| self.tickets.get(id));
-            ticket.map_or(own, |ticket| ticket.account_of)
-        };
-        let mut ledger = lock(&self.shared.ledger);
-        let first = flight.batch.texts.first().map_or(own, account_of);
-        let usage: &mut Usage = ledger.today(first);
-        usage.add_request(response.latency);
-        match &response.outcome {
-            Reached::Answer(answer) => {
-                let tokens = answer.tokens.unwrap_or_else(|| flight.batch.tokens());
-                usage.tokens += tokens;
-                for text in &flight.batch.texts {
-                    ledger.today(account_of(text)).texts += 1;
-                }
-            }
-            Reached::Refusal(refusal) => usage.add_mishap(match refusal.kind {
-                RefusalKind::RateLimited | RefusalKind::QuotaExhausted => Mishap::RateLimited,
-                RefusalKind::Unavailable => Mishap::Unavailable,
-                RefusalKind::KeyRejected => Mishap::KeyRejected,
-                _ => Mishap::Refused,
-            }),
-            Reached::Unreachable(_) => usage.add_mishap(Mishap::Unavailable),
-            Reached::Nonsense(_) => usage.add_mishap(Mishap::BadReply),
-            Reached::Unsent(_) => {}
-        }
     }
 }

@@ -6,10 +6,11 @@ use std::time::Instant;
 
 use embedd_wire::Priority;
 
+use super::load::Load;
 use super::ticket::{Item, Taker};
 
 /// Bytes of text in one request, unless one text has more: Gemini takes four megabytes, quotation marks and all.
-const BATCH_BYTES: usize = 3 << 20;
+const BATCH_BYTES: u64 = 3 << 20;
 
 /// Numbers in the vectors of one reply, at most.
 const BATCH_NUMBERS: usize = 4 << 20;
@@ -20,21 +21,11 @@ const LIMITED: u32 = 6;
 /// How often a single text has to pass meanwhile for that to be believed.
 const OUTDONE: u32 = 3;
 
-/// What one request may hold.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Caps {
-    /// Texts.
-    pub texts: usize,
-    /// Tokens.
-    pub tokens: u64,
-}
-
-impl Caps {
-    /// The same for vectors of so many dimensions, whose reply has to stay within bounds.
-    pub fn bounded(self, dimensions: u32) -> Caps {
-        let most = BATCH_NUMBERS / (dimensions.max(1) as usize);
-        Caps { texts: self.texts.clamp(1, most.max(1)), ..self }
-    }
+/// What one request may hold, where it is so many texts and tokens, and vectors of so many dimensions: its reply has to stay
+/// within bounds too.
+pub fn caps(texts: u64, tokens: u64, dimensions: u32) -> Load {
+    let most = BATCH_NUMBERS / (dimensions.max(1) as usize);
+    Load { texts: texts.clamp(1, most.max(1) as u64), tokens, bytes: BATCH_BYTES }
 }
 
 /// A text in a request, and everybody who wants its vector.
@@ -64,7 +55,14 @@ pub struct Batch {
 impl Batch {
     /// Tokens of all texts.
     pub fn tokens(&self) -> u64 {
-        self.texts.iter().map(|text| u64::from(text.tokens)).sum()
+        self.load().tokens
+    }
+
+    /// What it holds.
+    pub fn load(&self) -> Load {
+        let mut load = Load::default();
+        self.texts.iter().for_each(|text| load.add(text.tokens, text.text.len()));
+        load
     }
 
     /// The tickets that wait for it; one that waits for several texts is named as often.
@@ -99,6 +97,24 @@ impl Batch {
         [Batch { texts: second, ..self.clone() }, self]
     }
 
+    /// Batches of its texts that hold no more than this each, unless one text does.
+    pub fn cut(mut self, most: Load) -> Vec<Batch> {
+        let mut pieces = Vec::new();
+        while !self.load().is_within(most) && self.texts.len() > 1 {
+            let mut load = Load::default();
+            let fits = self.texts.iter().position(|text| {
+                load.add(text.tokens, text.text.len());
+                !load.is_within(most)
+            });
+            let rest = self.texts.split_off(fits.unwrap_or(1).max(1));
+            let rest = Batch { texts: rest, ..self.clone() };
+            pieces.push(Batch { half: None, ..self });
+            self = Batch { half: None, ..rest };
+        }
+        pieces.push(self);
+        pieces
+    }
+
     /// Drops the takers that are gone, and texts nobody wants any more.
     pub fn retain(&mut self, is_awaited: impl Fn(u64) -> bool) {
         for text in &mut self.texts {
@@ -116,6 +132,7 @@ pub struct Line {
     again: [VecDeque<Batch>; 3],
     texts: [usize; 3],
     tokens: [u64; 3],
+    bytes: [u64; 3],
 }
 
 impl Line {
@@ -124,6 +141,7 @@ impl Line {
         let level = priority as usize;
         self.texts[level] += items.len();
         self.tokens[level] += items.iter().map(|item| u64::from(item.tokens)).sum::<u64>();
+        self.bytes[level] += items.iter().map(|item| item.text.len() as u64).sum::<u64>();
         let lanes = &mut self.lanes[level];
         match lanes.iter_mut().find(|(id, _)| *id == lane) {
             Some((_, waiting)) => waiting.extend(items),
@@ -142,10 +160,10 @@ impl Line {
     }
 
     /// Whether what waits is a whole request, so that waiting for more brings nothing.
-    pub fn is_full(&self, priority: Priority, caps: Caps) -> bool {
+    pub fn is_full(&self, priority: Priority, caps: Load) -> bool {
         let level = priority as usize;
         !self.again[level].is_empty()
-            || self.texts[level] >= caps.texts
+            || self.texts[level] as u64 >= caps.texts
             || self.tokens[level] >= caps.tokens
     }
 
@@ -153,34 +171,40 @@ impl Line {
     pub fn next(
         &mut self,
         priority: Priority,
-        caps: Caps,
+        caps: Load,
         is_awaited: impl Fn(u64) -> bool,
     ) -> Option<Batch> {
         let level = priority as usize;
         while let Some(mut batch) = self.again[level].pop_front() {
             batch.retain(&is_awaited);
-            if !batch.texts.is_empty() {
-                return Some(batch);
+            if batch.texts.is_empty() {
+                continue;
             }
+            // What is larger than what has been learned since is cut to that.
+            let mut pieces = batch.cut(caps).into_iter();
+            let first = pieces.next();
+            for piece in pieces.rev() {
+                self.again[level].push_front(piece);
+            }
+            return first;
         }
         let mut batch = Batch::new(Vec::new(), priority);
         let mut places: HashMap<Arc<str>, usize> = HashMap::new();
-        let (mut tokens, mut bytes) = (0, 0);
+        let mut load = Load::default();
         while let Some((lane, mut waiting)) = self.lanes[level].pop_front() {
             let mut full = false;
             while let Some(item) = waiting.pop_front() {
                 let known = places.get(&item.text).copied();
-                full = known.is_none()
-                    && !batch.texts.is_empty()
-                    && (batch.texts.len() >= caps.texts
-                        || tokens + u64::from(item.tokens) > caps.tokens
-                        || bytes + item.text.len() > BATCH_BYTES);
+                let mut with = load;
+                with.add(item.tokens, item.text.len());
+                full = known.is_none() && !batch.texts.is_empty() && !with.is_within(caps);
                 if full {
                     waiting.push_front(item);
                     break;
                 }
                 self.texts[level] -= 1;
                 self.tokens[level] -= u64::from(item.tokens);
+                self.bytes[level] -= item.text.len() as u64;
                 if !is_awaited(item.taker.0) {
                     continue;
                 }
@@ -188,8 +212,7 @@ impl Line {
                     Some(place) => batch.texts[place].takers.push(item.taker),
                     None => {
                         places.insert(item.text.clone(), batch.texts.len());
-                        tokens += u64::from(item.tokens);
-                        bytes += item.text.len();
+                        load = with;
                         let takers = vec![item.taker];
                         batch.texts.push(Text { text: item.text, tokens: item.tokens, takers });
                     }
@@ -206,12 +229,16 @@ impl Line {
         (!batch.texts.is_empty()).then_some(batch)
     }
 
-    /// Tokens that the next request will have, or about.
-    pub fn tokens(&self, priority: Priority, caps: Caps) -> u64 {
+    /// What the next request will hold, or about.
+    pub fn ahead(&self, priority: Priority, caps: Load) -> Load {
         let level = priority as usize;
-        let (texts, tokens) = (self.texts[level].max(1) as u64, self.tokens[level]);
-        let next = || tokens.div_ceil(texts) * texts.min(caps.texts as u64);
-        self.again[level].front().map_or_else(|| next().min(caps.tokens), Batch::tokens)
+        if let Some(batch) = self.again[level].front() {
+            return batch.load().min(caps);
+        }
+        let waiting = self.texts[level].max(1) as u64;
+        let texts = waiting.min(caps.texts);
+        let share = |of_all: u64| of_all.div_ceil(waiting).saturating_mul(texts);
+        Load { texts, tokens: share(self.tokens[level]), bytes: share(self.bytes[level]) }.min(caps)
     }
 
     /// The tickets of everything that waits.
@@ -237,7 +264,7 @@ impl Line {
 mod tests {
     use super::*;
 
-    const CAPS: Caps = Caps { texts: 3, tokens: 100 };
+    const CAPS: Load = Load { texts: 3, tokens: 100, bytes: 1000 };
 
     fn items(ticket: u64, texts: &[&str], tokens: u32) -> Vec<Item> {
         let numbered = (0..).zip(texts);
@@ -304,8 +331,25 @@ mod tests {
     }
 
     #[test]
+    fn a_batch_is_cut_to_what_is_known_to_be_taken() {
+        let mut line = Line::default();
+        line.push(1, Priority::Change, items(1, &["a", "b", "c"], 60));
+        let all = Load { tokens: 200, ..CAPS };
+        let batch = line.next(Priority::Change, all, |_| true).unwrap();
+        assert_eq!(batch.load(), Load { texts: 3, tokens: 180, bytes: 3 });
+        line.push_again(batch);
+        let two = Load { texts: 2, ..all };
+        assert_eq!(line.ahead(Priority::Change, two), Load { texts: 2, tokens: 180, bytes: 3 });
+        assert_eq!(texts(&line.next(Priority::Change, two, |_| true).unwrap()), ["a", "b"]);
+        // A text that is more than that goes alone.
+        let few = Load { tokens: 10, ..all };
+        assert_eq!(texts(&line.next(Priority::Change, few, |_| true).unwrap()), ["c"]);
+        assert!(line.is_empty());
+    }
+
+    #[test]
     fn a_reply_stays_within_bounds() {
-        assert_eq!(Caps { texts: 100_000, tokens: 1 }.bounded(4096).texts, 1024);
-        assert_eq!(Caps { texts: 100, tokens: 1 }.bounded(0).texts, 100);
+        assert_eq!(caps(100_000, 1, 4096).texts, 1024);
+        assert_eq!(caps(100, 1, 0).texts, 100);
     }
 }

@@ -1,26 +1,37 @@
 //! The outside world: every account with a service has a desk of its own, all share one pool of connections.
 
+mod count;
 mod desk;
 mod failure;
+mod group;
 mod http;
 mod landing;
 mod line;
+mod load;
+mod mending;
 mod pacer;
 mod size;
 mod ticket;
+mod timeouts;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
-use embedd_wire::{AccountId, Embeddings, Failure, FailureClass, Request, account};
+use embedd_wire::{
+    AccountId, Embeddings, Failure, FailureClass, Model, Provider, Request, account,
+};
 use reqwest::Client;
 use tokio::sync::{Mutex as AsyncMutex, mpsc, oneshot};
 use tokio::task::spawn_blocking;
 
 use self::desk::{Desk, Message};
+use self::group::GroupKey;
+use self::size::{Lesson, Size};
 use super::job::{Outcome, lock};
+use super::learned::Learned;
 use super::log::LogSender;
 use super::usage::Ledger;
 
@@ -41,9 +52,20 @@ pub struct Shared {
     client: AsyncMutex<Option<Client>>,
     log: LogSender,
     ledger: Arc<Mutex<Ledger>>,
+    learned: Arc<Mutex<Learned>>,
 }
 
 impl Shared {
+    /// What is known of how much a model of a provider takes at once.
+    fn size_of(&self, provider: &Provider, model: &Model, now: Instant) -> Size {
+        Size::knowing(&lock(&self.learned).of(provider, model), now)
+    }
+
+    /// Keeps what was learned of it.
+    fn learn(&self, provider: &Provider, model: &Model, lesson: Lesson) {
+        lock(&self.learned).note(provider, model, lesson.measure, lesson.most);
+    }
+
     /// The client all requests go through.
     pub async fn client(&self) -> Result<Client, Failure> {
         let mut known = self.client.lock().await;
@@ -63,10 +85,15 @@ impl Shared {
 
 impl Remote {
     /// Without any connection, so far.
-    pub fn new(ca_file: Option<PathBuf>, log: LogSender, ledger: Arc<Mutex<Ledger>>) -> Remote {
+    pub fn new(
+        ca_file: Option<PathBuf>,
+        log: LogSender,
+        ledger: Arc<Mutex<Ledger>>,
+        learned: Arc<Mutex<Learned>>,
+    ) -> Remote {
         let (ca_file, client) = (Mutex::new(ca_file), AsyncMutex::new(None));
         Remote {
-            shared: Arc::new(Shared { ca_file, client, log, ledger }),
+            shared: Arc::new(Shared { ca_file, client, log, ledger, learned }),
             desks: Mutex::default(),
             last_ticket: AtomicU64::new(0),
         }
@@ -100,8 +127,9 @@ impl Remote {
         };
         let submitted = Box::new(submitted);
         let desk = self.desk(&request);
-        let (provider, model) = (Box::new(request.provider), request.model);
-        let key = (model, request.input_type);
+        let provider = Box::new(request.provider);
+        let (model, input_type, is_test) = (request.model, request.input_type, request.is_test);
+        let key = GroupKey { model, input_type, is_test };
         let message = Message::Submit { id, submitted, provider, key, more: request.more };
         let mut waiting = Waiting { desk: desk.clone(), id, receiver, answered: false };
         // A desk that has just closed drops what it is given, and that is told below.

@@ -2,6 +2,8 @@
 
 mod answers;
 mod connections;
+mod limits;
+mod loading;
 mod pace;
 mod refusals;
 
@@ -43,6 +45,7 @@ fn documents<T: ToString>(id: u64, provider: &Provider, texts: &[T]) -> Request 
         priority: Priority::Change,
         more: false,
         patience_ms: 0,
+        is_test: false,
         texts: texts.iter().map(T::to_string).collect(),
     }
 }

@@ -1,6 +1,7 @@
 //! The tests of this room: requests against what the services publish, replies and refusals as the services send them.
 
 mod compatible;
+mod limits;
 mod pace;
 mod published;
 mod refusals;
@@ -29,14 +30,7 @@ fn provider_with(kind: Kind, encoding: Encoding) -> Provider {
 
 /// A model of which only the name is known.
 fn model(name: &str) -> Model {
-    Model {
-        name: name.to_string(),
-        dimensions: 0,
-        ask_dimensions: false,
-        tokens_per_text: None,
-        texts_per_request: None,
-        tokens_per_request: None,
-    }
+    Model::of_unknown_limits(name, 0)
 }
 
 /// A model that has to be asked for its dimensions.

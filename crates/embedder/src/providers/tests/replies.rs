@@ -60,11 +60,39 @@ fn base64_is_read_whatever_was_asked_for() {
 fn without_any_index_the_position_counts() {
     let body = r#"{"data":[{"embedding":[1]},{"embedding":[2],"index":null}]}"#;
     assert_eq!(good(Kind::OpenaiCompatible, body, 2).vectors, [[1.0], [2.0]]);
-    let body = r#"{"data":[{"embedding":[1],"index":0},{"embedding":[2]}]}"#;
-    assert_eq!(
-        bad(Kind::OpenaiCompatible, body, 2),
-        "provider returned an index for some of the vectors only"
-    );
+}
+
+#[test]
+fn a_server_that_writes_no_zeros_leaves_out_the_index_of_the_first_text() {
+    let items = |indexes: &[Option<u64>]| {
+        let item = |(n, index): (usize, &Option<u64>)| match index {
+            Some(index) => format!(r#"{{"index":{index},"embedding":[{n}]}}"#),
+            None => format!(r#"{{"embedding":[{n}]}}"#),
+        };
+        format!(
+            r#"{{"data":[{}]}}"#,
+            indexes.iter().enumerate().map(item).collect::<Vec<_>>().join(",")
+        )
+    };
+    for kind in [Kind::Openai, Kind::OpenaiCompatible, Kind::Voyage] {
+        let body = items(&[None, Some(1), Some(2)]);
+        assert_eq!(good(kind, &body, 3).vectors, [[0.0], [1.0], [2.0]]);
+        // Its place is its index, not its position.
+        let body = items(&[Some(2), Some(1), None]);
+        assert_eq!(good(kind, &body, 3).vectors, [[2.0], [1.0], [0.0]]);
+        for (indexes, error) in [
+            (&[Some(0), None][..], "provider returned an index for some of the vectors only"),
+            (&[None, Some(0)], "provider returned index 0 twice"),
+            (&[None, Some(2)], "provider returned index 2 for 2 texts"),
+            (&[None, Some(1), Some(1)], "provider returned index 1 twice"),
+            (&[None, None, Some(2)], "provider returned an index for some of the vectors only"),
+        ] {
+            assert_eq!(bad(kind, &items(indexes), indexes.len()), error);
+        }
+    }
+    // A list without members is left out in the same way.
+    let body = r#"{"embeddings":[{"values":[1]},{}]}"#;
+    assert_eq!(good(Kind::Gemini, body, 2).vectors, [vec![1.0], vec![]]);
 }
 
 #[test]

@@ -118,6 +118,11 @@ fn gemini_has_a_request_for_each_text() {
             r#"]}"#
         )
     );
+    // The second generation does not take the type of a text.
+    assert_eq!(
+        body(&gemini, &model("gemini-embedding-2"), InputType::Query, &["a"]),
+        r#"{"requests":[{"model":"models/gemini-embedding-2","content":{"parts":[{"text":"a"}]}}]}"#
+    );
 }
 
 #[test]

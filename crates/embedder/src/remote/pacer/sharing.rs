@@ -2,14 +2,16 @@
 
 use std::collections::VecDeque;
 
-use super::super::line::{Caps, Line};
+use super::super::line::Line;
+use super::super::load::Load;
 use super::super::size::Size;
 use super::super::ticket::Item;
 use super::*;
 use crate::remote::line::Batch;
 
 /// Texts that a request may hold.
-const CAP: usize = 64;
+const TEXTS: usize = 64;
+const CAP: Load = Load { texts: TEXTS as u64, ..Load::ANY };
 
 /// A service: how much it takes at once, and a bucket of so many requests that fills up by so many a second.
 #[derive(Clone, Copy)]
@@ -65,7 +67,7 @@ fn simulate(service: Service, accounts: usize, requests: usize, seed: u64) -> Ve
                     }
                     Permit::Yes => {}
                 }
-                let caps = Caps { texts: account.size.most(CAP, now), tokens: u64::MAX };
+                let caps = account.size.most(CAP, now);
                 let Some(batch) = account.line.next(Priority::Backfill, caps, |_| true) else {
                     break;
                 };
@@ -98,7 +100,7 @@ fn simulate(service: Service, accounts: usize, requests: usize, seed: u64) -> Ve
 impl Account {
     fn new(now: Instant, requests: usize) -> Account {
         let mut line = Line::default();
-        let items = (0..(requests * CAP) as u32).map(|n| Item {
+        let items = (0..(requests * TEXTS) as u32).map(|n| Item {
             taker: (1, n),
             text: n.to_string().into(),
             tokens: 1,
@@ -117,7 +119,7 @@ impl Account {
         self.pacer.landed(now);
         if accepted {
             self.pacer.succeeded(now, Some(lands - sent));
-            self.size.answered(batch.texts.len(), CAP, batch.half, now);
+            self.size.answered(batch.load(), CAP, batch.half, now);
             self.answered += 1;
             self.finished = Some((now - begin).as_secs_f64());
             return;

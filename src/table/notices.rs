@@ -1,4 +1,4 @@
-//! Tells the creator of a vector table when texts of the source are longer than the model reads, from a sample.
+//! What the creator of a vector table is told: texts that are longer than the model reads, and prefixes that it gets.
 
 use pgrx::function_name;
 use pgrx::pg_sys::panic::ErrorReport;
@@ -7,6 +7,7 @@ use pgrx::spi::SpiClient;
 
 use crate::catalog::VectorTable;
 use crate::error::Result;
+use crate::name::quote_literal;
 use crate::rights::Rights;
 use crate::transaction;
 
@@ -18,7 +19,7 @@ const LARGE: f32 = 10_000.0;
 
 /// Looks at some rows of the source, and raises a NOTICE where texts have more tokens than the model reads. A source that cannot
 /// be read, or only by running a view, is not looked at.
-pub fn tell(table: &VectorTable, tokens: u32) {
+pub fn long_texts(table: &VectorTable, tokens: u32) {
     let sample = transaction::nested_look(|| Spi::connect(|client| look(client, table, tokens)));
     let Ok(Some((rows, long))) = sample else { return };
     if long == 0 {
@@ -73,4 +74,29 @@ fn look(client: &SpiClient<'_>, table: &VectorTable, tokens: u32) -> Result<Opti
     let _rights = Rights::of_owner(table.owner);
     let found = client.select(&query, None, &[i64::from(tokens).into()])?;
     Ok(found.first().get_two::<i64, i64>().map(|(rows, long)| rows.zip(long))?)
+}
+
+/// Says what is put in front of the texts of a model that is known by its name: the server may do that itself.
+pub fn prefixes(table: &VectorTable) {
+    let (query, document) = (&table.stored.query_prefix, &table.stored.document_prefix);
+    let of = |what: &str, prefix: &String| match prefix.is_empty() {
+        true => format!("{what} as they are"),
+        false => format!("{what} behind {}", quote_literal(prefix)),
+    };
+    ErrorReport::new(
+        PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION,
+        format!(
+            "embedding model \"{}\" gets {} and {}",
+            table.model,
+            of("questions", query),
+            of("texts", document)
+        ),
+        function_name!(),
+    )
+    .set_detail("It was trained with them.")
+    .set_hint(format!(
+        "Where the server puts them there itself, create the vector table again after: SELECT embedd.update_provider({}, options => '{{\"query_prefix\": \"\", \"document_prefix\": \"\"}}').",
+        quote_literal(&table.provider)
+    ))
+    .report(PgLogLevel::NOTICE);
 }

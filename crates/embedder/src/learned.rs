@@ -1,0 +1,145 @@
+//! Keeps the limits that services have been learned to have in a file, across restarts.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use embedd_wire::{Model, Provider};
+use serde::{Deserialize, Serialize};
+
+use super::providers::Measure;
+
+/// The name of the file, beside that of the counts.
+const FILE: &str = "embedd_limits.json";
+
+/// After this time a limit has to be learned again.
+const KEPT: Duration = Duration::from_secs(30 * 86_400);
+
+/// All limits that are known.
+#[derive(Debug, Default)]
+pub struct Learned {
+    path: Option<PathBuf>,
+    rows: Vec<Row>,
+    changed: bool,
+}
+
+/// What one model of one provider takes in a request.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+struct Row {
+    /// Oid of the database, and of the foreign server in it.
+    database: u32,
+    server: u32,
+    /// Where the service is: at another address it is another one.
+    base_url: Option<String>,
+    model: String,
+    texts: Option<u64>,
+    tokens: Option<u64>,
+    bytes: Option<u64>,
+    /// Seconds since 1970.
+    noted: u64,
+}
+
+impl Row {
+    fn slot(&mut self, measure: Measure) -> &mut Option<u64> {
+        match measure {
+            Measure::Texts => &mut self.texts,
+            Measure::Tokens => &mut self.tokens,
+            Measure::Bytes => &mut self.bytes,
+        }
+    }
+
+    fn is_of(&self, provider: &Provider, model: &Model) -> bool {
+        (self.database, self.server) == (provider.database, provider.server)
+            && self.base_url == provider.base_url
+            && self.model == model.name
+    }
+}
+
+impl Learned {
+    /// The limits of the file beside that of the counts, which need not be there; without one nothing is kept.
+    pub fn open(usage_path: Option<&Path>) -> Learned {
+        let path = usage_path.map(|path| path.with_file_name(FILE));
+        // What was learned once can be learned again: a file that cannot be read is written again.
+        let rows: Vec<Row> = path.as_deref().and_then(|path| read(path).ok()).unwrap_or_default();
+        let oldest = seconds().saturating_sub(KEPT.as_secs());
+        let rows = rows.into_iter().filter(|row| row.noted >= oldest).collect();
+        Learned { path, rows, changed: false }
+    }
+
+    /// The limits of a model.
+    pub fn of(&self, provider: &Provider, model: &Model) -> Vec<(Measure, u64)> {
+        let mut row = self.rows.iter().find(|row| row.is_of(provider, model)).cloned();
+        let limits = Measure::ALL.into_iter();
+        limits.filter_map(|measure| Some((measure, (*row.as_mut()?.slot(measure))?))).collect()
+    }
+
+    /// Notes a limit, or that there is none any more.
+    pub fn note(
+        &mut self,
+        provider: &Provider,
+        model: &Model,
+        measure: Measure,
+        most: Option<u64>,
+    ) {
+        let place = self.rows.iter().position(|row| row.is_of(provider, model));
+        let place = place.unwrap_or_else(|| {
+            self.rows.push(Row {
+                database: provider.database,
+                server: provider.server,
+                base_url: provider.base_url.clone(),
+                model: model.name.clone(),
+                ..Row::default()
+            });
+            self.rows.len() - 1
+        });
+        let row = &mut self.rows[place];
+        (*row.slot(measure), row.noted) = (most, seconds());
+        self.changed = true;
+    }
+
+    /// What to write, if there is something new to be written.
+    pub fn take_changes(&mut self) -> Option<(PathBuf, Vec<u8>)> {
+        let path = self.path.clone().filter(|_| self.changed)?;
+        let json = serde_json::to_vec(&self.rows).ok()?;
+        self.changed = false;
+        Some((path, json))
+    }
+}
+
+fn read(path: &Path) -> io::Result<Vec<Row>> {
+    Ok(serde_json::from_slice(&std::fs::read(path)?)?)
+}
+
+fn seconds() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::usage::write;
+
+    #[test]
+    fn limits_survive_in_their_file_and_belong_to_one_model_at_one_address() {
+        let directory = std::env::temp_dir().join(format!("embedd-limits-{}", std::process::id()));
+        std::fs::create_dir_all(&directory).unwrap();
+        let usage = directory.join("usage.json");
+        let (provider, model) = (Provider::local(), Model::of_unknown_limits("m", 3));
+        let mut learned = Learned::open(Some(&usage));
+        assert!(learned.take_changes().is_none());
+        learned.note(&provider, &model, Measure::Texts, Some(10));
+        learned.note(&provider, &model, Measure::Bytes, Some(700));
+        learned.note(&provider, &model, Measure::Bytes, None);
+        let (path, json) = learned.take_changes().unwrap();
+        write(&path, &json).unwrap();
+        let again = Learned::open(Some(&usage));
+        assert_eq!(again.of(&provider, &model), [(Measure::Texts, 10)]);
+        assert_eq!(again.of(&provider, &Model::of_unknown_limits("n", 3)), []);
+        let elsewhere = Provider { base_url: Some("http://x".to_string()), ..provider.clone() };
+        assert_eq!(again.of(&elsewhere, &model), []);
+        std::fs::write(&path, "{").unwrap();
+        assert_eq!(Learned::open(Some(&usage)).of(&provider, &model), []);
+        std::fs::remove_dir_all(&directory).unwrap();
+    }
+}

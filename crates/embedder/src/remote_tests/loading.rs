@@ -1,0 +1,58 @@
+//! Services that need long to load their model: they say so, or they let the request wait.
+
+use embedd_wire::FailureClass;
+
+use super::*;
+use support::fake_provider::{Dialect, Respond, Rule};
+
+#[test]
+fn a_service_that_says_that_it_loads_is_waited_for_and_no_text_is_to_blame() {
+    let fake = fake(Dialect::OpenAiCompatible);
+    let loading = fake.script(Rule::always().times(8).respond(Respond::loading(0.01)));
+    let provider = provider(Kind::OpenaiCompatible, fake.base_url());
+    let answer = ask(&documents(1, &provider, &["a", "b"])).unwrap();
+    assert_eq!((answer.refused.len(), loading.hits()), (0, 8));
+    // Neither is the request made smaller.
+    assert!(fake.requests().iter().all(|request| request.texts.len() == 2));
+}
+
+#[test]
+fn a_service_that_will_load_for_long_is_told_of_and_not_asked_meanwhile() {
+    let fake = fake(Dialect::OpenAiCompatible);
+    fake.script(Rule::always().respond(Respond::loading(60.0)));
+    let provider = provider(Kind::OpenaiCompatible, fake.base_url());
+    let failure = ask(&documents(1, &provider, &["a"])).unwrap_err();
+    assert_eq!(failure.class, FailureClass::Unavailable);
+    assert_eq!(failure.message, "provider \"fake\" loads its model");
+    assert!(failure.retry_after_ms.is_some_and(|wait| wait > 50_000), "{failure:?}");
+    assert_eq!(fake.request_count(), 1);
+}
+
+#[test]
+fn a_load_that_ends_with_its_request_gets_ever_more_time_until_it_succeeds() {
+    let fake = FakeProvider::builder(Dialect::Ollama).loads_in(Duration::from_secs(2)).start();
+    let mut provider = provider(Kind::Ollama, fake.base_url());
+    provider.limits.timeout_ms = 300;
+    provider.limits.texts_per_request = Some(1);
+    let fixture = Fixture::new(|_| {});
+    let mut client = fixture.client();
+    let mut answers = 0;
+    for id in 0.. {
+        match client.ask(&documents(id, &provider, &texts(4))) {
+            Ok(answer) if answer.unanswered.is_empty() => {
+                answers += 1;
+                assert_eq!(answer.refused, []);
+                break;
+            }
+            Ok(_) => {}
+            Err(failure) => {
+                assert_eq!(failure.class, FailureClass::Unavailable, "{failure:?}");
+                let hint = failure.hint.unwrap_or_default();
+                assert!(hint.contains("options => '{\"timeout\": \"5min\"}'"), "{hint}");
+            }
+        }
+    }
+    assert_eq!(answers, 1);
+    // 300 ms for the first two side by side, then 600, 1200 and 2400 ms one at a time.
+    assert!(fake.abandoned() <= 5, "{}", fake.abandoned());
+}
