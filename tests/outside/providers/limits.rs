@@ -51,7 +51,8 @@ fn a_service_that_takes_ten_texts_and_does_not_say_so_is_seldom_asked_for_more()
     let failed: i64 =
         client.query_one("SELECT count(*) FROM embedd.failed_rows", &[]).unwrap().get(0);
     println!("{} requests, {} refused", fake.request_count(), refused(&fake));
-    assert_eq!((failed, fake.paid_total()), (0, 3000));
+    // A harmless text finds out whether the service takes anything at all.
+    assert_eq!((failed, fake.paid_total() - fake.paid("embedd")), (0, 3000));
     assert!(fake.paid_more_than_once().is_empty());
     assert!(refused(&fake) <= 10 && fake.request_count() < 450, "{}", fake.request_count());
     assert_counted(&cluster, "ten", &fake);

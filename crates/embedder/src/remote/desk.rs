@@ -190,7 +190,9 @@ impl Desk {
         let caps = self.caps(&key.model);
         let is_question = priority == Priority::Question;
         // A service that loads its model gets the time for it in one request.
-        if !is_question && self.timeouts.are_extended() && self.documents_in_flight() > 0 {
+        let is_long = self.timeouts.are_extended() && self.documents_in_flight() > 0;
+        self.pacer.expect_long(is_long);
+        if is_long && !is_question {
             return Ok(None);
         }
         let Some(group) = self.groups.get_mut(key) else { return Ok(None) };

@@ -52,6 +52,8 @@ pub struct Pacer {
     tokens: Option<Budget>,
     /// Tokens the service says are left, until when.
     tokens_left: Option<(u64, Instant)>,
+    /// Whether a request in flight may be long in coming back, for the service may be loading its model.
+    has_long_request: bool,
 }
 
 impl Pacer {
@@ -68,6 +70,7 @@ impl Pacer {
             requests: None,
             tokens: None,
             tokens_left: None,
+            has_long_request: false,
         };
         pacer.limit(limits, now);
         pacer
@@ -90,8 +93,9 @@ impl Pacer {
 
     /// Whether a request of so many tokens may go out now.
     pub fn permit(&mut self, now: Instant, priority: Priority, tokens: u64) -> Permit {
-        if self.is_broken() && self.in_flight > 0 {
-            // One request finds out whether the service is back.
+        // One request finds out whether the service is back; one that may be long does not keep questions from it.
+        let beside = usize::from(self.has_long_request && priority == Priority::Question);
+        if self.is_broken() && self.in_flight > beside {
             return Permit::Later;
         }
         let mut room = self.window.room();
@@ -119,6 +123,11 @@ impl Pacer {
             Some(until) => Permit::At(until),
             None => Permit::Yes,
         }
+    }
+
+    /// Whether a request that is given more time than usual is in flight.
+    pub fn expect_long(&mut self, has_long_request: bool) {
+        self.has_long_request = has_long_request;
     }
 
     /// Something of so many tokens has gone out that the service counts as so many requests.

@@ -84,12 +84,12 @@ impl Size {
     /// Whether a request has to wait: while it is found out what a service takes, one at a time is larger than all it has taken.
     pub fn has_to_wait(&self, load: Load, now: Instant) -> bool {
         let since = self.explored.map(|at| now.saturating_duration_since(at));
-        self.larger > 0 && since.is_some_and(|since| since < WATCHED) && !load.is_within(self.taken)
+        self.larger > 0 && since.is_some_and(|since| since < WATCHED) && self.is_larger(load)
     }
 
     /// A request goes out; returns what [`Size::landed`] is to be told.
     pub fn sent(&mut self, load: Load) -> (bool, bool) {
-        let mark = (!load.is_within(self.taken), self.exceeds(load));
+        let mark = (self.is_larger(load), self.exceeds(load));
         self.larger += usize::from(mark.0);
         self.trying |= mark.1;
         mark
@@ -147,6 +147,11 @@ impl Size {
         let most = if measure == Measure::Bytes { named - named / 8 } else { *named };
         self.taken.set(measure, self.taken.get(measure).min(most));
         self.set(measure, most, None, None, now)
+    }
+
+    /// Whether a request is larger than all that was taken; a text alone is not too many of anything.
+    fn is_larger(&self, load: Load) -> bool {
+        load.texts > 1 && !load.is_within(self.taken)
     }
 
     /// Whether a request is larger than what is known to be taken: then it is cut to that.

@@ -56,3 +56,31 @@ fn a_load_that_ends_with_its_request_gets_ever_more_time_until_it_succeeds() {
     // 300 ms for the first two side by side, then 600, 1200 and 2400 ms one at a time.
     assert!(fake.abandoned() <= 5, "{}", fake.abandoned());
 }
+
+#[test]
+fn a_request_that_is_given_long_keeps_no_question_from_finding_the_service_back() {
+    let fake = fake(Dialect::OpenAi);
+    let hanging = fake.script(Rule::when_text("document").respond(Respond::never()));
+    let mut provider = provider(Kind::Openai, fake.base_url());
+    provider.limits.timeout_ms = 100;
+    let fixture = Fixture::new(|_| {});
+    let mut worker = fixture.client();
+    // Rounds of 100, 200, 400, 800 and 1600 ms, after which it is left alone but for one request at a time.
+    for id in 0.. {
+        assert!(worker.ask(&documents(id, &provider, &["document"])).is_err());
+        if hanging.hits() >= 5 {
+            break;
+        }
+    }
+    let before = hanging.hits();
+    worker.send(&documents(100, &provider, &["document"]));
+    fake.wait_until(SOON, "the next document to be on its way", |_| {
+        let question = question(fake.request_count(), &provider, "is it back?");
+        hanging.hits() > before || fixture.client().ask(&question).is_ok()
+    });
+    let mut session = fixture.client();
+    while session.ask(&question(101, &provider, "and now?")).is_err() {}
+    // Other documents do not wait for the one that hangs.
+    let answer = fixture.client().ask(&documents(102, &provider, &["another"]));
+    assert_eq!(answer.unwrap().count(), 1);
+}
