@@ -1,5 +1,6 @@
 //! Every SQL function that needs Rust: its arguments, its result and where it is done.
 
+mod doctor;
 mod embedder;
 mod outdated;
 pub mod providers;
