@@ -13,6 +13,7 @@ mod citus;
 mod crash;
 mod databases;
 mod ddl;
+mod doctor;
 mod embedder;
 mod foreign_servers;
 mod isolation;

@@ -307,8 +307,10 @@ fn an_updated_extension_is_the_same_as_a_fresh_one() {
     .unwrap();
 }
 
-/// What 0.5.0 and 0.4.0 have added, taken away again: what is left is an installation of 0.3.0.
-const AS_0_3_0: &str = "ALTER EXTENSION embedd DROP VIEW embedd.stat_vector_tables;
+/// What 0.6.0, 0.5.0 and 0.4.0 have added, taken away again: what is left is an installation of 0.3.0.
+const AS_0_3_0: &str = "ALTER EXTENSION embedd DROP FUNCTION embedd.doctor(boolean);
+    DROP FUNCTION embedd.doctor(boolean);
+    ALTER EXTENSION embedd DROP VIEW embedd.stat_vector_tables;
     DROP VIEW embedd.stat_vector_tables;
     ALTER EXTENSION embedd DROP FUNCTION embedd.all_sync_status();
     DROP FUNCTION embedd.all_sync_status();
