@@ -18,7 +18,7 @@ use pgrx::prelude::*;
 
 pub use self::finding::Finding;
 use self::report::Report;
-use crate::catalog::{self, Found, VectorTable};
+use crate::catalog::{self, VectorTable};
 use crate::error::Result;
 use crate::rights::is_monitor;
 use crate::shared;
@@ -45,11 +45,13 @@ pub struct Seen {
 /// warning with the reason; only a cancelled statement ends them all.
 pub fn examine(calls_providers: bool) -> Result<Vec<Finding>> {
     let mut report = Report::default();
-    let mut found = Found::default();
+    let mut listed = None;
     report.look("vector_table", "", |client| {
-        found = status::visible(client)?;
+        listed = Some(status::visible(client)?);
         Ok(Vec::new())
     })?;
+    let is_listed = listed.is_some();
+    let found = listed.unwrap_or_default();
     let mut tables = Vec::new();
     for table in found.tables {
         let status = status_of(&mut report, &table)?;
@@ -71,7 +73,8 @@ pub fn examine(calls_providers: bool) -> Result<Vec<Finding>> {
     statistics::examine(&mut report, &scope)?;
     orphans::examine(&mut report, &scope)?;
     bookkeeping::examine(&mut report, &scope)?;
-    Ok(finding::in_order(report.findings))
+    // Of what could not be listed nothing is known to be fine.
+    Ok(finding::in_order(report.findings, is_listed))
 }
 
 /// The status of a vector table; an empty one where it could not be looked at, with the reason for those who may know it.
@@ -81,7 +84,9 @@ fn status_of(report: &mut Report, table: &VectorTable) -> Result<SyncStatus> {
         Err(failure) if failure.is_cancelled() => return Err(failure.into()),
         Err(failure) => failure,
     };
-    let mut meaning = "its status could not be looked at".to_string();
+    let mut meaning =
+        "its status could not be looked at, and nothing is known of its queue and its rows"
+            .to_string();
     if check_may_change(table).is_ok() {
         meaning += &format!(": {}", failure.message);
     }

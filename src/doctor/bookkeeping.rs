@@ -6,6 +6,7 @@ use super::finding::Finding;
 use super::report::Report;
 use super::{Scope, remedy};
 use crate::catalog::VectorTable;
+use crate::cluster::system_id;
 use crate::error::Result;
 use crate::fdw::Server;
 use crate::name::quote_literal;
@@ -21,6 +22,8 @@ pub fn examine(report: &mut Report, scope: &Scope) -> Result<()> {
         report.look("model", &table.name, |client| model(client, table))?;
     }
     if !scope.sees_server {
+        let meaning = "not looked at: members of pg_monitor are told";
+        report.add(Finding::fine("sequence", "", meaning));
         return Ok(());
     }
     for sequence in &SEQUENCES {
@@ -31,7 +34,7 @@ pub fn examine(report: &mut Report, scope: &Scope) -> Result<()> {
 
 /// Whether the model of a vector table retires, and what replaces it. Until ALTER EXTENSION UPDATE the catalog may not say.
 fn model(client: &SpiClient<'_>, table: &VectorTable) -> Result<Vec<Finding>> {
-    // A provider that is gone is told of elsewhere.
+    // A provider that is gone is another check's.
     let kind = match Server::of_table(table) {
         Ok(Some(server)) => server.options.kind,
         Ok(None) => embedd_wire::Kind::Local,
@@ -76,7 +79,8 @@ fn model(client: &SpiClient<'_>, table: &VectorTable) -> Result<Vec<Finding>> {
 /// A sequence of embedd's, and the table that has its numbers.
 struct Sequence {
     name: &'static str,
-    /// Its largest number in use; of the queue, which may be long, that of some rows, and up to which workers are done.
+    /// Its largest number in use in this cluster, $2; of the queue, which may be long, that of some rows, and up to which
+    /// workers are done.
     largest: &'static str,
     /// Whether a lower number than one that was given out is never looked at.
     only_grows: bool,
@@ -95,8 +99,9 @@ const SEQUENCES: [Sequence; 3] = [
     },
     Sequence {
         name: "embedd.queue_id_seq",
-        largest: "select greatest((select max(q.id) from (select q.id from embedd.queue q limit 10000) q),
-                          (select max(s.done_id) from embedd.sync_state s))",
+        largest: "select greatest((select max(q.id) from (select q.id from embedd.queue q where q.system_id = $2 limit 10000) q),
+                          (select max(s.done_id) from embedd.sync_state s
+                             join embedd.vector_tables v on v.id = s.table_id where v.system_id = $2))",
         only_grows: true,
     },
 ];
@@ -108,11 +113,11 @@ impl Sequence {
             &format!(
                 "select case when s.is_called then s.last_value else s.last_value - 1 end,
                         coalesce(({}), 0), (select q.seqmax from pg_catalog.pg_sequence q where q.seqrelid = $1::regclass)
-                   from {} s",
+                   from {} s where $2 is not null",
                 self.largest, self.name
             ),
             None,
-            &[self.name.into()],
+            &[self.name.into(), system_id().into()],
         )?;
         let (last, largest, most) = rows.first().get_three::<i64, i64, i64>()?;
         let (last, largest) = (last.unwrap_or_default(), largest.unwrap_or_default());

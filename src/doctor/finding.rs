@@ -111,10 +111,11 @@ fn place(check: &str) -> usize {
     CHECKS.iter().position(|(name, _)| *name == check).unwrap_or(CHECKS.len())
 }
 
-/// Problems, then warnings, then what is fine, each in the order of the checks; a check without a finding is fine.
-pub fn in_order(mut findings: Vec<Finding>) -> Vec<Finding> {
+/// Problems, then warnings, then what is fine, each in the order of the checks; a check without a finding is fine, where all
+/// of them could look at everything.
+pub fn in_order(mut findings: Vec<Finding>, is_complete: bool) -> Vec<Finding> {
     for (check, fine) in CHECKS {
-        if !findings.iter().any(|finding| finding.check == check) {
+        if is_complete && !findings.iter().any(|finding| finding.check == check) {
             findings.push(Finding::fine(check, "", fine));
         }
     }
@@ -131,14 +132,17 @@ mod tests {
 
     #[test]
     fn the_worst_comes_first_and_every_check_is_told() {
-        let found = in_order(vec![
-            Finding::warning("paused", "b", "x"),
-            Finding::fine("preload", "", "x"),
-            Finding::warning("paused", "a", "x"),
-            Finding::problem("sequence", "s", "x"),
-            Finding::problem("queue", "q", "x"),
-            Finding::warning("pgvector", "", "x"),
-        ]);
+        let found = in_order(
+            vec![
+                Finding::warning("paused", "b", "x"),
+                Finding::fine("preload", "", "x"),
+                Finding::warning("paused", "a", "x"),
+                Finding::problem("sequence", "s", "x"),
+                Finding::problem("queue", "q", "x"),
+                Finding::warning("pgvector", "", "x"),
+            ],
+            true,
+        );
         let first: Vec<(&str, Option<&str>)> =
             found.iter().take(6).map(|f| (f.check, f.object.as_deref())).collect();
         assert_eq!(
@@ -155,6 +159,12 @@ mod tests {
         assert!(CHECKS.iter().all(|(name, _)| found.iter().any(|f| f.check == *name)));
         assert_eq!(found.len(), CHECKS.len() + 1);
         assert!(found.iter().filter(|f| f.state == State::Ok).all(|f| f.remedy.is_none()));
+    }
+
+    #[test]
+    fn what_could_not_be_looked_at_is_not_fine() {
+        let found = in_order(vec![Finding::warning("vector_table", "", "x")], false);
+        assert_eq!(found.len(), 1);
     }
 
     #[test]

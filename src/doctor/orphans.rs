@@ -14,7 +14,14 @@ use crate::{source, table};
 /// Looks for orphans that the role in force may drop, or all where it sees the whole server.
 pub fn examine(report: &mut Report, scope: &Scope) -> Result<()> {
     report.look("orphaned_table", "", |client| tables(client, scope))?;
-    report.look("orphaned_trigger", "", |client| triggers(client, scope))
+    report.look("orphaned_trigger", "", |client| triggers(client, scope))?;
+    for check in ["orphaned_table", "orphaned_trigger"] {
+        if !scope.sees_server && !report.has(check) {
+            let meaning = "there is none on tables whose owner's rights the role has";
+            report.add(Finding::fine(check, "", meaning));
+        }
+    }
+    Ok(())
 }
 
 /// Whether the role in force is shown what concerns this relation.

@@ -35,7 +35,8 @@ pub fn examine(report: &mut Report, scope: &Scope, calls_providers: bool) -> Res
     if !calls_providers {
         return Ok(());
     }
-    for name in std::iter::once(LOCAL_PROVIDER).chain(names.iter().map(String::as_str)) {
+    let local = scope.uses_local().then_some(LOCAL_PROVIDER);
+    for name in local.into_iter().chain(names.iter().map(String::as_str)) {
         report.look("provider_call", name, |_| Ok(vec![call(name)?]))?;
     }
     Ok(())
@@ -69,7 +70,7 @@ fn create(table: &VectorTable, name: &str) -> String {
 fn failing(scope: &Scope) -> Vec<Finding> {
     let mut waiting: BTreeMap<&str, Vec<&Seen>> = BTreeMap::new();
     for seen in scope.tables.iter().filter(|seen| seen.status.provider_state == "failing") {
-        // What is wrong without a call is told of the table.
+        // What is wrong without a call is a finding of the table.
         if usable(&seen.table).is_empty() {
             waiting.entry(&seen.table.provider).or_default().push(seen);
         }

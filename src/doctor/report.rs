@@ -59,6 +59,11 @@ impl Report {
         Ok(())
     }
 
+    /// Whether a check has found anything.
+    pub fn has(&self, check: &str) -> bool {
+        self.findings.iter().any(|found| found.check == check)
+    }
+
     /// Whether a problem is known that explains why a vector table of this provider is in error.
     pub fn explains(&self, table: &str, provider: &str) -> bool {
         let mut problems = self.findings.iter().filter(|found| found.state != State::Warning);

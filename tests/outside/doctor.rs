@@ -79,7 +79,7 @@ fn wait_healthy(cluster: &Cluster, client: &mut Client) {
     }
 }
 
-/// Waits until a fault is told of, and returns the row.
+/// Waits until a fault is named, and returns the row.
 fn wait_told(
     cluster: &Cluster,
     client: &mut Client,
@@ -152,7 +152,7 @@ impl Patient {
         wait_told(&self.cluster, &mut self.client, check, state, object)
     }
 
-    /// The fault is told of, and nothing is wrong after the remedy.
+    /// The fault is named, and nothing is wrong after the remedy.
     fn cured(&mut self, check: &str, state: &str, object: &str) -> Told {
         let told = self.told(check, state, object);
         paste(&self.cluster, self.db, told.remedy());

@@ -38,7 +38,7 @@ fn an_index_that_is_invalid_and_one_of_no_use() {
     patient.run(&format!("CREATE INDEX l2 ON {vectors} USING hnsw (embedding vector_l2_ops)"));
     let told = patient.cured("unused_index", "warning", "public.l2");
     assert_eq!(told.remedy(), "DROP INDEX public.l2;");
-    // What somebody uses is of use.
+    // An index that was used is of use.
     patient.run(&format!("CREATE INDEX l2 ON {vectors} USING hnsw (embedding vector_l2_ops)"));
     patient.told("unused_index", "warning", "public.l2");
     patient.run(&format!(
