@@ -1,4 +1,18 @@
--- From 0.5.0 to 0.6.0.
+-- From 0.5.0 to 0.6.0: prefixes, learned limits and today's models, a function that names what is wrong, and arguments of every type.
+
+create function embedd.doctor(call_providers boolean default false) returns table (
+    "check" text,
+    state text,
+    object text,
+    meaning text,
+    remedy text
+)
+    volatile parallel unsafe rows 40
+    set search_path to pg_catalog, pg_temp
+    language c
+    as 'MODULE_PATHNAME', 'findings_wrapper';
+comment on function embedd.doctor(boolean) is
+    'What is wrong with embedd in this database and on its server, problems first: check, state (problem, warning or ok), the object, what it means, and the statement that helps. A role sees what concerns the vector tables and providers it may see, members of pg_monitor everything; call_providers makes one real call to each provider that the role may use';
 
 -- Providers as they are today: texts that models want in front of others, the day a model is retired, and a kind for the tests of
 -- applications.
@@ -438,6 +452,7 @@ comment on function embedd.verify(embedd.argument, embedd.number_argument) is
 -- How many rows functions return, and that equal calls in one statement have equal results.
 alter function embedd.query(text, text, integer, jsonb, double precision, integer) stable parallel restricted;
 alter function embedd.embed(text, text) stable parallel restricted;
+alter function embedd.doctor(boolean) rows 40;
 alter function embedd.query(text, text, integer, jsonb, double precision, integer) rows 10;
 alter function embedd.verify(text) rows 100;
 alter function embedd.verify(text, integer) rows 100;

@@ -42,6 +42,9 @@ comment on function embedd.usage_counts() is
     'What the embedder has counted for the providers of this database that the role may use; embedd.provider_usage shows it';
 comment on function embedd.embedder_status() is
     'How the embedder is: its operating system process, since when it serves, how often it was started again since the server started, rss (bytes of its memory that are resident), whether the local model is loaded, requests_in_flight, the cache of earlier questions (bytes, hits and misses since the process started), and what keeps it from starting. NULL where the embedder does not answer';
+comment on function embedd.doctor(boolean) is
+    'What is wrong with embedd in this database and on its server, problems first: check, state (problem, warning or ok), the object, what it means, and the statement that helps. A role sees what concerns the vector tables and providers it may see, members of pg_monitor everything; call_providers makes one real call to each provider that the role may use';
+alter function embedd.doctor(boolean) rows 40;
 comment on function embedd.is_preloaded() is
     'Whether the server was started with embedd in shared_preload_libraries';
 comment on function embedd.start_sync() is

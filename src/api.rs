@@ -1,6 +1,7 @@
 //! Every SQL function that needs Rust: its arguments, its result and where it is done.
 
 pub mod arguments;
+mod doctor;
 mod embedder;
 mod outdated;
 pub mod providers;

@@ -205,11 +205,17 @@ pub fn embedder_path() -> Option<PathBuf> {
     EMBEDDER_PATH.get().filter(|path| !path.is_empty()).map(path_of)
 }
 
-fn local_model_path() -> PathBuf {
+/// The directory of the local model's files.
+pub fn local_model_path() -> PathBuf {
     match LOCAL_MODEL_PATH.get() {
         Some(path) if !path.is_empty() => path_of(path),
-        _ => share_directory().join("embedd").join(LOCAL_MODEL),
+        _ => default_model_path(),
     }
+}
+
+/// The directory where make model puts the local model.
+pub fn default_model_path() -> PathBuf {
+    share_directory().join("embedd").join(LOCAL_MODEL)
 }
 
 fn path_of(path: CString) -> PathBuf {
@@ -265,6 +271,13 @@ pub fn max_sync_workers() -> usize {
         set => set,
     };
     set.clamp(1, SLOTS as i32) as usize
+}
+
+/// Whether it is embedd.max_sync_workers that bounds the sync workers, and not max_worker_processes.
+pub fn is_bounded_by_setting() -> bool {
+    let set = MAX_SYNC_WORKERS.get();
+    // SAFETY: a plain global, set at server start.
+    set != 0 && set <= unsafe { pg_sys::max_worker_processes } - LEFT_TO_OTHERS
 }
 
 /// Time without anything to do after which a sync worker ends; None when it stays.

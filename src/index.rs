@@ -17,7 +17,7 @@ use crate::rights::Rights;
 const WORTH_IT: i64 = 5000;
 
 /// pgvector before this version has a flaw in building hnsw indexes in parallel (CVE-2026-3172).
-const PARALLEL_SINCE: &str = "0.8.2";
+pub const PARALLEL_SINCE: &str = "0.8.2";
 
 /// What an index is made of, as JSON. Its name and its table may be others when it is built, its operator class too.
 const PARTS: &str = "

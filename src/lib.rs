@@ -37,6 +37,7 @@ mod index; // its vector indexes
 mod status; // how the sync stands
 mod control; // pause, resume, backfill, reconcile, retry
 mod verify; // differences between source and vectors
+mod doctor; // what is wrong, and what helps
 mod search; // answers a question
 mod sync; // makes vector tables equal to their sources
 mod worker; // the background processes

@@ -17,6 +17,14 @@ pub fn role_name(role: pg_sys::Oid) -> String {
     }
 }
 
+/// Whether the role in force watches the server: it has the rights of pg_monitor.
+pub fn is_monitor() -> bool {
+    // SAFETY: look-ups of roles in a transaction.
+    unsafe {
+        pg_sys::has_privs_of_role(pg_sys::GetUserId(), pg_sys::Oid::from(pg_sys::ROLE_PG_MONITOR))
+    }
+}
+
 /// Another role's rights for as long as the value lives; an error on the way gives them back too.
 pub struct Rights {
     user: pg_sys::Oid,

@@ -6,7 +6,8 @@ use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
 
 pub use self::triggers::{
-    create_triggers, drop_stale_triggers, drop_triggers, fire_mode, has_triggers, set_fire_mode,
+    create_triggers, drop_stale_triggers, drop_triggers, fire_mode, has_triggers, missing_triggers,
+    set_fire_mode, stale_triggers,
 };
 
 use crate::catalog::{self, SyncMode, VectorTable, sight};

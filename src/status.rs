@@ -12,11 +12,11 @@ use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
 
 use self::verdict::{Counts, Facts, is_doubtful, verdict};
-use crate::catalog::{self, Status, SyncMode, VectorTable, sight};
+use crate::catalog::{self, Found, Status, SyncMode, VectorTable, sight};
 use crate::error::{Error, Result};
 use crate::fdw;
 use crate::queue;
-use crate::rights::Rights;
+use crate::rights::{Rights, is_monitor};
 use crate::shared::monitor;
 use crate::source;
 use crate::table::check_may_change;
@@ -63,7 +63,7 @@ const LOOKS: usize = 3;
 pub fn of_one(name: &str) -> Result<SyncStatus> {
     let table = find(name)?;
     warn_of_retirement(&table);
-    look_safely(table)
+    of_table(table)
 }
 
 /// The vector table of this name, if the role may see it.
@@ -93,7 +93,7 @@ fn warn_of_retirement(table: &VectorTable) {
 }
 
 /// The status of a vector table. An error on the way is its last_error; a statement that is cancelled ends.
-fn look_safely(table: VectorTable) -> Result<SyncStatus> {
+fn of_table(table: VectorTable) -> Result<SyncStatus> {
     let shows_errors = check_may_change(&table).is_ok();
     match transaction::nested_look(|| Spi::connect(|client| look(client, table))) {
         Ok(status) => Ok(status),
@@ -102,24 +102,30 @@ fn look_safely(table: VectorTable) -> Result<SyncStatus> {
     }
 }
 
+/// The vector tables that the role in force may see, and the ids of those that cannot be read, with the reason.
+pub fn visible(client: &SpiClient<'_>) -> Result<Found> {
+    let rights = Rights::of_extension()?;
+    let mut found = catalog::all(client)?;
+    drop(rights);
+    if is_monitor() {
+        return Ok(found);
+    }
+    found.damaged.clear();
+    let mut tables = Vec::new();
+    for table in found.tables {
+        if may_see(client, &table)? {
+            tables.push(table);
+        }
+    }
+    Ok(Found { tables, ..found })
+}
+
 /// The same of every vector table that the role may see. An error in one of them does not concern the others.
 pub fn of_all() -> Result<Vec<(Described, SyncStatus)>> {
     Spi::connect(|client| {
-        let rights = Rights::of_extension()?;
-        let found = catalog::all(client)?;
-        drop(rights);
-        // SAFETY: look-ups of roles in a transaction.
-        let monitors = unsafe {
-            pg_sys::has_privs_of_role(
-                pg_sys::GetUserId(),
-                pg_sys::Oid::from(pg_sys::ROLE_PG_MONITOR),
-            )
-        };
+        let found = visible(client)?;
         let mut all = Vec::new();
         for table in found.tables {
-            if !monitors && !may_see(client, &table)? {
-                continue;
-            }
             let described = Described {
                 id: table.id,
                 name: table.name.clone(),
@@ -129,11 +135,9 @@ pub fn of_all() -> Result<Vec<(Described, SyncStatus)>> {
                 model: table.model.clone(),
                 sync_mode: table.stored.sync_mode.as_str(),
             };
-            all.push((described, look_safely(table)?));
+            all.push((described, of_table(table)?));
         }
-        if monitors {
-            all.extend(found.damaged.into_iter().map(|(id, reason)| damaged(id, reason)));
-        }
+        all.extend(found.damaged.into_iter().map(|(id, reason)| damaged(id, reason)));
         Ok(all)
     })
 }
@@ -173,29 +177,44 @@ fn may_see(client: &SpiClient<'_>, table: &VectorTable) -> Result<bool> {
     Ok(visible.first().get_one::<bool>()? == Some(true))
 }
 
-/// Why the source cannot be kept in sync as it is now, as the worker will find it, or has found it.
-fn trouble(client: &SpiClient<'_>, table: &mut VectorTable) -> Result<Option<String>> {
+/// Why rows of the source cannot be read as it is now, or vectors not be written; finds the key's columns on the way.
+pub fn out_of_sight(client: &SpiClient<'_>, table: &mut VectorTable) -> Result<Option<Error>> {
     let _rights = Rights::of_extension()?;
     // A copy of a database has other numbers and triggers until a worker has settled it.
     if !table.is_at_home() {
         return Ok(None);
     }
-    let is_noted = table.stored.sync_mode == SyncMode::Trigger;
-    let found = match (table.relation_name().map(drop), table.source_name.clone()) {
-        (Err(gone), _) => Some(gone),
-        (Ok(()), None) => Some(Error::RelationGone { what: "source", name: table.name.clone() }),
-        (Ok(()), Some(name)) => {
-            match sight::check(client, table).and_then(|()| table.resolve().map(drop)) {
-                Err(error) => Some(error),
-                Ok(()) if is_noted => sight::missed_changes(client, table.id, table.source, &name)?,
-                Ok(()) => None,
-            }
+    if let Err(gone) = table.relation_name() {
+        return Ok(Some(gone));
+    }
+    if table.source_name.is_none() {
+        return Ok(Some(Error::RelationGone { what: "source", name: table.name.clone() }));
+    }
+    Ok(sight::check(client, table).and_then(|()| table.resolve()).err())
+}
+
+/// Why changes of the source may be missed as it is now.
+pub fn missed_changes(client: &SpiClient<'_>, table: &VectorTable) -> Result<Option<Error>> {
+    let _rights = Rights::of_extension()?;
+    match &table.source_name {
+        Some(name) if table.stored.sync_mode == SyncMode::Trigger && table.is_at_home() => {
+            sight::missed_changes(client, table.id, table.source, name)
         }
+        _ => Ok(None),
+    }
+}
+
+/// Why the source cannot be kept in sync as it is now, as the worker will find it, or has found it.
+fn trouble(client: &SpiClient<'_>, table: &mut VectorTable) -> Result<Option<String>> {
+    let found = match out_of_sight(client, table)? {
+        Some(error) => Some(error),
+        None => missed_changes(client, table)?,
     };
     Ok(found.map(|error| error.with_remedy()))
 }
 
-fn look(client: &SpiClient<'_>, mut table: VectorTable) -> Result<SyncStatus> {
+/// The same with an error on the way as an error, and for a role that may see the vector table.
+pub fn look(client: &SpiClient<'_>, mut table: VectorTable) -> Result<SyncStatus> {
     let trouble = trouble(client, &mut table)?;
     let mut last = None;
     for _ in 0..LOOKS {

@@ -247,25 +247,42 @@ fn schema_of(client: &SpiClient<'_>, relation: pg_sys::Oid) -> Result<String> {
     Ok(rows.first().get_one::<String>()?.unwrap_or_default())
 }
 
-/// Names the tables of a source's vectors that belong to no vector table any more, as a schema-only copy of a database and
-/// a table that was kept leave them, with the statements that remove them.
-fn name_leftovers(client: &SpiClient<'_>, schema: &str, source: &str) -> Result<()> {
+/// Tables of vectors that belong to no vector table any more, as a schema-only copy of a database and a table that was kept
+/// leave them: those of one source in one schema, or all of the database.
+pub fn leftovers(
+    client: &SpiClient<'_>,
+    schema: Option<&str>,
+    source: Option<&str>,
+) -> Result<Vec<pg_sys::Oid>> {
+    let comment = match source {
+        Some(source) => format!("Vectors of {source}, kept by embedd as "),
+        None => "Vectors of ".to_string(),
+    };
     let rows = client.select(
         "select c.oid from pg_catalog.pg_class c
            join pg_catalog.pg_namespace n on n.oid = c.relnamespace
            join pg_catalog.pg_description d
              on d.classoid = 'pg_catalog.pg_class'::regclass and d.objoid = c.oid and d.objsubid = 0
-          where n.nspname = $1 and c.relkind = 'r' and pg_catalog.starts_with(c.relname, 'embedd_vt_')
+          where n.nspname = coalesce($1, n.nspname) and c.relkind = 'r'
+            and pg_catalog.starts_with(c.relname, 'embedd_vt_')
             and pg_catalog.starts_with(d.description, $2)
+            and pg_catalog.strpos(d.description, ', kept by embedd as ') > 0
             and not exists (select from embedd.vector_tables v where v.vector_table = c.oid)
           order by c.relname limit 10",
         None,
-        &[schema.into(), format!("Vectors of {source}, kept by embedd as ").into()],
+        &[schema.into(), comment.into()],
     )?;
+    let mut found = Vec::new();
     for row in rows {
-        let Some(relation) = row.get::<pg_sys::Oid>(1)?.and_then(relation::qualified_name) else {
-            continue;
-        };
+        found.extend(row.get::<pg_sys::Oid>(1)?);
+    }
+    Ok(found)
+}
+
+/// Names the leftovers of a source, with the statements that remove them.
+fn name_leftovers(client: &SpiClient<'_>, schema: &str, source: &str) -> Result<()> {
+    for relation in leftovers(client, Some(schema), Some(source))? {
+        let Some(relation) = relation::qualified_name(relation) else { continue };
         ErrorReport::new(
             PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION,
             format!("table {relation} has vectors of {source} and belongs to no vector table"),
@@ -288,6 +305,22 @@ fn is_taken(client: &SpiClient<'_>, schema: &str, name: &str) -> Result<bool> {
     Ok(!rows.is_empty())
 }
 
+/// The type that an index of vectors of this many dimensions is over.
+pub fn indexed_type(dimensions: i32) -> &'static str {
+    if dimensions > HNSW_VECTOR_DIMENSIONS { "halfvec" } else { "vector" }
+}
+
+/// What the index of a vector table is over, with the operator class for the distance that questions ask for.
+pub fn index_key(client: &SpiClient<'_>, dimensions: i32) -> Result<String> {
+    let of = indexed_type(dimensions);
+    let class = operator_class::find(client, "hnsw", of, "<=>")?;
+    if of == "vector" {
+        return Ok(format!("embedding {class}"));
+    }
+    let schema = VectorType::find(client)?.schema;
+    Ok(format!("(embedding::{schema}.{of}({dimensions})) {class}"))
+}
+
 /// Creates the table and its index in the schema of the source, as the caller; returns its quoted and qualified name.
 fn create_relation(
     client: &mut SpiClient<'_>,
@@ -301,12 +334,7 @@ fn create_relation(
     let vector = VectorType::find(client)?.schema;
     let bare = name::vector_table(name, id as u32);
     let qualified = format!("{}.{}", quote_ident(schema), quote_ident(&bare));
-    let indexed = if dimensions > HNSW_VECTOR_DIMENSIONS {
-        let class = operator_class::find(client, "hnsw", "halfvec", "<=>")?;
-        format!("(embedding::{vector}.halfvec({dimensions})) {class}")
-    } else {
-        format!("embedding {}", operator_class::find(client, "hnsw", "vector", "<=>")?)
-    };
+    let indexed = index_key(client, dimensions)?;
     // Metadata changes without its vector. On a page with room for the new row the graph of the index is left as it is.
     let storage = if has_metadata { " with (fillfactor = 50)" } else { "" };
     let comment = quote_literal(&format!("Vectors of {source}, kept by embedd as \"{name}\""));

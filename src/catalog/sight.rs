@@ -26,7 +26,7 @@ pub fn has_policies(relation: pg_sys::Oid, role: pg_sys::Oid) -> bool {
 }
 
 /// Whether an ordinary table has children, whose rows its own triggers do not see.
-fn has_children(relation: pg_sys::Oid) -> bool {
+pub fn has_children(relation: pg_sys::Oid) -> bool {
     // SAFETY: catalog look-ups in a transaction.
     unsafe {
         if pg_sys::get_rel_relkind(relation) as u8 != pg_sys::RELKIND_RELATION {

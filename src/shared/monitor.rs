@@ -54,3 +54,8 @@ pub fn worker() -> Worker {
         None => plain("idle"),
     }
 }
+
+/// Sync workers of all databases that are wanted and have no place.
+pub fn waiting() -> u32 {
+    if is_preloaded() { shared().short.load(SeqCst) } else { 0 }
+}

@@ -56,46 +56,87 @@ pub fn set_fire_mode(
     Ok(())
 }
 
-/// Drops triggers of a source that belong to no vector table of it, as a schema-only copy of a database has them.
-pub fn drop_stale_triggers(
-    client: &mut SpiClient<'_>,
-    source: pg_sys::Oid,
-    name: &str,
-) -> Result<()> {
-    let rows = client.update(
-        "select pg_catalog.quote_ident(t.tgname) from pg_catalog.pg_trigger t
-          where t.tgrelid = $1 and not t.tgisinternal and t.tgparentid = 0
+/// Triggers of embedd's that belong to no vector table of their table, as a schema-only copy of a database has them: each
+/// with its table, of this table or of every one.
+pub fn stale_triggers(
+    client: &SpiClient<'_>,
+    source: Option<pg_sys::Oid>,
+) -> Result<Vec<(String, pg_sys::Oid)>> {
+    let rows = client.select(
+        "select pg_catalog.quote_ident(t.tgname), t.tgrelid from pg_catalog.pg_trigger t
+          where t.tgrelid = coalesce($1, t.tgrelid) and not t.tgisinternal and t.tgparentid = 0
             and t.tgfoid = 'embedd.note_change()'::regprocedure
             and t.tgname ~ '^embedd_[0-9]+_(row|update|truncate)$'
             and not exists (select from embedd.vector_tables v
-                             where v.source_table = t.tgrelid and v.id::text = pg_catalog.split_part(t.tgname, '_', 2))",
+                             where v.source_table = t.tgrelid and v.id::text = pg_catalog.split_part(t.tgname, '_', 2))
+          order by t.tgrelid, t.tgname",
         None,
         &[source.into()],
     )?;
     let mut stale = Vec::new();
     for row in rows {
-        stale.extend(row.get::<String>(1)?);
+        if let (Some(trigger), Some(relation)) = (row.get(1)?, row.get(2)?) {
+            stale.push((trigger, relation));
+        }
     }
-    for trigger in stale {
+    Ok(stale)
+}
+
+/// Drops triggers of a source that belong to no vector table of it.
+pub fn drop_stale_triggers(
+    client: &mut SpiClient<'_>,
+    source: pg_sys::Oid,
+    name: &str,
+) -> Result<()> {
+    for (trigger, _) in stale_triggers(client, Some(source))? {
         command::run(client, &format!("drop trigger {trigger} on {name}"))?;
     }
     Ok(())
 }
 
-/// Creates the triggers of a source. They name nothing of it, so that no column is kept from being changed or dropped.
+/// What the triggers of a source are called, and when they fire.
+const EVENTS: [(&str, &str); 2] = [
+    ("row", "after insert or update or delete on {} for each row"),
+    ("truncate", "after truncate on {} for each statement"),
+];
+
+/// The statement that creates a trigger of a source. It names nothing of it, so that no column is kept from being changed
+/// or dropped.
+fn create_statement(id: i32, source: &str, what: &str, event: &str) -> String {
+    format!(
+        "create trigger {} {} execute function embedd.note_change('{id}')",
+        trigger_name(id, what),
+        event.replace("{}", source)
+    )
+}
+
+/// Creates the triggers of a source.
 pub fn create_triggers(client: &mut SpiClient<'_>, id: i32, source: &str) -> Result<()> {
-    for (what, event) in [
-        ("row", "after insert or update or delete on {} for each row"),
-        ("truncate", "after truncate on {} for each statement"),
-    ] {
-        let statement = format!(
-            "create trigger {} {} execute function embedd.note_change('{id}')",
-            trigger_name(id, what),
-            event.replace("{}", source)
-        );
-        command::run(client, &statement)?;
+    for (what, event) in EVENTS {
+        command::run(client, &create_statement(id, source, what, event))?;
     }
     Ok(())
+}
+
+/// The statements that create the triggers of a source that are not there.
+pub fn missing_triggers(
+    client: &SpiClient<'_>,
+    id: i32,
+    source: pg_sys::Oid,
+    name: &str,
+) -> Result<Vec<String>> {
+    let mut statements = Vec::new();
+    for (what, event) in EVENTS {
+        let rows = client.select(
+            "select 1 from pg_catalog.pg_trigger where tgrelid = $1 and tgname = $2",
+            None,
+            &[source.into(), trigger_name(id, what).into()],
+        )?;
+        if rows.is_empty() {
+            statements.push(create_statement(id, name, what, event));
+        }
+    }
+    Ok(statements)
 }
 
 /// Whether there are triggers for everything that can happen to a source, switched on or off.

@@ -173,7 +173,7 @@ fn check_transaction() -> Result<()> {
 fn look(name: &str) -> Result<SyncStatus> {
     // SAFETY: inside a transaction; an error on the way ends the snapshot with the transaction.
     unsafe { pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot()) };
-    let status = super::look_safely(super::find(name)?)?;
+    let status = super::of_table(super::find(name)?)?;
     // SAFETY: the snapshot pushed above is the one on top, since nested ones were popped by SPI.
     unsafe { pg_sys::PopActiveSnapshot() };
     Ok(status)

@@ -14,6 +14,7 @@ mod citus;
 mod crash;
 mod databases;
 mod ddl;
+mod doctor;
 mod embedder;
 mod first_hour;
 mod foreign_servers;

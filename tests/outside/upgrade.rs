@@ -337,6 +337,8 @@ const AS_0_3_0: &str = "DO $$
     DROP FUNCTION embedd.replace_built_in_model();
     ALTER TABLE embedd.models DROP COLUMN query_prefix, DROP COLUMN document_prefix, DROP COLUMN retires_on,
         DROP COLUMN replacement;
+    ALTER EXTENSION embedd DROP FUNCTION embedd.doctor(boolean);
+    DROP FUNCTION embedd.doctor(boolean);
     ALTER EXTENSION embedd DROP VIEW embedd.stat_vector_tables;
     DROP VIEW embedd.stat_vector_tables;
     ALTER EXTENSION embedd DROP FUNCTION embedd.all_sync_status();

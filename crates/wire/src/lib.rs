@@ -21,7 +21,9 @@ pub use message::{
     decode_status, encode_reply, encode_request, encode_status, encode_status_request,
     is_status_request, reply_fits,
 };
-pub use provider::{Encoding, InputType, Kind, LOCAL_MODEL, Limits, Model, Provider};
+pub use provider::{
+    Encoding, InputType, Kind, LOCAL_MODEL, LOCAL_MODEL_FILES, Limits, Model, Provider,
+};
 pub use secret::Secret;
 pub use sql::quote_literal;
 pub use usage::{Mishap, USAGE_PATH, Usage};

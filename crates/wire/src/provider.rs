@@ -7,6 +7,9 @@ use crate::Secret;
 /// The name of the one local model there is.
 pub const LOCAL_MODEL: &str = "all-MiniLM-L6-v2";
 
+/// The files that a local model needs: its shape, its word pieces, its weights.
+pub const LOCAL_MODEL_FILES: [&str; 3] = ["config.json", "vocab.txt", "model.safetensors"];
+
 /// Which service's language a provider speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

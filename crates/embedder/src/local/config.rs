@@ -52,7 +52,7 @@ struct SentenceConfig {
 impl Config {
     /// Reads and checks both files; the second may be absent.
     pub fn read(dir: &Path) -> Result<Config, ModelError> {
-        let path = dir.join("config.json");
+        let path = dir.join(embedd_wire::LOCAL_MODEL_FILES[0]);
         let mut config: Config = read_json(&path)?;
         if let Some(reason) = config.objection() {
             return Err(ModelError::Unsupported { path, reason });

@@ -25,6 +25,8 @@ pub use kernels::InstructionSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use embedd_wire::LOCAL_MODEL_FILES;
+
 /// A model in memory; share it between threads through an `Arc`.
 pub struct Model {
     config: config::Config,
@@ -108,9 +110,10 @@ impl ModelError {
 impl Model {
     /// Reads a model, checking every file's presence, size and shape.
     pub fn open(dir: &Path) -> Result<Model, ModelError> {
+        let [_, vocabulary, weights] = LOCAL_MODEL_FILES;
         let config = config::Config::read(dir)?;
-        let tokenizer = tokenizer::Tokenizer::read(&dir.join("vocab.txt"), config.vocabulary)?;
-        let file = safetensors::TensorFile::open(&dir.join("model.safetensors"))?;
+        let tokenizer = tokenizer::Tokenizer::read(&dir.join(vocabulary), config.vocabulary)?;
+        let file = safetensors::TensorFile::open(&dir.join(weights))?;
         let weights = weights::Weights::read(&file, &config)?;
         Ok(Model { config, weights, tokenizer, instructions: InstructionSet::best() })
     }
