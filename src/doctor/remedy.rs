@@ -6,7 +6,7 @@ use crate::error::Error;
 use crate::key::Key;
 use crate::name::quote_literal;
 
-/// What words that begin a statement in a HINT.
+/// The words that begin a statement in a HINT.
 const BEGINNINGS: [&str; 6] = ["SELECT ", "ALTER ", "GRANT ", "CREATE ", "DROP ", "ANALYZE "];
 
 /// The statement in a HINT, in the form of a remedy; none where it has only a sentence.
