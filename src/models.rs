@@ -269,7 +269,7 @@ pub fn for_test(client: &SpiClient<'_>, choice: &Choice<'_>) -> Result<Model> {
     Ok(model)
 }
 
-/// A model as the embedder is told of it, but for its prefixes.
+/// A model as the embedder knows it, but for its prefixes.
 pub fn model(kind: Kind, name: &str, dimensions: u32, entry: Option<&Entry>) -> Model {
     let Some(entry) = entry else {
         // The caller has given a number for a model that is not in the catalog.

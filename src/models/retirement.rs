@@ -94,7 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_model_is_told_of_from_a_year_before_its_end() {
+    fn a_model_is_warned_about_from_a_year_before_its_end() {
         assert_eq!(days("1970-01-01"), Some(0));
         assert_eq!(days("2000-02-29"), Some(11_016));
         assert_eq!(days("2026-11-29"), Some(20_786));

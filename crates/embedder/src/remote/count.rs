@@ -50,7 +50,7 @@ impl Desk {
         }
     }
 
-    /// Counts a request that was given up because nobody waits for it any more.
+    /// Counts a request that was given up because its askers have gone.
     pub(super) fn count_given_up(&self, texts: u64, latency: Duration) {
         let mut ledger = lock(&self.shared.ledger);
         let usage = ledger.today((self.provider.database, self.provider.server));

@@ -34,7 +34,7 @@ pub struct Group {
     /// What a request may hold, where the service has not taken more.
     pub size: Size,
     /// Whether the log has a line on replies that were of no use.
-    pub told_of_bad_replies: bool,
+    pub has_logged_bad_replies: bool,
     pub questions_in_flight: usize,
     pub hold_until: Option<Instant>,
 }
@@ -71,7 +71,7 @@ pub enum Probe {
 }
 
 impl Group {
-    /// Drops suspects nobody waits for any more: the answer of the probe would be paid for in vain.
+    /// Drops suspects whose askers have gone: the answer of the probe would be paid for in vain.
     pub fn retain_suspects(&mut self, is_awaited: impl Fn(u64) -> bool) {
         self.suspects.retain_mut(|suspect| {
             suspect.batch.retain(&is_awaited);

@@ -41,7 +41,7 @@ impl Desk {
         if let Some(group) = self.groups.get_mut(&flight.key)
             && texts > 1
             && !flight.key.is_test
-            && !std::mem::replace(&mut group.told_of_bad_replies, true)
+            && !std::mem::replace(&mut group.has_logged_bad_replies, true)
         {
             let line = format!(
                 "provider \"{}\" gave no usable answer to a request of {texts} texts: {reason}",

@@ -17,7 +17,7 @@ fn a_service_that_says_that_it_loads_is_waited_for_and_no_text_is_to_blame() {
 }
 
 #[test]
-fn a_service_that_will_load_for_long_is_told_of_and_not_asked_meanwhile() {
+fn a_service_that_will_load_for_long_is_named_and_not_asked_meanwhile() {
     let fake = fake(Dialect::OpenAiCompatible);
     fake.script(Rule::always().respond(Respond::loading(60.0)));
     let provider = provider(Kind::OpenaiCompatible, fake.base_url());
