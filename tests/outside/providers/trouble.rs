@@ -33,8 +33,8 @@ fn an_outage_and_rate_limits_are_waited_out_without_blaming_a_row() {
     // It will pass, so nobody has to act.
     assert_eq!(status(&mut client, "t", "sync_status").as_deref(), Some("syncing"));
     assert_eq!(status(&mut client, "t", "failed_rows").as_deref(), Some("0"));
-    fake.script(Rule::always().times(3).respond(Respond::rate_limited().retry_after_ms(100)));
-    fake.script(Rule::always().times(3).respond(Respond::status(503)));
+    fake.script(Rule::always().times(2).respond(Respond::rate_limited().retry_after_ms(100)));
+    fake.script(Rule::always().times(2).respond(Respond::status(503)));
     fake.up();
     cluster.wait_done("outage");
     assert_equal(&mut client, "t");
