@@ -22,7 +22,7 @@ fn a_view_that_joins_and_aggregates() {
         .unwrap();
     create_batch(&mut client, "v", "1 second");
     assert_arrives(&cluster, "view", "v");
-    let triggers = "SELECT count(*) FROM pg_trigger WHERE NOT tgisinternal";
+    let triggers = "SELECT count(*) FROM pg_trigger WHERE tgfoid = 'embedd.note_change'::regproc";
     assert_eq!(client.query_one(triggers, &[]).unwrap().get::<_, i64>(0), 0);
     client
         .batch_execute(

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::reply::{Lenient, Vector, read, same_number};
+use super::reply::{Lenient, Vector, index, read, same_number};
 use embedd_wire::{Encoding, Kind, Model, Provider};
 
 use super::{Answer, Call, address};
@@ -26,7 +26,7 @@ struct Reply {
 
 #[derive(Deserialize)]
 struct Item {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "index")]
     index: Option<u64>,
     embedding: Vector,
 }

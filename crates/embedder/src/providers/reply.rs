@@ -55,6 +55,28 @@ impl<'de> Visitor<'de> for Numbers {
     }
 }
 
+/// A place in a list: a whole number, which servers in languages of one kind of number write as 1.0 or "1"; null is none.
+pub(super) fn index<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Written {
+        Whole(u64),
+        Float(f64),
+        Text(String),
+    }
+    match Option::<Written>::deserialize(deserializer)? {
+        None => Ok(None),
+        Some(Written::Whole(index)) => Ok(Some(index)),
+        Some(Written::Float(index)) if index.fract() == 0.0 && (0.0..1e15).contains(&index) => {
+            Ok(Some(index as u64))
+        }
+        Some(Written::Text(text)) => {
+            text.parse().map(Some).map_err(|_| D::Error::custom("index is not a whole number"))
+        }
+        Some(Written::Float(_)) => Err(D::Error::custom("index is not a whole number")),
+    }
+}
+
 /// A part of a reply that is nice to have: of another form than expected, it is as good as absent.
 #[derive(Deserialize)]
 #[serde(untagged)]

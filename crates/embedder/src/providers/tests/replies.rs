@@ -63,6 +63,22 @@ fn without_any_index_the_position_counts() {
 }
 
 #[test]
+fn an_index_is_a_whole_number_however_it_is_written() {
+    let body = |one: &str, other: &str| {
+        format!(
+            r#"{{"data":[{{"index":{one},"embedding":[1]}},{{"index":{other},"embedding":[2]}}]}}"#
+        )
+    };
+    for (one, other) in [("1.0", "0.0"), (r#""1""#, r#""0""#), ("1e0", "null"), ("1", r#""0""#)] {
+        let vectors = good(Kind::Openai, &body(one, other), 2).vectors;
+        assert_eq!(vectors, [[2.0], [1.0]], "{one} {other}");
+    }
+    for wrong in ["0.5", "-1", "-1.0", r#""first""#, r#""""#, "[0]", "true", "1e300"] {
+        bad(Kind::Openai, &body(wrong, "1"), 2);
+    }
+}
+
+#[test]
 fn a_server_that_writes_no_zeros_leaves_out_the_index_of_the_first_text() {
     let items = |indexes: &[Option<u64>]| {
         let item = |(n, index): (usize, &Option<u64>)| match index {
