@@ -103,9 +103,15 @@ fn a_test_of_a_provider_finds_what_one_text_does_not_show() {
     let (_, message, hint) = refusal(Respond::delay(Duration::from_secs(60)));
     assert!(message.contains("does not answer"), "{message}");
     assert!(hint.contains(r#"options => '{"timeout": "5min"}'"#), "{hint}");
-    // With that, the test passes.
+    // What has been learned meanwhile hides nothing from the test.
     fake.clear_script();
     fake.script(Rule::when(|asked| asked.texts.len() > 1).respond(Respond::aggregated()));
+    create_source(&mut client, "t", "fake", 10);
+    cluster.wait_done("probe");
+    let error = client.query_one("SELECT embedd.test_provider('fake')", &[]).unwrap_err();
+    let hint = error.as_db_error().unwrap().hint().unwrap_or_default();
+    assert!(hint.contains(r#"options => '{"texts_per_request": 1}'"#), "{hint}");
+    // With the option, the test passes.
     client
         .batch_execute(
             "SELECT embedd.update_provider('fake', options => '{\"texts_per_request\": 1}')",

@@ -196,7 +196,8 @@ impl Desk {
             return Ok(None);
         }
         let Some(group) = self.groups.get_mut(key) else { return Ok(None) };
-        let caps = group.size.most(caps, now);
+        // A test shows what the service makes of several texts, whatever it is spared otherwise.
+        let caps = if key.is_test { caps } else { group.size.most(caps, now) };
         let permit = |pacer: &mut Pacer, tokens| match pacer.permit(now, priority, tokens) {
             Permit::Yes => Ok(true),
             Permit::Later => Ok(false),
