@@ -77,7 +77,7 @@ pub fn examine(calls_providers: bool) -> Result<Vec<Finding>> {
     Ok(finding::in_order(report.findings, is_listed))
 }
 
-/// The status of a vector table; an empty one where it could not be looked at, with the reason for those who may know it.
+/// The status of a vector table; an empty one where it could not be looked at, with the reason for roles that may see errors.
 fn status_of(report: &mut Report, table: &VectorTable) -> Result<SyncStatus> {
     let failure = match report::bounded(|client| status::look(client, table.clone())) {
         Ok(status) => return Ok(status),

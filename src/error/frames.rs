@@ -1,4 +1,4 @@
-//! Keeps the frames of Rust out of what a client is told of an error.
+//! Keeps the frames of Rust out of the errors that a client sees.
 
 use std::backtrace::Backtrace;
 

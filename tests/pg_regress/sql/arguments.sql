@@ -1,4 +1,4 @@
--- Arguments as drivers send them: every sensible type for every function, and what a driver is told of $1, $2 ..
+-- Arguments as drivers send them: every sensible type for every function, and the types that a driver gets for $1, $2 ..
 \set VERBOSITY terse
 create schema arguing;
 set search_path = arguing, public;

@@ -32,7 +32,7 @@ insert into embedd.failed_rows (table_id, pk_value, reason) values (268435457, '
 insert into embedd.truncated_rows (table_id, pk_value) values (268435457, 'secret');
 select * from faults;
 
--- Ordinary roles are told of what they own or may read, and not of what a row holds.
+-- Ordinary roles see what they own or may read, and not what a row holds.
 \x off
 set role clinic_reader;
 select * from faults;
