@@ -36,8 +36,7 @@ comment on column embedd.models.document_prefix is 'put in front of a text to be
 comment on column embedd.models.retires_on is 'the day from which on its maker may end the model; null is unknown, or none was announced';
 comment on column embedd.models.replacement is 'the model that its maker names in its place';
 
--- Vector tables keep the model they were created with. Rows that users have added stay theirs, but for those that are built in
--- from now on.
+-- Vector tables keep the model they were created with, and rows that users have added stay theirs.
 update embedd.models set is_default = false where provider in ('gemini', 'voyage');
 insert into embedd.models (provider, model, dimensions, is_default, native_dimensions, can_shorten,
         tokens_per_text, texts_per_request, tokens_per_request, built_in,
@@ -107,12 +106,15 @@ insert into embedd.models (provider, model, dimensions, is_default, native_dimen
     ('openai_compatible', 'Alibaba-NLP/gte-multilingual-base', 768, false, 768, false, 8192, null, null, true, null, null, null, null),
     ('test', 'hash', 64, true, 64, false, null, null, null, true, null, null, null, null)
 on conflict (provider, model) do update
-   set dimensions = excluded.dimensions, is_default = excluded.is_default,
+   set dimensions = excluded.dimensions,
+       -- The default that an administrator has chosen stays, where this version brings no other.
+       is_default = case when excluded.provider in ('gemini', 'voyage') then excluded.is_default else models.is_default end,
        native_dimensions = excluded.native_dimensions, can_shorten = excluded.can_shorten,
        tokens_per_text = excluded.tokens_per_text, texts_per_request = excluded.texts_per_request,
        tokens_per_request = excluded.tokens_per_request, built_in = true,
        query_prefix = excluded.query_prefix, document_prefix = excluded.document_prefix,
-       retires_on = excluded.retires_on, replacement = excluded.replacement;
+       retires_on = excluded.retires_on, replacement = excluded.replacement
+ where models.built_in;
 
 -- A row of a user's own takes the place of the built-in one of its name: a dump brings back what a user added before embedd did.
 create function embedd.replace_built_in_model() returns trigger

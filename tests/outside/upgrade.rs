@@ -382,6 +382,15 @@ fn an_installation_of_0_3_0_is_updated_in_the_middle_of_a_backfill() {
     fake.wait_until(LONG, "the backfill to be under way", |fake| fake.paid_total() > 200);
     // The library is replaced while the server is down.
     client.batch_execute(AS_0_3_0).unwrap();
+    // A default that an administrator has chosen, and a row of a user's own for what is built in later.
+    client
+        .batch_execute(
+            "DELETE FROM embedd.models WHERE provider = 'ollama';
+             INSERT INTO embedd.models (provider, model, dimensions, texts_per_request) VALUES ('ollama', 'bge-m3', 1024, 7);
+             UPDATE embedd.models SET is_default = false WHERE provider = 'openai';
+             UPDATE embedd.models SET is_default = true WHERE model = 'text-embedding-3-large'",
+        )
+        .unwrap();
     cluster.restart(Shutdown::Fast);
     let log = "extension \"embedd\" has to be updated";
     cluster.wait_until(LONG, "the worker to say so", || cluster.log_contains(log));
@@ -403,6 +412,9 @@ fn an_installation_of_0_3_0_is_updated_in_the_middle_of_a_backfill() {
     cluster.psql("old", "ALTER EXTENSION embedd UPDATE");
     cluster.wait_done("old");
     let mut client = cluster.connect("old");
+    let kept = "SELECT count(*) FROM embedd.models WHERE is_default AND model = 'text-embedding-3-large'
+                       OR NOT built_in AND model = 'bge-m3' AND provider = 'ollama' AND texts_per_request = 7";
+    assert_eq!(client.query_one(kept, &[]).unwrap().get::<_, i64>(0), 2);
     assert_equal(&mut client, "t");
     for table in ["t", "filled"] {
         let sql = "SELECT count(*) FROM embedd.verify($1)";
