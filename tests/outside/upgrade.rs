@@ -323,7 +323,8 @@ const AS_0_3_0: &str = "DO $$
               FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid AND e.extname = 'embedd'
              WHERE d.refclassid = 'pg_extension'::regclass AND d.deptype = 'e'
         LOOP
-            CONTINUE WHEN object.identity !~ '[.](to_|wait_|verify.pg_catalog.text,|\\w*argument)';
+            -- From PostgreSQL 17 on an array type is one too, and goes with its type.
+            CONTINUE WHEN object.identity LIKE '%[]' OR object.identity !~ '[.](to_|wait_|verify.pg_catalog.text,|\\w*argument)';
             EXECUTE format('ALTER EXTENSION embedd DROP %s %s', object.type, object.identity);
         END LOOP;
     END
