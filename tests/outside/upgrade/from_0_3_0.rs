@@ -1,0 +1,123 @@
+//! An installation of 0.3.0 is updated in the middle of a backfill, and loses nothing.
+
+use std::time::Duration;
+
+use support::fake_provider::{Dialect, FakeProvider, Respond, Rule};
+use support::source::{assert_equal, synced_source};
+use support::{Cluster, LONG, Shutdown};
+
+/// What 0.6.0, 0.5.0 and 0.4.0 have added, taken away again: what is left is an installation of 0.3.0.
+const AS_0_3_0: &str = "DO $$
+    DECLARE
+        object record;
+    BEGIN
+        FOR object IN
+            SELECT (pg_identify_object(d.classid, d.objid, 0)).*
+              FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid AND e.extname = 'embedd'
+             WHERE d.refclassid = 'pg_extension'::regclass AND d.deptype = 'e'
+        LOOP
+            -- From PostgreSQL 17 on an array type is one too, and goes with its type.
+            CONTINUE WHEN object.identity LIKE '%[]' OR object.identity !~ '[.](to_|wait_|verify.pg_catalog.text,|\\w*argument)';
+            EXECUTE format('ALTER EXTENSION embedd DROP %s %s', object.type, object.identity);
+        END LOOP;
+    END
+    $$;
+    DROP TYPE embedd.argument, embedd.number_argument, embedd.interval_argument, embedd.relation_argument CASCADE;
+    DROP FUNCTION embedd.to_integer(text, text), embedd.to_options(text), embedd.wait_until_synced(text, interval),
+        embedd.verify(text, integer);
+    ALTER TABLE embedd.vector_tables DROP COLUMN query_prefix, DROP COLUMN document_prefix;
+    DROP TRIGGER models_replace_built_in ON embedd.models;
+    ALTER EXTENSION embedd DROP FUNCTION embedd.replace_built_in_model();
+    DROP FUNCTION embedd.replace_built_in_model();
+    ALTER TABLE embedd.models DROP COLUMN query_prefix, DROP COLUMN document_prefix, DROP COLUMN retires_on,
+        DROP COLUMN replacement;
+    ALTER EXTENSION embedd DROP FUNCTION embedd.doctor(boolean);
+    DROP FUNCTION embedd.doctor(boolean);
+    ALTER EXTENSION embedd DROP VIEW embedd.stat_vector_tables;
+    DROP VIEW embedd.stat_vector_tables;
+    ALTER EXTENSION embedd DROP FUNCTION embedd.all_sync_status();
+    DROP FUNCTION embedd.all_sync_status();
+    ALTER TABLE embedd.vector_tables DROP COLUMN unseen_since, DROP COLUMN compared_in, DROP COLUMN error_kind,
+        DROP COLUMN error_since, DROP COLUMN vectors_name;
+    ALTER TABLE embedd.queue DROP CONSTRAINT queue_pkey, ADD PRIMARY KEY (table_id, portions, portion, id);
+    ALTER TABLE embedd.sync_state ADD FOREIGN KEY (table_id) REFERENCES embedd.vector_tables (id) ON DELETE CASCADE;
+    ALTER TABLE embedd.tasks ADD FOREIGN KEY (target_id) REFERENCES embedd.vector_tables (id) ON DELETE CASCADE;
+    DROP INDEX embedd.failed_rows_table_id_idx, embedd.failed_rows_pk_value_idx;
+    DROP INDEX embedd.truncated_rows_table_id_idx, embedd.truncated_rows_pk_value_idx;
+    ALTER TABLE embedd.failed_rows ADD PRIMARY KEY (table_id, pk_value), REPLICA IDENTITY DEFAULT;
+    ALTER TABLE embedd.truncated_rows ADD PRIMARY KEY (table_id, pk_value), REPLICA IDENTITY DEFAULT;
+    ALTER TABLE embedd.failed_rows ADD FOREIGN KEY (table_id) REFERENCES embedd.vector_tables (id) ON DELETE CASCADE;
+    ALTER TABLE embedd.truncated_rows ADD FOREIGN KEY (table_id) REFERENCES embedd.vector_tables (id) ON DELETE CASCADE;
+    ALTER EXTENSION embedd DROP FUNCTION embedd.embedder_status();
+    DROP FUNCTION embedd.embedder_status();
+    UPDATE pg_extension SET extversion = '0.3.0' WHERE extname = 'embedd'";
+
+#[test]
+fn an_installation_of_0_3_0_is_updated_in_the_middle_of_a_backfill() {
+    let fake = FakeProvider::builder(Dialect::OpenAiCompatible).dimensions(8).start();
+    let cluster = Cluster::builder()
+        .set("embedd.poll_interval", "500ms")
+        .set("embedd.texts_in_flight", "128")
+        .start();
+    let mut client = cluster.database("old");
+    synced_source(&cluster, "old", &mut client, "t", 50);
+    let slow = fake.script(Rule::always().respond(Respond::delay(Duration::from_millis(100))));
+    client
+        .batch_execute(&format!(
+            "SELECT embedd.create_provider('fake', 'openai_compatible', base_url => '{}', default_model => 'm',
+                    options => '{{\"texts_per_request\": 16, \"max_in_flight\": 2}}');
+             CREATE TABLE filled (id bigint PRIMARY KEY, body text);
+             INSERT INTO filled SELECT i, 'row ' || i FROM generate_series(1, 2000) i;
+             SELECT embedd.create_vector_table('filled', 'filled', '[{{\"name\": \"body\", \"role\": \"embedding\"}}]',
+                    embedding_provider => 'fake', embedding_dimensions => 8, start_backfill => true)",
+            fake.base_url()
+        ))
+        .unwrap();
+    fake.wait_until(LONG, "the backfill to be under way", |fake| fake.paid_total() > 200);
+    // The library is replaced while the server is down.
+    client.batch_execute(AS_0_3_0).unwrap();
+    // A default that an administrator has chosen, and a row of a user's own for what is built in later.
+    client
+        .batch_execute(
+            "DELETE FROM embedd.models WHERE provider = 'ollama';
+             INSERT INTO embedd.models (provider, model, dimensions, texts_per_request) VALUES ('ollama', 'bge-m3', 1024, 7);
+             UPDATE embedd.models SET is_default = false WHERE provider = 'openai';
+             UPDATE embedd.models SET is_default = true WHERE model = 'text-embedding-3-large'",
+        )
+        .unwrap();
+    cluster.restart(Shutdown::Fast);
+    let log = "extension \"embedd\" has to be updated";
+    cluster.wait_until(LONG, "the worker to say so", || cluster.log_contains(log));
+    let mut client = cluster.connect("old");
+    let running = "SELECT count(*) FROM embedd.tasks WHERE status = 'running'";
+    assert_eq!(client.query_one(running, &[]).unwrap().get::<_, i64>(0), 1);
+    // Writes go on, and are noted.
+    client
+        .batch_execute(
+            "UPDATE t SET title = 'changed' WHERE id <= 10; DELETE FROM t WHERE id = 11;
+             UPDATE filled SET body = 'changed ' || id WHERE id IN (1, 2000); INSERT INTO filled VALUES (5000, 'new')",
+        )
+        .unwrap();
+    let noted = "SELECT sum(cardinality(keys)) >= 14 FROM embedd.queue";
+    assert!(client.query_one(noted, &[]).unwrap().get::<_, bool>(0));
+    let before = fake.paid_total();
+
+    fake.unscript(&slow);
+    cluster.psql("old", "ALTER EXTENSION embedd UPDATE");
+    cluster.wait_done("old");
+    let mut client = cluster.connect("old");
+    let kept = "SELECT count(*) FROM embedd.models WHERE is_default AND model = 'text-embedding-3-large'
+                       OR NOT built_in AND model = 'bge-m3' AND provider = 'ollama' AND texts_per_request = 7";
+    assert_eq!(client.query_one(kept, &[]).unwrap().get::<_, i64>(0), 2);
+    assert_equal(&mut client, "t");
+    for table in ["t", "filled"] {
+        let sql = "SELECT count(*) FROM embedd.verify($1)";
+        assert_eq!(client.query_one(sql, &[&table]).unwrap().get::<_, i64>(0), 0, "{table}");
+    }
+    assert!(before < 2000, "the backfill had ended before the update");
+    // What was in flight when the server stopped is all that may be paid for twice.
+    let twice: u64 = fake.paid_more_than_once().iter().map(|(_, times)| times - 1).sum();
+    assert!(twice <= 128, "{twice} texts were paid for twice");
+    let status = "SELECT pid IS NOT NULL FROM embedd.embedder_status()";
+    assert!(client.query_one(status, &[]).unwrap().get::<_, bool>(0));
+}
