@@ -2,6 +2,7 @@
 
 pub mod frames;
 mod hint;
+mod notice;
 mod option;
 
 use embedd_wire::{Failure, FailureClass};
@@ -12,6 +13,7 @@ use crate::document::ColumnsError;
 use crate::filter::FilterError;
 use crate::name::NameError;
 
+pub use self::notice::tell;
 pub use self::option::OptionError;
 
 /// Result of everything in embedd that can be refused or can fail.

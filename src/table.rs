@@ -13,7 +13,7 @@ use crate::cluster;
 use crate::command;
 use crate::datum::VectorType;
 use crate::document;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, tell};
 use crate::fdw::{self, Server, depend};
 use crate::key::Key;
 use crate::models::{Choice, Chosen};
@@ -130,7 +130,7 @@ pub fn create(client: &mut SpiClient<'_>, wanted: Wanted) -> Result<VectorTable>
     if let Some(tokens) = fdw::model(&stored, kind).tokens_per_text
         && stored.resolve().is_ok()
     {
-        notices::long_texts(&stored, tokens);
+        notices::long_texts(&stored, tokens)?;
     }
     if prefixes_by_name {
         notices::prefixes(&table);
@@ -219,13 +219,10 @@ pub fn leftovers(
 fn name_leftovers(client: &SpiClient<'_>, schema: &str, source: &str) -> Result<()> {
     for relation in leftovers(client, Some(schema), Some(source))? {
         let Some(relation) = relation::qualified_name(relation) else { continue };
-        ErrorReport::new(
-            PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION,
-            format!("table {relation} has vectors of {source} and belongs to no vector table"),
-            pgrx::function_name!(),
-        )
-        .set_hint(format!("Drop it when nothing needs it: DROP TABLE {relation}."))
-        .report(PgLogLevel::NOTICE);
+        let message =
+            format!("table {relation} has vectors of {source} and belongs to no vector table");
+        let hint = format!("Drop it when nothing needs it: DROP TABLE {relation}.");
+        tell(PgLogLevel::NOTICE, message, None, Some(hint));
     }
     Ok(())
 }

@@ -2,10 +2,10 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use pgrx::pg_sys::panic::ErrorReport;
-use pgrx::{PgLogLevel, PgSqlErrorCode};
+use pgrx::PgLogLevel;
 
 use super::Entry;
+use crate::error::tell;
 use crate::name::quote_literal;
 
 /// Days before the end of a model from which on it is told.
@@ -44,17 +44,11 @@ impl Retirement {
         let is = if self.is_past { "was" } else { "is" };
         let message =
             format!("embedding model \"{model}\" {is} retired by its maker on {}", self.on);
-        let report =
-            ErrorReport::new(PgSqlErrorCode::ERRCODE_WARNING, message, pgrx::function_name!());
         let detail = match &self.replacement {
             Some(replacement) => format!("Its maker names \"{replacement}\" in its place."),
             None => "embedd.models names no model in its place.".to_string(),
         };
-        let report = report.set_detail(detail);
-        match hint {
-            Some(hint) => report.set_hint(hint).report(PgLogLevel::WARNING),
-            None => report.report(PgLogLevel::WARNING),
-        }
+        tell(PgLogLevel::WARNING, message, Some(detail), hint);
     }
 
     /// What to do about a vector table that is about to be created.

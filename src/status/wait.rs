@@ -2,12 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::check_for_interrupts;
 use pgrx::prelude::*;
-use pgrx::{check_for_interrupts, function_name};
 
 use super::SyncStatus;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, tell};
 use crate::name::quote_literal;
 use crate::{latch, shared};
 
@@ -134,7 +133,7 @@ pub fn until_synced(name: &str, timeout: Option<f64>) -> Result<()> {
             let left = left.map(|micros: i64| micros as f64 / 1e6);
             let line = progress(name, &status, left);
             if told.as_ref().is_none_or(|(_, last)| *last != line) {
-                tell(PgLogLevel::NOTICE, &line, status.last_error, None);
+                tell(PgLogLevel::NOTICE, line.clone(), status.last_error, None);
             }
             told = Some((now, line));
         }
@@ -183,23 +182,8 @@ fn warn_of_failed_rows(name: &str, status: &SyncStatus) {
     if let Some(failed) = status.failed_rows.filter(|failed| *failed > 0) {
         let line = format!("rows of vector table \"{name}\" have failed: {failed}");
         let hint = "SELECT * FROM embedd.failed_rows shows them with the reason.".to_string();
-        tell(PgLogLevel::WARNING, &line, None, Some(hint));
+        tell(PgLogLevel::WARNING, line, None, Some(hint));
     }
-}
-
-fn tell(level: PgLogLevel, message: &str, detail: Option<String>, hint: Option<String>) {
-    let code = match level {
-        PgLogLevel::WARNING => PgSqlErrorCode::ERRCODE_WARNING,
-        _ => PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION,
-    };
-    let mut report = ErrorReport::new(code, message.to_string(), function_name!());
-    if let Some(detail) = detail {
-        report = report.set_detail(detail);
-    }
-    if let Some(hint) = hint {
-        report = report.set_hint(hint);
-    }
-    report.report(level);
 }
 
 #[cfg(test)]

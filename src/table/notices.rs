@@ -1,12 +1,10 @@
 //! What the creator of a vector table is told: texts that are longer than the model reads, and prefixes that it gets.
 
-use pgrx::function_name;
-use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
 
 use crate::catalog::VectorTable;
-use crate::error::Result;
+use crate::error::{Result, tell};
 use crate::name::quote_literal;
 use crate::rights::Rights;
 use crate::transaction;
@@ -18,13 +16,14 @@ const SAMPLE: i64 = 200;
 const LARGE: f32 = 10_000.0;
 
 /// Looks at some rows of the source, and raises a NOTICE where texts have more tokens than the model reads. A source that cannot
-/// be read, or only by running a view, is not looked at.
-pub fn long_texts(table: &VectorTable, tokens: u32) {
+/// be read, or only by running a view, is not looked at. Only a cancelled statement is an error.
+pub fn long_texts(table: &VectorTable, tokens: u32) -> Result<()> {
     let sample = transaction::nested_look(|| Spi::connect(|client| look(client, table, tokens)));
-    let Ok(Some((rows, long))) = sample else { return };
-    if long == 0 {
-        return;
-    }
+    let (rows, long) = match sample {
+        Ok(Some((rows, long))) if long > 0 => (rows, long),
+        Err(failure) if failure.is_cancelled() => return Err(failure.into()),
+        _ => return Ok(()),
+    };
     let message = format!(
         "texts of vector table \"{}\" are longer than model \"{}\" reads",
         table.name, table.model
@@ -34,10 +33,8 @@ pub fn long_texts(table: &VectorTable, tokens: u32) {
     );
     let hint =
         "SELECT provider, model, tokens_per_text FROM embedd.models shows models that read more.";
-    ErrorReport::new(PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION, message, function_name!())
-        .set_detail(detail)
-        .set_hint(hint)
-        .report(PgLogLevel::NOTICE);
+    tell(PgLogLevel::NOTICE, message, Some(detail), Some(hint.to_string()));
+    Ok(())
 }
 
 /// How many rows were looked at, and how many of them are too long.
@@ -83,20 +80,15 @@ pub fn prefixes(table: &VectorTable) {
         true => format!("{what} as they are"),
         false => format!("{what} behind {}", quote_literal(prefix)),
     };
-    ErrorReport::new(
-        PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION,
-        format!(
-            "embedding model \"{}\" gets {} and {}",
-            table.model,
-            of("questions", query),
-            of("texts", document)
-        ),
-        function_name!(),
-    )
-    .set_detail("It was trained with them.")
-    .set_hint(format!(
+    let message = format!(
+        "embedding model \"{}\" gets {} and {}",
+        table.model,
+        of("questions", query),
+        of("texts", document)
+    );
+    let hint = format!(
         "Where the server puts them there itself, create the vector table again after: SELECT embedd.update_provider({}, options => '{{\"query_prefix\": \"\", \"document_prefix\": \"\"}}').",
         quote_literal(&table.provider)
-    ))
-    .report(PgLogLevel::NOTICE);
+    );
+    tell(PgLogLevel::NOTICE, message, Some("It was trained with them.".to_string()), Some(hint));
 }
