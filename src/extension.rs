@@ -20,3 +20,45 @@ pub fn is_updated(client: &pgrx::spi::SpiClient<'_>) -> Result<bool> {
     )?;
     Ok(!rows.is_empty() && rows.first().get_one::<bool>()? == Some(true))
 }
+
+/// The version of pgvector in this database; empty where it is not there.
+pub fn vector_version(client: &pgrx::spi::SpiClient<'_>) -> Result<String> {
+    let rows = client.select(
+        "select extversion from pg_catalog.pg_extension where extname = 'vector'",
+        None,
+        &[],
+    )?;
+    match rows.is_empty() {
+        true => Ok(String::new()),
+        false => Ok(rows.first().get_one::<String>()?.unwrap_or_default()),
+    }
+}
+
+/// Whether a version is older than another, by their numbers; what follows a hyphen does not count.
+pub fn is_older(version: &str, than: &str) -> bool {
+    numbers(version) < numbers(than)
+}
+
+fn numbers(version: &str) -> Vec<u32> {
+    let plain = version.split('-').next().unwrap_or_default();
+    plain.split('.').map_while(|part| part.parse().ok()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_compared_by_their_numbers() {
+        for (one, other) in [
+            ("0.8.0", "0.8.2"),
+            ("0.8.9", "0.8.10"),
+            ("0.8", "0.8.1"),
+            ("0.8.1-dev", "0.8.2"),
+            ("", "0.8.2"),
+        ] {
+            assert!(is_older(one, other) && !is_older(other, one), "{one} {other}");
+        }
+        assert!(!is_older("0.8.4", "0.8.4") && !is_older("1.0", "0.8.4"));
+    }
+}

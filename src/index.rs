@@ -8,6 +8,7 @@ use crate::catalog::VectorTable;
 use crate::command;
 use crate::datum::VectorType;
 use crate::error::Result;
+use crate::extension;
 use crate::name::{quote_ident, quote_literal};
 use crate::operator_class;
 use crate::relation;
@@ -189,14 +190,7 @@ pub fn build(
         // Up to 0.4.0 it was written down with the schema that pgvector had then.
         None => made_of.replace(&format!("{schema}."), ""),
     };
-    let version = client.select(
-        "select pg_catalog.string_to_array(pg_catalog.split_part(extversion, '-', 1), '.')::integer[]
-                >= pg_catalog.string_to_array($1, '.')::integer[]
-           from pg_catalog.pg_extension where extname = 'vector'",
-        None,
-        &[PARALLEL_SINCE.into()],
-    )?;
-    let is_sound = !version.is_empty() && version.first().get_one::<bool>()? == Some(true);
+    let is_sound = !extension::is_older(&extension::vector_version(client)?, PARALLEL_SINCE);
     let _rights = Rights::of_owner(table.owner);
     see_vector(client, &schema)?;
     let like = if parts.is_some() { made_of } else { &rest };

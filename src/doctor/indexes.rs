@@ -5,9 +5,10 @@ use pgrx::spi::SpiClient;
 
 use super::finding::Finding;
 use super::report::Report;
-use super::{Scope, remedy, version};
+use super::{Scope, remedy};
 use crate::catalog::VectorTable;
 use crate::error::Result;
+use crate::extension;
 use crate::index;
 use crate::relation::qualified_name;
 use crate::rights::Rights;
@@ -88,13 +89,8 @@ fn missing(client: &SpiClient<'_>, vectors: &VectorTable, relation: &str) -> Res
     let key = table::index_key(client, vectors.dimensions)?;
     let meaning =
         format!("{relation} has no index that serves questions: each question reads every row");
-    let rows = client.select(
-        "select extversion from pg_catalog.pg_extension where extname = 'vector'",
-        None,
-        &[],
-    )?;
-    let version = rows.first().get_one::<String>()?.unwrap_or_default();
-    let before = match version::is_older(&version, index::PARALLEL_SINCE) {
+    let version = extension::vector_version(client)?;
+    let before = match extension::is_older(&version, index::PARALLEL_SINCE) {
         true => "SET max_parallel_maintenance_workers = 0; ",
         false => "",
     };

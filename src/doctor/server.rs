@@ -104,7 +104,7 @@ fn versions(client: &SpiClient<'_>, name: &str) -> Result<(String, String)> {
 
 fn pgvector(client: &SpiClient<'_>) -> Result<Vec<Finding>> {
     let (installed, on_disk) = versions(client, "vector")?;
-    let is_newer_on_disk = version::is_older(&installed, &on_disk);
+    let is_newer_on_disk = extension::is_older(&installed, &on_disk);
     let Some(faults) = version::faults(&installed) else {
         return Ok(vec![Finding::fine("pgvector", "vector", format!("version {installed}"))]);
     };

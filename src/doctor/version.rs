@@ -1,17 +1,7 @@
-//! Versions of pgvector, and the faults that are known of them.
+//! The faults that are known of versions of pgvector.
 
+use crate::extension::is_older;
 use crate::index::PARALLEL_SINCE;
-
-/// The numbers of a version; what follows a hyphen does not count.
-fn numbers(version: &str) -> Vec<u32> {
-    let plain = version.split('-').next().unwrap_or_default();
-    plain.split('.').map_while(|part| part.parse().ok()).collect()
-}
-
-/// Whether a version is older than another.
-pub fn is_older(version: &str, than: &str) -> bool {
-    numbers(version) < numbers(than)
-}
 
 /// The first version without any of the faults.
 pub const SOUND: &str = "0.8.4";
@@ -42,16 +32,6 @@ pub fn faults(version: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn versions_are_compared_by_their_numbers() {
-        for (one, other) in
-            [("0.8.0", "0.8.2"), ("0.8.9", "0.8.10"), ("0.8", "0.8.1"), ("0.8.1-dev", "0.8.2")]
-        {
-            assert!(is_older(one, other) && !is_older(other, one), "{one} {other}");
-        }
-        assert!(!is_older("0.8.4", SOUND) && !is_older("1.0", SOUND));
-    }
 
     #[test]
     fn each_fault_is_told_until_it_is_gone() {
