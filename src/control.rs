@@ -122,7 +122,7 @@ pub fn retry_failed(name: &str, key: Option<&str>) -> Result<i64> {
                 queue::write(table.id, &noted, 0);
             }
             // A comparison takes no single rows.
-            SyncMode::Batch => task::restart_or_ask(client, table.id, Kind::Rebackfill)?,
+            SyncMode::Batch => drop(task::restart_or_ask(client, table.id, Kind::Rebackfill)?),
         }
         touch_at_commit();
         Ok(keys.len() as i64)

@@ -9,6 +9,7 @@ mod name; // names, and how they are written into SQL; no PostgreSQL up to error
 mod key; // the key of a row as text
 mod document; // what is configured of a row, and the SQL of its text, metadata and hash
 mod filter; // filters, and the SQL they become
+mod backoff; // exponential backoff
 mod error; // every refusal with SQLSTATE, DETAIL and HINT
 mod shared; // shared memory: slots of workers, the embedder as all processes see it
 mod guc; // settings

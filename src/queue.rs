@@ -18,7 +18,9 @@ use crate::shared::Portion;
 pub use pending::pending;
 #[cfg(feature = "pg_test")]
 pub use write::KEYS_PER_ROW;
-pub use write::{Noted, Sweep, portion_of, portion_of_table, write, write_for_others, write_paged};
+pub use write::{
+    Noted, Sweep, portion_of, portion_of_table, write, write_for_others, write_keys, write_paged,
+};
 
 /// What a row of the queue says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -245,6 +247,37 @@ fn move_some(
     Ok(!rows.is_empty())
 }
 
+/// The rows of other workers that stand for a bulk change of a vector table: portion and id of each.
+pub fn bulk_changes_of_others(
+    client: &SpiClient<'_>,
+    portion: Portion,
+    table_id: i32,
+) -> Result<Vec<(u16, i64)>> {
+    let found = client.select(
+        "select q.portion, q.id from embedd.queue q
+          where q.table_id = $1 and q.portions = $2 and q.portion <> $3 and q.system_id = $4
+            and (q.keys is null or q.keys = '{}')",
+        None,
+        &[
+            table_id.into(),
+            (portion.count as i16).into(),
+            (portion.index as i16).into(),
+            cluster::system_id().into(),
+        ],
+    )?;
+    portions_and_ids(found)
+}
+
+fn portions_and_ids(found: pgrx::spi::SpiTupleTable<'_>) -> Result<Vec<(u16, i64)>> {
+    let mut rows = Vec::new();
+    for row in found {
+        if let (Some(portion), Some(id)) = (row.get::<i16>(1)?, row.get::<i64>(2)?) {
+            rows.push((portion as u16, id));
+        }
+    }
+    Ok(rows)
+}
+
 /// Which of these rows of other workers are not done yet.
 pub fn still_there(
     client: &SpiClient<'_>,
@@ -266,13 +299,7 @@ pub fn still_there(
             cluster::system_id().into(),
         ],
     )?;
-    let mut left = Vec::new();
-    for row in found {
-        if let (Some(portion), Some(id)) = (row.get::<i16>(1)?, row.get::<i64>(2)?) {
-            left.push((portion as u16, id));
-        }
-    }
-    Ok(left)
+    portions_and_ids(found)
 }
 
 /// Removes finished rows of one table.

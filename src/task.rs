@@ -1,73 +1,13 @@
 //! Reads and writes embedd.tasks: backfills and comparisons asked for, running and ended.
 
+mod kind;
+
 use pgrx::prelude::*;
 use pgrx::spi::{SpiClient, SpiTupleTable};
 
+pub use self::kind::{Checkpoint, Kind, Phase, Task};
+
 use crate::error::{Error, Result};
-
-/// What a backfill goes through.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Phase {
-    /// Rows of the source, in order of their keys.
-    Source,
-    /// Rows of the vector table whose source row may be gone.
-    Orphans,
-    /// The vector indexes, which were taken away for the load.
-    Index,
-}
-
-impl Phase {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Source => "source",
-            Self::Orphans => "orphans",
-            Self::Index => "index",
-        }
-    }
-}
-
-/// A task that is not ended.
-#[derive(Clone, Debug)]
-pub struct Task {
-    pub id: i64,
-    pub phase: Phase,
-    /// Every key up to this one is done in this phase.
-    pub last_key: Option<String>,
-    pub kind: Kind,
-    /// How often it was begun, taken up again or asked for anew: who has begun it knows by that whether it is still his.
-    pub attempt: i32,
-    /// Nobody has begun it before, as it was asked for.
-    pub is_new: bool,
-}
-
-impl Task {
-    /// Whether it compares from the beginning: then older work may be under way than a change that nobody has noted.
-    pub fn may_find_old_work(&self) -> bool {
-        self.is_new && self.kind != Kind::Backfill
-    }
-}
-
-/// What a task is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// The first load of a vector table.
-    Backfill,
-    /// Every row is looked at again, also those that have failed.
-    Rebackfill,
-    /// Source and vector table are compared, and what differs is put right.
-    Reconcile,
-}
-
-impl Kind {
-    /// The word users see.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Backfill => "backfill",
-            Self::Rebackfill => "rebackfill",
-            Self::Reconcile => "reconcile",
-        }
-    }
-}
 
 /// What a caller of backfill() gets to know.
 pub struct Asked {
@@ -83,9 +23,9 @@ const NEXT_ID: &str = "(select case when n.id > m.id then n.id
                 from (select pg_catalog.nextval('embedd.tasks_task_id_seq') as id) n
                cross join (select coalesce(max(e.task_id), 0) as id from embedd.tasks e) m)";
 
-/// What makes the open task `t` begin anew, and whoever has it in work stop.
-const ANEW: &str =
-    "phase = 'source', last_processed_pk = null, processed_rows = 0, different_rows = 0,
+/// What restarts the open task `t`: the worker that has begun it sees that by its attempts.
+const RESTART: &str =
+    "phase = 'orphans', last_processed_pk = null, processed_rows = 0, different_rows = 0,
                    attempts = t.attempts + 1, started_at = null";
 
 /// Asks for a backfill; one that is not ended yet is an error. A comparison under way becomes one.
@@ -97,7 +37,7 @@ pub fn ask(client: &mut SpiClient<'_>, table_id: i32, name: &str) -> Result<Aske
                                    where target_id = $1 and status = 'completed' and task_type <> 'reconcile')
                 then 'rebackfill' else 'backfill' end, $1
          on conflict (target_id) where status in ('pending', 'running')
-         do update set task_type = excluded.task_type, {ANEW}
+         do update set task_type = excluded.task_type, {RESTART}
              where t.task_type = 'reconcile'
          returning task_id, task_type, created_at"
         ),
@@ -133,56 +73,77 @@ fn asked(rows: SpiTupleTable<'_>, name: &str) -> Result<Asked> {
     }
 }
 
-/// Has a vector table gone over from its beginning, by the task that is open or by a new one of this kind. An open
-/// comparison takes up rows that have failed where this kind does.
-pub fn restart_or_ask(client: &mut SpiClient<'_>, table_id: i32, kind: Kind) -> Result<()> {
-    client.update(
+/// Has a vector table scanned from the beginning, by the task that is open or by a new one of this kind; comes back with
+/// that task, none when the vector table was dropped. An open comparison becomes a task of this kind.
+pub fn restart_or_ask(
+    client: &mut SpiClient<'_>,
+    table_id: i32,
+    kind: Kind,
+) -> Result<Option<i64>> {
+    let rows = client.update(
         &format!(
             "insert into embedd.tasks as t (task_id, task_type, target_id) overriding system value
              select {NEXT_ID}, $2, v.id from embedd.vector_tables v where v.id = $1 for key share
              on conflict (target_id) where status in ('pending', 'running')
-             do update set {ANEW},
-                   task_type = case when t.task_type = 'reconcile' then excluded.task_type else t.task_type end"
+             do update set {RESTART},
+                   task_type = case when t.task_type = 'reconcile' then excluded.task_type else t.task_type end
+             returning task_id"
         ),
         None,
         &[table_id.into(), kind.as_str().into()],
     )?;
-    Ok(())
+    match rows.into_iter().next() {
+        Some(row) => Ok(row.get::<i64>(1)?),
+        None => Ok(None),
+    }
 }
 
-/// Has a vector table compared that may have missed changes; by its first load, where that has never ended. One that
-/// nobody has asked to fill is left alone.
-pub fn compare_again(client: &mut SpiClient<'_>, table_id: i32) -> Result<()> {
+/// Has a vector table compared that may have missed changes, by its first load where that has never ended; comes back with
+/// that task. A vector table that was never asked to be filled has none.
+pub fn compare_again(client: &mut SpiClient<'_>, table_id: i32) -> Result<Option<i64>> {
     let rows = client.select(
         "select pg_catalog.bool_or(t.status = 'completed') from embedd.tasks t
           where t.target_id = $1 and t.task_type <> 'reconcile' having pg_catalog.count(*) > 0",
         None,
         &[table_id.into()],
     )?;
-    let Some(row) = rows.into_iter().next() else { return Ok(()) };
+    let Some(row) = rows.into_iter().next() else { return Ok(None) };
     let is_filled = row.get::<bool>(1)? == Some(true);
     restart_or_ask(client, table_id, if is_filled { Kind::Reconcile } else { Kind::Backfill })
 }
 
-/// Every task that is not ended, with its vector table, in the order they are worked on.
-pub fn open(client: &SpiClient<'_>) -> Result<Vec<(i64, i32)>> {
+/// A task that is not ended.
+#[derive(Clone, Copy, Debug)]
+pub struct OpenTask {
+    pub id: i64,
+    pub table_id: i32,
+    /// How often it was begun, resumed or restarted.
+    pub attempts: i32,
+}
+
+/// Every task that is not ended, in the order they are worked on.
+pub fn open(client: &SpiClient<'_>) -> Result<Vec<OpenTask>> {
     let rows = client.select(
-        "select task_id, target_id from embedd.tasks where status in ('pending', 'running') order by priority, task_id",
+        "select task_id, target_id, attempts from embedd.tasks where status in ('pending', 'running')
+          order by priority, task_id",
         None,
         &[],
     )?;
     let mut tasks = Vec::new();
     for row in rows {
-        match row.get::<i64>(1)?.zip(row.get::<i32>(2)?) {
-            Some(task) => tasks.push(task),
-            None => return Err(Error::Damaged { what: "task with nulls".to_string() }),
+        match (row.get::<i64>(1)?, row.get::<i32>(2)?, row.get::<i32>(3)?) {
+            (Some(id), Some(table_id), Some(attempts)) => {
+                tasks.push(OpenTask { id, table_id, attempts });
+            }
+            _ => return Err(Error::Damaged { what: "task with nulls".to_string() }),
         }
     }
     Ok(tasks)
 }
 
-/// Begins a task or takes it up again; none when it has ended.
-pub fn begin(client: &mut SpiClient<'_>, id: i64) -> Result<Option<Task>> {
+/// Begins or resumes a task, and tells whether it was not begun before since it was asked for or restarted; none when it
+/// has ended.
+pub fn begin(client: &mut SpiClient<'_>, id: i64) -> Result<Option<(Task, bool)>> {
     let rows = client.update(
         "update embedd.tasks
             set status = 'running', attempts = attempts + 1, started_at = coalesce(started_at, pg_catalog.now())
@@ -197,21 +158,12 @@ pub fn begin(client: &mut SpiClient<'_>, id: i64) -> Result<Option<Task>> {
     else {
         return Err(Error::Damaged { what: "task with nulls".to_string() });
     };
-    let phase = match phase.as_str() {
-        "index" => Phase::Index,
-        "orphans" => Phase::Orphans,
-        _ => Phase::Source,
-    };
-    let kind = match kind.as_str() {
-        "backfill" => Kind::Backfill,
-        "rebackfill" => Kind::Rebackfill,
-        _ => Kind::Reconcile,
-    };
     let is_new = row.get::<bool>(5)? == Some(true);
-    Ok(Some(Task { id, phase, last_key: row.get(2)?, kind, attempt, is_new }))
+    let (phase, kind) = (Phase::of(&phase), Kind::of(&kind));
+    Ok(Some((Task { id, kind, phase, last_key: row.get(2)?, attempt }, is_new)))
 }
 
-/// Whether a task is still as it was begun, and was not asked for anew since. It stays so until the transaction ends.
+/// Whether a task is still as it was begun, and was not restarted since. It stays so until the transaction ends.
 pub fn is_current(client: &mut SpiClient<'_>, id: i64, attempt: i32) -> Result<bool> {
     let rows = client.update(
         "select 1 from embedd.tasks
@@ -222,15 +174,10 @@ pub fn is_current(client: &mut SpiClient<'_>, id: i64, attempt: i32) -> Result<b
     Ok(!rows.is_empty())
 }
 
-/// Notes how far a task is.
-pub fn checkpoint(
-    client: &mut SpiClient<'_>,
-    id: i64,
-    phase: Phase,
-    last_key: Option<&str>,
-    more_rows: i64,
-    more_different: i64,
-) -> Result<()> {
+/// Writes how far a task is: every key up to the last one is complete in this phase, and so many rows more were read and
+/// differed.
+pub fn checkpoint(client: &mut SpiClient<'_>, id: i64, checkpoint: &Checkpoint) -> Result<()> {
+    let Checkpoint { phase, last_key, rows, different } = checkpoint;
     client.update(
         "update embedd.tasks
             set phase = $2, last_processed_pk = $3, processed_rows = processed_rows + $4,
@@ -240,10 +187,20 @@ pub fn checkpoint(
         &[
             id.into(),
             phase.as_str().into(),
-            last_key.into(),
-            more_rows.into(),
-            more_different.into(),
+            last_key.as_deref().into(),
+            (*rows).into(),
+            (*different).into(),
         ],
+    )?;
+    Ok(())
+}
+
+/// Begins another phase of a task.
+pub fn set_phase(client: &mut SpiClient<'_>, id: i64, phase: Phase) -> Result<()> {
+    client.update(
+        "update embedd.tasks set phase = $2, last_processed_pk = null where task_id = $1",
+        None,
+        &[id.into(), phase.as_str().into()],
     )?;
     Ok(())
 }

@@ -1,5 +1,7 @@
 //! One transaction of a background process from start to end: committed when all went well, rolled back with the reason when not.
 
+mod blame;
+
 use std::ffi::c_int;
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicI32, Ordering};
@@ -9,18 +11,19 @@ use pgrx::PgTryBuilder;
 use pgrx::pg_sys::panic::CaughtError;
 use pgrx::prelude::*;
 
+pub use self::blame::Blame;
 use crate::error::{Error, Result};
 
 /// Why a transaction was rolled back.
 #[derive(Debug)]
-pub struct RolledBack {
+pub struct TxError {
     pub sqlstate: PgSqlErrorCode,
     pub message: String,
     /// Whether it was at work on the rows of a batch, and not on the tables as a whole.
     pub is_at_rows: bool,
 }
 
-impl RolledBack {
+impl TxError {
     /// Whether the same work may succeed a moment later by itself: locks, deadlocks, cancelled, resources.
     pub fn is_transient(&self) -> bool {
         use PgSqlErrorCode::*;
@@ -38,24 +41,22 @@ impl RolledBack {
     }
 }
 
-impl RolledBack {
-    /// Whether it took too long, or somebody has cancelled it.
-    pub fn is_cancelled(&self) -> bool {
-        self.sqlstate == PgSqlErrorCode::ERRCODE_QUERY_CANCELED
-    }
-
-    /// Whether another session has locked a row of the batch, so that the others go on without it.
-    pub fn is_of_a_locked_row(&self) -> bool {
-        self.is_at_rows
-            && matches!(
-                self.sqlstate,
-                PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE
-                    | PgSqlErrorCode::ERRCODE_T_R_DEADLOCK_DETECTED
-            )
+impl TxError {
+    /// What has to change before it can succeed.
+    pub fn blame(&self) -> Blame {
+        use PgSqlErrorCode::*;
+        match self.sqlstate {
+            _ if self.is_of_data() => Blame::Row,
+            ERRCODE_LOCK_NOT_AVAILABLE | ERRCODE_T_R_DEADLOCK_DETECTED if self.is_at_rows => {
+                Blame::LockedRow
+            }
+            ERRCODE_QUERY_CANCELED => Blame::Slow,
+            _ => Blame::Table,
+        }
     }
 
     /// Whether the data of a row may be to blame, so that it is worth to try the others without it.
-    pub fn is_of_a_row(&self) -> bool {
+    fn is_of_data(&self) -> bool {
         // An SQLSTATE is five characters of six bits each, the first in the lowest bits; its class is the first two.
         let code = self.sqlstate as u32;
         let character = |n: u32| char::from(((code >> (6 * n)) & 0x3f) as u8 + b'0');
@@ -67,14 +68,21 @@ impl RolledBack {
     }
 }
 
-impl From<Error> for RolledBack {
+impl TxError {
+    /// Whether it took too long, or was canceled.
+    pub fn is_cancelled(&self) -> bool {
+        self.sqlstate == PgSqlErrorCode::ERRCODE_QUERY_CANCELED
+    }
+}
+
+impl From<Error> for TxError {
     fn from(error: Error) -> Self {
         Self { sqlstate: error.sqlstate(), message: error.with_remedy(), is_at_rows: false }
     }
 }
 
-impl From<RolledBack> for Error {
-    fn from(failure: RolledBack) -> Self {
+impl From<TxError> for Error {
+    fn from(failure: TxError) -> Self {
         Self::Failed { sqlstate: failure.sqlstate, message: failure.message }
     }
 }
@@ -92,11 +100,11 @@ static BOUND: AtomicI32 = AtomicI32::new(0);
 
 /// How long one transaction may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Patience {
-    /// As long as is usual for some rows.
-    Some,
-    /// As long as it may take to read all rows of a source, which is needed for a row that cannot be found otherwise.
-    All,
+pub enum Timeout {
+    /// What some rows need.
+    Usual,
+    /// What it needs to read all rows of a source, for a row that cannot be found otherwise.
+    FullScan,
 }
 
 /// Bounds what this process does for a single vector table from now on.
@@ -107,11 +115,11 @@ pub fn set_bound(bound: Duration) {
 /// Runs `work` for one vector table in a transaction of its own. A trigger, a cast or a type of its owner runs in it, and
 /// must not keep the other tables waiting for ever: after the process's bound it is cancelled.
 pub fn bounded<R>(
-    patience: Patience,
+    timeout: Timeout,
     work: impl FnOnce() -> Result<R>,
-) -> std::result::Result<R, RolledBack> {
+) -> std::result::Result<R, TxError> {
     let bound = BOUND.load(Ordering::Relaxed);
-    let bound = if patience == Patience::All { bound.saturating_mul(4) } else { bound };
+    let bound = if timeout == Timeout::FullScan { bound.saturating_mul(4) } else { bound };
     if bound == 0 {
         return run(work);
     }
@@ -127,7 +135,7 @@ pub fn bounded<R>(
 }
 
 /// Runs `work` in a transaction of its own, with a snapshot.
-pub fn run<R>(work: impl FnOnce() -> Result<R>) -> std::result::Result<R, RolledBack> {
+pub fn run<R>(work: impl FnOnce() -> Result<R>) -> std::result::Result<R, TxError> {
     // SAFETY: no transaction is open in a background process outside this function, and each path ends it.
     unsafe {
         pg_sys::SetCurrentStatementStartTimestamp();
@@ -137,7 +145,7 @@ pub fn run<R>(work: impl FnOnce() -> Result<R>) -> std::result::Result<R, Rolled
     let outcome = PgTryBuilder::new(AssertUnwindSafe(|| {
         // SAFETY: inside the transaction started above.
         unsafe { pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot()) };
-        let result = work().map_err(RolledBack::from)?;
+        let result = work().map_err(TxError::from)?;
         // SAFETY: the snapshot pushed above is the one on top, since nested ones were popped by SPI.
         unsafe {
             pg_sys::PopActiveSnapshot();
@@ -158,16 +166,16 @@ pub fn run<R>(work: impl FnOnce() -> Result<R>) -> std::result::Result<R, Rolled
 }
 
 /// Runs `work` in a transaction inside the one that is open: an error in it is rolled back to where it began.
-pub fn nested<R>(work: impl FnOnce() -> Result<R>) -> std::result::Result<R, RolledBack> {
+pub fn nested<R>(work: impl FnOnce() -> Result<R>) -> std::result::Result<R, TxError> {
     inside(work, true)
 }
 
 /// The same for work that only reads: whatever becomes of it, its locks are given back at once.
-pub fn nested_look<R>(look: impl FnOnce() -> Result<R>) -> std::result::Result<R, RolledBack> {
+pub fn nested_look<R>(look: impl FnOnce() -> Result<R>) -> std::result::Result<R, TxError> {
     inside(look, false)
 }
 
-fn inside<R>(work: impl FnOnce() -> Result<R>, keeps: bool) -> std::result::Result<R, RolledBack> {
+fn inside<R>(work: impl FnOnce() -> Result<R>, keeps: bool) -> std::result::Result<R, TxError> {
     // SAFETY: inside a transaction; each path below ends the inner one and puts back what it has changed.
     let (memory, owner) = unsafe {
         let before = (pg_sys::CurrentMemoryContext, pg_sys::CurrentResourceOwner);
@@ -176,7 +184,7 @@ fn inside<R>(work: impl FnOnce() -> Result<R>, keeps: bool) -> std::result::Resu
         before
     };
     let outcome = PgTryBuilder::new(AssertUnwindSafe(|| {
-        let result = work().map_err(RolledBack::from)?;
+        let result = work().map_err(TxError::from)?;
         if keeps {
             // SAFETY: the inner transaction begun above.
             unsafe { pg_sys::ReleaseCurrentSubTransaction() };
@@ -197,7 +205,7 @@ fn inside<R>(work: impl FnOnce() -> Result<R>, keeps: bool) -> std::result::Resu
     outcome
 }
 
-fn rolled_back(caught: &CaughtError) -> RolledBack {
+fn rolled_back(caught: &CaughtError) -> TxError {
     let report = match caught {
         CaughtError::PostgresError(report) | CaughtError::ErrorReport(report) => report,
         CaughtError::RustPanic { ereport, .. } => ereport,
@@ -206,5 +214,5 @@ fn rolled_back(caught: &CaughtError) -> RolledBack {
         Some(hint) => format!("{}. {hint}", report.message()),
         None => report.message().to_string(),
     };
-    RolledBack { sqlstate: report.sql_error_code(), message, is_at_rows: false }
+    TxError { sqlstate: report.sql_error_code(), message, is_at_rows: false }
 }

@@ -5,7 +5,7 @@ use pgrx::spi::SpiClient;
 
 use super::finding::{Finding, State};
 use crate::error::Result;
-use crate::transaction::{self, RolledBack};
+use crate::transaction::{self, TxError};
 
 /// How long a check waits for a lock that another session has on what it reads.
 const LOCK_TIMEOUT: &str = "1s";
@@ -14,7 +14,7 @@ const LOCK_TIMEOUT: &str = "1s";
 /// back at once.
 pub fn bounded<R>(
     look: impl FnOnce(&SpiClient<'_>) -> Result<R>,
-) -> std::result::Result<R, RolledBack> {
+) -> std::result::Result<R, TxError> {
     transaction::nested_look(|| {
         Spi::connect(|client| {
             client.select(

@@ -34,11 +34,6 @@ pub struct Noted {
 }
 
 impl Noted {
-    /// Nothing but what keys cannot tell.
-    pub fn of_sweep(sweep: Sweep) -> Self {
-        Self { sweep, ..Self::default() }
-    }
-
     /// Adds a key.
     pub fn push(&mut self, key: &[u8]) {
         self.bytes.extend_from_slice(key);
@@ -108,6 +103,11 @@ pub fn write_for_others(table_id: i32, portion: Portion, sweep: Sweep) {
     let mut rows = NewRow::of_sweep(portion.count, sweep);
     rows.retain(|row| row.portion != portion.index);
     insert(table_id, &rows);
+}
+
+/// Writes keys that are to be loaded again. Called by a worker.
+pub fn write_keys(table_id: i32, portions: u16, keys: &[&[u8]]) {
+    insert(table_id, &NewRow::of_keys(portions, keys, false));
 }
 
 /// Writes keys that a scan has found for other workers; returns portion and id of each row. Called by a worker.

@@ -1,27 +1,25 @@
 //! Reads what is to be done: vector tables, tasks and the queue, in one short transaction a round.
 
-mod position;
-
 use std::collections::BTreeMap;
 use std::time::Instant;
 
 use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
 
-pub use self::position::Position;
-use super::follow::{self, Mend};
+use super::core::{BulkChange, Cursor};
+use super::effects::source_fix::{self, SourceFix};
 use super::schedule::Batch;
-use super::work::{Mark, Work};
+use super::table::Table;
 use crate::catalog::{self, Status, SyncMode, VectorTable};
 use crate::error::Result;
 use crate::extension;
 use crate::fdw::depend;
 use crate::guc;
-use crate::queue::{self, Change, Reading, Row};
+use crate::queue::{self, Change, Reading, Row, Sweep};
 use crate::relation;
 use crate::shared::{self, Portion};
-use crate::task;
-use crate::transaction::{self, RolledBack};
+use crate::task::{self, OpenTask};
+use crate::transaction::{self, TxError};
 
 /// Keys in memory beyond which no more of a table's queue is read.
 const ENOUGH: usize = 2000;
@@ -52,15 +50,16 @@ pub struct Reader {
     fingerprint: Option<i64>,
     touches: u32,
     looked_at: Option<Instant>,
-    /// Tasks with their tables.
-    open_tasks: Vec<(i64, i32)>,
-    /// How far the queue of tables that nobody fills will be read once what was read of it is removed.
-    passed: Vec<(i32, Position)>,
+    open_tasks: Vec<OpenTask>,
+    /// How far the queue of tables without a backfill is read once what was read of it is removed.
+    passed: Vec<(i32, Cursor)>,
     batches: Vec<Batch>,
     /// Vector tables that came with a dump and are not all there yet.
     incomplete: Vec<i32>,
     /// Vector tables whose rows cannot be read, and why.
     damaged: Vec<(i32, String)>,
+    /// Why nothing could be read the last time, logged once.
+    unreadable: Option<String>,
 }
 
 impl Reader {
@@ -78,6 +77,7 @@ impl Reader {
             batches: Vec::new(),
             incomplete: Vec::new(),
             damaged: Vec::new(),
+            unreadable: None,
         }
     }
 
@@ -96,11 +96,19 @@ impl Reader {
         self.fingerprint = None;
     }
 
+    /// Writes a log line on why nothing could be read, once.
+    pub fn could_not_read(&mut self, reason: String) {
+        if self.unreadable.as_ref() != Some(&reason) {
+            log!("could not read the queue: {reason}");
+            self.unreadable = Some(reason);
+        }
+    }
+
     /// Brings the tables in memory up to date.
     pub fn read(
         &mut self,
-        tables: &mut BTreeMap<i32, Work>,
-    ) -> std::result::Result<Seen, RolledBack> {
+        tables: &mut BTreeMap<i32, Table>,
+    ) -> std::result::Result<Seen, TxError> {
         self.passed.clear();
         let seen = transaction::run(|| {
             let Some(extension) = extension::oid() else { return Ok(Seen::NoExtension) };
@@ -117,9 +125,12 @@ impl Reader {
                 Ok(Seen::Read { more })
             })
         })?;
-        for (id, position) in self.passed.drain(..) {
-            if let Some(work) = tables.get_mut(&id) {
-                work.position = position;
+        if matches!(seen, Seen::Read { .. }) {
+            self.unreadable = None;
+        }
+        for (id, cursor) in self.passed.drain(..) {
+            if let Some(table) = tables.get_mut(&id) {
+                table.sync.queue_read(cursor, true);
             }
         }
         Ok(seen)
@@ -145,7 +156,7 @@ impl Reader {
     fn read_tables(
         &mut self,
         client: &mut SpiClient<'_>,
-        tables: &mut BTreeMap<i32, Work>,
+        tables: &mut BTreeMap<i32, Table>,
     ) -> Result<()> {
         if let Some(fingerprint) = self.shall_look(client)? {
             if self.portion.index == 0
@@ -175,42 +186,42 @@ impl Reader {
             tables.retain(|id, _| found.contains_key(id));
             for (id, mut table) in found {
                 table.reads_run = self.only.is_some();
-                let mut look = follow::look(client, &mut table)?;
-                // One worker sees to it, and the others find it done.
+                let mut look = source_fix::look(client, &mut table)?;
+                // The owner of the table puts it right, and the other workers find it done.
                 let is_mine = queue::portion_of_table(id, self.portion.count) == self.portion.index;
-                if look.mend.is_none() && depend::look(&mut table) {
-                    look.mend = Some(Mend::Provider);
+                if look.fix.is_none() && depend::look(&mut table) {
+                    look.fix = Some(SourceFix::Provider);
                 }
-                look.mend = look.mend.filter(|_| is_mine);
-                let work = match tables.remove(&id) {
-                    Some(mut work) => {
-                        work.update(table);
-                        work
-                    }
+                look.fix = look.fix.filter(|_| is_mine);
+                match tables.get_mut(&id) {
+                    Some(known) => known.update(table),
                     None => {
                         let position = catalog::position(client, id, self.portion)?;
                         let (after, open) = position.unwrap_or_default();
-                        Work::new(table, self.portion, Position::new(after, open))
+                        let cursor = Cursor::new(after, open);
+                        tables.insert(id, Table::new(table, self.portion, cursor));
                     }
-                };
-                tables.insert(id, work.found(look));
+                }
+                if let Some(known) = tables.get_mut(&id) {
+                    known.set_source(look);
+                }
             }
             self.open_tasks = task::open(client)?;
             // What is not settled is looked at again in the next round, at the latest by the poll; and so is what changes
             // while it is read, as statements after a write of our own see more than those before it.
             self.fingerprint = settled.then_some(fingerprint);
         }
-        for work in tables.values_mut() {
-            let id = work.table.id;
+        for Table { config, sync, .. } in tables.values_mut() {
+            sync.begin_round();
+            let id = config.id;
             let is_mine = queue::portion_of_table(id, self.portion.count) == self.portion.index;
-            let task = self.open_tasks.iter().find(|(_, table)| *table == id && is_mine);
-            work.task = task.map(|(task, _)| *task);
+            let task = self.open_tasks.iter().find(|task| task.table_id == id && is_mine);
+            sync.set_task(task.map(|task| (task.id, task.attempts)));
             // Between two readings of the catalog names may change hands; the number of the table never does.
-            work.table.source_name = catalog::source_name(work.table.source);
-            work.table.relation_name = catalog::vectors_name(work.table.relation, id);
-            if work.table.relation_name.is_some() {
-                work.table.owner =
-                    relation::owner_of(work.table.relation).unwrap_or(work.table.owner);
+            config.source_name = catalog::source_name(config.source);
+            config.relation_name = catalog::vectors_name(config.relation, id);
+            if config.relation_name.is_some() {
+                config.owner = relation::owner_of(config.relation).unwrap_or(config.owner);
             }
         }
         Ok(())
@@ -244,11 +255,11 @@ impl Reader {
         }
         let mut incomplete = Vec::new();
         for table in found.values_mut().filter(|t| !t.is_at_home()) {
-            if !follow::is_complete(client, table)? {
+            if !source_fix::is_complete(client, table)? {
                 incomplete.push(table.id);
                 continue;
             }
-            follow::settle(client, table)?;
+            source_fix::settle(client, table)?;
             queue::remove_foreign(client, table.id)?;
             if !matches!(table.status, Status::Pending) {
                 // A task that is open already goes over everything that it has not reached; begin it anew.
@@ -271,24 +282,21 @@ impl Reader {
     fn read_queue(
         &mut self,
         client: &mut SpiClient<'_>,
-        tables: &mut BTreeMap<i32, Work>,
+        tables: &mut BTreeMap<i32, Table>,
     ) -> Result<bool> {
         let mut after = Vec::new();
-        for (id, work) in tables.iter() {
-            let pending = work.table.status == Status::Pending;
-            // What waits for the provider must not hide a change that needs none: a deleted row has to go.
-            let waiting = work.backlog.len();
-            let has_room = waiting - work.backlog.parked_len() < ENOUGH && waiting < TOO_MANY;
-            if pending || (work.is_active() && has_room) {
-                after.push((*id, work.position.after));
+        for (id, Table { config, sync, .. }) in tables.iter() {
+            let is_pending = config.status == Status::Pending;
+            if is_pending || (sync.is_active() && sync.has_room(ENOUGH, TOO_MANY)) {
+                after.push((*id, sync.cursor.after));
             }
         }
         let Reading { rows, open } = queue::read(client, self.portion, &after, ROWS_AT_ONCE)?;
         let mut found: BTreeMap<i32, Found> = BTreeMap::new();
         let (mut late, mut between) = (Vec::new(), Vec::new());
         for (id, upto) in &after {
-            let Some(work) = tables.get(id) else { continue };
-            let (transactions, above) = work.position.late(&open);
+            let Some(table) = tables.get(id) else { continue };
+            let (transactions, above) = table.sync.cursor.late(&open);
             if !transactions.is_empty() {
                 between.push((*id, above, *upto));
             }
@@ -301,30 +309,30 @@ impl Reader {
             let Some(found) = found.get_mut(&row.table_id) else { continue };
             found.late_rows.push(row.id);
             if found.late.contains(&row.transaction)
-                && let Some(work) = tables.get_mut(&row.table_id)
+                && let Some(table) = tables.get_mut(&row.table_id)
             {
-                found.unneeded.extend(take(work, row));
+                found.unneeded.extend(take(table, row));
             }
         }
         for row in rows {
             let Some(found) = found.get_mut(&row.table_id) else { continue };
             found.rows.push(row.id);
-            if let Some(work) = tables.get_mut(&row.table_id) {
-                found.unneeded.extend(take(work, row));
+            if let Some(table) = tables.get_mut(&row.table_id) {
+                found.unneeded.extend(take(table, row));
             }
         }
         let mut more = false;
         for (id, found) in found {
-            let Some(work) = tables.get_mut(&id) else { continue };
+            let Some(table) = tables.get_mut(&id) else { continue };
             let is_full = |rows: &Vec<i64>| rows.len() as i64 >= ROWS_AT_ONCE;
             let last_late = found.late_rows.last().copied().filter(|_| is_full(&found.late_rows));
-            let position = work.position.advanced(found.rows.last().copied(), last_late, &open);
-            let has_more = is_full(&found.rows) || !position.ended(&open).is_empty();
+            let cursor = table.sync.cursor.advanced(found.rows.last().copied(), last_late, &open);
+            let has_more = is_full(&found.rows) || !cursor.ended(&open).is_empty();
             if found.unneeded.is_empty() {
-                work.position = position;
+                table.sync.queue_read(cursor, !has_more);
                 more |= has_more;
             } else if queue::remove_unneeded(client, self.portion, id, &found.unneeded)? {
-                self.passed.push((id, position));
+                self.passed.push((id, cursor));
                 more |= has_more;
             } else {
                 // Asked for a backfill meanwhile, or held by somebody: whoever it was will wake us.
@@ -346,20 +354,20 @@ struct Found {
     unneeded: Vec<i64>,
 }
 
-/// Puts a row of the queue into the backlog of its table; comes back with the id of one that nobody needs.
-fn take(work: &mut Work, row: Row) -> Option<i64> {
-    match row.change {
+/// Gives a row of the queue to its table; comes back with the id of one that is not needed.
+fn take(table: &mut Table, row: Row) -> Option<i64> {
+    let change = match row.change {
         // Nothing is embedded before the backfill, and the backfill reads every row as it is then.
-        _ if work.table.status == Status::Pending => return Some(row.id),
+        _ if table.config.status == Status::Pending => return Some(row.id),
         Change::Keys(keys) => {
-            let keys = keys.iter().map(|key| work.table.shown(key)).collect();
-            work.backlog.add_row(row.id, keys, row.is_paged);
+            let keys = keys.iter().map(|key| table.config.shown(key)).collect();
+            table.sync.add_row(row.id, keys, row.is_paged);
+            return None;
         }
-        // What is in work now may be older than what the mark stands for: it is looked at again.
-        Change::Sweep(sweep) => {
-            let recheck = work.backlog.add_page(work.backlog.in_work());
-            work.marks.push(Mark { id: row.id, sweep, recheck });
-        }
-    }
+        Change::Sweep(Sweep::Recheck) => BulkChange::Recheck,
+        Change::Sweep(Sweep::Gone) => BulkChange::Gone,
+        Change::Sweep(_) => BulkChange::Changed,
+    };
+    table.sync.add_bulk_change(row.id, change, Instant::now());
     None
 }

@@ -7,16 +7,19 @@ use std::time::{Duration, Instant};
 use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
 
+use crate::backoff::Backoff;
 use crate::catalog::{self, BATCH_INTERVALS, Culprit, Status, SyncMode, VectorTable};
 use crate::error::Result;
 use crate::process::{Helper, Process};
 use crate::task::{self, Kind};
-use crate::transaction::{self, RolledBack};
+use crate::transaction::{self, TxError};
 
 /// Runs of one database at the same time.
 const AT_ONCE: usize = 2;
 /// First and longest pause before a run that failed is tried again.
-const AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+/// Failures after which a run that found no slot is tried again: a minute later.
+const NO_SLOT: u32 = 6;
 
 /// A vector table that is compared every now and then.
 #[derive(Clone, Debug)]
@@ -69,13 +72,17 @@ fn interval(seconds: f64) -> Duration {
 }
 
 /// What is known of the runs of one table.
-#[derive(Default)]
 struct Runs {
     process: Option<Process>,
-    failures: u32,
-    /// Not before then.
-    again: Option<Instant>,
+    retry: Backoff,
     trouble: Trouble,
+}
+
+impl Default for Runs {
+    fn default() -> Self {
+        let retry = Backoff::new(RETRY.0, RETRY.1);
+        Self { process: None, retry, trouble: Trouble::default() }
+    }
 }
 
 /// Why the last attempt to begin a run failed; none when it went well.
@@ -92,13 +99,13 @@ impl Trouble {
 }
 
 /// Has a run begun for a table, with its task; an error says why there is none.
-fn begin(table: &Batch) -> std::result::Result<Process, RolledBack> {
+fn begin(table: &Batch) -> std::result::Result<Process, TxError> {
     if !table.has_task {
         transaction::run(|| {
             Spi::connect_mut(|client| task::restart_or_ask(client, table.id, Kind::Reconcile))
         })?;
     }
-    Helper::BatchWorker.start(table.id, &table.name).ok_or_else(|| RolledBack {
+    Helper::BatchWorker.start(table.id, &table.name).ok_or_else(|| TxError {
         sqlstate: PgSqlErrorCode::ERRCODE_INSUFFICIENT_RESOURCES,
         message: "no place for a batch run: increase max_worker_processes".to_string(),
         is_at_rows: false,
@@ -106,7 +113,7 @@ fn begin(table: &Batch) -> std::result::Result<Process, RolledBack> {
 }
 
 /// Tells in the status of a table, and in the log, why no run begins. The next run that goes well tells that it is over.
-fn report(table: &Batch, failure: &RolledBack) {
+fn report(table: &Batch, failure: &TxError) {
     let (reason, stuck) = (&failure.message, !failure.is_transient());
     log!("sync of vector table \"{}\" failed: {reason}", table.name);
     let noted = transaction::run(|| {
@@ -139,9 +146,7 @@ impl Schedule {
                 runs.process = None;
                 has_news = true;
                 // Whether it went well the tables tell; until then it is not begun again.
-                let pause = AGAIN.0.saturating_mul(1 << runs.failures.min(6)).min(AGAIN.1);
-                runs.failures += 1;
-                runs.again = Some(now + pause);
+                runs.retry.fail(now, None);
             }
         }
         if has_news {
@@ -155,13 +160,12 @@ impl Schedule {
             let runs = self.runs.entry(table.id).or_default();
             if !table.has_task && runs.process.is_none() {
                 // The last run has ended well.
-                runs.failures = 0;
-                runs.again = None;
+                runs.retry.reset();
             }
             let Some(due) = table.due(now).filter(|_| runs.process.is_none()) else { continue };
-            let at = runs.again.map_or(due, |again| due.max(again));
+            let at = runs.retry.until().map_or(due, |until| due.max(until));
             if at > now || running >= AT_ONCE {
-                let at = if at > now { at } else { now + AGAIN.0 };
+                let at = if at > now { at } else { now + RETRY.0 };
                 self.due = Some(self.due.map_or(at, |due| due.min(at)));
                 continue;
             }
@@ -171,9 +175,9 @@ impl Schedule {
             match begun {
                 Ok(process) => runs.process = Some(process),
                 Err(failure) => {
-                    runs.failures += 1;
-                    let at = now + AGAIN.1;
-                    runs.again = Some(at);
+                    runs.retry.raise(NO_SLOT);
+                    runs.retry.fail(now, None);
+                    let at = now + RETRY.1;
                     self.due = Some(self.due.map_or(at, |due| due.min(at)));
                     if is_bad_news {
                         report(table, &failure);

@@ -6,7 +6,7 @@ use pgrx::prelude::*;
 use super::sync_worker;
 use crate::catalog::Culprit;
 use crate::process::Errand;
-use crate::transaction::{self, RolledBack};
+use crate::transaction::{self, TxError};
 use crate::{catalog, index, shared, task};
 
 /// What the postmaster runs as an index builder.
@@ -24,7 +24,7 @@ pub extern "C-unwind" fn embedd_index_builder_main(arg: pg_sys::Datum) {
 
 /// Tells in the status of a vector table, and in the log, why its indexes are not built; the log only when the last attempt
 /// failed for another reason.
-fn report(id: i32, failure: &RolledBack) {
+fn report(id: i32, failure: &TxError) {
     let (reason, stuck) = (&failure.message, !failure.is_transient());
     let noted = transaction::run(|| {
         Spi::connect_mut(|client| {
@@ -44,7 +44,7 @@ fn report(id: i32, failure: &RolledBack) {
 }
 
 /// Builds the indexes one by one, each in a transaction of its own, and then notes it in a short one, which holds up nobody.
-fn build(id: i32) -> Result<(), RolledBack> {
+fn build(id: i32) -> Result<(), TxError> {
     let held = transaction::run(|| Spi::connect(|client| index::held(client, id)))?;
     for (name, rest) in held {
         transaction::run(|| {

@@ -124,7 +124,7 @@ fn work(mut engine: Engine) {
         let wakes = worker::wakes();
         if shall_give_way(&engine, idle_since.is_none().then_some(busy_since)) {
             let since = *winds_up_since.get_or_insert_with(Instant::now);
-            if engine.wind_up() || since.elapsed() >= WIND_UP {
+            if engine.drain() || since.elapsed() >= WIND_UP {
                 engine.leave();
                 return worker::leave(SlotState::GaveWay);
             }
@@ -180,7 +180,7 @@ fn work(mut engine: Engine) {
 
 /// Whether the worker shall leave although there is, or may be, something to do.
 fn shall_give_way(engine: &Engine, busy_since: Option<Instant>) -> bool {
-    let fair_time = if engine.has_got_on() { FAIR_TIME } else { FIRST_BATCH_TIME };
+    let fair_time = if engine.has_progressed() { FAIR_TIME } else { FIRST_BATCH_TIME };
     let has_had_its_time = busy_since.is_some_and(|since| since.elapsed() >= fair_time);
     worker::is_asked(Ask::Anew)
         || (worker::is_asked(Ask::Place) && has_had_its_time && !engine.has_helpers())

@@ -1,0 +1,475 @@
+//! A sync worker over a database in memory: it runs each action as the effects do, and fails where it is told to.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use embedd_wire::{AccountId, Embeddings, Failure as EmbedFailure, FailureClass};
+
+use super::database::{Change, Database, Flaw, QueueRow, ROWS, VectorRow, key, row_of, worker_of};
+use crate::sync::core::backlog::Origin;
+use crate::sync::core::*;
+use crate::task::{Kind, Phase, Task};
+
+/// Rows of a page.
+const MODEL_PAGE: usize = 2;
+/// Keys of a batch.
+pub const BATCH: usize = 3;
+
+/// What is wrong around a worker.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Trouble {
+    /// Rows of the vector table that another session has locked.
+    pub locked: [bool; ROWS],
+    /// The next transaction is rolled back for this reason.
+    pub next: Option<Blame>,
+    /// The provider answers nothing.
+    pub provider_is_down: bool,
+    /// Documents are so large that one is read at a time.
+    pub is_large: bool,
+}
+
+/// A request that the embedder has.
+#[derive(Clone, Debug)]
+pub struct Request {
+    batch: BatchId,
+    rows: Vec<usize>,
+    texts: Vec<u32>,
+    share: Share,
+}
+
+/// A worker and the embedder's side of it.
+pub struct Worker {
+    number: usize,
+    pub sync: TableSync,
+    limits: InFlightLimits,
+    quarantine: Quarantine,
+    pub requests: VecDeque<Request>,
+    /// Texts that have come for a row in this worker's life, until the row changes.
+    pub answered: [Option<u32>; ROWS],
+    /// The last rule that was broken.
+    pub broken: Option<&'static str>,
+    pub paid: u32,
+}
+
+fn config(database: &Database, worker: usize) -> Config {
+    Config {
+        is_active: !database.is_paused,
+        is_paused: database.is_paused,
+        is_run: false,
+        is_owner: worker == 0,
+        page: MODEL_PAGE,
+    }
+}
+
+impl Worker {
+    /// A worker that has just started.
+    pub fn new(database: &Database, number: usize) -> Self {
+        let (after, open) = database.positions[number].clone();
+        let cursor = Cursor::new(after, open);
+        let health = Health::new(None, database.has_error);
+        Self {
+            number,
+            sync: TableSync::new(config(database, number), cursor, health),
+            limits: InFlightLimits::new(2 * BATCH),
+            quarantine: Quarantine::default(),
+            requests: VecDeque::new(),
+            answered: [None; ROWS],
+            broken: None,
+            paid: 0,
+        }
+    }
+
+    /// Reads the catalog and the queue.
+    pub fn read(&mut self, database: &Database, now: Instant) {
+        self.sync.begin_round();
+        self.sync.set_config(config(database, self.number));
+        let task = database.task.as_ref().filter(|_| self.number == 0);
+        self.sync.set_task(task.map(|task| (task.id, task.attempts)));
+        if !self.sync.is_active() || !self.sync.has_room(2 * ROWS, 4 * ROWS) {
+            return;
+        }
+        let open: Vec<u64> = database.open.iter().map(|open| open.number).collect();
+        let (late, above) = self.sync.cursor.late(&open);
+        let after = self.sync.cursor.after;
+        let seen = |row: &&QueueRow| row.worker == self.number && database.is_visible(row);
+        let mut last_late = None;
+        let late_rows: Vec<_> = (database.queue.iter())
+            .filter(|row| row.id > above && row.id <= after && late.contains(&row.transaction))
+            .filter(seen)
+            .take(2)
+            .collect();
+        if late_rows.len() == 2 {
+            last_late = late_rows.last().map(|row| row.id);
+        }
+        let rows: Vec<_> =
+            database.queue.iter().filter(|row| row.id > after).filter(seen).take(2).collect();
+        let last = rows.last().map(|row| row.id);
+        for row in late_rows.into_iter().chain(rows) {
+            match &row.change {
+                Change::Keys(rows) | Change::Paged(rows) => {
+                    let is_paged = matches!(row.change, Change::Paged(_));
+                    self.sync.add_row(row.id, rows.iter().map(|row| key(*row)).collect(), is_paged);
+                }
+                Change::Bulk(change) => self.sync.add_bulk_change(row.id, *change, now),
+            }
+        }
+        let cursor = self.sync.cursor.advanced(last, last_late, &open);
+        let is_end = database.queue.iter().filter(seen).all(|row| row.id <= cursor.after);
+        self.sync.queue_read(cursor, is_end && last_late.is_none());
+    }
+
+    /// Runs the next action; false when there is none.
+    pub fn act(&mut self, database: &mut Database, trouble: &mut Trouble, now: Instant) -> bool {
+        self.step(database, trouble, now, false)
+    }
+
+    fn step(
+        &mut self,
+        database: &mut Database,
+        trouble: &mut Trouble,
+        now: Instant,
+        is_draining: bool,
+    ) -> bool {
+        let room = Room {
+            limits: &self.limits,
+            batch_texts: BATCH,
+            is_draining,
+            is_closed: false,
+            quarantine_texts: self.quarantine.most_texts(),
+            has_requests: !self.requests.is_empty(),
+        };
+        let Some(action) = self.sync.next(now, &room) else { return false };
+        let outcome = match trouble.next.take() {
+            Some(blame) if !matches!(action, Action::Send(_)) => {
+                if matches!(blame, Blame::Row | Blame::Slow) {
+                    // A row that is blamed for it is paid for again when it is tried again.
+                    self.forget_answers();
+                }
+                let is_of_batch = matches!(action, Action::Load(_) | Action::Store(_));
+                let blame = if is_of_batch { blame } else { Blame::Table };
+                failed(blame, "the transaction was rolled back")
+            }
+            _ => self.run(&action, database, trouble),
+        };
+        if super::is_traced() {
+            eprintln!("worker {}: {action:?} -> {outcome:?}", self.number);
+        }
+        self.sync.done(action, outcome, now);
+        true
+    }
+
+    fn run(&mut self, action: &Action, database: &mut Database, trouble: &Trouble) -> Outcome {
+        match action {
+            Action::Report(report) => {
+                database.has_error = matches!(report, Report::Failed { .. });
+                Outcome::Done
+            }
+            Action::WriteProgress { complete_to, .. } => {
+                database.positions[self.number] = (*complete_to, self.sync.cursor.open.clone());
+                Outcome::Done
+            }
+            Action::TakeBulkChanges { rows, .. } => {
+                database.ask(if database.has_loaded { Kind::Reconcile } else { Kind::Backfill });
+                database.queue.retain(|row| !rows.contains(&row.id));
+                let id = database.task.as_ref().map_or(0, |task| task.id);
+                Outcome::Task(database.begin_task(id))
+            }
+            Action::Acknowledge { rows, keys } => {
+                database.queue.retain(|row| !rows.contains(&row.id));
+                database.acknowledge(self.number, keys.iter().map(|key| row_of(key)).collect());
+                Outcome::Done
+            }
+            Action::BeginTask(id) => Outcome::Task(database.begin_task(*id)),
+            Action::Scan(step) => scan(step, database),
+            Action::Load(id) => self.load(*id, database, trouble),
+            Action::Send(id) => self.send(*id, database),
+            Action::Store(id) => self.store(*id, database, trouble),
+            Action::Fail(id) => {
+                let Some(batch) = self.sync.batch(*id) else { return Outcome::Done };
+                database.failed[row_of(&batch.keys[0].key)] = true;
+                self.remove_rows(database, &batch.keys);
+                Outcome::Done
+            }
+            Action::FixSource
+            | Action::DeferIndexes
+            | Action::BuildIndexes
+            | Action::CheckIndexes { .. } => Outcome::Done,
+        }
+    }
+
+    fn remove_rows(&self, database: &mut Database, keys: &[TakenKey]) {
+        let rows = self.sync.rows_complete_with(keys);
+        database.queue.retain(|row| !rows.contains(&row.id));
+    }
+
+    fn load(&self, id: BatchId, database: &mut Database, trouble: &Trouble) -> Outcome {
+        let Some(batch) = self.sync.batch(id) else { return Outcome::Done };
+        let mut loaded = Loaded::default();
+        let (mut writes, mut complete) = (Vec::new(), Vec::new());
+        for (number, taken) in batch.keys.iter().enumerate() {
+            let row = row_of(&taken.key);
+            let source = database.source[row];
+            match source.map(|source| source.flaw) {
+                Some(Flaw::Unreadable) => return failed(Blame::Row, "unreadable"),
+                Some(Flaw::Slow) => {
+                    return failed(Blame::Slow, "canceling statement due to statement timeout");
+                }
+                _ => {}
+            }
+            if trouble.is_large && number > 0 {
+                loaded.unread.push(number);
+                continue;
+            }
+            let stored = database.vectors[row];
+            let (Some(source), false) = (source, database.is_equal(row)) else {
+                if source.is_none() && stored.is_some() {
+                    writes.push((row, None));
+                }
+                complete.push(taken.clone());
+                loaded.complete.push(number);
+                continue;
+            };
+            let vector = VectorRow {
+                text: source.text,
+                metadata: source.metadata,
+                vector: Some(source.text),
+            };
+            if stored.is_some_and(|stored| stored.vector == Some(source.text)) {
+                writes.push((row, Some(vector)));
+                complete.push(taken.clone());
+                loaded.complete.push(number);
+                continue;
+            }
+            let document = Document {
+                pk_value: taken.key.clone(),
+                text: source.text.to_string(),
+                metadata: source.metadata.to_string(),
+                row_hash: String::new(),
+            };
+            loaded.to_embed.push((number, document));
+        }
+        if writes.iter().any(|(row, _)| trouble.locked[*row]) {
+            return failed(Blame::LockedRow, "a lock of another session");
+        }
+        for (row, vector) in writes {
+            database.vectors[row] = vector;
+        }
+        complete.iter().for_each(|taken| database.failed[row_of(&taken.key)] = false);
+        self.remove_rows(database, &complete);
+        Outcome::Loaded(loaded)
+    }
+
+    fn send(&mut self, id: BatchId, database: &Database) -> Outcome {
+        let Some(batch) = self.sync.batch(id) else { return Outcome::Done };
+        let Stage::Send(documents) = &batch.stage else { return Outcome::Done };
+        let share =
+            Share { account: AccountId::default(), priority: batch.priority, is_local: false };
+        let rows: Vec<usize> = batch.keys.iter().map(|taken| row_of(&taken.key)).collect();
+        let texts: Vec<u32> = documents.iter().map(|d| d.text.parse().unwrap_or(0)).collect();
+        for (row, text) in rows.iter().zip(&texts) {
+            let is_stored = database.vectors[*row].is_some_and(|v| v.vector == Some(*text));
+            // Rows that cannot be stored are tried again with each change of them.
+            let is_sound = database.source[*row]
+                .is_some_and(|source| source.flaw == Flaw::None && source.text == *text);
+            if is_sound && (is_stored || self.answered[*row] == Some(*text)) {
+                self.broken = Some("7: a vector that has come is paid for again");
+            }
+            if self.requests.iter().any(|request| request.rows.contains(row)) {
+                self.broken = Some("3: a key is in two requests");
+            }
+        }
+        self.limits.add(share, texts.len(), 1);
+        self.requests.push_back(Request { batch: id, rows, texts, share });
+        Outcome::Sent(share)
+    }
+
+    /// The embedder answers a request, as the rows let it; `part` leaves the first text without an answer.
+    pub fn answer(
+        &mut self,
+        number: usize,
+        database: &Database,
+        trouble: &Trouble,
+        part: bool,
+        now: Instant,
+    ) {
+        let Some(request) = self.requests.remove(number) else { return };
+        let flaw = |row: &usize| database.source[*row].map_or(Flaw::None, |source| source.flaw);
+        if request.rows.iter().any(|row| flaw(row) == Flaw::Poison) {
+            self.requests.insert(number, request);
+            return self.end_embedder();
+        }
+        self.quarantine.on_answer();
+        self.limits.remove(request.share, request.texts.len(), 1);
+        let failure =
+            EmbedFailure::new(FailureClass::Unavailable, "the provider is down".to_string());
+        if trouble.provider_is_down {
+            return self.sync.on_answer(request.batch, Err(failure), now);
+        }
+        self.paid += request.texts.len() as u32;
+        let unanswered: Vec<u32> = if part { vec![0] } else { vec![] };
+        let refused = (0..).zip(&request.rows).filter(|(_, row)| flaw(row) == Flaw::Refused);
+        let refused: Vec<(u32, String)> =
+            refused.map(|(n, _)| (n, "refused".to_string())).collect();
+        for (n, (row, text)) in (0..).zip(request.rows.iter().zip(&request.texts)) {
+            if !unanswered.contains(&n) && !refused.iter().any(|(r, _)| *r == n) {
+                self.answered[*row] = Some(*text);
+            }
+        }
+        let embeddings = Embeddings {
+            dimensions: 1,
+            values: request.texts.iter().map(|text| *text as f32).collect(),
+            truncated: vec![false; request.texts.len()],
+            refused,
+            failure: part.then_some(failure),
+            unanswered,
+        };
+        self.sync.on_answer(request.batch, Ok(embeddings), now);
+    }
+
+    /// The embedder ends.
+    pub fn end_embedder(&mut self) {
+        let alone = match self.requests.make_contiguous() {
+            [request] if request.rows.len() == 1 => Some((request.batch, key(request.rows[0]))),
+            _ => None,
+        };
+        let is_poison = self.quarantine.on_end(alone.as_ref().map(|(_, key)| (1, key.as_str())));
+        if let Some((batch, _)) = alone.filter(|_| is_poison) {
+            self.sync.set_aside(batch, "the embedder ended each time");
+        }
+        self.requests.clear();
+        self.limits.clear();
+        self.sync.embedder_lost();
+    }
+
+    /// Drains: takes in what is paid for, stores what can be stored, and writes how far it is.
+    pub fn leave(&mut self, database: &mut Database, trouble: &mut Trouble, now: Instant) {
+        while self.step(database, trouble, now, true) {}
+        if let Some(action) = self.sync.last_action(now) {
+            self.run(&action, database, trouble);
+        }
+    }
+
+    /// Answers that have come count for nothing any more.
+    pub fn forget_answers(&mut self) {
+        self.answered = [None; ROWS];
+    }
+
+    fn store(&mut self, id: BatchId, database: &mut Database, trouble: &Trouble) -> Outcome {
+        let Some(batch) = self.sync.batch(id) else { return Outcome::Done };
+        let Stage::Store(documents, embeddings) = &batch.stage else { return Outcome::Done };
+        let doubtful = self.sync.doubtful_keys(batch);
+        let rows: Vec<usize> = batch.keys.iter().map(|taken| row_of(&taken.key)).collect();
+        if rows.iter().any(|row| trouble.locked[*row]) {
+            return failed(Blame::LockedRow, "a lock of another session");
+        }
+        let flaw = |row: &usize| database.source[*row].map_or(Flaw::None, |source| source.flaw);
+        if rows.iter().any(|row| flaw(row) == Flaw::Unstorable) {
+            return failed(Blame::Row, "unstorable");
+        }
+        for (number, row) in rows.iter().enumerate() {
+            if doubtful.contains(&key(*row)) && database.source[*row].is_none() {
+                continue;
+            }
+            let number = number as u32;
+            let is_refused = embeddings.refused.iter().any(|(n, _)| *n == number);
+            let document = &documents[number as usize];
+            let text = document.text.parse().unwrap_or(0);
+            if embeddings.vector(number as usize) != [text as f32] {
+                self.broken = Some("3: a vector stands beside a text that is not its own");
+            }
+            let origins = &batch.keys[number as usize].origins;
+            let is_known_gone = database.deleted_by[*row].is_some_and(|(id, transaction)| {
+                !origins.contains(&Origin::QueueRow(id))
+                    && id <= self.sync.cursor.after
+                    && !self.sync.cursor.open.contains(&transaction)
+            });
+            if is_known_gone && database.vectors[*row].is_none() {
+                self.broken = Some("3: a row that is known to be gone is stored");
+            }
+            database.vectors[*row] = Some(VectorRow {
+                text,
+                metadata: document.metadata.parse().unwrap_or(0),
+                vector: (!is_refused).then_some(text),
+            });
+            database.failed[*row] = is_refused;
+        }
+        self.remove_rows(database, &batch.keys);
+        Outcome::Done
+    }
+}
+
+/// An outcome that is a failure.
+fn failed(blame: Blame, reason: &str) -> Outcome {
+    Outcome::Failed(Failure { blame, reason: reason.to_string(), is_transient: true })
+}
+
+/// A step of a scan.
+fn scan(step: &ScanStep, database: &mut Database) -> Outcome {
+    let ScanStep { task: Task { id, attempt, kind, .. }, checkpoint, then } = step;
+    let is_mine =
+        |task: &&mut super::database::OpenTask| task.id == *id && task.attempts == *attempt;
+    let Some(task) = database.task.as_mut().filter(is_mine) else { return Outcome::Overtaken };
+    if let Then::LookAt(rows) = then {
+        if let Some(checkpoint) = checkpoint {
+            task.phase = checkpoint.phase;
+            task.last_key.clone_from(&checkpoint.last_key);
+        }
+        let is_left = |(_, id): &&(u16, i64)| database.queue.iter().any(|row| row.id == *id);
+        return Outcome::Left(rows.iter().filter(is_left).copied().collect());
+    }
+    let before = (task.phase, task.last_key.clone());
+    if let Some(checkpoint) = checkpoint {
+        task.phase = checkpoint.phase;
+        task.last_key.clone_from(&checkpoint.last_key);
+    }
+    match then {
+        Then::Rest | Then::Compare | Then::LookAt(_) => Outcome::Done,
+        Then::Finish => {
+            database.has_loaded |= *kind != Kind::Reconcile;
+            database.task = None;
+            Outcome::Done
+        }
+        Then::Read(find) => {
+            let is_behind =
+                |row: &usize| find.after.as_ref().is_none_or(|after| key(*row) > *after);
+            let is_there = |row: &usize| match find.phase {
+                Phase::Orphans => database.vectors[*row].is_some(),
+                _ => database.source[*row].is_some(),
+            };
+            let rows: Vec<usize> =
+                (0..ROWS).filter(is_behind).filter(is_there).take(MODEL_PAGE).collect();
+            let reads_rows = find.phase == Phase::Source && find.lookup == Lookup::Index;
+            let is_bad =
+                |row: &usize| database.source[*row].is_some_and(|s| s.flaw == Flaw::Unreadable);
+            if reads_rows && step.task.attempt > 1 && rows.iter().any(is_bad) {
+                if let Some(task) = &mut database.task {
+                    (task.phase, task.last_key) = before;
+                }
+                return failed(Blame::Row, "unreadable");
+            }
+            let is_wanted = |row: &&usize| match find.phase {
+                Phase::Orphans => database.source[**row].is_none(),
+                _ if !reads_rows || step.task.is_first_load() => true,
+                _ if *kind == Kind::Rebackfill => !database.is_equal(**row),
+                _ => !database.is_equal(**row) && !database.failed[**row],
+            };
+            let wanted: Vec<usize> = rows.iter().filter(is_wanted).copied().collect();
+            if rows.is_empty() && find.phase == Phase::Orphans {
+                for row in 0..ROWS {
+                    database.failed[row] &= database.source[row].is_some();
+                }
+            }
+            let mine = wanted.iter().filter(|row| worker_of(**row) == 0);
+            Outcome::Page(FoundPage {
+                keys: mine.map(|row| key(*row)).collect(),
+                last: rows.last().map(|row| key(*row)),
+                rows: rows.len() as i64,
+                different: wanted.len() as i64,
+                handed_out: database.hand_out(&wanted),
+            })
+        }
+    }
+}
+
+/// Time between two events.
+pub const STEP: Duration = Duration::from_millis(300);

@@ -1,0 +1,121 @@
+//! How carefully a worker gives the embedder work after the embedder has ended while it had some: a text that makes it
+//! end must be found, and must not stop the others. Pure.
+
+use std::collections::HashMap;
+
+/// Ends of the embedder in a row that are taken for chance.
+const BY_CHANCE: u32 = 1;
+/// Texts of a request at the first level of quarantine; each further one has half as many.
+const FIRST_TEXTS: usize = 64;
+/// The level at which requests have one text.
+const ALONE: u32 = BY_CHANCE + 7;
+/// Requests answered after which the level goes down by one.
+const TRUSTED_AFTER: u32 = 32;
+/// How often the embedder must end while it has one text alone, for that text to be set aside.
+const PROOFS: u32 = 3;
+
+/// How carefully.
+#[derive(Debug, Default)]
+pub struct Quarantine {
+    level: u32,
+    answered: u32,
+    /// How often the embedder has ended while it had this row of a vector table alone.
+    proofs: HashMap<(i32, String), u32>,
+}
+
+impl Quarantine {
+    /// The embedder has ended. `alone` is the row it had, if it had just one; true when that row makes it end.
+    pub fn on_end(&mut self, alone: Option<(i32, &str)>) -> bool {
+        self.level = (self.level + 1).min(ALONE);
+        self.answered = 0;
+        let Some((table, key)) = alone else { return false };
+        let proofs = self.proofs.entry((table, key.to_string())).or_default();
+        *proofs += 1;
+        let is_proven = *proofs >= PROOFS;
+        if is_proven {
+            self.proofs.remove(&(table, key.to_string()));
+        }
+        is_proven
+    }
+
+    /// The embedder has answered a request.
+    pub fn on_answer(&mut self) {
+        if self.level == 0 {
+            return;
+        }
+        self.answered += 1;
+        if self.answered >= TRUSTED_AFTER {
+            self.answered = 0;
+            self.level -= 1;
+        }
+        if self.level == 0 {
+            self.proofs.clear();
+        }
+    }
+
+    /// Texts that one request may have, one request at a time; none is no bound.
+    pub fn most_texts(&self) -> Option<usize> {
+        let halvings = self.level.checked_sub(BY_CHANCE + 1)?;
+        Some((FIRST_TEXTS >> halvings).max(1))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_end_is_chance_and_further_ones_halve_the_requests_to_one_text() {
+        let mut quarantine = Quarantine::default();
+        assert_eq!(quarantine.most_texts(), None);
+        let sizes: Vec<_> = (0..10)
+            .map(|_| {
+                quarantine.on_end(None);
+                quarantine.most_texts()
+            })
+            .collect();
+        let halves = [64, 32, 16, 8, 4, 2, 1, 1, 1].map(Some);
+        assert_eq!(sizes, [&[None][..], &halves].concat());
+        for _ in 0..(ALONE * TRUSTED_AFTER) {
+            quarantine.on_answer();
+        }
+        assert_eq!(quarantine.most_texts(), None);
+    }
+
+    #[test]
+    fn a_row_is_set_aside_only_after_it_ended_the_embedder_alone_several_times() {
+        let mut quarantine = Quarantine::default();
+        assert!(!quarantine.on_end(Some((1, "a"))));
+        assert!(!quarantine.on_end(Some((1, "b"))));
+        assert!(!quarantine.on_end(Some((2, "a"))));
+        assert!(!quarantine.on_end(Some((1, "a"))));
+        assert!(quarantine.on_end(Some((1, "a"))));
+        // It is counted from the start when it comes back with another text.
+        assert!(!quarantine.on_end(Some((1, "a"))));
+    }
+
+    /// A thousand rows, one of which ends the embedder whenever a request has it.
+    #[test]
+    fn the_one_row_among_many_is_found_and_all_others_are_answered() {
+        let mut quarantine = Quarantine::default();
+        let mut waiting: std::collections::VecDeque<u32> = (0..1000).collect();
+        let (mut answered, mut aside, mut ends) = (Vec::new(), Vec::new(), 0);
+        while !waiting.is_empty() {
+            let count = quarantine.most_texts().unwrap_or(256).min(waiting.len());
+            let batch: Vec<u32> = waiting.drain(..count).collect();
+            if !batch.contains(&577) {
+                quarantine.on_answer();
+                answered.extend(batch);
+                continue;
+            }
+            ends += 1;
+            let key = batch[0].to_string();
+            match quarantine.on_end((batch.len() == 1).then_some((1, key.as_str()))) {
+                true => aside.extend(batch),
+                false => batch.into_iter().rev().for_each(|row| waiting.push_front(row)),
+            }
+        }
+        assert_eq!((aside, answered.len()), (vec![577], 999));
+        assert!(ends <= 40, "{ends}");
+    }
+}

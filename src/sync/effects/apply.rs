@@ -1,0 +1,157 @@
+//! Writes finished work into a vector table, and embedd's own bookkeeping with it, in the same transaction.
+
+use std::collections::HashSet;
+
+use embedd_wire::Embeddings;
+use pgrx::spi::SpiClient;
+
+use crate::catalog::{self, VectorTable};
+use crate::datum::VectorType;
+use crate::error::{Error, Result};
+use crate::rights::Rights;
+use crate::sync::core::Document;
+use crate::sync::embedding::LONGEST_TEXT;
+
+/// Columns of documents as arrays of one statement.
+struct Arrays {
+    pk_values: Vec<String>,
+    texts: Vec<String>,
+    metadata: Vec<String>,
+    hashes: Vec<String>,
+}
+
+impl Arrays {
+    fn of<'a>(documents: impl IntoIterator<Item = &'a Document>) -> Self {
+        let mut arrays =
+            Self { pk_values: vec![], texts: vec![], metadata: vec![], hashes: vec![] };
+        for document in documents {
+            arrays.pk_values.push(document.pk_value.clone());
+            arrays.texts.push(document.text.clone());
+            arrays.metadata.push(document.metadata.clone());
+            arrays.hashes.push(document.row_hash.clone());
+        }
+        arrays
+    }
+}
+
+/// Stores documents with their vectors; those whose text the provider refuses have none. Rows are locked in the order of their keys, as every writer of the table should.
+pub fn store(
+    client: &mut SpiClient<'_>,
+    table: &VectorTable,
+    documents: &[Document],
+    embeddings: &Embeddings,
+) -> Result<()> {
+    if embeddings.count() != documents.len() || embeddings.dimensions != table.dimensions as usize {
+        return Err(Error::Damaged {
+            what: format!(
+                "{} vectors of {} dimensions for {} texts and {} dimensions",
+                embeddings.count(),
+                embeddings.dimensions,
+                documents.len(),
+                table.dimensions
+            ),
+        });
+    }
+    let vector = VectorType::find(client)?;
+    let refused: HashSet<usize> = embeddings.refused.iter().map(|(n, _)| *n as usize).collect();
+    // A refused text has no vector, and the one of an earlier text would answer for what is no longer there.
+    let is_taken = |number: &usize| !refused.contains(number);
+    let vectors: Vec<Option<&[f32]>> = (0..documents.len())
+        .map(|number| is_taken(&number).then(|| embeddings.vector(number)))
+        .collect();
+    upsert(client, table, documents, &vector, &vectors)?;
+    let (mut keys, mut cut) = (Vec::new(), Vec::new());
+    for (number, document) in documents.iter().enumerate() {
+        keys.push(document.pk_value.clone());
+        let is_cut = embeddings.truncated[number] || document.text.len() > LONGEST_TEXT;
+        if is_cut && is_taken(&number) {
+            cut.push(document.pk_value.clone());
+        }
+    }
+    catalog::set_truncated(client, table.id, &keys, &cut)
+}
+
+/// Stores documents whose text is as it was, and those without text, which have no vector.
+pub fn rewrite(
+    client: &mut SpiClient<'_>,
+    table: &VectorTable,
+    documents: &[Document],
+) -> Result<()> {
+    if documents.is_empty() {
+        return Ok(());
+    }
+    let (empty, same): (Vec<Document>, Vec<Document>) =
+        documents.iter().cloned().partition(|d| d.text.is_empty());
+    if !same.is_empty() {
+        let relation = table.relation_name()?;
+        let arrays = Arrays::of(&same);
+        let _rights = Rights::of_owner(table.owner);
+        client.update(
+            &format!(
+                "update {relation} v set metadata = n.metadata::jsonb, row_hash = n.row_hash
+                   from unnest($1::text[], $2::text[], $3::text[]) n(pk_value, metadata, row_hash)
+                  where v.pk_value = n.pk_value"
+            ),
+            None,
+            &[arrays.pk_values.into(), arrays.metadata.into(), arrays.hashes.into()],
+        )?;
+    }
+    if !empty.is_empty() {
+        let vector = VectorType::find(client)?;
+        upsert(client, table, &empty, &vector, &vec![None; empty.len()])?;
+        let keys: Vec<String> = empty.iter().map(|d| d.pk_value.clone()).collect();
+        catalog::set_truncated(client, table.id, &keys, &[])?;
+    }
+    Ok(())
+}
+
+fn upsert(
+    client: &mut SpiClient<'_>,
+    table: &VectorTable,
+    documents: &[Document],
+    vector: &VectorType,
+    vectors: &[Option<&[f32]>],
+) -> Result<()> {
+    let relation = table.relation_name()?;
+    let arrays = Arrays::of(documents);
+    let _rights = Rights::of_owner(table.owner);
+    client.update(
+        &format!(
+            "insert into {relation} as v (pk_value, embedding, embedded_text, metadata, row_hash)
+             select n.pk_value, n.embedding, n.embedded_text, n.metadata::jsonb, n.row_hash
+               from unnest($1::text[], $2::{schema}.vector[], $3::text[], $4::text[], $5::text[])
+                    n(pk_value, embedding, embedded_text, metadata, row_hash)
+              order by n.pk_value
+             on conflict (pk_value) do update
+                set embedding = excluded.embedding, embedded_text = excluded.embedded_text,
+                    metadata = excluded.metadata, row_hash = excluded.row_hash",
+            schema = vector.schema
+        ),
+        None,
+        &[
+            arrays.pk_values.into(),
+            vector.array_argument(vectors),
+            arrays.texts.into(),
+            arrays.metadata.into(),
+            arrays.hashes.into(),
+        ],
+    )?;
+    Ok(())
+}
+
+/// Removes rows whose source row is gone.
+pub fn remove(client: &mut SpiClient<'_>, table: &VectorTable, keys: &[String]) -> Result<()> {
+    if keys.is_empty() {
+        return Ok(());
+    }
+    let relation = table.relation_name()?;
+    {
+        let _rights = Rights::of_owner(table.owner);
+        client.update(
+            &format!("delete from {relation} where pk_value = any($1)"),
+            None,
+            &[keys.to_vec().into()],
+        )?;
+    }
+    catalog::set_truncated(client, table.id, keys, &[])
+}

@@ -1,0 +1,122 @@
+//! One step of a scan: its checkpoint, and the next page of the source, of the vector table, or of a batch run.
+
+mod page;
+
+use pgrx::prelude::*;
+use pgrx::spi::SpiClient;
+
+use super::{outcome, run, timeout};
+use crate::catalog;
+use crate::error::Result;
+use crate::shared;
+use crate::sync::core::{Find, FoundPage, Lookup, Outcome, ScanStep, Then};
+use crate::sync::table::Table;
+use crate::task::{self, Kind, Phase};
+use crate::transaction;
+use crate::{index, queue};
+
+/// Runs a step.
+pub fn step(table: &mut Table, step: &ScanStep) -> Outcome {
+    let lookup = match &step.then {
+        Then::Read(find) => find.lookup,
+        _ => Lookup::Index,
+    };
+    let stepped = transaction::bounded(timeout(lookup), || {
+        let reads_source = matches!(step.then, Then::Read(_) | Then::Compare);
+        if reads_source && !(table.config.reads_run && matches!(step.then, Then::Read(_))) {
+            table.config.pin()?;
+        }
+        Spi::connect_mut(|client| step_in(client, table, step))
+    });
+    if let Ok(Outcome::Page(FoundPage { handed_out, .. })) = &stepped
+        && !handed_out.is_empty()
+    {
+        // SAFETY: a plain global of the process.
+        shared::wake_worker(unsafe { pg_sys::MyDatabaseId });
+    }
+    outcome(table, stepped)
+}
+
+fn step_in(client: &mut SpiClient<'_>, table: &Table, step: &ScanStep) -> Result<Outcome> {
+    let (task, config) = (&step.task, &table.config);
+    // What takes long must not keep a session from restarting the task: then it is looked at at the end.
+    let takes_long = match &step.then {
+        Then::Read(find) => find.lookup == Lookup::FullScan,
+        Then::Compare => true,
+        _ => false,
+    };
+    if !takes_long && !task::is_current(client, task.id, task.attempt)? {
+        return Ok(Outcome::Overtaken);
+    }
+    let found = match &step.then {
+        Then::Read(find) => Some(read(client, table, step, find)?),
+        Then::Compare => {
+            let total = run::compare(client, config, task.kind != Kind::Reconcile)?;
+            task::begin_count(client, task.id, total)?;
+            None
+        }
+        _ => None,
+    };
+    if takes_long && !task::is_current(client, task.id, task.attempt)? {
+        return Ok(Outcome::Overtaken);
+    }
+    if let Some(checkpoint) = &step.checkpoint {
+        task::checkpoint(client, task.id, checkpoint)?;
+    }
+    match &step.then {
+        Then::Read(_) => Ok(hand_out(table, found.unwrap_or_default())),
+        Then::LookAt(rows) => {
+            let count = table.portion.count;
+            Ok(Outcome::Left(queue::still_there(client, config.id, count, rows)?))
+        }
+        Then::Finish => finish(client, table, step),
+        Then::Rest | Then::Compare => Ok(Outcome::Done),
+    }
+}
+
+/// The next page of a phase: which of its keys are to be loaded.
+fn read(
+    client: &mut SpiClient<'_>,
+    table: &Table,
+    step: &ScanStep,
+    find: &Find,
+) -> Result<FoundPage> {
+    let config = &table.config;
+    let after = find.after.as_deref();
+    if config.reads_run {
+        return page::of_run(client, after);
+    }
+    if find.phase != Phase::Orphans {
+        return page::of_source(client, config, after, &step.task, find.lookup);
+    }
+    let found = page::of_orphans(client, config, after, find.lookup)?;
+    if found.last.is_none() {
+        page::forget_gone(client, config, find.lookup)?;
+    }
+    Ok(found)
+}
+
+/// Gives the other workers their keys of a page.
+fn hand_out(table: &Table, found: FoundPage) -> Outcome {
+    let portion = table.portion;
+    let is_mine = |key: &String| queue::portion_of(key.as_bytes(), portion.count) == portion.index;
+    let (mine, others): (Vec<String>, Vec<String>) = found.keys.into_iter().partition(is_mine);
+    let others: Vec<&[u8]> = others.iter().map(|key| key.as_bytes()).collect();
+    let handed_out = queue::write_paged(table.config.id, portion.count, &others);
+    Outcome::Page(FoundPage { keys: mine, handed_out, ..found })
+}
+
+/// Ends a task, or leaves it to the indexes that are to be built.
+fn finish(client: &mut SpiClient<'_>, table: &Table, step: &ScanStep) -> Result<Outcome> {
+    let (task, id) = (&step.task, table.config.id);
+    if index::is_held(client, id)? {
+        task::set_phase(client, task.id, Phase::Index)?;
+        return Ok(Outcome::AwaitsIndexes);
+    }
+    if task.kind == Kind::Rebackfill {
+        catalog::forget_earlier_failed(client, id, task.id)?;
+    }
+    task::complete(client, task.id)?;
+    catalog::set_working_status(client, id)?;
+    Ok(Outcome::Done)
+}

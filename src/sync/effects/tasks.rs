@@ -1,0 +1,96 @@
+//! Begins tasks, makes bulk changes tasks, and looks what has become of indexes that are built.
+
+use pgrx::prelude::*;
+use pgrx::spi::SpiClient;
+
+use super::outcome;
+use crate::error::Result;
+use crate::shared;
+use crate::sync::core::{HandedOut, Outcome};
+use crate::sync::table::Table;
+use crate::task::{self, Task};
+use crate::transaction::{self, Timeout};
+use crate::{index, queue};
+
+/// Makes bulk changes a comparison, or restarts the open task, and removes their queue rows in the same transaction.
+pub fn take_bulk_changes(table: &Table, rows: &[i64]) -> Outcome {
+    let (id, portion) = (table.config.id, table.portion);
+    let taken = transaction::bounded(Timeout::Usual, || {
+        Spi::connect_mut(|client| {
+            let task = task::compare_again(client, id)?;
+            queue::remove(client, portion, id, rows)?;
+            match task {
+                Some(task) => begin_in(client, table, task),
+                None => Ok(None),
+            }
+        })
+    });
+    wake_others(table);
+    outcome(table, taken.map(Outcome::Task))
+}
+
+/// Begins or resumes a task.
+pub fn begin(table: &Table, task: i64) -> Outcome {
+    let begun = transaction::bounded(Timeout::Usual, || {
+        Spi::connect_mut(|client| begin_in(client, table, task))
+    });
+    wake_others(table);
+    outcome(table, begun.map(Outcome::Task))
+}
+
+/// Begins a task: comes back with it, and with the queue rows that the other workers have to acknowledge first.
+fn begin_in(
+    client: &mut SpiClient<'_>,
+    table: &Table,
+    task: i64,
+) -> Result<Option<(Task, Vec<HandedOut>)>> {
+    let Some((task, is_new)) = task::begin(client, task)? else { return Ok(None) };
+    let (id, portion) = (table.config.id, table.portion);
+    if portion.count < 2 {
+        return Ok(Some((task, Vec::new())));
+    }
+    if is_new && !task.is_first_load() {
+        queue::write_for_others(id, portion, queue::Sweep::Recheck);
+    }
+    Ok(Some((task, queue::bulk_changes_of_others(client, portion, id)?)))
+}
+
+fn wake_others(table: &Table) {
+    if table.portion.count > 1 {
+        // SAFETY: a plain global of the process.
+        shared::wake_worker(unsafe { pg_sys::MyDatabaseId });
+    }
+}
+
+/// Removes bulk changes that the owner of the table waits for, and has what is in flight loaded again.
+pub fn acknowledge(table: &Table, rows: &[i64], keys: &[String]) -> Outcome {
+    let (id, portion) = (table.config.id, table.portion);
+    let keys: Vec<&[u8]> = keys.iter().map(|key| key.as_bytes()).collect();
+    let acknowledged = transaction::bounded(Timeout::Usual, || {
+        Spi::connect_mut(|client| {
+            queue::remove(client, portion, id, rows)?;
+            queue::write_keys(id, portion.count, &keys);
+            Ok(Outcome::Done)
+        })
+    });
+    wake_others(table);
+    outcome(table, acknowledged)
+}
+
+/// Looks whether the indexes are all built, which ends the task.
+pub fn check_indexes(table: &Table, task: i64, attempt: i32) -> Outcome {
+    let id = table.config.id;
+    let looked = transaction::bounded(Timeout::Usual, || {
+        Spi::connect_mut(|client| {
+            // The builder has ended the task with the last index.
+            if !index::is_held(client, id)? {
+                return Ok(Outcome::Done);
+            }
+            Ok(match task::is_current(client, task, attempt)? {
+                true => Outcome::AwaitsIndexes,
+                false => Outcome::Overtaken,
+            })
+        })
+    });
+    outcome(table, looked)
+}

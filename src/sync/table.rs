@@ -1,0 +1,119 @@
+//! A vector table at work in a sync worker: its configuration, what the core knows of it, and what cannot be pure.
+
+use std::time::Instant;
+
+use embedd_wire::Provider;
+
+use super::core::{Action, Config, Cursor, FixKind, Health, Outcome, Room, SourceState, TableSync};
+use super::effects::{self, source_fix};
+use crate::catalog::{Status, VectorTable};
+use crate::fdw;
+use crate::process::Process;
+use crate::queue;
+use crate::shared::Portion;
+
+use self::source_fix::{Look, SourceFix};
+
+/// Keys in one page of a scan.
+pub const PAGE: usize = 1000;
+
+/// A vector table at work.
+pub struct Table {
+    pub config: VectorTable,
+    pub sync: TableSync,
+    /// The keys that are this worker's.
+    pub portion: Portion,
+    /// What has to be put right with the source.
+    pub fix: Option<SourceFix>,
+    /// The process that builds the indexes.
+    pub builder: Option<Process>,
+    /// The provider of the batch that was loaded last.
+    pub to_send: Option<Provider>,
+    /// The provider when the table was read; none when it cannot be used.
+    provider: Option<Provider>,
+}
+
+impl Table {
+    /// A table that was not known before, whose queue is read up to a cursor.
+    pub fn new(config: VectorTable, portion: Portion, cursor: Cursor) -> Self {
+        let has_error = config.status == Status::Error;
+        let health = Health::new(config.stored.last_error.clone(), has_error);
+        Self {
+            sync: TableSync::new(core_config(&config, portion), cursor, health),
+            portion,
+            fix: None,
+            builder: None,
+            to_send: None,
+            provider: fdw::provider(&config).ok(),
+            config,
+        }
+    }
+
+    /// Follows a changed configuration or status.
+    pub fn update(&mut self, config: VectorTable) {
+        self.config = config;
+        self.sync.set_config(core_config(&self.config, self.portion));
+        // Another key, another address or a permission that is there again: who has changed it wants to see it work.
+        let provider = fdw::provider(&self.config).ok();
+        if self.provider != provider {
+            self.provider = provider;
+            self.sync.provider_changed();
+        }
+    }
+
+    /// Follows what was found of the source: what has to be put right, and why nothing can be done meanwhile.
+    pub fn set_source(&mut self, look: Look) {
+        let Look { fix, broken, missed, is_unseen } = look;
+        let kind = fix.as_ref().map(|fix| match fix {
+            SourceFix::Provider => FixKind::Provider,
+            SourceFix::Clear => FixKind::Clear,
+            _ => FixKind::Other,
+        });
+        self.sync.set_source(SourceState { broken, missed, is_unseen }, kind);
+        self.fix = fix.filter(|_| self.sync.fix().is_some());
+    }
+
+    /// The next action of the core.
+    pub fn next(&mut self, room: &Room<'_>) -> Option<Action> {
+        if self.builder.as_ref().is_some_and(Process::has_ended) {
+            self.builder = None;
+            self.sync.builder_ended();
+        }
+        self.sync.next(Instant::now(), room)
+    }
+
+    /// Runs an action in its transaction, and tells the core how it has ended.
+    pub fn run(&mut self, action: Action) {
+        let outcome = effects::run(self, &action);
+        self.sync.done(action, outcome, Instant::now());
+    }
+
+    /// An action that is no transaction has ended.
+    pub fn done(&mut self, action: Action, outcome: Outcome) {
+        self.sync.done(action, outcome, Instant::now());
+    }
+
+    /// Ends the process that builds the indexes, which the next worker starts again, and writes how far the table is.
+    pub fn leave(&mut self) {
+        if let Some(action) = self.sync.last_action(Instant::now()) {
+            self.run(action);
+        }
+        if let Some(builder) = self.builder.take() {
+            builder.terminate();
+        }
+    }
+}
+
+/// What the core has to know of the catalog.
+fn core_config(config: &VectorTable, portion: Portion) -> Config {
+    Config {
+        is_active: matches!(
+            config.status,
+            Status::Backfilling | Status::Synced | Status::Error | Status::PendingRebackfill
+        ),
+        is_paused: config.status == Status::Paused,
+        is_run: config.reads_run,
+        is_owner: queue::portion_of_table(config.id, portion.count) == portion.index,
+        page: PAGE,
+    }
+}
