@@ -26,7 +26,6 @@ macro_rules! pages {
 
 pages! {
     readme "README.md"
-    security "SECURITY.md"
     operations "docs/operations.md"
     reference "docs/reference.md"
     roles "docs/roles.md"
