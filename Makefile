@@ -36,7 +36,7 @@ export RUSTFLAGS = -C link-arg=-Wl,--no-gc-sections
 export PATH := $(TOOLS)/bin:$(PATH)
 
 .PHONY: help setup servers install embedder model demo clean-demo test test-all test-pure test-backend test-golden test-outside \
-	installcheck soak bench lint
+	installcheck soak bench lint deny
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
 
@@ -52,7 +52,8 @@ help:
 	@echo 'make installcheck  the golden ring, in the PGXS habit'
 	@echo 'make soak          random writers, kills and crashes for a long time (EMBEDD_CHAOS_SEED, _EVENTS, _KILLS)'
 	@echo 'make bench         the measured promises; TEST=name for one'
-	@echo 'make lint          formatting, clippy, imports between rooms; warnings are errors'
+	@echo 'make lint          formatting, spelling, clippy, imports between rooms; warnings are errors'
+	@echo 'make deny          licences, sources and duplicates of dependencies'
 	@echo 'make setup         packages, pgvector and cargo-pgrx, where they are missing'
 	@echo 'make install       build the extension and install it into PG_CONFIG'"'"'s PostgreSQL'
 	@echo 'make model         fetch the local model into that PostgreSQL'"'"'s share directory'
@@ -147,8 +148,15 @@ TREE = cargo tree --locked --edges normal --prefix none
 
 lint:
 	cargo fmt --all --check
+	@.ci/setup typos
+	typos
 	$(FOR_EXTENSION) cargo clippy --locked --release $(FEATURES) --features pg_test --all-targets -- -D warnings
 	cargo clippy --locked --release --package embedd-wire --package embedd-embedder --package embedd-tests --all-targets -- -D warnings
 	$(CARGO_TEST_OUTSIDE) --package embedd-tests --test rooms
 	tree="$$($(TREE) --package embedd-embedder)" && ! echo "$$tree" | grep -E '^pgrx'
 	tree="$$($(TREE) --package embedd $(FEATURES))" && ! echo "$$tree" | grep -E '^(tokio|reqwest|hyper|rustls|bpe|unicode-normalization)'
+
+# Apart from lint, since its tool takes minutes to build. The database of advisories is left out: it is fetched over the network.
+deny:
+	@.ci/setup deny
+	cargo deny --locked check licenses bans sources
