@@ -101,9 +101,10 @@ fn cell(row: &Row, column: usize) -> String {
 /// A function: how it is called, and its comment.
 fn function(row: &Row) -> String {
     let (name, arguments, result): (&str, &str, &str) = (row.get(0), row.get(1), row.get(2));
-    let mut call = format!("embedd.{name}({arguments})");
+    let arguments: Vec<String> = arguments.split(", ").map(argument).collect();
+    let mut call = format!("embedd.{name}({})", arguments.join(", "));
     if call.len() > 100 {
-        call = format!("embedd.{name}(\n    {}\n)", arguments.replace(", ", ",\n    "));
+        call = format!("embedd.{name}(\n    {}\n)", arguments.join(",\n    "));
     }
     let result = match result.strip_prefix("TABLE(") {
         Some(table) if result.len() > 60 => {
@@ -113,6 +114,16 @@ fn function(row: &Row) -> String {
         _ => result.to_string(),
     };
     format!("```text\n{call} RETURNS {result}\n```\n\n{}.\n", row.get::<_, &str>(3))
+}
+
+/// An argument, its default without a cast.
+fn argument(text: &str) -> String {
+    match text.split_once(" DEFAULT ") {
+        Some((before, default)) => {
+            format!("{before} DEFAULT {}", default.split("::").next().unwrap_or(default))
+        }
+        None => text.to_string(),
+    }
 }
 
 /// The columns of a table or view.
