@@ -121,11 +121,9 @@ fn documented_conditions(page: &str) -> BTreeSet<String> {
 fn checks(source: &str) -> BTreeSet<String> {
     let list = source.split("const CHECKS").nth(1).expect("there is a list of checks");
     let list = list.split("];").next().unwrap_or_default();
-    list.split('(')
-        .skip(1)
-        .filter_map(|entry| entry.split('"').nth(1))
-        .map(str::to_string)
-        .collect()
+    let name =
+        |entry: &str| Some(entry.trim_start().strip_prefix('"')?.split('"').next()?.to_string());
+    list.split('(').skip(1).filter_map(name).collect()
 }
 
 /// The checks in the first column of the table.
