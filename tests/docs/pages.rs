@@ -25,6 +25,20 @@ const STATEMENTS: [&str; 12] = [
     "UPDATE ",
 ];
 
+/// Words in place of which a page names the process or the role, or says it in plain words.
+const VAGUE: [&str; 10] = [
+    "anew",
+    "everybody",
+    "goes over",
+    "is told of",
+    "nobody",
+    "none of ours",
+    "somebody",
+    "takes over",
+    "whoever",
+    "whom",
+];
+
 /// What is wrong with the blocks of a page.
 fn blocks_problems(text: &str) -> Vec<String> {
     let mut problems = Vec::new();
@@ -63,6 +77,20 @@ fn prose(text: &str) -> Vec<(usize, &str)> {
         }
     }
     lines
+}
+
+/// The vague words of a text, each with its line. Code does not count.
+fn vague(text: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for (number, line) in prose(text) {
+        let plain: String = line.to_lowercase().split('`').step_by(2).collect();
+        let words: String =
+            plain.chars().map(|c| if c.is_alphanumeric() { c } else { ' ' }).collect();
+        let words = format!(" {words} ");
+        let said = VAGUE.iter().filter(|word| words.contains(&format!(" {word} ")));
+        found.extend(said.map(|word| format!("{number}: {word}")));
+    }
+    found
 }
 
 /// The anchors that a page has: one for each heading.
@@ -152,6 +180,14 @@ fn every_block_has_a_language_and_no_sql_hides() {
     ] {
         assert_eq!(blocks_problems(text), [problem]);
     }
+}
+
+#[test]
+fn every_page_names_who_does_what() {
+    for page in pages::all() {
+        assert_eq!(vague(&pages::read(&page)), [""; 0], "{page}");
+    }
+    assert_eq!(vague("x\nNobody, `somebody` or a nobody's\n"), ["2: nobody"]);
 }
 
 #[test]
