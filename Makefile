@@ -21,7 +21,7 @@ CARGO_TEST = cargo test --locked --release $(FEATURES)
 # Packages that link nothing of PostgreSQL: one build serves every version.
 CARGO_TEST_OUTSIDE = cargo test --locked --release
 
-# What only root may do goes through sudo for everybody else: pgrx's --sudo does so for the install.
+# Other users than root install through sudo: pgrx's --sudo does so.
 INSTALL_FLAGS = $(if $(shell test -w "`$(PG_CONFIG) --sharedir`" && echo yes),,--sudo)
 
 # Spelled apart from the recipes, so that make -n prints them and runs nothing.
@@ -46,7 +46,7 @@ help:
 	@echo 'make test          every ring of tests; TEST=name in one of these runs some:'
 	@echo '  test-pure        logic without PostgreSQL'
 	@echo '  test-backend     inside a PostgreSQL backend'
-	@echo '  test-golden      the SQL surface, word for word (EMBEDD_GOLDEN_ACCEPT=1 takes the answers over)'
+	@echo '  test-golden      the SQL surface, word for word (EMBEDD_GOLDEN_ACCEPT=1 accepts the answers)'
 	@echo '  test-outside     real clusters, driven from outside'
 	@echo 'make test-all      every ring on PostgreSQL 15, 16, 17 and 18, whose servers make servers builds'
 	@echo 'make installcheck  the golden ring, in the PGXS habit'
