@@ -21,7 +21,7 @@ CARGO_TEST = cargo test --locked --release $(FEATURES)
 # Packages that link nothing of PostgreSQL: one build serves every version.
 CARGO_TEST_OUTSIDE = cargo test --locked --release
 
-# What only root may do goes through sudo for everybody else: pgrx's --sudo does so for the install.
+# Other users than root install through sudo: pgrx's --sudo does so.
 INSTALL_FLAGS = $(if $(shell test -w "`$(PG_CONFIG) --sharedir`" && echo yes),,--sudo)
 
 # Spelled apart from the recipes, so that make -n prints them and runs nothing.
@@ -36,7 +36,7 @@ export RUSTFLAGS = -C link-arg=-Wl,--no-gc-sections
 export PATH := $(TOOLS)/bin:$(PATH)
 
 .PHONY: help setup servers install embedder model demo clean-demo test test-all test-pure test-backend test-golden test-outside \
-	installcheck soak bench lint
+	installcheck soak bench lint deny
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
 
@@ -46,13 +46,14 @@ help:
 	@echo 'make test          every ring of tests; TEST=name in one of these runs some:'
 	@echo '  test-pure        logic without PostgreSQL'
 	@echo '  test-backend     inside a PostgreSQL backend'
-	@echo '  test-golden      the SQL surface, word for word (EMBEDD_GOLDEN_ACCEPT=1 takes the answers over)'
+	@echo '  test-golden      the SQL surface, word for word (EMBEDD_GOLDEN_ACCEPT=1 accepts the answers)'
 	@echo '  test-outside     real clusters, driven from outside'
 	@echo 'make test-all      every ring on PostgreSQL 15, 16, 17 and 18, whose servers make servers builds'
 	@echo 'make installcheck  the golden ring, in the PGXS habit'
 	@echo 'make soak          random writers, kills and crashes for a long time (EMBEDD_CHAOS_SEED, _EVENTS, _KILLS)'
 	@echo 'make bench         the measured promises; TEST=name for one'
-	@echo 'make lint          formatting, clippy, imports between rooms; warnings are errors'
+	@echo 'make lint          formatting, spelling, clippy, imports between rooms; warnings are errors'
+	@echo 'make deny          licences, sources and duplicates of dependencies'
 	@echo 'make setup         packages, pgvector and cargo-pgrx, where they are missing'
 	@echo 'make install       build the extension and install it into PG_CONFIG'"'"'s PostgreSQL'
 	@echo 'make model         fetch the local model into that PostgreSQL'"'"'s share directory'
@@ -147,8 +148,15 @@ TREE = cargo tree --locked --edges normal --prefix none
 
 lint:
 	cargo fmt --all --check
+	@.ci/setup typos
+	typos
 	$(FOR_EXTENSION) cargo clippy --locked --release $(FEATURES) --features pg_test --all-targets -- -D warnings
 	cargo clippy --locked --release --package embedd-wire --package embedd-embedder --package embedd-tests --all-targets -- -D warnings
 	$(CARGO_TEST_OUTSIDE) --package embedd-tests --test rooms
 	tree="$$($(TREE) --package embedd-embedder)" && ! echo "$$tree" | grep -E '^pgrx'
 	tree="$$($(TREE) --package embedd $(FEATURES))" && ! echo "$$tree" | grep -E '^(tokio|reqwest|hyper|rustls|bpe|unicode-normalization)'
+
+# Apart from lint, since its tool takes minutes to build. The database of advisories is left out: it is fetched over the network.
+deny:
+	@.ci/setup deny
+	cargo deny --locked check licenses bans sources

@@ -11,7 +11,7 @@ create function embedd.argument_in(cstring) returns embedd.argument
 create function embedd.argument_out(embedd.argument) returns cstring
     language internal immutable strict parallel safe as 'textout';
 create type embedd.argument (input = embedd.argument_in, output = embedd.argument_out, like = pg_catalog.text, category = 'U');
-comment on type embedd.argument is 'An argument that is text or JSON, in whatever type it was given, as text';
+comment on type embedd.argument is 'Type of an argument that is text or JSON: it accepts what drivers send and keeps it as text';
 comment on function embedd.argument_in(cstring) is 'Input of type embedd.argument';
 comment on function embedd.argument_out(embedd.argument) is 'Output of type embedd.argument';
 create cast (embedd.argument as text) without function;
@@ -43,7 +43,7 @@ create function embedd.number_argument_in(cstring) returns embedd.number_argumen
 create function embedd.number_argument_out(embedd.number_argument) returns cstring
     language internal immutable strict parallel safe as 'textout';
 create type embedd.number_argument (input = embedd.number_argument_in, output = embedd.number_argument_out, like = pg_catalog.text, category = 'N');
-comment on type embedd.number_argument is 'An argument that is a number, in whatever type it was given, as text';
+comment on type embedd.number_argument is 'Type of an argument that is a number: it accepts what drivers send and keeps it as text';
 comment on function embedd.number_argument_in(cstring) is 'Input of type embedd.number_argument';
 comment on function embedd.number_argument_out(embedd.number_argument) is 'Output of type embedd.number_argument';
 create cast (embedd.number_argument as text) without function;
@@ -71,7 +71,7 @@ create function embedd.interval_argument_in(cstring) returns embedd.interval_arg
 create function embedd.interval_argument_out(embedd.interval_argument) returns cstring
     language internal immutable strict parallel safe as 'textout';
 create type embedd.interval_argument (input = embedd.interval_argument_in, output = embedd.interval_argument_out, like = pg_catalog.text, category = 'T');
-comment on type embedd.interval_argument is 'An argument that is an interval, in whatever type it was given, as text';
+comment on type embedd.interval_argument is 'Type of an argument that is an interval: it accepts what drivers send and keeps it as text';
 comment on function embedd.interval_argument_in(cstring) is 'Input of type embedd.interval_argument';
 comment on function embedd.interval_argument_out(embedd.interval_argument) is 'Output of type embedd.interval_argument';
 create cast (embedd.interval_argument as text) without function;
@@ -101,7 +101,7 @@ create function embedd.relation_argument_in(cstring) returns embedd.relation_arg
 create function embedd.relation_argument_out(embedd.relation_argument) returns cstring
     language internal immutable strict parallel safe as 'textout';
 create type embedd.relation_argument (input = embedd.relation_argument_in, output = embedd.relation_argument_out, like = pg_catalog.text, category = 'N');
-comment on type embedd.relation_argument is 'An argument that is a relation, in whatever type it was given, as text';
+comment on type embedd.relation_argument is 'Type of an argument that is a relation: it accepts what drivers send and keeps it as text';
 comment on function embedd.relation_argument_in(cstring) is 'Input of type embedd.relation_argument';
 comment on function embedd.relation_argument_out(embedd.relation_argument) is 'Output of type embedd.relation_argument';
 create cast (embedd.relation_argument as text) without function;
@@ -119,7 +119,7 @@ comment on cast (regclass as embedd.relation_argument) is 'An argument of a func
 create function embedd.relation_argument(oid) returns embedd.relation_argument
     language sql stable strict parallel safe
     return $1::regclass::text::embedd.relation_argument;
-comment on function embedd.relation_argument(oid) is 'The name of a relation';
+comment on function embedd.relation_argument(oid) is 'Converts the oid of a relation to its name';
 create cast (oid as embedd.relation_argument) with function embedd.relation_argument(oid) as implicit;
 comment on cast (oid as embedd.relation_argument) is 'An argument of a function of embedd';
 
@@ -127,6 +127,6 @@ comment on cast (oid as embedd.relation_argument) is 'An argument of a function 
 create function embedd.argument(text[]) returns embedd.argument
     language sql immutable strict parallel safe
     return pg_catalog.array_to_json($1)::text::embedd.argument;
-comment on function embedd.argument(text[]) is 'An array of texts as a JSON array';
+comment on function embedd.argument(text[]) is 'Converts an array of texts to a JSON array';
 create cast (text[] as embedd.argument) with function embedd.argument(text[]) as implicit;
 comment on cast (text[] as embedd.argument) is 'An argument of a function of embedd';

@@ -9,14 +9,14 @@ create function embedd.may_change(owner oid, vector_table oid) returns boolean
     set search_path = pg_catalog, pg_temp
     return coalesce(pg_catalog.pg_has_role(coalesce(
             (select c.relowner from pg_catalog.pg_class c where c.oid = vector_table), owner), 'USAGE'), false);
-comment on function embedd.may_change(oid, oid) is 'Whether the current role has the rights of a vector table''s owner';
+comment on function embedd.may_change(oid, oid) is 'Tells whether the current role has the rights of the owner of a vector table';
 
 create function embedd.may_see(owner oid, vector_table oid) returns boolean
     language sql stable parallel safe
     set search_path = pg_catalog, pg_temp
     return embedd.may_change(owner, vector_table)
         or coalesce(pg_catalog.has_table_privilege(vector_table, 'SELECT'), false);
-comment on function embedd.may_see(oid, oid) is 'Whether the current role may know of a vector table: it has the owner''s rights, or may read the vectors';
+comment on function embedd.may_see(oid, oid) is 'Tells whether the current role may see a vector table: it has the rights of the owner, or SELECT on the vector table';
 
 alter table embedd.vector_tables enable row level security;
 alter table embedd.tasks enable row level security;

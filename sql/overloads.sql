@@ -15,7 +15,7 @@ begin atomic
                         min_similarity_score::text::double precision, embedd.to_integer(ef_search::text, 'ef_search')) q;
 end;
 comment on function embedd.query(embedd.argument, embedd.argument, embedd.number_argument, embedd.argument, embedd.number_argument, embedd.number_argument) is
-    'query() for arguments of other types: a limit of type bigint or numeric, filters of type json or text';
+    'Form of query() for other argument types: a limit of type bigint or numeric, filters of type json or text';
 
 create function embedd.create_vector_table(
     name embedd.argument,
@@ -50,7 +50,7 @@ begin atomic
                                       $10::text::interval, $11::text) t;
 end;
 comment on function embedd.create_vector_table(embedd.argument, embedd.relation_argument, embedd.argument, embedd.argument, embedd.argument, embedd.argument, embedd.number_argument, embedd.argument, boolean, embedd.interval_argument, embedd.argument) is
-    'create_vector_table() for arguments of other types: columns of type json or text, dimensions of type bigint';
+    'Form of create_vector_table() for other argument types: columns of type json or text, dimensions of type bigint';
 
 create function embedd.create_provider(
     name embedd.argument,
@@ -66,7 +66,7 @@ begin atomic
       from embedd.create_provider($1::text, $2::text, $3::text, $4::text, $5::text, embedd.to_options($6::text)) p;
 end;
 comment on function embedd.create_provider(embedd.argument, embedd.argument, embedd.argument, embedd.argument, embedd.argument, embedd.argument) is
-    'create_provider() for arguments of other types: options of type json or text';
+    'Form of create_provider() for other argument types: options of type json or text';
 
 create function embedd.update_provider(
     name embedd.argument,
@@ -81,7 +81,7 @@ begin atomic
       from embedd.update_provider($1::text, $2::text, $3::text, $4::text, embedd.to_options($5::text)) p;
 end;
 comment on function embedd.update_provider(embedd.argument, embedd.argument, embedd.argument, embedd.argument, embedd.argument) is
-    'update_provider() for arguments of other types: options of type json or text';
+    'Form of update_provider() for other argument types: options of type json or text';
 
 create function embedd.retry_failed(name embedd.argument, key embedd.argument) returns bigint
     language sql volatile parallel unsafe
@@ -89,7 +89,7 @@ begin atomic
     select embedd.retry_failed($1::text, $2::text);
 end;
 comment on function embedd.retry_failed(embedd.argument, embedd.argument) is
-    'retry_failed() for a key of another type: bigint or uuid';
+    'Form of retry_failed() for a key of another type: bigint or uuid';
 
 create function embedd.wait_until_synced(name embedd.argument, timeout embedd.interval_argument) returns void
     language sql volatile parallel unsafe
@@ -97,7 +97,7 @@ begin atomic
     select embedd.wait_until_synced($1::text, $2::text::interval);
 end;
 comment on function embedd.wait_until_synced(embedd.argument, embedd.interval_argument) is
-    'wait_until_synced() for a timeout of type text, or a number of seconds';
+    'Form of wait_until_synced() for a timeout of type text or a number of seconds';
 
 create function embedd.verify(name embedd.argument, sample embedd.number_argument) returns table (pk_value text, problem text)
     language sql volatile parallel unsafe rows 100
@@ -105,4 +105,4 @@ begin atomic
     select v.pk_value, v.problem from embedd.verify($1::text, embedd.to_integer($2::text, 'sample')) v;
 end;
 comment on function embedd.verify(embedd.argument, embedd.number_argument) is
-    'verify() for a sample of type bigint or numeric';
+    'Form of verify() for a sample of type bigint or numeric';

@@ -49,21 +49,21 @@ create table embedd.models (
     constraint models_is_default_check check (built_in or not is_default)
 );
 create unique index models_default_idx on embedd.models (provider) where is_default;
-comment on table embedd.models is 'The model catalog: which embedding models there are, how long their vectors are and what they take. More rows are welcome.';
+comment on table embedd.models is 'The model catalog: the embedding models that embedd knows, the dimensions of their vectors, and their limits. You may add rows';
 comment on column embedd.models.provider is 'kind of provider: local, openai, gemini, voyage, ollama, openai_compatible or test';
-comment on column embedd.models.model is 'the provider''s own name of the model';
-comment on column embedd.models.dimensions is 'numbers in one vector, unless embedding_dimensions says otherwise';
-comment on column embedd.models.is_default is 'whether the model is taken when none is named, neither in the call nor as the provider''s default_model';
-comment on column embedd.models.native_dimensions is 'numbers in one vector when the provider is not asked for a number; null is the same as dimensions';
-comment on column embedd.models.can_shorten is 'whether the provider can be asked for fewer than native_dimensions';
-comment on column embedd.models.tokens_per_text is 'tokens of one text that the model reads; null is unknown';
-comment on column embedd.models.texts_per_request is 'texts that the provider takes in one request; null is unknown';
-comment on column embedd.models.tokens_per_request is 'tokens that the provider takes in one request; null is unknown';
-comment on column embedd.models.built_in is 'whether the row came with embedd, and is not part of a dump';
-comment on column embedd.models.query_prefix is 'put in front of a question before it is embedded; a vector table keeps what was in force when it was created';
-comment on column embedd.models.document_prefix is 'put in front of a text to be found, in the same way';
-comment on column embedd.models.retires_on is 'the day from which on its maker may end the model; null is unknown, or none was announced';
-comment on column embedd.models.replacement is 'the model that its maker names in its place';
+comment on column embedd.models.model is 'name of the model, as the provider calls it';
+comment on column embedd.models.dimensions is 'dimensions of a vector, unless embedding_dimensions says otherwise';
+comment on column embedd.models.is_default is 'whether the model is used where neither the call nor default_model of the provider names one';
+comment on column embedd.models.native_dimensions is 'dimensions of a vector where the request asks for no number; null means the same as dimensions';
+comment on column embedd.models.can_shorten is 'whether the provider can return fewer dimensions than native_dimensions';
+comment on column embedd.models.tokens_per_text is 'tokens of one text that the model reads; null means unknown';
+comment on column embedd.models.texts_per_request is 'texts that the provider accepts in one request; null means unknown';
+comment on column embedd.models.tokens_per_request is 'tokens that the provider accepts in one request; null means unknown';
+comment on column embedd.models.built_in is 'whether the row came with embedd; pg_dump leaves such rows out';
+comment on column embedd.models.query_prefix is 'prefix of a question when it is embedded; a vector table keeps the prefix from its creation';
+comment on column embedd.models.document_prefix is 'prefix of a source text when it is embedded; a vector table keeps the prefix from its creation';
+comment on column embedd.models.retires_on is 'first day on which the maker may retire the model; null means unknown or not announced';
+comment on column embedd.models.replacement is 'model that the maker recommends instead';
 
 insert into embedd.models (provider, model, dimensions, is_default, native_dimensions, can_shorten,
         tokens_per_text, texts_per_request, tokens_per_request, built_in,
@@ -146,7 +146,7 @@ begin
     return new;
 end
 $$;
-comment on function embedd.replace_built_in_model() is 'Makes room in the model catalog for a row of a user''s own';
+comment on function embedd.replace_built_in_model() is 'Trigger function: removes the built-in row of the model catalog that a new row replaces';
 create trigger models_replace_built_in before insert on embedd.models
     for each row when (not new.built_in) execute function embedd.replace_built_in_model();
 
@@ -185,38 +185,38 @@ create table embedd.vector_tables (
     document_prefix text,
     constraint vector_tables_batch_interval_check check ((sync_mode = 'batch') = (batch_interval is not null))
 );
-comment on table embedd.vector_tables is 'Every vector table: its source, its model and the state of its sync. A role sees those whose owner''s rights it has.';
-comment on column embedd.vector_tables.id is 'embedd''s own number of the vector table, carried by the triggers of its source';
-comment on column embedd.vector_tables.name is 'the name used in every function call';
-comment on column embedd.vector_tables.source_table is 'the table whose rows are embedded';
-comment on column embedd.vector_tables.primary_key_column is 'column of the source that names a row; of several a JSON array of their names';
-comment on column embedd.vector_tables.key_types is 'types of these columns';
-comment on column embedd.vector_tables.vector_table is 'the table that holds the vectors (platform_vector_ref)';
-comment on column embedd.vector_tables.embedding_provider is 'who computes the vectors';
-comment on column embedd.vector_tables.embedding_model is 'the model that computes them';
-comment on column embedd.vector_tables.embedding_dimensions is 'numbers in one vector';
-comment on column embedd.vector_tables.sync_mode is 'how changes are noticed: trigger (as they are made) or batch (by comparing source and vector table every now and then)';
-comment on column embedd.vector_tables.columns is 'the configured columns, in the form create_vector_table takes them; source_column is the name in the source where a column was renamed since';
-comment on column embedd.vector_tables.owner is 'the owner of the vector table when it was last seen, with whose rights the worker does its work';
-comment on column embedd.vector_tables.sync_status is 'pending, backfilling, synced, paused or error, as a worker has noted it; sync_status() and stat_vector_tables tell whether it is so at this moment; pending_rebackfill is never set yet';
-comment on column embedd.vector_tables.last_error is 'why the last attempt failed; null once an attempt has succeeded';
-comment on column embedd.vector_tables.last_error_at is 'when it failed';
-comment on column embedd.vector_tables.system_id is 'system identifier of the cluster that keeps this table in sync';
-comment on column embedd.vector_tables.created_at is 'when it was made';
-comment on column embedd.vector_tables.held_indexes is 'vector indexes that are built after the first load; null when all are in place';
-comment on column embedd.vector_tables.extension_id is 'oid of the extension at the time; another one tells that the row came with a dump, and that the numbers of columns mean nothing';
-comment on column embedd.vector_tables.source_name is 'qualified name of the source when it was last seen: a table made anew under it takes the place of one that was dropped';
-comment on column embedd.vector_tables.key_numbers is 'numbers of the key''s columns in the source (pg_attribute.attnum), which outlive a new name';
+comment on table embedd.vector_tables is 'Every vector table with its source, its model and the stored state of its sync. A role sees the vector tables whose owner''s rights it has';
+comment on column embedd.vector_tables.id is 'number of the vector table; the triggers of the source carry it';
+comment on column embedd.vector_tables.name is 'name that every function call uses';
+comment on column embedd.vector_tables.source_table is 'table whose rows are embedded';
+comment on column embedd.vector_tables.primary_key_column is 'column of the source that identifies a row; a JSON array of names where the key has several columns';
+comment on column embedd.vector_tables.key_types is 'types of the key columns';
+comment on column embedd.vector_tables.vector_table is 'table that holds the vectors (platform_vector_ref)';
+comment on column embedd.vector_tables.embedding_provider is 'provider that computes the vectors';
+comment on column embedd.vector_tables.embedding_model is 'model that computes the vectors';
+comment on column embedd.vector_tables.embedding_dimensions is 'dimensions of a vector';
+comment on column embedd.vector_tables.sync_mode is 'how embedd detects changes: trigger (triggers note each change) or batch (a worker compares source and vector table every batch_interval)';
+comment on column embedd.vector_tables.columns is 'configured columns in the form that create_vector_table() takes; source_column is the current name in the source where a column was renamed';
+comment on column embedd.vector_tables.owner is 'owner of the vector table when a worker last saw it; the worker works with the rights of this role';
+comment on column embedd.vector_tables.sync_status is 'pending, backfilling, synced, paused or error, as a worker stored it; sync_status() and stat_vector_tables show the state at this moment. pending_rebackfill is not used yet';
+comment on column embedd.vector_tables.last_error is 'why the last attempt failed; null after an attempt that succeeded';
+comment on column embedd.vector_tables.last_error_at is 'when that attempt failed';
+comment on column embedd.vector_tables.system_id is 'system identifier of the cluster that keeps the vector table in sync';
+comment on column embedd.vector_tables.created_at is 'when the vector table was created';
+comment on column embedd.vector_tables.held_indexes is 'vector indexes that are built after the first load; null when all of them exist';
+comment on column embedd.vector_tables.extension_id is 'oid of the extension when the row was written; another oid means that the row came with a dump and its column numbers are not valid';
+comment on column embedd.vector_tables.source_name is 'qualified name of the source when a worker last saw it; a table that is created under this name replaces a source that was dropped';
+comment on column embedd.vector_tables.key_numbers is 'numbers of the key columns in the source (pg_attribute.attnum), which a rename keeps';
 comment on column embedd.vector_tables.column_numbers is 'numbers of the configured columns in the source, in their order';
 comment on column embedd.vector_tables.batch_interval is 'time between two comparisons in sync mode batch';
-comment on column embedd.vector_tables.unseen_since is 'since when changes may have been missed (policies, children, triggers that do not fire): the table is compared as soon as they are seen again';
-comment on column embedd.vector_tables.compared_in is 'start of the server in which it was made or compared: an unlogged table is empty after a crash, and is compared again';
-comment on column embedd.vector_tables.error_kind is 'whose trouble last_error is: provider or table';
-comment on column embedd.vector_tables.error_since is 'since when there is such trouble';
-comment on column embedd.vector_tables.vectors_name is 'qualified name of the vector table when it was last seen: a table that its owner created again under it takes the place of one that was dropped';
-comment on column embedd.vector_tables.on_source_drop is 'what becomes of the vectors when the source is dropped: keep (the status is error until there is a table of that name again) or drop';
-comment on column embedd.vector_tables.query_prefix is 'put in front of every question before it is embedded; it stays what it was when the vector table was created';
-comment on column embedd.vector_tables.document_prefix is 'put in front of every embedded text before it is embedded, and no part of embedded_text; it stays what it was when the vector table was created';
+comment on column embedd.vector_tables.unseen_since is 'since when changes may have been missed (policies, children, triggers that do not fire); the table is compared as soon as they can be seen again';
+comment on column embedd.vector_tables.compared_in is 'server start during which the vector table was created or compared; an unlogged table is empty after a crash and is compared again';
+comment on column embedd.vector_tables.error_kind is 'what last_error is about: provider or table';
+comment on column embedd.vector_tables.error_since is 'since when this error has lasted';
+comment on column embedd.vector_tables.vectors_name is 'qualified name of the vector table when a worker last saw it; a table that the owner creates under this name replaces one that was dropped';
+comment on column embedd.vector_tables.on_source_drop is 'what happens to the vectors when the source is dropped: keep (the status is error until a table of that name exists again) or drop';
+comment on column embedd.vector_tables.query_prefix is 'prefix of every question when it is embedded; it never changes after the creation of the vector table';
+comment on column embedd.vector_tables.document_prefix is 'prefix of every embedded text when it is embedded, not part of embedded_text; it never changes after the creation of the vector table';
 
 create table embedd.queue (
     table_id integer not null,
@@ -236,17 +236,17 @@ create table embedd.queue (
 alter table embedd.queue alter column keys set storage external;
 -- Rows of a transaction that ended after later ones were read are found by its number.
 create index queue_transaction_idx on embedd.queue (transaction);
-comment on table embedd.queue is 'Keys of changed source rows that the sync worker has not finished yet, packed many to a row.';
+comment on table embedd.queue is 'Keys of changed source rows that the sync worker has not finished yet, many keys in a row';
 comment on column embedd.queue.table_id is 'the vector table (embedd.vector_tables.id)';
-comment on column embedd.queue.id is 'order of noting; a later change of a key has a higher id';
-comment on column embedd.queue.system_id is 'system identifier of the cluster where the change was made; workers take their own cluster''s only';
+comment on column embedd.queue.id is 'order of the changes; a later change of a key has a higher id';
+comment on column embedd.queue.system_id is 'system identifier of the cluster where the change was made; workers read the rows of their own cluster only';
 comment on column embedd.queue.noted_at is 'start of the transaction that changed the rows';
-comment on column embedd.queue.keys is 'keys of the changed rows as text; empty when any number of rows has gone (TRUNCATE), null when any number of rows changed';
-comment on column embedd.queue.portions is 'how many sync workers shared the keys when the row was written';
-comment on column embedd.queue.portion is 'which of them these keys belong to, by their hash';
+comment on column embedd.queue.keys is 'keys of the changed rows as text; empty after a change that removed any number of rows (TRUNCATE), null after a change of any number of rows';
+comment on column embedd.queue.portions is 'number of sync workers that shared the keys when the row was written';
+comment on column embedd.queue.portion is 'index of the sync worker that these keys belong to, by their hash';
 comment on column embedd.queue.key_count is 'number of keys';
-comment on column embedd.queue.transaction is 'the transaction that wrote the row';
-comment on column embedd.queue.is_paged is 'whether the keys come from a backfill or a comparison, which changes overtake; without keys: what is in work is looked at again';
+comment on column embedd.queue.transaction is 'transaction that wrote the row';
+comment on column embedd.queue.is_paged is 'whether a backfill or a comparison found the keys, so that changes go first; without keys, the worker reads again what it has in work';
 
 create table embedd.sync_state (
     table_id integer not null,
@@ -259,14 +259,14 @@ create table embedd.sync_state (
     rate_at timestamptz,
     primary key (table_id, portions, portion)
 ) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 500);
-comment on table embedd.sync_state is 'How far each sync worker is with each vector table; written at most every few seconds, for a quick answer of sync_status() and a quick start.';
+comment on table embedd.sync_state is 'Progress of each sync worker with each vector table, written every few seconds at most: for a quick start and a quick sync_status()';
 comment on column embedd.sync_state.table_id is 'the vector table (embedd.vector_tables.id)';
-comment on column embedd.sync_state.portions is 'how many sync workers share the keys';
-comment on column embedd.sync_state.portion is 'which of them this is';
-comment on column embedd.sync_state.done_id is 'rows of the queue up to this one are done, but those of the open transactions';
-comment on column embedd.sync_state.open_transactions is 'transactions that had not ended when that was written';
-comment on column embedd.sync_state.last_synced_at is 'when changes were last brought into the vector table';
-comment on column embedd.sync_state.rate is 'rows a second done then';
+comment on column embedd.sync_state.portions is 'number of sync workers that share the keys';
+comment on column embedd.sync_state.portion is 'index of this sync worker';
+comment on column embedd.sync_state.done_id is 'queue rows up to this id are done, except those of open_transactions';
+comment on column embedd.sync_state.open_transactions is 'transactions that were running when done_id was written';
+comment on column embedd.sync_state.last_synced_at is 'when the worker last applied changes to the vector table';
+comment on column embedd.sync_state.rate is 'rows a second at that time';
 comment on column embedd.sync_state.rate_at is 'when the rate was measured';
 
 create table embedd.tasks (
@@ -287,22 +287,22 @@ create table embedd.tasks (
     different_rows bigint not null default 0
 );
 create unique index tasks_open_idx on embedd.tasks (target_id) where status in ('pending', 'running');
-comment on table embedd.tasks is 'Backfills and comparisons: asked for, running and ended. A role sees those of the vector tables it sees.';
+comment on table embedd.tasks is 'Backfills and comparisons: requested, running and finished. A role sees the tasks of the vector tables that it sees';
 comment on column embedd.tasks.task_id is 'number of the task';
-comment on column embedd.tasks.task_type is 'backfill (the first of a vector table), rebackfill or reconcile (source and vector table are compared)';
+comment on column embedd.tasks.task_type is 'backfill (the first one of a vector table), rebackfill (a later one) or reconcile (compares source and vector table)';
 comment on column embedd.tasks.target_id is 'the vector table (embedd.vector_tables.id)';
 comment on column embedd.tasks.status is 'pending, running, completed or failed';
-comment on column embedd.tasks.priority is 'has no effect yet: a vector table has one open task at most, and those of several are worked on side by side';
-comment on column embedd.tasks.attempts is 'how often it was begun, taken up again or asked for anew';
-comment on column embedd.tasks.max_attempts is 'has no effect yet: what fails is tried again ever more slowly';
-comment on column embedd.tasks.phase is 'source: rows are embedded page by page; orphans: rows whose source row is gone are removed; index: the vector index is built';
-comment on column embedd.tasks.last_processed_pk is 'every key up to this one is done in this phase; a restart goes on behind it';
-comment on column embedd.tasks.processed_rows is 'source rows looked at so far';
+comment on column embedd.tasks.priority is 'not used yet: a vector table has one open task at most, and the worker does those of several side by side';
+comment on column embedd.tasks.attempts is 'how often a worker started the task, resumed it, or accepted another request for it';
+comment on column embedd.tasks.max_attempts is 'not used yet: a worker retries what fails, with a growing backoff';
+comment on column embedd.tasks.phase is 'source: the worker reads source rows page by page; orphans: it removes rows whose source row is gone; index: it builds the vector index';
+comment on column embedd.tasks.last_processed_pk is 'every key up to this one is done in this phase; after a restart the worker continues behind it';
+comment on column embedd.tasks.processed_rows is 'source rows read so far';
 comment on column embedd.tasks.last_error is 'why the last attempt failed';
-comment on column embedd.tasks.created_at is 'when it was asked for';
-comment on column embedd.tasks.started_at is 'when it was begun';
-comment on column embedd.tasks.completed_at is 'when it ended';
-comment on column embedd.tasks.different_rows is 'rows that were missing, stale or orphaned so far';
+comment on column embedd.tasks.created_at is 'when the task was requested';
+comment on column embedd.tasks.started_at is 'when the task started';
+comment on column embedd.tasks.completed_at is 'when the task ended';
+comment on column embedd.tasks.different_rows is 'rows found missing, stale or orphaned so far';
 
 create table embedd.failed_rows (
     table_id integer not null,
@@ -317,13 +317,13 @@ create table embedd.failed_rows (
 create index failed_rows_table_id_idx on embedd.failed_rows (table_id);
 create index failed_rows_pk_value_idx on embedd.failed_rows using hash (pk_value);
 alter table embedd.failed_rows replica identity full;
-comment on table embedd.failed_rows is 'Rows that cannot be embedded, with the reason. A later change of the row tries again, and so does retry_failed().';
+comment on table embedd.failed_rows is 'Source rows that cannot be embedded, with the reason. A later change of the row tries it again, and so do retry_failed() and backfill()';
 comment on column embedd.failed_rows.table_id is 'the vector table (embedd.vector_tables.id)';
 comment on column embedd.failed_rows.pk_value is 'key of the row as text';
-comment on column embedd.failed_rows.reason is 'what was wrong with it';
-comment on column embedd.failed_rows.failed_at is 'when it failed the last time';
-comment on column embedd.failed_rows.attempts is 'how often it has failed since it last went well';
-comment on column embedd.failed_rows.first_failed_at is 'when it failed the first time since then';
+comment on column embedd.failed_rows.reason is 'why the row failed';
+comment on column embedd.failed_rows.failed_at is 'when it failed most recently';
+comment on column embedd.failed_rows.attempts is 'how often it has failed since it last succeeded';
+comment on column embedd.failed_rows.first_failed_at is 'when it failed for the first time since it last succeeded';
 
 create table embedd.truncated_rows (
     table_id integer not null,
@@ -332,7 +332,7 @@ create table embedd.truncated_rows (
 create index truncated_rows_table_id_idx on embedd.truncated_rows (table_id);
 create index truncated_rows_pk_value_idx on embedd.truncated_rows using hash (pk_value);
 alter table embedd.truncated_rows replica identity full;
-comment on table embedd.truncated_rows is 'Rows whose text is longer than the model takes, so that only its beginning was embedded.';
+comment on table embedd.truncated_rows is 'Source rows whose text is longer than the model reads, so that only its beginning was embedded';
 comment on column embedd.truncated_rows.table_id is 'the vector table (embedd.vector_tables.id)';
 comment on column embedd.truncated_rows.pk_value is 'key of the row as text';
 

@@ -3,4 +3,4 @@
 create function embedd.note_change() returns trigger
     language c
     as 'MODULE_PATHNAME', 'embedd_note_change';
-comment on function embedd.note_change() is 'Notes the keys of changed rows for a vector table; its triggers are made by create_vector_table';
+comment on function embedd.note_change() is 'Trigger function: notes the keys of changed source rows for a vector table. create_vector_table() creates its triggers';

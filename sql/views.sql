@@ -43,16 +43,16 @@ create view embedd.providers with (security_barrier) as
                  from pg_catalog.pg_options_to_table(s.srvoptions) t) o(provider, default_model, base_url, options, created_at)
      where w.fdwname = 'embedd'
        and (pg_catalog.pg_has_role(s.srvowner, 'USAGE') or pg_catalog.has_server_privilege(s.oid, 'USAGE'));
-comment on view embedd.providers is 'The embedding providers that a role may use: the local one, and foreign servers of the wrapper embedd. Keys are not shown.';
-comment on column embedd.providers.id is 'oid of the foreign server; null for the local one';
-comment on column embedd.providers.name is 'the name used in every function call';
+comment on view embedd.providers is 'The embedding providers that a role may use: the local model and the foreign servers of the wrapper embedd. It shows no keys';
+comment on column embedd.providers.id is 'oid of the foreign server; null for the local model';
+comment on column embedd.providers.name is 'name that every function call uses';
 comment on column embedd.providers.provider is 'kind of provider: local, openai, gemini, voyage, ollama, openai_compatible or test';
-comment on column embedd.providers.default_model is 'the model that is taken when none is named; null is the default of the kind (embedd.models.is_default)';
-comment on column embedd.providers.base_url is 'where it is; null is the service''s own address';
-comment on column embedd.providers.options is 'its other options, none of them secret';
-comment on column embedd.providers.has_key is 'whether there is an API key for the current role: in its own user mapping, else in the one for everybody';
-comment on column embedd.providers.owner is 'the role that may change it';
-comment on column embedd.providers.created_at is 'when create_provider() made it; null for one of CREATE SERVER';
+comment on column embedd.providers.default_model is 'model that is used where the call names none; null means the default of the kind (embedd.models.is_default)';
+comment on column embedd.providers.base_url is 'address of the provider; null means the address of the service itself';
+comment on column embedd.providers.options is 'the other options, none of them secret';
+comment on column embedd.providers.has_key is 'whether the current role has an API key: in its own user mapping, else in the one FOR PUBLIC';
+comment on column embedd.providers.owner is 'role that may change the provider';
+comment on column embedd.providers.created_at is 'when create_provider() created it; null for a provider of CREATE SERVER';
 
 create view embedd.provider_usage with (security_barrier) as
     select s.srvname::text as provider,
@@ -70,46 +70,46 @@ create view embedd.provider_usage with (security_barrier) as
            u.slowest_ms as max_latency_ms
       from embedd.usage_counts() u
       join pg_catalog.pg_foreign_server s on s.oid = u.server;
-comment on view embedd.provider_usage is 'What each provider was asked for, day by day, by sessions and workers of this database. A role sees those it may use.';
+comment on view embedd.provider_usage is 'Requests of the sessions and workers of this database to each provider, by day. A role sees the providers that it may use';
 comment on column embedd.provider_usage.provider is 'the provider (embedd.providers.name)';
-comment on column embedd.provider_usage.day is 'the day, by UTC';
-comment on column embedd.provider_usage.requests is 'requests sent, whatever became of them';
-comment on column embedd.provider_usage.texts is 'texts sent, whatever became of their requests';
-comment on column embedd.provider_usage.tokens is 'tokens of the requests that the provider did its work for, also where its answer could not be used: as it counts them, or an estimate where it does not say';
-comment on column embedd.provider_usage.errors is 'requests that brought no vectors: the sum of the five that follow';
+comment on column embedd.provider_usage.day is 'day in UTC';
+comment on column embedd.provider_usage.requests is 'requests sent, with every outcome';
+comment on column embedd.provider_usage.texts is 'texts sent, with every outcome';
+comment on column embedd.provider_usage.tokens is 'tokens of the requests that the provider processed, also where its reply could not be used: the count of the provider, or an estimate where it gives none';
+comment on column embedd.provider_usage.errors is 'requests that brought no vectors: the sum of the next five columns';
 comment on column embedd.provider_usage.rate_limited is 'requests refused because of a rate limit or a quota';
-comment on column embedd.provider_usage.unavailable is 'requests to which no whole answer came';
+comment on column embedd.provider_usage.unavailable is 'requests that got no complete reply';
 comment on column embedd.provider_usage.key_rejected is 'requests refused because of the API key';
 comment on column embedd.provider_usage.refused is 'requests refused for another reason, such as a text or a model';
-comment on column embedd.provider_usage.bad_reply is 'requests whose answer could not be used';
-comment on column embedd.provider_usage.avg_latency_ms is 'milliseconds from request to answer, on average';
-comment on column embedd.provider_usage.max_latency_ms is 'milliseconds from request to answer, at most';
+comment on column embedd.provider_usage.bad_reply is 'requests whose reply could not be used';
+comment on column embedd.provider_usage.avg_latency_ms is 'average milliseconds from request to reply';
+comment on column embedd.provider_usage.max_latency_ms is 'most milliseconds from request to reply';
 
 create view embedd.stat_vector_tables with (security_barrier) as
     select * from embedd.all_sync_status();
-comment on view embedd.stat_vector_tables is 'How the sync of every vector table stands, as sync_status() tells it of one. A role sees those it may read; members of pg_monitor see all.';
+comment on view embedd.stat_vector_tables is 'Status of the sync of every vector table at this moment, as sync_status() shows it for one. A role sees the vector tables that it may read; members of pg_monitor see all of them';
 comment on column embedd.stat_vector_tables.id is 'number of the vector table (embedd.vector_tables.id)';
-comment on column embedd.stat_vector_tables.name is 'the name used in every function call';
-comment on column embedd.stat_vector_tables.source_table is 'the table whose rows are embedded';
-comment on column embedd.stat_vector_tables.vector_table is 'the table that holds the vectors';
-comment on column embedd.stat_vector_tables.embedding_provider is 'the provider that computes the vectors';
-comment on column embedd.stat_vector_tables.embedding_model is 'the model that computes them';
+comment on column embedd.stat_vector_tables.name is 'name that every function call uses';
+comment on column embedd.stat_vector_tables.source_table is 'table whose rows are embedded';
+comment on column embedd.stat_vector_tables.vector_table is 'table that holds the vectors';
+comment on column embedd.stat_vector_tables.embedding_provider is 'provider that computes the vectors';
+comment on column embedd.stat_vector_tables.embedding_model is 'model that computes the vectors';
 comment on column embedd.stat_vector_tables.sync_mode is 'trigger or batch';
-comment on column embedd.stat_vector_tables.sync_status is 'pending, backfilling, syncing, synced, paused, error or pending_rebackfill, as it is at this moment';
+comment on column embedd.stat_vector_tables.sync_status is 'pending, backfilling, syncing (changes wait, or source and vector table are compared), synced (source and vector table agree except for failed_rows, and no change waits), paused or error';
 comment on column embedd.stat_vector_tables.synced_rows is 'rows of the vector table';
 comment on column embedd.stat_vector_tables.total_rows is 'rows of the source; null where they cannot be counted';
-comment on column embedd.stat_vector_tables.last_synced_at is 'when changes were last brought into the vector table';
-comment on column embedd.stat_vector_tables.rows_pending is 'changes that wait, and rows that a backfill has before it';
+comment on column embedd.stat_vector_tables.last_synced_at is 'when the sync worker last applied changes to the vector table';
+comment on column embedd.stat_vector_tables.rows_pending is 'changes that wait, and rows that the backfill has not reached yet';
 comment on column embedd.stat_vector_tables.staleness_secs is 'how old the vectors may be, in seconds';
-comment on column embedd.stat_vector_tables.last_error is 'why it is not synced, and what to do about it; for those who have the owner''s rights';
-comment on column embedd.stat_vector_tables.last_error_at is 'when that was noted';
+comment on column embedd.stat_vector_tables.last_error is 'why the status is not synced, with the remedy; only roles with the rights of the owner see it';
+comment on column embedd.stat_vector_tables.last_error_at is 'when that error was noted';
 comment on column embedd.stat_vector_tables.failed_rows is 'rows that cannot be embedded (embedd.failed_rows)';
-comment on column embedd.stat_vector_tables.truncated_rows is 'rows of whose text only the beginning was embedded (embedd.truncated_rows)';
-comment on column embedd.stat_vector_tables.rate is 'rows a second done lately';
-comment on column embedd.stat_vector_tables.eta is 'time until the backfill is done, at that rate';
-comment on column embedd.stat_vector_tables.oldest_pending_secs is 'age of the oldest change that waits, in seconds';
-comment on column embedd.stat_vector_tables.is_estimated is 'whether a number is too large to be counted each time';
-comment on column embedd.stat_vector_tables.worker_state is 'busy, idle, starting, waiting for a slot, not running, or not preloaded';
+comment on column embedd.stat_vector_tables.truncated_rows is 'rows whose text was embedded only in part (embedd.truncated_rows)';
+comment on column embedd.stat_vector_tables.rate is 'rows a second, of the backfill or of the last seconds';
+comment on column embedd.stat_vector_tables.eta is 'time that the backfill still needs at that rate';
+comment on column embedd.stat_vector_tables.oldest_pending_secs is 'age of the oldest change that waits, in seconds; null when no change waits';
+comment on column embedd.stat_vector_tables.is_estimated is 'whether a number is an estimate, because counting would take too long';
+comment on column embedd.stat_vector_tables.worker_state is 'busy, idle, starting, waiting for a slot, not running or not preloaded';
 comment on column embedd.stat_vector_tables.worker_since is 'since when, where that is known';
 comment on column embedd.stat_vector_tables.provider_state is 'ok or failing';
-comment on column embedd.stat_vector_tables.provider_since is 'since when it has been failing';
+comment on column embedd.stat_vector_tables.provider_since is 'since when the provider has been failing';

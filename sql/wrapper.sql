@@ -2,4 +2,4 @@
 
 create foreign data wrapper embedd validator embedd.check_provider_options;
 comment on foreign data wrapper embedd is
-    'Embedding providers: a server of it is a provider, a user mapping of that holds the API key. USAGE lets a role make providers, and so have the server call any address';
+    'Embedding providers: a foreign server of this wrapper is a provider, and a user mapping holds its API key. USAGE lets a role create providers, and so make the server call any address';

@@ -43,8 +43,8 @@ pub fn define() {
     );
     GucRegistry::define_int_guc(
         c"embedd.local_threads",
-        c"Threads that run the local model.",
-        c"0 means half of the machine's cores, at least one.",
+        c"Threads that run the local model on documents, and as many again for questions.",
+        c"Threads for documents stand still while a question is embedded. 0 means half of the machine's cores, at least one.",
         &LOCAL_THREADS,
         0,
         256,
@@ -53,8 +53,8 @@ pub fn define() {
     );
     GucRegistry::define_int_guc(
         c"embedd.local_idle_unload",
-        c"Time without a request after which the local model's memory is given back.",
-        c"0 keeps the model loaded for ever.",
+        c"Idle time after which the embedder frees the memory of the local model.",
+        c"0 keeps the model in memory.",
         &LOCAL_IDLE_UNLOAD,
         0,
         86_400,
@@ -63,8 +63,8 @@ pub fn define() {
     );
     GucRegistry::define_int_guc(
         c"embedd.query_cache_size",
-        c"Memory for the embeddings of questions asked before.",
-        c"One cache in the embedder serves all sessions; 0 turns it off.",
+        c"Memory for the embeddings of earlier questions.",
+        c"One cache in the embedder serves all sessions. 0 turns it off.",
         &QUERY_CACHE_SIZE,
         0,
         1024 * 1024,
@@ -73,8 +73,8 @@ pub fn define() {
     );
     GucRegistry::define_string_guc(
         c"embedd.ca_file",
-        c"File of certificates, in PEM form, of authorities that providers may have theirs from.",
-        c"They are trusted besides those of the operating system; empty means none.",
+        c"File of certificate authorities, in PEM form, that providers are verified against.",
+        c"The embedder trusts them in addition to those of the operating system. Empty means none.",
         &CA_FILE,
         GucContext::Sighup,
         GucFlags::SUPERUSER_ONLY,
@@ -82,15 +82,15 @@ pub fn define() {
     GucRegistry::define_string_guc(
         c"embedd.embedder_path",
         c"File of the program embedd-embedder.",
-        c"Empty means beside this library, where make install puts it. It counts from the next start of the program.",
+        c"Empty means the directory of this library, where make install puts it. A new value takes effect when the program starts next.",
         &EMBEDDER_PATH,
         GucContext::Sighup,
         GucFlags::SUPERUSER_ONLY,
     );
     GucRegistry::define_int_guc(
         c"embedd.embedder_memory_limit",
-        c"Memory that the embedder may take.",
-        c"Where it needs more it is ended and started again; no session is affected. 0 is no limit.",
+        c"Memory limit of the embedder.",
+        c"An embedder that needs more ends and is started again; sessions wait for the next one. 0 means no limit.",
         &EMBEDDER_MEMORY_LIMIT,
         0,
         16 * 1024 * 1024,
@@ -99,8 +99,8 @@ pub fn define() {
     );
     GucRegistry::define_int_guc(
         c"embedd.embedder_timeout",
-        c"How long a session waits for the embedding of a question.",
-        c"statement_timeout and a cancel request end the wait too.",
+        c"Longest time that a session waits for the embedding of a question.",
+        c"statement_timeout and a cancel request end the wait as well.",
         &EMBEDDER_TIMEOUT,
         1,
         i32::MAX,
@@ -109,8 +109,8 @@ pub fn define() {
     );
     GucRegistry::define_int_guc(
         c"embedd.batch_texts",
-        c"Rows a sync worker reads, and stores with their vectors, in one transaction.",
-        c"How many texts go into one request to a provider is another matter: the embedder puts them together.",
+        c"Rows that a sync worker reads, or stores with their vectors, in one transaction.",
+        c"The embedder decides how many texts go into one request to a provider.",
         &BATCH_TEXTS,
         1,
         2048,
@@ -119,8 +119,8 @@ pub fn define() {
     );
     GucRegistry::define_int_guc(
         c"embedd.texts_in_flight",
-        c"Texts that a sync worker gives the embedder at the same time, for each account with a provider.",
-        c"Changes and backfills have that many each; the local model gets 256 at most.",
+        c"Texts of one provider account that a sync worker has in flight at the same time.",
+        c"Changes and backfills have a limit of this size each. The local model gets 256 texts at most.",
         &TEXTS_IN_FLIGHT,
         1,
         65_536,
@@ -129,8 +129,8 @@ pub fn define() {
     );
     GucRegistry::define_int_guc(
         c"embedd.poll_interval",
-        c"How often a sync worker looks for work that nobody woke it for.",
-        c"Every commit wakes the worker; this is the safety net.",
+        c"Time between two checks of the queue by an idle sync worker.",
+        c"Every commit wakes the worker, so this is a safety net only.",
         &POLL_INTERVAL,
         100,
         3_600_000,
@@ -146,7 +146,7 @@ fn define_workers() {
     GucRegistry::define_int_guc(
         c"embedd.workers_per_database",
         c"Sync workers that share the work of one database.",
-        c"Each takes one of max_worker_processes and of embedd.max_sync_workers.",
+        c"Each takes a slot of max_worker_processes and of embedd.max_sync_workers.",
         &WORKERS_PER_DATABASE,
         1,
         i32::from(MOST_PORTIONS),
@@ -155,8 +155,8 @@ fn define_workers() {
     );
     GucRegistry::define_int_guc(
         c"embedd.max_sync_workers",
-        c"Sync workers that run at the same time, in all databases together.",
-        c"Databases with work take turns when there are more of them; 0 means max_worker_processes less 4.",
+        c"Most sync workers that run at the same time, in all databases together.",
+        c"Where more databases have work, they take turns. 0 means max_worker_processes minus 4.",
         &MAX_SYNC_WORKERS,
         0,
         SLOTS as i32,
@@ -165,8 +165,8 @@ fn define_workers() {
     );
     GucRegistry::define_int_guc(
         c"embedd.worker_idle_timeout",
-        c"Time without anything to do after which a sync worker ends.",
-        c"The next commit with a change brings it back; 0 keeps it as long as no other database needs its place.",
+        c"Idle time after which a sync worker ends.",
+        c"The next commit with a change starts it again. 0 keeps it running unless another database needs its slot.",
         &WORKER_IDLE_TIMEOUT,
         0,
         86_400_000,

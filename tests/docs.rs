@@ -1,10 +1,15 @@
 //! What docs/architecture.md says of promises and rooms is true: each promise has a row of tests, each test is there, and
-//! each room of the extension is listed.
+//! each room of the extension is listed. What every page has to be like is in docs/pages.rs.
 #![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot go on says why")]
+
+#[path = "docs/pages.rs"]
+mod pages;
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+
+use support::pages::read;
 
 /// Promises that embedd makes.
 const PROMISES: usize = 13;
@@ -193,12 +198,6 @@ fn rooms_listed(text: &str) -> Vec<&str> {
 /// The rooms that src/lib.rs has, in its order.
 fn rooms(library: &str) -> Vec<&str> {
     library.lines().filter_map(|line| line.strip_prefix("mod ")?.split(';').next()).collect()
-}
-
-/// A file of the checkout.
-fn read(path: &str) -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path);
-    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
 fn architecture() -> String {

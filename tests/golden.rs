@@ -2,7 +2,7 @@
 //! what tests/pg_regress/expected holds. PostgreSQL's own pg_regress does it, against a cluster of this test's own.
 //!
 //!     make test-golden TEST="query filters"         only these files
-//!     make test-golden EMBEDD_GOLDEN_ACCEPT=1       takes what was printed over as what is expected
+//!     make test-golden EMBEDD_GOLDEN_ACCEPT=1       accepts what was printed
 
 #![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot go on says why")]
 
@@ -35,7 +35,7 @@ fn golden_sql() {
     } else if !output.status.success() {
         println!("{}", fs::read_to_string(input.join("regression.diffs")).unwrap_or_default());
         panic!(
-            "the answers differ from tests/pg_regress/expected (EMBEDD_GOLDEN_ACCEPT=1 takes them over)"
+            "the answers differ from tests/pg_regress/expected (EMBEDD_GOLDEN_ACCEPT=1 accepts them)"
         );
     }
 }

@@ -1,33 +1,17 @@
 //! What a new user does first works as it stands in README and docs/roles.md, word for word, for an ordinary role.
 
 use std::io::Write;
-use std::path::Path;
 use std::process::{Command, Stdio};
 
-use support::Cluster;
+use support::{Cluster, pages};
 
-/// A page of the documentation.
-fn page(path: &str) -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path);
-    std::fs::read_to_string(&path).unwrap()
-}
-
-/// The code under a heading of a page, as someone would copy it: its indented blocks one after the other.
+/// The SQL under a heading of a page, as a reader copies it: its blocks one after the other.
 fn code(page: &str, heading: &str) -> String {
-    let (_, section) = page.split_once(&format!("\n## {heading}\n")).expect(heading);
-    let section = section.split("\n## ").next().unwrap_or_default();
-    let lines: Vec<&str> = section
-        .lines()
-        .filter_map(|line| if line.is_empty() { Some("") } else { line.strip_prefix("    ") })
-        .collect();
-    let code = lines.join("\n");
-    assert!(!code.trim().is_empty(), "there is no code under {heading}");
-    code
-}
-
-/// The first block of a section.
-fn first_block(code: &str, end: &str) -> String {
-    code.split(end).next().unwrap_or_default().to_string()
+    let blocks = pages::blocks(pages::section(page, heading));
+    let code: Vec<String> =
+        blocks.into_iter().filter(|b| b.language() == "sql").map(|b| b.text).collect();
+    assert!(!code.is_empty(), "there is no SQL under {heading}");
+    code.join("\n")
 }
 
 /// Pastes statements into psql as a role; what it prints, without notices.
@@ -47,13 +31,11 @@ fn paste(cluster: &Cluster, role: &str, sql: &str) -> String {
 fn the_readme_and_the_page_on_roles_can_be_pasted() {
     let cluster = Cluster::start();
     cluster.create_database("shop");
-    let roles = page("docs/roles.md");
+    let roles = pages::read("docs/roles.md");
     paste(&cluster, "postgres", &code(&roles, "Once in each database, as a superuser"));
     paste(&cluster, "postgres", "CREATE ROLE reader LOGIN");
 
-    let example = code(&page("README.md"), "In an application");
-    // What follows needs a key of OpenAI's.
-    let example = first_block(&example, "SELECT * FROM embedd.create_provider(");
+    let example = code(&pages::read("README.md"), "First use");
     let printed = paste(&cluster, "app", &example);
     let names: Vec<&str> = printed.lines().filter_map(|line| line.split('|').nth(2)).collect();
     assert_eq!(names.len(), 7, "one vector table and three rows twice: {printed}");

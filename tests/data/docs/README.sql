@@ -1,0 +1,3 @@
+-- What the page on first use takes for granted: the role of an application.
+
+create role app login;

@@ -1,0 +1,4 @@
+-- What the reference takes for granted: the extension.
+
+set client_min_messages = warning;
+create extension embedd cascade;

@@ -1,0 +1,3 @@
+-- What the page on roles takes for granted: a role that only asks.
+
+create role reader login;
