@@ -1,4 +1,9 @@
--- From 0.6.0 to 0.7.0: comments in plain words. No table and no function changes.
+-- From 0.6.0 to 0.7.0: a scan removes orphans first; comments in plain words.
+
+-- A task that is open begins again: what is embedded already is compared and not embedded again.
+alter table embedd.tasks alter column phase set default 'orphans';
+update embedd.tasks set phase = 'orphans', last_processed_pk = null, processed_rows = 0, different_rows = 0
+ where status in ('pending', 'running') and phase <> 'index';
 
 comment on table embedd.models is 'The model catalog: the embedding models that embedd knows, the dimensions of their vectors, and their limits. You may add rows';
 comment on column embedd.models.model is 'name of the model, as the provider calls it';
@@ -65,7 +70,7 @@ comment on column embedd.tasks.task_type is 'backfill (the first one of a vector
 comment on column embedd.tasks.priority is 'not used yet: a vector table has one open task at most, and the worker does those of several side by side';
 comment on column embedd.tasks.attempts is 'how often a worker started the task, resumed it, or accepted another request for it';
 comment on column embedd.tasks.max_attempts is 'not used yet: a worker retries what fails, with a growing backoff';
-comment on column embedd.tasks.phase is 'source: the worker reads source rows page by page; orphans: it removes rows whose source row is gone; index: it builds the vector index';
+comment on column embedd.tasks.phase is 'orphans: the worker removes rows whose source row is gone; source: it reads source rows page by page; index: it builds the vector index';
 comment on column embedd.tasks.last_processed_pk is 'every key up to this one is done in this phase; after a restart the worker continues behind it';
 comment on column embedd.tasks.processed_rows is 'source rows read so far';
 comment on column embedd.tasks.created_at is 'when the task was requested';

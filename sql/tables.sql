@@ -277,7 +277,7 @@ create table embedd.tasks (
     priority integer not null default 3,
     attempts integer not null default 0,
     max_attempts integer not null default 3,
-    phase text not null default 'source' check (phase in ('source', 'orphans', 'index')),
+    phase text not null default 'orphans' check (phase in ('source', 'orphans', 'index')),
     last_processed_pk text,
     processed_rows bigint not null default 0,
     last_error text,
@@ -295,7 +295,7 @@ comment on column embedd.tasks.status is 'pending, running, completed or failed'
 comment on column embedd.tasks.priority is 'not used yet: a vector table has one open task at most, and the worker does those of several side by side';
 comment on column embedd.tasks.attempts is 'how often a worker started the task, resumed it, or accepted another request for it';
 comment on column embedd.tasks.max_attempts is 'not used yet: a worker retries what fails, with a growing backoff';
-comment on column embedd.tasks.phase is 'source: the worker reads source rows page by page; orphans: it removes rows whose source row is gone; index: it builds the vector index';
+comment on column embedd.tasks.phase is 'orphans: the worker removes rows whose source row is gone; source: it reads source rows page by page; index: it builds the vector index';
 comment on column embedd.tasks.last_processed_pk is 'every key up to this one is done in this phase; after a restart the worker continues behind it';
 comment on column embedd.tasks.processed_rows is 'source rows read so far';
 comment on column embedd.tasks.last_error is 'why the last attempt failed';

@@ -269,3 +269,63 @@ fn an_upward_import_is_found_however_it_is_written() {
     }
     assert_eq!(count("unknown", "unknown.rs", ""), 1);
 }
+
+/// The files of a folder and of the folders in it.
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).expect("the folder") {
+        let path = entry.expect("an entry").path();
+        match path.is_dir() {
+            true => found.extend(files(&path)),
+            false => found.push(path),
+        }
+    }
+    found
+}
+
+/// The core of the sync imports nothing of PostgreSQL, and of the crate only what is pure.
+#[test]
+fn the_core_knows_no_io() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../src");
+    let pure = ["backoff", "task", "transaction", "sync"];
+    let mut seen = 0;
+    for path in files(&root.join("sync/core")) {
+        let text = fs::read_to_string(&path).expect("a source file");
+        let tokens = tokens(&text);
+        for forbidden in ["pgrx", "pg_sys", "Spi", "SystemTime", "UnixStream"] {
+            assert!(!tokens.iter().any(|token| token == forbidden), "{path:?} has {forbidden}");
+        }
+        for at in tokens.windows(3).filter(|at| at[0] == "crate" && at[1] == "::") {
+            assert!(pure.contains(&at[2].as_str()), "{path:?} imports {}", at[2]);
+        }
+        seen += 1;
+    }
+    assert!(seen > 10);
+    // What it imports of these rooms is in files of their own.
+    for file in ["backoff.rs", "task/kind.rs", "transaction/blame.rs"] {
+        let text = fs::read_to_string(root.join(file)).expect("a source file");
+        assert!(!tokens(&text).iter().any(|token| token == "pgrx"), "{file} is not pure");
+    }
+}
+
+/// The names of the tests in a text.
+fn tests_in(text: &str) -> Vec<String> {
+    let tokens = tokens(text);
+    let is_test = |at: &&[String]| at[0] == "test" && at[1] == "]" && at[2] == "fn";
+    tokens.windows(4).filter(is_test).map(|at| at[3].clone()).collect()
+}
+
+/// Each schedule that is forced on a real cluster has a twin that runs against the core alone.
+#[test]
+fn every_schedule_has_a_pure_twin() {
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let core = tests.join("../src/sync/core/model/schedules.rs");
+    let twins = tests_in(&fs::read_to_string(core).expect("the twins"));
+    let mut schedules = Vec::new();
+    for path in files(&tests.join("outside/schedules")) {
+        schedules.extend(tests_in(&fs::read_to_string(path).expect("a source file")));
+    }
+    assert!(schedules.len() > 30);
+    let alone: Vec<_> = schedules.iter().filter(|name| !twins.contains(name)).collect();
+    assert!(alone.is_empty(), "without a twin: {alone:?}");
+}

@@ -228,12 +228,23 @@ impl Health {
 
     /// Changes were brought in, or a task has ended.
     pub fn succeeded(&mut self, now: Option<Instant>) {
-        self.has_progressed = true;
+        (self.has_progressed, self.is_inherited) = (true, false);
         self.recovered(now);
     }
 
-    /// A transaction of the table went well. That ends its trouble, unless another part of it is in trouble still.
+    /// Nothing is left to do: what it failed for was changed or has gone, and no success will tell that it is over.
+    pub fn has_nothing_left(&mut self, now: Instant) {
+        self.is_inherited = false;
+        self.provider_answered();
+        self.recovered(Some(now));
+    }
+
+    /// A transaction of the table went well. That ends the trouble that this process has seen, unless another part of the
+    /// table is in trouble still.
     pub fn recovered(&mut self, now: Option<Instant>) {
+        if self.is_inherited {
+            return;
+        }
         let is_resting = now.is_some_and(|now| self.is_in_trouble(now));
         let is_broken = self.source.broken.is_some() || self.source.missed.is_some();
         if is_resting || is_broken || self.has_provider_failed || self.has_held_rows() {

@@ -19,8 +19,6 @@ mod scan;
 
 #[cfg(test)]
 mod model;
-#[cfg(test)]
-mod schedules;
 
 use std::time::{Duration, Instant};
 
@@ -39,6 +37,7 @@ pub use self::scan::{Find, HandedOut};
 
 use self::in_flight::InFlight;
 use self::loops::Loops;
+use self::planted::{Fault, is_planted};
 use self::planted::{Fault, is_planted};
 use self::progress::Progress;
 use self::scan::Scan;

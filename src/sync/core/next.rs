@@ -19,9 +19,7 @@ impl TableSync {
         self.end_loops(now);
         let has_nothing = self.is_queue_read && self.backlog.is_empty() && !self.has_work();
         if self.health.says_error() && has_nothing {
-            // What it failed for was changed or has gone, and no success will tell that it is over.
-            self.health.provider_answered();
-            self.health.recovered(Some(now));
+            self.health.has_nothing_left(now);
         }
         let may_write = !self.health.is_resting(now);
         // What is paid for comes first.

@@ -4,10 +4,11 @@ use super::super::planted::Fault;
 use super::first_broken;
 
 /// Interleavings in which a fault has to show.
-const RUNS: u64 = 20_000;
+const RUNS: u64 = 200_000;
 
 fn assert_found(fault: Fault, promise: &str) {
     let found = first_broken(1..RUNS, Some(fault));
+    println!("{fault:?}: {found:?}");
     let rule = found.map_or("nothing", |(_, rule)| rule);
     assert!(rule.starts_with(promise), "{fault:?} was found as {rule:?}");
 }

@@ -6,6 +6,7 @@
 
 mod database;
 mod faults;
+mod schedules;
 mod worker;
 
 use std::time::Instant;
@@ -299,8 +300,20 @@ impl Run {
         }
     }
 
-    /// Lets the workers run until nothing is left to do, or for so many rounds.
-    fn settle(&mut self, rounds: usize) {
+    /// Whether all rows are equal but those that are locked or have failed.
+    fn is_equal_but_held(&self) -> bool {
+        let is_held = |row: usize| self.trouble.locked[row] || self.database.failed[row];
+        (0..ROWS).all(|row| is_held(row) || self.database.is_equal(row))
+    }
+
+    /// Whether nothing is left to do.
+    fn has_ended(&self) -> bool {
+        let is_done = self.workers.iter().all(|worker| worker.sync.is_idle());
+        is_done && self.database.queue.is_empty() && self.database.task.is_none()
+    }
+
+    /// Lets the workers run until that is so, or for so many rounds.
+    fn settle(&mut self, rounds: usize, is_over: impl Fn(&Self) -> bool) {
         for _ in 0..rounds {
             for worker in 0..WORKERS {
                 self.workers[worker].read(&self.database, self.now);
@@ -314,8 +327,7 @@ impl Run {
                     self.workers[worker].answer(0, &self.database, &self.trouble, false, self.now);
                 }
             }
-            let is_done = self.workers.iter().all(|worker| worker.sync.is_idle());
-            if is_done && self.database.queue.is_empty() && self.database.task.is_none() {
+            if is_over(self) {
                 return;
             }
             let due = self.workers.iter().filter_map(|worker| worker.sync.due(self.now)).min();
@@ -346,9 +358,8 @@ impl Run {
         self.forget_answers();
         if !self.trouble.provider_is_down && self.random.one_in(2) {
             // Rows that are locked or flawed hold up no others.
-            self.settle(400);
-            let is_held = |row: usize| self.trouble.locked[row] || self.database.failed[row];
-            if (0..ROWS).any(|row| !is_held(row) && !self.database.is_equal(row)) {
+            self.settle(100, Self::is_equal_but_held);
+            if !self.is_equal_but_held() {
                 if is_traced() {
                     eprintln!("event {:?} {:?}", self.database, self.trouble);
                     self.workers.iter().for_each(|worker| eprintln!("event {:?}", worker.sync));
@@ -357,7 +368,7 @@ impl Run {
             }
         }
         self.trouble = Trouble::default();
-        self.settle(400);
+        self.settle(400, Self::has_ended);
         if self.broken().is_some() {
             return self.broken();
         }
@@ -372,8 +383,7 @@ impl Run {
                 }
             }
         }
-        let is_done = self.workers.iter().all(|worker| worker.sync.is_idle());
-        if !is_done || !self.database.queue.is_empty() {
+        if !self.has_ended() {
             if is_traced() {
                 eprintln!("event {:?}", self.database);
                 self.workers.iter().for_each(|worker| eprintln!("event {:?}", worker.sync));

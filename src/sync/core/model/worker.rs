@@ -48,7 +48,8 @@ pub struct Worker {
     pub answered: [Option<u32>; ROWS],
     /// The last rule that was broken.
     pub broken: Option<&'static str>,
-    pub paid: u32,
+    /// The texts that were paid for.
+    pub paid: Vec<u32>,
 }
 
 fn config(database: &Database, worker: usize) -> Config {
@@ -75,7 +76,7 @@ impl Worker {
             requests: VecDeque::new(),
             answered: [None; ROWS],
             broken: None,
-            paid: 0,
+            paid: Vec::new(),
         }
     }
 
@@ -305,7 +306,6 @@ impl Worker {
         if trouble.provider_is_down {
             return self.sync.on_answer(request.batch, Err(failure), now);
         }
-        self.paid += request.texts.len() as u32;
         let unanswered: Vec<u32> = if part { vec![0] } else { vec![] };
         let refused = (0..).zip(&request.rows).filter(|(_, row)| flaw(row) == Flaw::Refused);
         let refused: Vec<(u32, String)> =
@@ -313,6 +313,7 @@ impl Worker {
         for (n, (row, text)) in (0..).zip(request.rows.iter().zip(&request.texts)) {
             if !unanswered.contains(&n) && !refused.iter().any(|(r, _)| *r == n) {
                 self.answered[*row] = Some(*text);
+                self.paid.push(*text);
             }
         }
         let embeddings = Embeddings {

@@ -1,1 +1,0 @@
-//! The schedules of tests/outside/schedules, as tests of the state machine alone.
