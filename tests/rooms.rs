@@ -270,27 +270,13 @@ fn an_upward_import_is_found_however_it_is_written() {
     assert_eq!(count("unknown", "unknown.rs", ""), 1);
 }
 
-/// The files of a folder and of the folders in it.
-fn files(folder: &Path) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(folder).expect("the folder") {
-        let path = entry.expect("an entry").path();
-        match path.is_dir() {
-            true => found.extend(files(&path)),
-            false => found.push(path),
-        }
-    }
-    found
-}
-
 /// The core of the sync imports nothing of PostgreSQL, and of the crate only what is pure.
 #[test]
 fn the_core_knows_no_io() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../src");
     let pure = ["backoff", "task", "transaction", "sync"];
     let mut seen = 0;
-    for path in files(&root.join("sync/core")) {
-        let text = fs::read_to_string(&path).expect("a source file");
+    for (path, text) in files(&root.join("sync/core")) {
         let tokens = tokens(&text);
         for forbidden in ["pgrx", "pg_sys", "Spi", "SystemTime", "UnixStream"] {
             assert!(!tokens.iter().any(|token| token == forbidden), "{path:?} has {forbidden}");
@@ -322,8 +308,8 @@ fn every_schedule_has_a_pure_twin() {
     let core = tests.join("../src/sync/core/model/schedules.rs");
     let twins = tests_in(&fs::read_to_string(core).expect("the twins"));
     let mut schedules = Vec::new();
-    for path in files(&tests.join("outside/schedules")) {
-        schedules.extend(tests_in(&fs::read_to_string(path).expect("a source file")));
+    for (_, text) in files(&tests.join("outside/schedules")) {
+        schedules.extend(tests_in(&text));
     }
     assert!(schedules.len() > 30);
     let alone: Vec<_> = schedules.iter().filter(|name| !twins.contains(name)).collect();

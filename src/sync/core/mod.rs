@@ -38,7 +38,6 @@ pub use self::scan::{Find, HandedOut};
 use self::in_flight::InFlight;
 use self::loops::Loops;
 use self::planted::{Fault, is_planted};
-use self::planted::{Fault, is_planted};
 use self::progress::Progress;
 use self::scan::Scan;
 
