@@ -1,12 +1,14 @@
 //! What a write to a source does: remember the keys of the changed rows, write them once before commit, wake the worker after it.
 
-mod reader;
+mod key_extractor;
+mod key_text;
+mod stored_row;
 
 use std::cell::{Cell, RefCell};
 
 use pgrx::prelude::*;
 
-use self::reader::{Reader, raw};
+use self::key_extractor::{KeyExtractor, raw};
 use crate::queue::{self, Noted, Sweep};
 use crate::shared;
 
@@ -19,10 +21,10 @@ struct Transaction {
     tables: Vec<(i32, Noted)>,
     /// One entry for each open subtransaction that has noted something, innermost last.
     marks: Vec<Mark>,
-    /// Something was written into the queue, so somebody has to be woken.
+    /// Rows were written into the queue, so the workers have to be woken.
     written: bool,
     /// A source or embedd's own tables have changed, or rows were written for more than one number of workers.
-    touches: bool,
+    invalidates: bool,
     /// For how many workers rows were written.
     portions: Option<u16>,
 }
@@ -44,11 +46,8 @@ impl Transaction {
     /// The keys of one vector table, with this subtransaction's beginning marked.
     fn noted(&mut self, table_id: i32) -> (usize, &mut Noted) {
         // SAFETY: main thread, inside a transaction.
-        let (subtransaction, level) =
-            unsafe { (raw::GetCurrentSubTransactionId(), raw::GetCurrentTransactionNestLevel()) };
-        if level > 1 && self.marks.last().is_none_or(|m| m.subtransaction != subtransaction) {
-            let lengths = self.tables.iter().map(|(_, n)| (n.len(), n.sweep)).collect();
-            self.marks.push(Mark { subtransaction, lengths });
+        if unsafe { raw::GetCurrentTransactionNestLevel() } > 1 {
+            self.mark_subtransaction();
         }
         let index = match self.tables.iter().position(|(id, _)| *id == table_id) {
             Some(index) => index,
@@ -58,6 +57,16 @@ impl Transaction {
             }
         };
         (index, &mut self.tables[index].1)
+    }
+
+    /// Remembers where the current subtransaction begins, when it notes its first key.
+    fn mark_subtransaction(&mut self) {
+        // SAFETY: main thread, inside a transaction.
+        let subtransaction = unsafe { raw::GetCurrentSubTransactionId() };
+        if self.marks.last().is_none_or(|m| m.subtransaction != subtransaction) {
+            let lengths = self.tables.iter().map(|(_, n)| (n.len(), n.sweep)).collect();
+            self.marks.push(Mark { subtransaction, lengths });
+        }
     }
 
     /// Writes what this level has gathered for one table when it has grown past the bound.
@@ -83,7 +92,8 @@ impl Transaction {
     fn note_written(&mut self) {
         let portions = shared::portions();
         self.written = true;
-        self.touches |= self.portions.replace(portions).is_some_and(|before| before != portions);
+        self.invalidates |=
+            self.portions.replace(portions).is_some_and(|before| before != portions);
     }
 
     /// Writes everything. Called before commit and before PREPARE TRANSACTION.
@@ -126,23 +136,23 @@ impl Transaction {
     }
 }
 
-/// What the transaction that has just committed has for the workers.
+/// What a commit has to tell the workers of the database.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
-enum News {
+enum CommitEffect {
     #[default]
     None,
-    /// Rows of the queue.
+    /// Rows were written into the queue.
     Written,
-    /// It has changed what they keep in memory.
-    Touched,
+    /// What the workers keep in memory is out of date.
+    Invalidates,
 }
 
 thread_local! {
     static TRANSACTION: RefCell<Transaction> = RefCell::default();
     /// One for each trigger that fired: partitions and several vector tables of one source take turns.
-    static READERS: RefCell<Vec<Reader>> = const { RefCell::new(Vec::new()) };
-    static REGISTERED: RefCell<bool> = const { RefCell::new(false) };
-    static NEWS: Cell<News> = const { Cell::new(News::None) };
+    static EXTRACTORS: RefCell<Vec<KeyExtractor>> = const { RefCell::new(Vec::new()) };
+    static IS_REGISTERED: Cell<bool> = const { Cell::new(false) };
+    static COMMIT_EFFECT: Cell<CommitEffect> = const { Cell::new(CommitEffect::None) };
 }
 
 /// The trigger function `embedd.note_change()`; argument of its triggers: id of the vector table.
@@ -179,23 +189,26 @@ pub extern "C" fn pg_finfo_embedd_note_change() -> &'static pg_sys::Pg_finfo_rec
 
 /// Notes the keys of one fired trigger.
 unsafe fn note(trigger: &pg_sys::TriggerData) {
-    register_callbacks();
     // SAFETY: the trigger data and what it points to live for the duration of the call.
     unsafe {
-        READERS.with_borrow_mut(|readers| {
-            let reader = current_reader(readers, trigger);
-            let Some(table_id) = reader.table_id else { return };
+        EXTRACTORS.with_borrow_mut(|extractors| {
+            let extractor = current_extractor(extractors, trigger);
+            let Some(table_id) = extractor.table_id else { return };
+            // A statement trigger, which every role may create on a source of its own, has no rows.
+            let is_row = trigger.tg_event & pg_sys::TRIGGER_EVENT_ROW != 0;
+            if is_row && extractor.is_unchanged(trigger) {
+                return;
+            }
             TRANSACTION.with_borrow_mut(|transaction| {
                 let (index, noted) = transaction.noted(table_id);
-                // A trigger for statements, which anybody may make on a source of theirs, has no rows.
-                if trigger.tg_event & pg_sys::TRIGGER_EVENT_ROW == 0 {
+                if !is_row {
                     let truncates = trigger.tg_event & pg_sys::TRIGGER_EVENT_OPMASK
                         == pg_sys::TRIGGER_EVENT_TRUNCATE;
                     let sweep = if truncates { Sweep::Gone } else { Sweep::Changed };
                     noted.sweep = noted.sweep.max(sweep);
                     return;
                 }
-                reader.note(noted, trigger);
+                extractor.note(noted, trigger);
                 transaction.bound_memory(index);
             });
         });
@@ -214,56 +227,57 @@ pub fn note_sweep(table_id: i32, sweep: Sweep) {
 /// Has the worker look at embedd's own tables and at the sources after the transaction, once.
 pub fn touch_at_commit() {
     register_callbacks();
-    TRANSACTION.with_borrow_mut(|transaction| transaction.touches = true);
+    TRANSACTION.with_borrow_mut(|transaction| transaction.invalidates = true);
 }
 
-/// The reader for this trigger, made anew when another trigger fired or a relation has changed.
-unsafe fn current_reader<'a>(
-    readers: &'a mut Vec<Reader>,
+/// The extractor for this trigger, recreated when a relation has changed.
+unsafe fn current_extractor<'a>(
+    extractors: &'a mut Vec<KeyExtractor>,
     trigger: &pg_sys::TriggerData,
-) -> &'a Reader {
+) -> &'a KeyExtractor {
     // SAFETY: as in note().
     unsafe {
         let oid = (*trigger.tg_trigger).tgoid;
-        let index = match readers.iter().position(|r| r.trigger == oid) {
+        let index = match extractors.iter().position(|e| e.trigger == oid) {
             Some(index) => {
-                if !readers[index].is_current() {
-                    readers[index] = Reader::new(trigger);
+                if !extractors[index].is_current(trigger) {
+                    extractors[index] = KeyExtractor::new(trigger);
                 }
                 index
             }
             None => {
-                if readers.len() >= MOST_READERS {
-                    readers.clear();
+                // Before the look-ups, whose result is true as long as no message about a relation comes.
+                register_callbacks();
+                if extractors.len() >= MAX_EXTRACTORS {
+                    extractors.clear();
                 }
-                readers.push(Reader::new(trigger));
-                readers.len() - 1
+                extractors.push(KeyExtractor::new(trigger));
+                extractors.len() - 1
             }
         };
-        &readers[index]
+        &extractors[index]
     }
 }
 
-/// Triggers whose readers a session remembers.
-const MOST_READERS: usize = 64;
+/// Triggers whose extractors a session remembers.
+const MAX_EXTRACTORS: usize = 64;
 
 /// Registers for transaction ends, once in the life of the process.
 fn register_callbacks() {
-    REGISTERED.with_borrow_mut(|registered| {
-        if !*registered {
-            // SAFETY: the functions are static and guarded.
-            unsafe {
-                pg_sys::RegisterXactCallback(Some(on_transaction), std::ptr::null_mut());
-                pg_sys::RegisterSubXactCallback(Some(on_subtransaction), std::ptr::null_mut());
-                pg_sys::RegisterResourceReleaseCallback(Some(on_release), std::ptr::null_mut());
-                pg_sys::CacheRegisterRelcacheCallback(
-                    Some(reader::on_relation_change),
-                    pg_sys::Datum::from(0usize),
-                );
-            }
-            *registered = true;
-        }
-    });
+    if IS_REGISTERED.get() {
+        return;
+    }
+    // SAFETY: the functions are static and guarded.
+    unsafe {
+        pg_sys::RegisterXactCallback(Some(on_transaction), std::ptr::null_mut());
+        pg_sys::RegisterSubXactCallback(Some(on_subtransaction), std::ptr::null_mut());
+        pg_sys::RegisterResourceReleaseCallback(Some(on_release), std::ptr::null_mut());
+        pg_sys::CacheRegisterRelcacheCallback(
+            Some(key_extractor::on_relation_change),
+            pg_sys::Datum::from(0usize),
+        );
+    }
+    IS_REGISTERED.set(true);
 }
 
 #[pg_guard]
@@ -280,25 +294,26 @@ unsafe extern "C-unwind" fn on_transaction(
             TRANSACTION.set(transaction);
         }
         XACT_EVENT_COMMIT => {
-            let Transaction { written, touches, portions, .. } = TRANSACTION.take();
-            // Nobody reads rows for another number of workers, unless he is told to look for them.
-            let touches = touches || portions.is_some_and(|count| count != shared::portions());
-            NEWS.set(match written {
-                _ if touches => News::Touched,
-                true => News::Written,
-                false => News::None,
+            let Transaction { written, invalidates, portions, .. } = TRANSACTION.take();
+            // A worker looks for rows of another number of workers only when it reads its tables again.
+            let invalidates =
+                invalidates || portions.is_some_and(|count| count != shared::portions());
+            COMMIT_EFFECT.set(match written {
+                _ if invalidates => CommitEffect::Invalidates,
+                true => CommitEffect::Written,
+                false => CommitEffect::None,
             });
         }
         XACT_EVENT_ABORT | XACT_EVENT_PREPARE => {
             TRANSACTION.take();
-            READERS.take();
+            EXTRACTORS.take();
         }
         _ => {}
     }
 }
 
-/// A worker that is woken before others were told what has changed would find everything as it was, in its own caches: it
-/// would never look again, or read with a right that the same transaction has revoked.
+/// Wakes the workers. A worker woken before PostgreSQL has sent the invalidation messages of the transaction would find
+/// its own caches as they were: it would never look again, or read with a right that the same transaction has revoked.
 #[pg_guard]
 unsafe extern "C-unwind" fn on_release(
     phase: pg_sys::ResourceReleasePhase::Type,
@@ -312,9 +327,9 @@ unsafe extern "C-unwind" fn on_release(
     }
     // SAFETY: a plain global of the process.
     let database = unsafe { pg_sys::MyDatabaseId };
-    match NEWS.take() {
-        News::Touched if is_commit => shared::touch(database),
-        News::Written if is_commit => shared::wake_worker(database),
+    match COMMIT_EFFECT.take() {
+        CommitEffect::Invalidates if is_commit => shared::touch(database),
+        CommitEffect::Written if is_commit => shared::wake_worker(database),
         _ => {}
     }
 }

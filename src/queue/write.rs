@@ -16,7 +16,7 @@ pub enum Sweep {
     /// Nothing.
     #[default]
     None,
-    /// Something may have changed that nobody has noted: what is in work is to be looked at again.
+    /// Something may have changed that no key was noted of: what is in work is to be looked at again.
     Recheck,
     /// Any number of rows has gone (TRUNCATE, a partition that was dropped).
     Gone,
@@ -71,7 +71,10 @@ impl Noted {
 
 /// The portion of a key, so that one key is always one worker's.
 pub fn portion_of(key: &[u8], portions: u16) -> u16 {
-    // FNV-1a: whoever reads the row hashes nothing, so only workers and writers of one library have to agree.
+    if portions == 1 {
+        return 0;
+    }
+    // FNV-1a: the reader of a row hashes nothing, so only workers and writers of one library have to agree.
     let hash = key
         .iter()
         .fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193));
@@ -179,7 +182,7 @@ pub(super) fn insert(table_id: i32, rows: &[NewRow<'_>]) -> Vec<i64> {
     // closed here, and every pointer is used while it is open. Errors are PostgreSQL's own and abort the transaction.
     unsafe {
         let Some((queue_oid, sequence)) = super::relations() else {
-            // The extension was dropped in this very transaction: there is nobody to tell.
+            // The extension was dropped in this very transaction: no worker reads a queue.
             return ids;
         };
         // Before the first id is taken: a reader takes a transaction that has none yet for one that has taken no id.
@@ -235,28 +238,53 @@ unsafe fn insert_row(
 
 /// Keys as a text[] Datum.
 unsafe fn text_array(keys: &[&[u8]]) -> pg_sys::Datum {
-    // SAFETY: each element is a palloc'd text; construct_array copies them, so they are freed here.
+    // SAFETY: the array is allocated with as many bytes as are filled.
     unsafe {
-        let mut elements: Vec<pg_sys::Datum> = keys
-            .iter()
-            .map(|key| {
-                pg_sys::Datum::from(pg_sys::cstring_to_text_with_len(
-                    key.as_ptr().cast(),
-                    key.len() as i32,
-                ))
-            })
-            .collect();
-        let array = pg_sys::construct_array(
-            elements.as_mut_ptr(),
-            elements.len() as i32,
-            pg_sys::TEXTOID,
-            -1,
-            false,
-            pg_sys::TYPALIGN_INT as std::ffi::c_char,
-        );
-        for element in elements {
-            pg_sys::pfree(element.cast_mut_ptr());
+        if keys.is_empty() {
+            return pg_sys::Datum::from(pg_sys::construct_empty_array(pg_sys::TEXTOID));
         }
+        let size = text_array_size(keys);
+        let array = pg_sys::palloc0(size).cast::<u8>();
+        fill_text_array(std::slice::from_raw_parts_mut(array, size), keys);
         pg_sys::Datum::from(array)
+    }
+}
+
+/// Bytes before the first element: ArrayType with one dimension and no nulls (utils/array.h).
+const ARRAY_HEADER: usize = 24;
+
+/// Bytes of a text with its header, at the alignment of the next one.
+fn text_size(key: &[u8]) -> usize {
+    (size_of::<u32>() + key.len()).next_multiple_of(align_of::<u32>())
+}
+
+fn text_array_size(keys: &[&[u8]]) -> usize {
+    ARRAY_HEADER + keys.iter().map(|key| text_size(key)).sum::<usize>()
+}
+
+/// Writes what construct_array makes of texts into zeroed bytes: it would want a copy of each key first.
+fn fill_text_array(mut array: &mut [u8], keys: &[&[u8]]) {
+    let size_header = |size: usize| {
+        let size = size as u32;
+        if cfg!(target_endian = "big") { size } else { size << 2 }
+    };
+    let (dimensions, no_nulls, lower_bound) = (1, 0, 1);
+    let header = [
+        size_header(array.len()),
+        dimensions,
+        no_nulls,
+        pg_sys::TEXTOID.to_u32(),
+        keys.len() as u32,
+        lower_bound,
+    ];
+    for (place, word) in array.chunks_exact_mut(4).zip(header) {
+        place.copy_from_slice(&word.to_ne_bytes());
+    }
+    array = &mut array[ARRAY_HEADER..];
+    for key in keys {
+        let (text, rest) = array.split_at_mut(text_size(key));
+        text[..4].copy_from_slice(&size_header(4 + key.len()).to_ne_bytes());
+        text[4..4 + key.len()].copy_from_slice(key);
+        array = rest;
     }
 }
