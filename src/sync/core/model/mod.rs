@@ -372,16 +372,10 @@ impl Run {
         if self.broken().is_some() {
             return self.broken();
         }
-        for row in 0..ROWS {
-            let has_flaw =
-                self.database.source[row].is_some_and(|source| source.flaw != Flaw::None);
-            if !self.database.is_equal(row) && !(self.database.failed[row] && has_flaw) {
-                let is_blamed = self.database.failed[row];
-                // Rows that a planted failure has blamed are tried again by the user.
-                if !is_blamed {
-                    return Some("1: source and vector table are not equal");
-                }
-            }
+        // A row that has failed waits for the user.
+        let differs = |row: usize| !self.database.is_equal(row) && !self.database.failed[row];
+        if (0..ROWS).any(differs) {
+            return Some("1: source and vector table are not equal");
         }
         if !self.has_ended() {
             if is_traced() {

@@ -56,7 +56,7 @@ impl Stage {
     }
 
     /// Changes that are at the embedder when this returns.
-    fn into_flight(&mut self, writes: &[(usize, Option<SourceRow>)]) {
+    fn send_off(&mut self, writes: &[(usize, Option<SourceRow>)]) {
         self.database.write(writes);
         self.work();
         assert!(
@@ -192,7 +192,7 @@ mod lost {
     #[test]
     fn a_worker_killed_in_a_store() {
         let mut stage = Stage::new();
-        stage.into_flight(&[(0, row(50)), (2, row(51)), (3, None)]);
+        stage.send_off(&[(0, row(50)), (2, row(51)), (3, None)]);
         // Its transaction is rolled back.
         stage.trouble.locked = [true; ROWS];
         stage.answer(false);
@@ -206,7 +206,7 @@ mod lost {
     #[test]
     fn a_worker_killed_between_a_store_and_the_next_round() {
         let mut stage = Stage::new();
-        stage.into_flight(&[(0, row(50)), (2, row(51))]);
+        stage.send_off(&[(0, row(50)), (2, row(51))]);
         stage.write(0, row(52));
         stage.answer(false);
         let worker = &mut stage.workers[0];
@@ -219,7 +219,7 @@ mod lost {
     #[test]
     fn an_answer_for_an_embedder_that_has_gone() {
         let mut stage = Stage::new();
-        stage.into_flight(&[(0, row(50)), (2, row(51)), (4, row(53))]);
+        stage.send_off(&[(0, row(50)), (2, row(51)), (4, row(53))]);
         stage.end_embedder();
         stage.write(0, row(52));
         stage.write(2, None);
@@ -231,7 +231,7 @@ mod lost {
     #[test]
     fn an_answer_of_an_embedder_that_has_gone() {
         let mut stage = Stage::new();
-        stage.into_flight(&[(0, row(50)), (2, row(51)), (4, row(53))]);
+        stage.send_off(&[(0, row(50)), (2, row(51)), (4, row(53))]);
         stage.answer(false);
         stage.end_embedder();
         stage.write(0, row(52));
@@ -264,7 +264,7 @@ mod paid {
     #[test]
     fn a_vector_that_could_not_be_stored_at_once_is_paid_for_once() {
         let mut stage = Stage::new();
-        stage.into_flight(&[(0, row(50)), (1, row(51))]);
+        stage.send_off(&[(0, row(50)), (1, row(51))]);
         stage.trouble.locked = [true; ROWS];
         stage.answer(false);
         for _ in 0..20 {
@@ -278,7 +278,7 @@ mod paid {
     #[test]
     fn a_batch_of_which_a_part_fails_is_paid_for_once() {
         let mut stage = Stage::new();
-        stage.into_flight(&[(0, row(50)), (2, row(51)), (4, row(52))]);
+        stage.send_off(&[(0, row(50)), (2, row(51)), (4, row(52))]);
         stage.answer(true);
         stage.assert_synced();
         assert_eq!([50, 51, 52].map(|text| stage.paid(text)), [1, 1, 1]);
@@ -287,7 +287,7 @@ mod paid {
     #[test]
     fn a_row_that_is_gone_is_not_stored_for_a_moment() {
         let mut stage = Stage::new();
-        stage.into_flight(&[(4, row(50))]);
+        stage.send_off(&[(4, row(50))]);
         stage.write(4, None);
         stage.answer(false);
         // The worker that stores it says so if it was stored although it is known to be gone.
@@ -299,7 +299,7 @@ mod paid {
     #[test]
     fn a_worker_that_makes_way_leaves_nothing_behind_that_was_paid_for() {
         let mut stage = Stage::new();
-        stage.into_flight(&[(0, row(50)), (1, row(51))]);
+        stage.send_off(&[(0, row(50)), (1, row(51))]);
         stage.answer(false);
         for worker in &mut stage.workers {
             worker.leave(&mut stage.database, &mut stage.trouble, stage.now);
@@ -316,7 +316,7 @@ mod pairs {
     #[test]
     fn rows_that_are_shared_out_stay_until_they_are_done() {
         let mut stage = Stage::new();
-        stage.into_flight(&[(0, row(50)), (1, row(51)), (2, row(3)), (3, row(4))]);
+        stage.send_off(&[(0, row(50)), (1, row(51)), (2, row(3)), (3, row(4))]);
         assert_eq!(stage.database.queue.len(), WORKERS);
         stage.kill();
         assert_eq!(stage.database.queue.len(), WORKERS);
@@ -368,7 +368,7 @@ mod pauses {
     fn a_pause_while_a_row_is_embedded() {
         for is_killed in [false, true] {
             let mut stage = Stage::new();
-            stage.into_flight(&[(0, row(50)), (1, row(51))]);
+            stage.send_off(&[(0, row(50)), (1, row(51))]);
             stage.database.is_paused = true;
             stage.work();
             stage.answer(false);
@@ -417,7 +417,7 @@ mod rows {
     #[test]
     fn a_row_changes_between_its_document_and_the_store() {
         let mut stage = Stage::new();
-        stage.into_flight(&[(0, row(50)), (1, row(51))]);
+        stage.send_off(&[(0, row(50)), (1, row(51))]);
         stage.write(0, row(52));
         stage.write(1, Some(SourceRow { metadata: 99, ..row(51).unwrap() }));
         stage.assert_synced();
@@ -427,7 +427,7 @@ mod rows {
     #[test]
     fn a_row_changes_while_its_vector_waits_to_be_stored() {
         let mut stage = Stage::new();
-        stage.into_flight(&[(0, row(50))]);
+        stage.send_off(&[(0, row(50))]);
         stage.trouble.locked[0] = true;
         stage.answer(false);
         stage.work();
@@ -441,7 +441,7 @@ mod rows {
     #[test]
     fn a_row_is_deleted_while_it_is_embedded() {
         let mut stage = Stage::new();
-        stage.into_flight(&[(0, row(50)), (4, row(51))]);
+        stage.send_off(&[(0, row(50)), (4, row(51))]);
         stage.database.write(&[(0, None), (4, None)]);
         stage.assert_synced();
         assert!(!stage.has_vector(0) && !stage.has_vector(4));
@@ -450,7 +450,7 @@ mod rows {
     #[test]
     fn keys_are_swapped_while_they_are_embedded() {
         let mut stage = Stage::new();
-        stage.into_flight(&[(0, row(50)), (1, row(51))]);
+        stage.send_off(&[(0, row(50)), (1, row(51))]);
         stage.database.write(&[(0, row(51)), (1, row(50)), (3, None), (4, row(4))]);
         stage.assert_synced();
     }
@@ -458,7 +458,7 @@ mod rows {
     #[test]
     fn a_truncated_row_that_was_in_flight_stays_away() {
         let mut stage = Stage::new();
-        stage.into_flight(&[(0, row(50)), (1, row(51))]);
+        stage.send_off(&[(0, row(50)), (1, row(51))]);
         stage.database.bulk_change(false, &[0, 1, 2, 3]);
         stage.work();
         stage.answer(false);
@@ -470,7 +470,7 @@ mod rows {
     #[test]
     fn keys_that_come_back_after_a_truncate_have_their_new_text() {
         let mut stage = Stage::new();
-        stage.into_flight(&[(0, row(50)), (1, row(51))]);
+        stage.send_off(&[(0, row(50)), (1, row(51))]);
         stage.database.bulk_change(false, &[0, 1, 2, 3]);
         stage.database.write(&[(0, row(50)), (1, row(60)), (2, row(3))]);
         stage.assert_synced();
@@ -480,7 +480,7 @@ mod rows {
     #[test]
     fn a_key_that_comes_back_with_the_same_text_is_paid_for_once() {
         let mut stage = Stage::new();
-        stage.into_flight(&[(4, row(50))]);
+        stage.send_off(&[(4, row(50))]);
         stage.write(4, None);
         stage.write(4, row(50));
         stage.assert_synced();
@@ -490,7 +490,7 @@ mod rows {
     #[test]
     fn a_text_that_goes_and_comes_back_is_paid_for_once() {
         let mut stage = Stage::new();
-        stage.into_flight(&[(0, row(50))]);
+        stage.send_off(&[(0, row(50))]);
         stage.write(0, row(51));
         stage.write(0, row(50));
         stage.assert_synced();
@@ -516,7 +516,7 @@ mod scans {
     /// Every row changes unseen while a comparison is under way.
     fn changes_under_a_comparison(unseen: impl Fn(&mut Database)) {
         let mut stage = Stage::new();
-        stage.into_flight(&[(0, row(50))]);
+        stage.send_off(&[(0, row(50))]);
         stage.database.ask(Kind::Reconcile);
         stage.work();
         unseen(&mut stage.database);
@@ -591,7 +591,7 @@ mod scans {
     #[test]
     fn a_row_in_flight_is_not_in_the_new_source() {
         let mut stage = Stage::new();
-        stage.into_flight(&[(4, row(50))]);
+        stage.send_off(&[(4, row(50))]);
         stage.database.source = [row(1), row(2), None, None, None];
         stage.database.ask(Kind::Reconcile);
         stage.work();

@@ -90,7 +90,7 @@ pub fn of_run(client: &SpiClient<'_>, after: Option<&str>) -> Result<FoundPage> 
 /// Forgets rows that have failed and are no longer there.
 pub fn forget_gone(client: &mut SpiClient<'_>, table: &VectorTable, lookup: Lookup) -> Result<()> {
     let failed = catalog::failed_keys(client, table.id, None)?;
-    for keys in failed.chunks(PAGE as usize) {
+    for keys in failed.chunks(PAGE) {
         let gone = load::gone(client, table, keys, lookup)?;
         catalog::forget_failed(client, table.id, &gone)?;
     }
