@@ -1,4 +1,4 @@
-//! What a new user does first works as it stands in README and docs/roles.md, word for word, for an ordinary role.
+//! The first steps of a new user in README and docs/roles.md, copied word for word, as an ordinary role.
 
 use std::io::Write;
 use std::path::Path;
@@ -12,7 +12,7 @@ fn page(path: &str) -> String {
     std::fs::read_to_string(&path).unwrap()
 }
 
-/// The code under a heading of a page, as someone would copy it: its indented blocks one after the other.
+/// The code under a heading of a page, as a user would copy it: its indented blocks one after the other.
 fn code(page: &str, heading: &str) -> String {
     let (_, section) = page.split_once(&format!("\n## {heading}\n")).expect(heading);
     let section = section.split("\n## ").next().unwrap_or_default();
@@ -52,7 +52,7 @@ fn the_readme_and_the_page_on_roles_can_be_pasted() {
     paste(&cluster, "postgres", "CREATE ROLE reader LOGIN");
 
     let example = code(&page("README.md"), "In an application");
-    // What follows needs a key of OpenAI's.
+    // The rest needs an OpenAI key.
     let example = first_block(&example, "SELECT * FROM embedd.create_provider(");
     let printed = paste(&cluster, "app", &example);
     let names: Vec<&str> = printed.lines().filter_map(|line| line.split('|').nth(2)).collect();
@@ -89,7 +89,7 @@ fn the_extension_in_template1_is_in_new_databases() {
     )
     .unwrap();
     app.batch_execute("SELECT embedd.wait_until_synced('t')").unwrap();
-    // A role without CREATE EXTENSION's right is told so.
+    // A role without the privilege for CREATE EXTENSION gets an error.
     cluster.psql("postgres", "CREATE DATABASE bare TEMPLATE template0 OWNER app");
     let mut bare = cluster.connect_as("bare", "app");
     let error = bare.batch_execute("CREATE EXTENSION IF NOT EXISTS embedd CASCADE").unwrap_err();

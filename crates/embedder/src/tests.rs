@@ -57,11 +57,11 @@ impl Fixture {
         self.handle.reconfigure(config);
     }
 
-    pub(super) fn client(&self) -> Asker {
+    pub(super) fn client(&self) -> BlockingClient {
         let stream = UnixStream::connect(self.directory.join("s")).unwrap();
         stream.set_read_timeout(Some(TIMEOUT)).unwrap();
         let buffer = FrameBuffer::default();
-        Asker { stream, buffer }
+        BlockingClient { stream, buffer }
     }
 
     pub(super) fn await_line(&mut self, level: LogLevel, part: &str) {
@@ -92,12 +92,12 @@ fn write_model(directory: &Path, seed: u64) -> PathBuf {
 }
 
 /// A blocking client.
-pub(super) struct Asker {
+pub(super) struct BlockingClient {
     pub(super) stream: UnixStream,
     buffer: FrameBuffer,
 }
 
-impl Asker {
+impl BlockingClient {
     pub(super) fn send(&mut self, request: &Request) {
         let frame = encode_request(request).unwrap();
         self.stream.write_all(&frame).unwrap();
@@ -183,7 +183,7 @@ fn each_text_gets_its_vector_in_order() {
 #[test]
 fn many_connections_and_many_requests_at_once() {
     let fixture = Fixture::new(|config| config.local_threads = 2);
-    let mut clients: Vec<Asker> = (0..20).map(|_| fixture.client()).collect();
+    let mut clients: Vec<BlockingClient> = (0..20).map(|_| fixture.client()).collect();
     for (number, client) in (0..).zip(&mut clients) {
         for id in 0..100 {
             let text = format!("client {number} request {id}");

@@ -9,7 +9,7 @@ mod refusals;
 
 use std::time::Duration;
 
-use super::tests::{Asker, Fixture};
+use super::tests::{BlockingClient, Fixture};
 use embedd_wire::{
     Embeddings, Failure, InputType, Kind, Model, Priority, Provider, Request, Secret,
 };
@@ -62,7 +62,7 @@ fn texts(count: usize) -> Vec<String> {
 }
 
 /// The replies to requests that were sent, in the order of their ids.
-fn replies(client: &mut Asker, count: u64) -> Vec<Result<Embeddings, Failure>> {
+fn replies(client: &mut BlockingClient, count: u64) -> Vec<Result<Embeddings, Failure>> {
     let mut replies: Vec<_> = (0..count).map(|_| client.receive()).collect();
     replies.sort_by_key(|reply| reply.id);
     replies.into_iter().map(|reply| reply.outcome).collect()

@@ -156,7 +156,7 @@ fn questions_overtake_documents_and_share_batches() {
     let mut worker = fixture.client();
     worker.send(&documents(1, &provider, &texts(500)));
     fake.wait_for_requests(2, SOON);
-    let mut sessions: Vec<Asker> = (0..40).map(|_| fixture.client()).collect();
+    let mut sessions: Vec<BlockingClient> = (0..40).map(|_| fixture.client()).collect();
     for (id, session) in (0..).zip(&mut sessions) {
         session.send(&question(id, &provider, &format!("question {id}")));
     }
@@ -219,7 +219,7 @@ fn embedders_that_share_a_rate_limited_key_keep_their_batches_full() {
     let mut provider = provider(Kind::Openai, fake.base_url());
     provider.limits.texts_per_request = Some(10);
     let embedders = [Fixture::new(|_| {}), Fixture::new(|_| {})];
-    let mut clients: Vec<Asker> = embedders.iter().map(Fixture::client).collect();
+    let mut clients: Vec<BlockingClient> = embedders.iter().map(Fixture::client).collect();
     for (id, client) in (0..).zip(&mut clients) {
         let texts: Vec<String> = (0..200).map(|n| format!("text {n} of {id}")).collect();
         client.send(&documents(id, &provider, &texts));
