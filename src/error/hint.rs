@@ -65,7 +65,7 @@ impl Error {
             | Error::Spi(_)
             | Error::Damaged { .. } => None,
             Error::NotATable { can_be_compared: true, .. } => {
-                Some("Use sync_mode => 'batch' and primary_key_column, which compare it at an interval.".to_string())
+                Some("Use sync_mode => 'batch' with primary_key_column: then the source is compared at an interval.".to_string())
             }
             Error::NotATable { .. } => {
                 Some("Use an ordinary or partitioned table as source_table.".to_string())

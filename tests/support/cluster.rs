@@ -14,7 +14,7 @@ use super::binaries::{
     as_owner, bin_dir, client, output_of, owner, owner_runs, run_detached, stdout_of,
 };
 use super::tiny_model::write_tiny_model;
-use super::wait::{LONG, tail};
+use super::wait::LONG;
 
 /// The superuser of every test cluster.
 pub const SUPERUSER: &str = "postgres";
@@ -344,31 +344,6 @@ impl Cluster {
     /// The path of the server log.
     pub fn log_path(&self) -> PathBuf {
         self.dir.join("server.log")
-    }
-
-    /// The whole server log.
-    pub fn log(&self) -> String {
-        String::from_utf8_lossy(&fs::read(self.log_path()).unwrap_or_default()).into_owned()
-    }
-
-    /// The last lines of the log.
-    pub fn log_tail(&self, lines: usize) -> String {
-        tail(&self.log(), lines)
-    }
-
-    /// Whether the log contains this text.
-    pub fn log_contains(&self, text: &str) -> bool {
-        self.log().contains(text)
-    }
-
-    /// The current length of the log: a mark for [`Cluster::log_since`].
-    pub fn log_mark(&self) -> usize {
-        self.log().len()
-    }
-
-    /// The part of the log after the mark.
-    pub fn log_since(&self, mark: usize) -> String {
-        self.log().split_off(mark)
     }
 
     /// Gives a file or directory created by the test to the clusters' user.

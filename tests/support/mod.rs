@@ -17,6 +17,7 @@
 pub mod binaries;
 pub mod cluster;
 pub mod fake_provider;
+pub mod log;
 pub mod processes;
 pub mod shared;
 pub mod source;
