@@ -78,7 +78,7 @@ fn one_invalid_row_and_one_locked_table_hide_no_other_table() {
     held.batch_execute("LOCK TABLE embedd.tasks").unwrap();
     let told = patient.told("sync", "warning", "t");
     assert!(
-        told.meaning.contains("could not be checked") && told.meaning.contains("lock timeout"),
+        told.meaning.contains("could not be read") && told.meaning.contains("lock timeout"),
         "{told:?}"
     );
     patient.told("vector_table", "problem", "2");

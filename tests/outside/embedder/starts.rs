@@ -97,7 +97,7 @@ fn a_program_that_ends_before_it_is_ready() {
     fails_and_is_healed(
         "broken",
         (broken, 0o700),
-        "exit code 127 before it served (a library is missing)",
+        "exit code 127 before it was ready (a library is missing)",
         "server log",
     );
 }
@@ -108,7 +108,7 @@ fn a_program_that_hangs_before_it_is_ready() {
     fails_and_is_healed(
         "hanging",
         (hanging, 0o700),
-        "was terminated by signal 9: Killed before it served",
+        "was terminated by signal 9: Killed before it was ready",
         "server log",
     );
 }
