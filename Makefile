@@ -3,14 +3,14 @@
 #   make demo    on a bare Debian machine: set everything up, embed some thousand rows, ask questions
 #   make test    every ring of tests
 #
-# The rest is in the PGXS habit: make install PG_CONFIG=.., make model PG_CONFIG=..; make help lists it.
+# The other targets follow PGXS: make install PG_CONFIG=.., make model PG_CONFIG=..; make help lists them.
 
 EMBEDD_CACHE ?= $(HOME)/.cache/embedd
 EMBEDD_DEMO_DIR ?= /var/tmp/embedd-demo
 CARGO_TARGET_DIR ?= $(EMBEDD_CACHE)/target
 TOOLS = $(EMBEDD_CACHE)/tools
 
-# The newest server on the machine. Worked out when it is used, since `make setup` may have just installed it.
+# The newest server on the machine. Evaluated on use, because `make setup` may have just installed it.
 PG_CONFIG ?= $(shell ls -d /usr/lib/postgresql/*/bin/postgres 2>/dev/null | sort -V | tail -n 1 | sed 's/postgres$$/pg_config/')
 PG_MAJOR = $(shell $(PG_CONFIG) --version | sed 's/^PostgreSQL \([0-9]*\).*/\1/')
 
@@ -21,15 +21,15 @@ CARGO_TEST = cargo test --locked --release $(FEATURES)
 # Packages that link nothing of PostgreSQL: one build serves every version.
 CARGO_TEST_OUTSIDE = cargo test --locked --release
 
-# Other users than root install through sudo: pgrx's --sudo does so.
+# Without write access to the share directory, the install uses sudo (pgrx's --sudo).
 INSTALL_FLAGS = $(if $(shell test -w "`$(PG_CONFIG) --sharedir`" && echo yes),,--sudo)
 
-# Spelled apart from the recipes, so that make -n prints them and runs nothing.
+# A variable without the word MAKE in the recipes, so that make -n prints these lines and runs nothing.
 AGAIN = $(MAKE) --no-print-directory
 
 export PG_CONFIG EMBEDD_CACHE EMBEDD_DEMO_DIR CARGO_TARGET_DIR TEST
 export PGRX_PG_CONFIG_PATH = $(PG_CONFIG)
-# What cargo pgrx passes to its own builds; the same for all of them, or everything is compiled twice.
+# The flags of cargo pgrx's own builds; other builds need the same, or everything is compiled twice.
 # With it set, pgrx puts backtraces into the DETAIL of errors.
 unexport RUST_BACKTRACE
 export RUSTFLAGS = -C link-arg=-Wl,--no-gc-sections
@@ -41,20 +41,20 @@ export PATH := $(TOOLS)/bin:$(PATH)
 .DEFAULT_GOAL := help
 
 help:
-	@echo 'make demo          set up a bare machine, embed the package catalogue, ask questions'
+	@echo 'make demo          set up a bare machine, embed the package catalogue, run queries'
 	@echo 'make clean-demo    stop the demo server and remove it'
 	@echo 'make test          every ring of tests; TEST=name in one of these runs some:'
 	@echo '  test-pure        logic without PostgreSQL'
 	@echo '  test-backend     inside a PostgreSQL backend'
-	@echo '  test-golden      the SQL surface, word for word (EMBEDD_GOLDEN_ACCEPT=1 accepts the answers)'
+	@echo '  test-golden      the SQL surface, word for word (EMBEDD_GOLDEN_ACCEPT=1 accepts the output)'
 	@echo '  test-outside     real clusters, driven from outside'
-	@echo 'make test-all      every ring on PostgreSQL 15, 16, 17 and 18, whose servers make servers builds'
-	@echo 'make installcheck  the golden ring, in the PGXS habit'
+	@echo 'make test-all      every ring on PostgreSQL 15, 16, 17 and 18; make servers builds the servers'
+	@echo 'make installcheck  the golden ring, as in PGXS'
 	@echo 'make soak          random writers, kills and crashes for a long time (EMBEDD_CHAOS_SEED, _EVENTS, _KILLS)'
 	@echo 'make bench         the measured promises; TEST=name for one'
 	@echo 'make lint          formatting, spelling, clippy, imports between rooms; warnings are errors'
 	@echo 'make deny          licences, sources and duplicates of dependencies'
-	@echo 'make setup         packages, pgvector and cargo-pgrx, where they are missing'
+	@echo 'make setup         install missing packages, pgvector and cargo-pgrx'
 	@echo 'make install       build the extension and install it into PG_CONFIG'"'"'s PostgreSQL'
 	@echo 'make model         fetch the local model into that PostgreSQL'"'"'s share directory'
 	@echo 'PG_CONFIG is $(PG_CONFIG), EMBEDD_CACHE is $(EMBEDD_CACHE)'
@@ -65,11 +65,11 @@ setup:
 model:
 	@.ci/model
 
-# The extension is built apart for each version of PostgreSQL; what links nothing of PostgreSQL is built once.
+# The extension has a target directory for each version of PostgreSQL; other packages are built once.
 EXTENSION_TARGET = $(CARGO_TARGET_DIR)/pg$(PG_MAJOR)
 FOR_EXTENSION = CARGO_TARGET_DIR="$(EXTENSION_TARGET)"
 
-# The embedder is one program for every version of PostgreSQL. It lies beside the library, which finds it there.
+# The embedder is the same program for every version of PostgreSQL, installed next to the library.
 EMBEDDER = $(CARGO_TARGET_DIR)/release/embedd-embedder
 AS_INSTALLER = $(if $(INSTALL_FLAGS),sudo,)
 
@@ -87,17 +87,17 @@ demo: setup install model
 clean-demo:
 	@tests/demo.sh clean
 
-# The servers of the tests besides the machine's own; make servers builds them once.
+# Test servers in addition to the machine's own; make servers builds them once.
 SERVERS = $(or $(EMBEDD_SERVERS),/var/cache/embedd/servers)
 ON = PG_CONFIG=$(SERVERS)/$(1)/bin/pg_config
 
 servers:
 	@.ci/setup servers
 
-# Without contrib, as the server is that a wheel carries: no foreign tables.
+# Server 16 comes from a Python wheel without contrib, so tests with postgres_fdw are left out.
 ON_16 = TEST="crash:: standby:: transactions:: embedder::life embedder::starts"
 
-# Everything on every version of PostgreSQL, as far as its server goes.
+# All tests on every version of PostgreSQL, as far as its server supports them.
 test-all: test servers
 	$(AGAIN) test-backend $(call ON,16) TEST=
 	$(AGAIN) test-golden $(call ON,16) TEST=
@@ -106,12 +106,12 @@ test-all: test servers
 		$(AGAIN) test-backend test-golden test-outside PG_CONFIG=$(SERVERS)/$$version/bin/pg_config || exit; \
 	done
 
-# In the PGXS habit: the golden ring against the server that PG_CONFIG names.
+# As in PGXS: the golden ring against the server that PG_CONFIG names.
 installcheck: test-golden
 
 test: setup test-pure test-backend test-golden test-outside
 
-# The directory `make model` puts the model in, for the test that compares it with the reference.
+# The model's directory, for the test that compares it with the reference.
 MODEL_DIR = $(shell $(PG_CONFIG) --sharedir)/embedd/all-MiniLM-L6-v2
 
 test-pure: model
@@ -119,8 +119,8 @@ test-pure: model
 	EMBEDD_MODEL_DIR="$(MODEL_DIR)" $(CARGO_TEST_OUTSIDE) --package embedd-wire --package embedd-embedder --lib -- $(TEST)
 	$(CARGO_TEST_OUTSIDE) --package embedd-tests --test docs --test rooms -- $(TEST)
 
-# pgrx installs a build of its own with the tests in it, runs it in a cluster of the postgres user, and leaves it
-# installed: the plain build is put back whatever the outcome.
+# pgrx installs its own build, which contains the tests, and runs it in a cluster of the postgres user. The plain build is
+# installed again afterwards, whatever the outcome.
 test-backend:
 	status=0; \
 	$(FOR_EXTENSION) CARGO_PGRX="$(TOOLS)/bin/cargo-pgrx" CARGO_PGRX_TEST_RUNAS=postgres CARGO_PGRX_TEST_PGDATA=/tmp/embedd-backend-$(PG_MAJOR) \
@@ -132,18 +132,18 @@ test-backend:
 test-golden: install
 	$(CARGO_TEST_OUTSIDE) --package embedd-tests --test golden -- --nocapture
 
-# Minutes where nothing hangs; a test that does is named after a minute. TEST=crash:: runs one module.
+# Takes some minutes; a test that hangs is reported after one. TEST=crash:: runs one module.
 test-outside: install
 	timeout 45m $(CARGO_TEST_OUTSIDE) --package embedd-tests --test outside -- $(TEST)
 
 soak: install
 	$(CARGO_TEST_OUTSIDE) --package embedd-tests --test outside -- --ignored --nocapture chaos::a_long_run
 
-# TEST=local_model and TEST=overtaking are the embedder's own; the others drive clusters.
+# TEST=local_model and TEST=overtaking test the embedder alone; the others use clusters.
 bench: install model
 	EMBEDD_MODEL_DIR="$(MODEL_DIR)" cargo bench --locked --package $(if $(filter local_model overtaking,$(TEST)),embedd-embedder,embedd-tests) --bench '$(or $(TEST),*)'
 
-# What the crates must not link: PostgreSQL in the embedder, the outside world in the extension.
+# Forbidden dependencies: PostgreSQL in the embedder, network libraries in the extension.
 TREE = cargo tree --locked --edges normal --prefix none
 
 lint:

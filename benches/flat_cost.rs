@@ -1,10 +1,10 @@
-//! Whether the cost of one change grows: with the keys that wait, with the changes that went before, and while another
-//! session holds an old snapshot and an open transaction.
+//! Whether the cost of a change grows: with waiting keys, with earlier changes, and while another session holds an old
+//! snapshot and an open transaction.
 //!
 //! Each figure is a ratio to the first round of the same run: the time of a thousand small transactions until their
-//! changes are done, over that of the same transactions on a table without sync (whose own row versions grow as well
-//! while somebody holds an old snapshot); the processor time that the sync worker spends on them; and the time of one
-//! call of sync_status(). Promised: about 1, whatever came before.
+//! changes are synced, over that of the same transactions on a table without sync (whose dead rows accumulate too
+//! while an old snapshot exists); the processor time of the sync worker for them; and the time of one call of
+//! sync_status(). Promised: about 1, whatever came before.
 
 #![allow(clippy::unwrap_used, reason = "a measurement that cannot go on says why")]
 
@@ -13,11 +13,11 @@ use std::time::{Duration, Instant};
 use postgres::Client;
 use support::{Cluster, LONG};
 
-/// Transactions of one round, each with one row.
+/// Transactions in a round, with one row each.
 const CHANGES: usize = 1000;
-/// Rounds of which the median counts.
+/// Rounds, of which the median counts.
 const ROUNDS: usize = 9;
-/// Keys that wait, or that were done before.
+/// Waiting keys, or keys processed before.
 const MANY: i64 = 1_000_000;
 
 fn main() {
@@ -78,7 +78,7 @@ fn main() {
 /// Medians of some rounds.
 #[derive(Clone, Copy)]
 struct Figures {
-    /// A thousand changes until they are done, in the time of a thousand that nobody follows.
+    /// The time of a thousand changes until they are synced, over that of a thousand on a table without sync.
     ratio: f64,
     changes: Duration,
     worker: Duration,
@@ -92,7 +92,7 @@ struct Bench {
 }
 
 impl Bench {
-    /// Waits until nothing of these tables is left to be done.
+    /// Waits until no work is left for these tables.
     fn drained(&self, tables: &[&str]) {
         for table in tables {
             let sql = format!(
@@ -102,7 +102,7 @@ impl Bench {
         }
     }
 
-    /// Brings so many changes through, in transactions of some thousand rows.
+    /// Syncs this many changes, in transactions of some thousand rows.
     fn process(&mut self, changes: i64) {
         let step = 20_000;
         for n in 0..changes / step {
@@ -125,11 +125,11 @@ impl Bench {
         begin.elapsed()
     }
 
-    /// A thousand small transactions, until their changes are done.
+    /// A thousand small transactions, until their changes are synced.
     fn changes(&mut self) -> Duration {
         let begin = Instant::now();
         self.update("small");
-        // Changes of one table are done in their order; to look at the queue would itself become slower.
+        // Changes of one table are synced in order; polling the queue would itself become slower.
         let done = format!(
             "select (v.metadata ->> 'price')::integer = s.price from {} v join small s on s.id::text = v.pk_value where v.pk_value = '{CHANGES}' and s.id = {CHANGES}",
             support::source::relation(&mut self.client, "small")
@@ -147,7 +147,7 @@ impl Bench {
         Duration::from_nanos(line.split_ascii_whitespace().next().unwrap().parse().unwrap())
     }
 
-    /// Waits until the worker rests and nothing is vacuumed, so that a figure is that of the changes alone.
+    /// Waits until the worker is idle and no autovacuum runs, so that the figure covers only the changes.
     fn settled(&self) {
         let mut before = Duration::ZERO;
         self.cluster.wait_until(LONG * 2, "the worker to rest", || {

@@ -1,13 +1,13 @@
-//! How soon a change is seen, and what a question costs beyond its SELECT.
+//! How soon a change is visible, and the cost of a query beyond its SELECT.
 //!
 //! Both against the baseline of the same run, with a model so small that it answers at once. Promised: p50 from COMMIT to
 //! visible vector <= 5 ms over the time of the two statements; query() of a known text <= 0.3 ms over the same SELECT
-//! with a ready vector. A fast shutdown while a provider hangs, with rows and a question under way, takes no longer than
-//! that of a server without embedd; promised: a second.
+//! with a ready vector. A fast shutdown while a provider hangs, with rows and a question in flight, takes no longer
+//! than that of a server without embedd; promised: a second.
 //!
-//! And what a question takes while a backfill of 20,000 texts saturates the local model, or uses up the budget of a
-//! provider, against an idle one. Promised: 1.5 times at p50, 2 times at p99, for no more than 5 % of the backfill.
-//! The local model has to be installed for that: `make model`.
+//! Also the latency of a question while a backfill of 20,000 texts saturates the local model, or uses up the rate
+//! limit of a provider, compared with an idle one. Promised: 1.5 times at p50, 2 times at p99, for at most 5 % of the
+//! backfill. This needs the local model: `make model`.
 
 #![allow(clippy::unwrap_used, reason = "a measurement that cannot go on says why")]
 
@@ -159,7 +159,7 @@ fn shutdown() {
     );
 }
 
-/// What a question takes beside a backfill: of the local model, and of a provider whose budget is used up.
+/// The latency of a question during a backfill: of the local model, and of a rate-limited provider.
 fn overtaking() {
     let model = pg_config_says("--sharedir").join("embedd/all-MiniLM-L6-v2");
     let model = model.to_str().unwrap();
@@ -188,13 +188,13 @@ fn overtaking() {
     }
 }
 
-/// Questions beside a backfill.
+/// Questions during a backfill.
 struct Beside {
     /// The provider, as an argument in SQL.
     provider: &'static str,
-    /// Time from one question to the next.
+    /// The interval between questions.
     pace: Duration,
-    /// Windows with and without questions take turns while the backfill runs.
+    /// Windows with and without questions alternate during the backfill.
     window: Duration,
     windows: usize,
 }
@@ -262,7 +262,7 @@ impl Beside {
         );
     }
 
-    /// Asks new questions at their pace for one window.
+    /// Asks new questions at this interval for one window.
     fn ask(&self, client: &mut Client, asked: &mut u64) -> Vec<Duration> {
         let (begin, mut times) = (Instant::now(), Vec::new());
         while begin.elapsed() < self.window {
@@ -277,7 +277,7 @@ impl Beside {
     }
 }
 
-/// Stops a cluster and tells how long that took.
+/// Stops a cluster and returns how long that took.
 fn stopped(cluster: &Cluster) -> Duration {
     let begin = Instant::now();
     cluster.stop(Shutdown::Fast);

@@ -148,7 +148,7 @@ def build(model_dir, fused):
 
 
 def cached(model_dir, fused):
-    """The path of the built graph, made anew when the weights or this program have changed."""
+    """The path of the built graph, rebuilt when the weights or this program have changed."""
     digest = hashlib.sha256(Path(__file__).read_bytes())
     digest.update((Path(model_dir) / "model.safetensors").read_bytes())
     cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "embedd"

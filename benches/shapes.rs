@@ -1,8 +1,8 @@
-//! What metadata that changes often, a source of a thousand partitions and rows of many megabytes cost.
+//! The cost of frequently changing metadata, of a source with a thousand partitions, and of rows of many megabytes.
 //!
-//! Promised: 5,000 counters, updated ten times, leave table and indexes at most 1.5 times their size, with 2 s a round; the
-//! load of a thousand partitions has half the speed of one table or more, and verify() a bounded number of locks; with rows of 8 MB and
-//! more no process has over 600 MB for itself.
+//! Promised: 5,000 counters, updated ten times at 2 s a round, leave table and indexes at most 1.5 times their size;
+//! the load of a thousand partitions has at least half the speed of a single table, and verify() takes a bounded
+//! number of locks; with rows of 8 MB and more no process has over 600 MB of private memory.
 
 #![allow(clippy::unwrap_used, reason = "a measurement that cannot go on says why")]
 
@@ -18,7 +18,7 @@ const COUNTERS: i64 = 5_000;
 const ROUNDS: usize = 10;
 const PARTITIONS: i64 = 1_000;
 const ROWS: i64 = 20_000;
-/// Megabytes of a row, and how many of them; those of more than 16 MB are not read.
+/// Megabytes of a row, and the number of such rows; rows of more than 16 MB are not read.
 const LARGE: [(i64, i64); 4] = [(8, 60), (15, 20), (30, 6), (120, 3)];
 
 fn main() {
@@ -27,7 +27,7 @@ fn main() {
     large_rows();
 }
 
-/// Metadata that changes in each row, again and again.
+/// Metadata that changes in each row, repeatedly.
 fn counters() {
     let cluster = Cluster::builder().set("autovacuum_naptime", "1s").start();
     cluster.create_extension("postgres");
@@ -163,7 +163,7 @@ fn large_rows() {
     }
 }
 
-/// Writes the rows and returns how many of them end in failed_rows.
+/// Writes the rows and returns how many end in failed_rows.
 fn write_large_rows(cluster: &Cluster) -> i64 {
     let mut client = cluster.connect("postgres");
     client
@@ -173,7 +173,7 @@ fn write_large_rows(cluster: &Cluster) -> i64 {
         )
         .unwrap();
     for (megabytes, rows) in LARGE {
-        // A quarter of it is metadata, and some of it is escaped in JSON.
+        // A quarter of it is metadata, and some of it needs escapes in JSON.
         client
             .batch_execute(&format!(
                 "insert into large (body, note)
@@ -208,13 +208,13 @@ fn write_large_rows(cluster: &Cluster) -> i64 {
     client.query_one(failed, &[]).unwrap().get(0)
 }
 
-/// The most memory that processes of a cluster were seen to have for themselves, by their names, until it is over.
+/// The largest private memory observed for each process of a cluster, by name, until stopped.
 fn largest_processes(cluster: &Cluster, is_over: &AtomicBool) -> BTreeMap<String, u64> {
     let mut most = BTreeMap::new();
     while !is_over.load(Ordering::Relaxed) {
         for (pid, name) in cluster.processes() {
             let megabytes = own_megabytes(pid).unwrap_or(0);
-            // A session's title has its port, and then its statement.
+            // The title of a session has its port, and then its statement.
             let title = name.split_whitespace().filter(|word| !word.contains('('));
             let seen = most.entry(title.collect::<Vec<_>>().join(" ")).or_insert(0);
             *seen = megabytes.max(*seen);

@@ -1,8 +1,8 @@
-//! How fast a backfill goes through a provider: against what the provider allows, and against the database's own limit.
+//! The speed of a backfill through a provider, compared with the provider's limit and with the database's own.
 //!
 //! 20,000 rows of about 50 words. At 50 ms of latency the limit is texts a request x requests in flight / latency, or
-//! the database's own; promised: >= 0.85 of it. At 0 ms only the database's own is left: the same rows and vectors
-//! inserted and indexed by plain SQL in the same run; promised: >= 0.70. The memory of worker and embedder is told
+//! the database's own; promised: >= 0.85 of it. At 0 ms only the database's own limit is left: plain SQL inserts and
+//! indexes the same rows and vectors in the same run; promised: >= 0.70. The memory of worker and embedder is printed
 //! over 200,000 rows; promised: flat.
 
 #![allow(
@@ -74,7 +74,7 @@ fn main() {
     ] {
         let allowed = (case.texts * case.in_flight) as f64 / case.latency.as_secs_f64();
         let (load, whole) = backfill(&cluster, &mut client, &case);
-        // What cannot be undercut: the texts at the provider's rate, or their insert, and then the index.
+        // The lower bound: the texts at the provider's rate, or their insert, and then the index.
         let least = (ROWS as f64 / allowed).max(plain.insert);
         println!(
             "provider at 50 ms, {} texts x {} in flight = {allowed:.0} texts/s: load {:.0} rows/s, {:.2} of what is allowed; with the index {:.2}",
@@ -92,7 +92,8 @@ fn per_second(seconds: f64) -> f64 {
     ROWS as f64 / seconds
 }
 
-/// Makes a vector table and waits until its backfill is done; returns the seconds until the index, and until the end.
+/// Creates a vector table and waits until its backfill is done; returns the seconds until the index, and until the
+/// end.
 fn backfill(cluster: &Cluster, client: &mut Client, case: &Case) -> (f64, f64) {
     let fake = FakeProvider::builder(Dialect::OpenAi)
         .key(KEY)
@@ -142,7 +143,7 @@ fn wait_synced(cluster: &Cluster, name: &str) {
     cluster.wait_for("postgres", LONG * 20, "the backfill to be done", &sql);
 }
 
-/// Seconds that plain SQL takes for the same rows.
+/// The seconds of plain SQL for the same rows.
 struct Plain {
     insert: f64,
     index: f64,
@@ -178,7 +179,7 @@ fn plain_limits(client: &mut Client, name: &str) -> Plain {
     }
 }
 
-/// Tells the memory of worker and embedder while many rows go through.
+/// Prints the memory of worker and embedder during the sync of many rows.
 fn memory(cluster: &Cluster, client: &mut Client) {
     client
         .batch_execute(&format!(

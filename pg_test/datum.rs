@@ -1,4 +1,4 @@
-//! Vectors as Datums: what Rust writes is what pgvector reads.
+//! Vectors as datums: pgvector reads what Rust writes.
 
 use pgrx::prelude::*;
 

@@ -31,7 +31,7 @@ mod tests {
     }
 
     #[pg_test]
-    fn parts_are_joined_in_order_and_empty_ones_left_out() {
+    fn parts_are_joined_in_order_without_empty_ones() {
         run("create table rows_of_test (id int, a text, b text, c int, d text);
              insert into rows_of_test values (1, 'first', null, 3, '')");
         let (text, metadata, _) = document(&json!([

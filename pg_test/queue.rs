@@ -1,4 +1,4 @@
-//! Keys on their way into the queue: packed, in order, and read back as they were.
+//! Keys in the queue: packed, in order, and read back unchanged.
 
 use pgrx::prelude::*;
 
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[pg_test]
-    fn rows_for_another_number_of_workers_are_shared_out_anew() {
+    fn rows_for_another_number_of_workers_are_shared_out_again() {
         let id = Spi::get_one::<i32>(
             "create table shared_out (id text primary key, body text);
              select embedd.create_vector_table('shared', 'shared_out', '[{\"name\": \"body\", \"role\": \"embedding\"}]');
@@ -107,7 +107,7 @@ mod tests {
         let id = id.expect("query").expect("a vector table");
         let keys: Vec<String> = (0..2500).map(|n| n.to_string()).collect();
         queue::write(id, &noted(keys.clone()), 0);
-        // Of a table that is no more.
+        // Of a vector table that no longer exists.
         queue::write(82, &noted(keys.clone()), 0);
         assert!(Spi::connect_mut(|client| queue::share_out(client, 3)).expect("share out"));
         assert!(read(id, 0).is_empty() && read(82, 0).is_empty());
@@ -118,14 +118,14 @@ mod tests {
     }
 
     #[pg_test]
-    fn the_trigger_writes_early_when_a_transaction_notes_much() {
+    fn the_trigger_writes_early_in_a_large_transaction() {
         Spi::run(
             "create table noted_early (id text primary key, body text);
              select embedd.create_vector_table('early', 'noted_early', '[{\"name\": \"body\", \"role\": \"embedding\"}]');
              insert into noted_early select 'a rather long key for a row ' || n, '' from generate_series(1, 50000) n",
         )
         .expect("statements");
-        // The rest is written before commit, which a test does not reach.
+        // The rest is written before COMMIT, which a test does not reach.
         let rows = Spi::get_one::<i64>("select count(*) from embedd.queue").expect("query");
         assert!(rows.is_some_and(|rows| (20..=51).contains(&rows)), "{rows:?} rows");
     }

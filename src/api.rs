@@ -1,4 +1,4 @@
-//! Every SQL function that needs Rust: its arguments, its result and where it is done.
+//! The SQL functions written in Rust: arguments, results, and the code that runs them.
 
 pub mod arguments;
 mod doctor;
@@ -16,10 +16,10 @@ use crate::datum::{RawJsonb, RegClass, Vector};
 use crate::error::Error;
 use crate::extension;
 use crate::search::{self, Question};
-use crate::table::{self, Wanted};
+use crate::table::{self, CreateRequest};
 use crate::{control, shared, trigger, verify};
 
-/// A function with arguments that may be NULL is called with NULL for the others too.
+/// Unwraps an argument that may be NULL: a function with such arguments is not STRICT, so the others may be NULL too.
 fn given<T>(value: Option<T>, argument: &'static str) -> crate::error::Result<T> {
     value.ok_or(Error::NullArgument { argument })
 }
@@ -30,7 +30,7 @@ fn seconds(interval: Interval) -> f64 {
     days * 86_400.0 + interval.micros() as f64 / 1e6
 }
 
-// Its name in the library is another one than that of the function with fewer arguments, up to 0.2.0.
+// The symbol differs from that of the function with fewer arguments, up to 0.2.0.
 #[pg_extern(volatile, parallel_unsafe, name = "create_vector_table")]
 #[search_path(pg_catalog, pg_temp)]
 #[allow(clippy::too_many_arguments, clippy::type_complexity)]
@@ -65,7 +65,7 @@ fn make_vector_table(
     >,
     ErrorReport,
 > {
-    let wanted = Wanted {
+    let request = CreateRequest {
         name: given(name, "name")?.to_string(),
         source: given(source_table, "source_table")?.0,
         columns: given(columns, "columns")?.parse("columns")?,
@@ -78,7 +78,7 @@ fn make_vector_table(
         batch_interval: batch_interval.map(seconds),
         on_source_drop: given(on_source_drop, "on_source_drop")?,
     };
-    let table = Spi::connect_mut(|client| table::create(client, wanted))?;
+    let table = Spi::connect_mut(|client| table::create(client, request))?;
     let columns =
         serde_json::to_value(&table.columns).map_err(|e| Error::Damaged { what: e.to_string() })?;
     Ok(TableIterator::once((
@@ -195,7 +195,7 @@ fn resume_sync(name: &str) -> Result<(), ErrorReport> {
     Ok(control::resume(name)?)
 }
 
-// Stable: within one statement the same question has the same answer, and PostgreSQL may keep it.
+// Stable: within one statement the same question has the same result, which PostgreSQL may cache.
 #[pg_extern(stable, parallel_restricted)]
 #[search_path(pg_catalog, pg_temp)]
 #[allow(clippy::type_complexity)]
@@ -219,7 +219,7 @@ fn query(
     ErrorReport,
 > {
     let vector_table = given(vector_table, "vector_table")?;
-    // As for other functions in SQL, what is asked of nothing has no answer.
+    // As for other SQL functions, a NULL question has an empty result.
     let Some(text) = query else { return Ok(TableIterator::empty()) };
     let answers = search::query(&Question {
         vector_table,

@@ -1,4 +1,4 @@
-//! Vector tables as embedd's own tables have them: how they are found, made, changed and forgotten.
+//! Vector tables in embedd's own tables: how to find, create, change and delete them.
 
 mod documents;
 mod heap;
@@ -38,12 +38,12 @@ pub use vector_table::{
     find_for_update, lock, source_name, vectors_name,
 };
 
-/// The provider that is always there.
+/// The provider that always exists.
 pub const LOCAL_PROVIDER: &str = "local";
-/// Its model, and the name of the directory that holds it.
+/// Its model, and the name of the model's directory.
 pub const LOCAL_MODEL: &str = "all-MiniLM-L6-v2";
 
-/// State of a vector table's sync, in the words of the product.
+/// The sync status of a vector table, as shown to users.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {
     Pending,
@@ -51,7 +51,7 @@ pub enum Status {
     Synced,
     Paused,
     Error,
-    /// A word of the product that nothing sets yet.
+    /// Reserved; no code sets it yet.
     PendingRebackfill,
 }
 
@@ -65,7 +65,7 @@ impl Status {
         Self::PendingRebackfill,
     ];
 
-    /// The word users see.
+    /// The value of the column sync_status.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Pending => "pending",
@@ -77,7 +77,7 @@ impl Status {
         }
     }
 
-    /// The status of this word.
+    /// Parses a value of the column sync_status.
     pub fn parse(word: &str) -> Result<Self> {
         Self::ALL
             .into_iter()
@@ -87,10 +87,10 @@ impl Status {
 }
 
 fn missing() -> Error {
-    Error::Damaged { what: "null where there can be none".to_string() }
+    Error::Damaged { what: "unexpected null".to_string() }
 }
 
-/// Runs a query with the plan that this process keeps for it.
+/// Runs a query with a prepared plan that this process caches.
 fn kept<'c>(
     place: &'static LocalKey<OnceCell<spi::OwnedPreparedStatement>>,
     client: &SpiClient<'c>,
@@ -100,7 +100,7 @@ fn kept<'c>(
 ) -> Result<SpiTupleTable<'c>> {
     place.with(|plan| {
         if plan.get().is_none() {
-            // Another one can only have been set by this same process: then that one is as good.
+            // Only this process can have set another plan, which is just as good.
             let _ = plan.set(client.prepare(query, types)?.keep());
         }
         let plan = plan.get().ok_or_else(missing)?;
@@ -108,7 +108,7 @@ fn kept<'c>(
     })
 }
 
-/// Everything a worker keeps in memory, as one number; a row that was written anew has another xmin or another place.
+/// Everything that a worker caches, as one number; an updated row has another xmin or ctid.
 const FINGERPRINT: &str = "
     select coalesce(pg_catalog.sum(r.hash::numeric), 0)
       from (select pg_catalog.hashtextextended(v.id || ' ' || v.xmin || ' ' || v.ctid, 0)
@@ -128,7 +128,7 @@ const FINGERPRINT: &str = "
               join pg_catalog.pg_foreign_server s on s.oid = u.umserver
               join pg_catalog.pg_foreign_data_wrapper w on w.oid = s.srvfdw where w.fdwname = 'embedd') r(hash)";
 
-/// A number that changes when a vector table, the set of open tasks, the model catalog or a provider does.
+/// A number that changes with the vector tables, the set of open tasks, the model catalog and the providers.
 pub fn fingerprint(client: &SpiClient<'_>) -> Result<i64> {
     thread_local! {
         static PLAN: OnceCell<spi::OwnedPreparedStatement> = const { OnceCell::new() };
@@ -139,7 +139,7 @@ pub fn fingerprint(client: &SpiClient<'_>) -> Result<i64> {
         .map_err(|e| Error::Damaged { what: e.to_string() })
 }
 
-/// Whether the name is in use.
+/// Whether a vector table has this name.
 pub fn exists(client: &SpiClient<'_>, name: &str) -> Result<bool> {
     let rows = client.select(
         "select 1 from embedd.vector_tables where name = $1",
@@ -149,9 +149,9 @@ pub fn exists(client: &SpiClient<'_>, name: &str) -> Result<bool> {
     Ok(!rows.is_empty())
 }
 
-/// Takes the next number for a vector table, which its physical name and its triggers carry.
+/// Takes the next id for a vector table, which is part of its physical name and its triggers' names.
 pub fn next_id(client: &mut SpiClient<'_>) -> Result<i32> {
-    // In a copy of the rows without the sequence, as logical replication makes one, the sequence is behind them.
+    // If the rows were copied without the sequence, as by logical replication, the sequence is behind them.
     let rows = client.update(
         "select case when n.id > m.id then n.id
                      else pg_catalog.setval('embedd.vector_tables_id_seq', m.id + 1) end::integer
@@ -163,7 +163,7 @@ pub fn next_id(client: &mut SpiClient<'_>) -> Result<i32> {
     rows.first().get_one::<i32>()?.ok_or_else(missing)
 }
 
-/// Stores a new vector table; its names are those of existing tables.
+/// Stores a new vector table; the relations must exist.
 pub fn insert(
     client: &mut SpiClient<'_>,
     table: &VectorTable,
@@ -214,7 +214,7 @@ fn columns_json(table: &VectorTable) -> Result<JsonB> {
     Ok(JsonB(columns))
 }
 
-/// Notes where the source of a vector table and its columns are now.
+/// Records the current name of a vector table's source and its columns.
 pub fn note_moved(client: &mut SpiClient<'_>, table: &VectorTable, moved: &Moved) -> Result<()> {
     client.update(
         "update embedd.vector_tables
@@ -236,7 +236,7 @@ pub fn note_moved(client: &mut SpiClient<'_>, table: &VectorTable, moved: &Moved
     Ok(())
 }
 
-/// Notes which table holds the vectors now, and its name and owner.
+/// Records the current table of vectors, its name and its owner.
 pub fn note_vectors(client: &mut SpiClient<'_>, table: &VectorTable) -> Result<()> {
     client.update(
         "update embedd.vector_tables set vector_table = $2, vectors_name = $3, owner = $4 where id = $1",
@@ -251,7 +251,7 @@ pub fn note_vectors(client: &mut SpiClient<'_>, table: &VectorTable) -> Result<(
     Ok(())
 }
 
-/// Takes the types over that the columns of a key have now.
+/// Records the current types of the key columns.
 pub fn set_key_types(client: &mut SpiClient<'_>, id: i32, types: &[pg_sys::Oid]) -> Result<()> {
     client.update(
         "update embedd.vector_tables set key_types = $2::oid[]::regtype[] where id = $1",
@@ -261,9 +261,9 @@ pub fn set_key_types(client: &mut SpiClient<'_>, id: i32, types: &[pg_sys::Oid])
     Ok(())
 }
 
-/// Forgets a vector table with everything that hangs on it.
+/// Deletes a vector table and everything that belongs to it.
 pub fn delete(client: &mut SpiClient<'_>, id: i32) -> Result<()> {
-    // No foreign keys do this: they would say in which order a dump is to be restored.
+    // There are no foreign keys for this, because they would prescribe the order of restoring a dump.
     for table in ["tasks", "failed_rows", "truncated_rows", "sync_state"] {
         let column = if table == "tasks" { "target_id" } else { "table_id" };
         client.update(
@@ -276,13 +276,14 @@ pub fn delete(client: &mut SpiClient<'_>, id: i32) -> Result<()> {
     queue::remove_all(client, id)
 }
 
-/// Names of the vector tables that use a provider: those that depend on it, and those that name it and depend on none yet.
+/// The names of the vector tables that use a provider: those that depend on it, and those that name it without a
+/// dependency.
 pub fn users_of_provider(
     client: &mut SpiClient<'_>,
     server: pg_sys::Oid,
     name: &str,
 ) -> Result<Vec<String>> {
-    // A statement that may write has a snapshot of its own.
+    // A statement that may write gets a new snapshot.
     let rows = client.update(
         "select v.name
            from embedd.vector_tables v
@@ -298,7 +299,7 @@ pub fn users_of_provider(
     rows.into_iter().map(|row| row.get::<String>(1)?.ok_or_else(missing)).collect()
 }
 
-/// Notes the name that the provider of a vector table has now.
+/// Records the current name of a vector table's provider.
 pub fn set_provider(client: &mut SpiClient<'_>, id: i32, name: &str) -> Result<()> {
     client.update(
         "update embedd.vector_tables set embedding_provider = $2 where id = $1",
@@ -308,7 +309,7 @@ pub fn set_provider(client: &mut SpiClient<'_>, id: i32, name: &str) -> Result<(
     Ok(())
 }
 
-/// Makes this cluster the one that keeps the table in sync (after a restore or an upgrade).
+/// Makes this cluster responsible for the sync of a table (after a restore or an upgrade).
 pub fn adopt(client: &mut SpiClient<'_>, id: i32) -> Result<()> {
     client.update(
         "update embedd.vector_tables set system_id = $2, extension_id = $3, compared_in = $4 where id = $1",
@@ -324,7 +325,7 @@ pub fn adopt(client: &mut SpiClient<'_>, id: i32) -> Result<()> {
     Ok(())
 }
 
-/// Notes that changes of a source may be missed from now on, or since whenever it was noted first.
+/// Records that changes of a source may be missed from now on, unless that is recorded already.
 pub fn set_unseen(client: &mut SpiClient<'_>, id: i32) -> Result<()> {
     client.update(
         "update embedd.vector_tables set unseen_since = pg_catalog.clock_timestamp()
@@ -335,7 +336,7 @@ pub fn set_unseen(client: &mut SpiClient<'_>, id: i32) -> Result<()> {
     Ok(())
 }
 
-/// Notes that a comparison was asked for after which nothing is missed that was out of sight before.
+/// Records that a comparison was requested, which finds all changes missed before.
 pub fn set_compared(client: &mut SpiClient<'_>, id: i32) -> Result<()> {
     client.update(
         "update embedd.vector_tables set unseen_since = null, compared_in = $2 where id = $1",

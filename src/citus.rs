@@ -1,4 +1,4 @@
-//! What embedd asks of Citus where it is there: which relations it keeps in shards, and settings for all of its nodes.
+//! Support for Citus, where it is installed: which relations it shards, and settings for all of its nodes.
 
 use std::ffi::CStr;
 
@@ -8,16 +8,16 @@ use crate::error::{Error, Result};
 use crate::relation;
 use crate::rights::Rights;
 
-/// The tables that Citus keeps in shards, by their oid (logicalrelid).
+/// The catalog of the tables that Citus shards, by their oid (logicalrelid).
 const TABLES: &CStr = c"pg_dist_partition";
-/// Their shards, by number (shardid).
+/// The catalog of their shards, by number (shardid).
 const SHARDS: &CStr = c"pg_dist_shard";
 
-/// Has the statement whose condition it is part of run in transactions of the other nodes, where the settings for all of
-/// them are in force: a part that is planned apart needs them.
+/// A condition that makes Citus run the statement in transactions on the other nodes, where the settings of
+/// [`Everywhere`] apply; without it a part that is planned separately would not have them.
 pub const IN_TRANSACTIONS: &str = "(select true)";
 
-/// The catalog of Citus of this name; none where there is no Citus, which costs a look into a cache.
+/// A catalog of Citus by name; None without Citus, at the cost of a cache look-up.
 fn catalog(name: &CStr) -> Option<pg_sys::Oid> {
     // SAFETY: a syscache look-up in a transaction, with a terminated name.
     let oid = unsafe {
@@ -26,7 +26,7 @@ fn catalog(name: &CStr) -> Option<pg_sys::Oid> {
     (oid != pg_sys::InvalidOid).then_some(oid)
 }
 
-/// Whether Citus keeps a relation in shards: distributed, the same on every node, or in one shard on the coordinator.
+/// Whether Citus manages a relation: as a distributed table, a reference table, or a single shard on the coordinator.
 pub fn is_table(relation: pg_sys::Oid) -> bool {
     catalog(TABLES).is_some_and(|tables| {
         let value = pg_sys::Datum::from(relation);
@@ -35,7 +35,7 @@ pub fn is_table(relation: pg_sys::Oid) -> bool {
     })
 }
 
-/// Whether a relation is a shard of a table: Citus gives the oid of an ordinary table to a shard when it takes it over.
+/// Whether a relation is a shard. Citus turns an ordinary table into a shard, which keeps the table's oid.
 pub fn is_shard(relation: pg_sys::Oid) -> bool {
     let Some(shards) = catalog(SHARDS) else { return false };
     let Some(name) = relation::name_of(relation) else { return false };
@@ -48,22 +48,22 @@ pub fn is_shard(relation: pg_sys::Oid) -> bool {
         .is_some_and(|table| is_name_of_shard(base, &table))
 }
 
-/// Whether reading a relation may compute on other nodes: a view may read any table.
+/// Whether reading a relation may run code on other nodes: a view may read any table.
 pub fn reaches_nodes(relation: pg_sys::Oid) -> bool {
     catalog(TABLES).is_some() && (relation::is_view(relation) || is_table(relation))
 }
 
-/// The name of a table and the number of the shard, of which a shard's name is made.
+/// Splits the name of a shard into the name of its table and the shard number.
 fn shard_number(name: &str) -> Option<(&str, i64)> {
     let (base, number) = name.rsplit_once('_')?;
     let is_number = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
     is_number.then(|| number.parse().ok()).flatten().map(|number| (base, number))
 }
 
-/// Bytes of a table's name that are left in that of a shard, when it does not fit as a whole.
+/// The least bytes of a table's name that a truncated shard name keeps.
 const SHORTEST_CUT: usize = 30;
 
-/// Whether the first part of a shard's name is that of a table. Of a long name it is the beginning, and a hash.
+/// Whether a shard name belongs to a table. A long name is truncated and followed by a hash.
 fn is_name_of_shard(base: &str, table: &str) -> bool {
     let is_cut = |(beginning, hash): (&str, &str)| {
         hash.len() == 8 && beginning.len() >= SHORTEST_CUT && table.starts_with(beginning)
@@ -71,14 +71,14 @@ fn is_name_of_shard(base: &str, table: &str) -> bool {
     base == table || base.rsplit_once('_').is_some_and(is_cut)
 }
 
-/// The oid in a column of the first row of a catalog that has a value in another one, by an operator of its type.
+/// The oid in one column of the first catalog row whose other column has this value.
 fn find(
     table: pg_sys::Oid,
     index: &CStr,
     (column, equals, value): (&CStr, u32, pg_sys::Datum),
     wanted: &CStr,
 ) -> Option<pg_sys::Oid> {
-    // Whatever it is called in some version: without it all rows are read.
+    // The index may have another name in some version: without it the scan is sequential.
     let index = catalog(index);
     // SAFETY: a scan inside a transaction, of columns that are looked up first. The row is read while the scan is open.
     unsafe {
@@ -120,16 +120,16 @@ fn find(
     }
 }
 
-/// Settings that are in force on every node, for statements with [`IN_TRANSACTIONS`].
+/// Settings that apply on every node, for statements with [`IN_TRANSACTIONS`].
 pub struct Everywhere {
     names: Vec<String>,
 }
 
 impl Everywhere {
-    /// Puts settings in force until [`Everywhere::reset`], on this node at the longest until the level of settings ends
-    /// that the caller has opened.
+    /// Applies settings until [`Everywhere::reset`]. On this node they end at the latest with the caller's settings
+    /// level (GUC nest level).
     ///
-    /// Citus sends a SET LOCAL to the other nodes, but outside of a transaction block only one from within a DO block.
+    /// Citus propagates SET LOCAL to the other nodes, but outside a transaction block only from within a DO block.
     pub fn set<'a>(settings: impl IntoIterator<Item = (&'a CStr, &'a CStr)>) -> Result<Self> {
         let mut names = Vec::new();
         let mut statements = Vec::new();
@@ -142,7 +142,7 @@ impl Everywhere {
         Ok(Self { names })
     }
 
-    /// Has the other nodes take their own values again, for what else the caller's transaction does there.
+    /// Resets the settings on the other nodes, for the rest of the caller's transaction.
     pub fn reset(self) -> Result<()> {
         let statements: Vec<String> =
             self.names.iter().map(|name| format!("set local {name} to default")).collect();
@@ -150,10 +150,10 @@ impl Everywhere {
     }
 }
 
-/// Runs SET LOCAL statements on every node that takes part in the transaction, or will.
+/// Runs SET LOCAL statements on every node that takes part in the transaction, now or later.
 fn run(statements: &[String]) -> Result<()> {
     let block = format!("do 'begin {}; end'", statements.join("; ").replace('\'', "''"));
-    // A role need not have the right to use plpgsql.
+    // The current role may lack the privilege to use plpgsql.
     let _rights = Rights::of_extension()?;
     let name = c"citus.propagate_set_commands";
     // SAFETY: the main thread, inside a transaction and the level of settings that is closed here.
@@ -172,7 +172,7 @@ fn run(statements: &[String]) -> Result<()> {
         level
     };
     Spi::connect_mut(|client| client.update(&block, None, &[]).map(drop)).map_err(Error::Spi)?;
-    // SAFETY: the level opened above; what was set inside it for longer stays.
+    // SAFETY: the level opened above; settings with a longer lifetime stay.
     unsafe { pg_sys::AtEOXact_GUC(true, level) };
     Ok(())
 }
@@ -182,7 +182,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_shard_has_the_name_of_its_table_and_a_number() {
+    fn the_name_of_a_shard_is_its_table_and_a_number() {
         assert_eq!(shard_number("items_102008"), Some(("items", 102_008)));
         assert_eq!(shard_number("a_b_1"), Some(("a_b", 1)));
         for other in ["items", "items_", "items_1a", "items_-1", "_", "items_99999999999999999999"]
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn long_names_are_cut_in_shards() {
+    fn long_names_are_truncated_in_shards() {
         let long = "a".repeat(60);
         assert!(is_name_of_shard("items", "items"));
         assert!(!is_name_of_shard("item", "items"));

@@ -1,4 +1,4 @@
-//! Asks the embedder, from a session or a worker, without ever waiting where PostgreSQL cannot interrupt.
+//! The client of the embedder, for sessions and workers; every wait can be interrupted.
 
 mod connect;
 
@@ -20,32 +20,32 @@ use self::connect::{Descriptor, connect_nonblocking};
 use crate::error::{Error, Result};
 use crate::shared::embedder;
 
-/// How long a supervisor that is not there is waited for: it may be starting again.
-const START_PATIENCE: Duration = Duration::from_secs(5);
+/// How long a session waits for a supervisor to start.
+const START_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How often the embedder may end while it works on one text, before the text is blamed for it.
-const MOST_ENDS: u32 = 6;
+/// How often the embedder may crash while it works on one text before the text is rejected.
+const MAX_CRASHES: u32 = 6;
 
-/// Longest pause before a text is sent once more after the second end; it doubles with each further one. The pauses are
-/// random, so that a question is not always at work together with the text that makes the embedder end.
+/// The longest pause before a text is sent again after the second crash; it doubles with each further one. The pauses
+/// are random, so that a question is not always sent together with the text that crashes the embedder.
 const RESEND_PAUSE: Duration = Duration::from_millis(100);
 
-/// How long a status is waited for: a program that does not answer by then hangs or is very busy.
-const STATUS_PATIENCE: Duration = Duration::from_secs(2);
+/// The timeout of a status request: an embedder that exceeds it hangs or is very busy.
+const STATUS_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How often it is looked for meanwhile.
+/// The pause between two attempts to connect meanwhile.
 const START_PAUSE: Duration = Duration::from_millis(50);
 
-/// The longest single wait: after it the session looks whether the embedder can start at all.
+/// The longest single wait: after it the session checks whether the embedder can start at all.
 const LONGEST_WAIT: Duration = Duration::from_millis(500);
 
-/// Bytes taken in by one call, so that the caller looks for interrupts now and then.
+/// Bytes received by one call, so that the caller regularly checks for interrupts.
 const RECEIVE_BYTES: usize = 16 << 20;
 
-/// A connection to the embedder; dropping it cancels what it asked for.
+/// A connection to the embedder; dropping it cancels its requests.
 pub struct Client {
     stream: UnixStream,
-    /// Bytes to be sent, and how many of them have been.
+    /// Unsent bytes, and how many of them have been sent.
     output: Vec<u8>,
     sent: usize,
     input: FrameBuffer,
@@ -53,7 +53,7 @@ pub struct Client {
 }
 
 impl Client {
-    /// Connects; an error at once if the embedder is not there.
+    /// Connects; an error at once if the embedder is not running.
     pub fn connect() -> Result<Client> {
         Client::open().map_err(|error| unreachable_because(&error))
     }
@@ -65,24 +65,24 @@ impl Client {
         Ok(Client { stream, output: Vec::new(), sent: 0, input, _descriptor: descriptor })
     }
 
-    /// Sends a request as far as the socket takes it; the rest goes with the next call of [`Client::receive`].
+    /// Sends as much of a request as the socket accepts; the next call of [`Client::receive`] sends the rest.
     pub fn send(&mut self, request: Request) -> Result<()> {
         let frame = encode_request(&request).map_err(too_large)?;
         self.output.extend_from_slice(&frame);
         self.flush().map_err(|error| broken(&error))
     }
 
-    /// Sends what waits to be sent, and takes in the replies that have arrived; an error when the connection broke.
+    /// Sends unsent bytes and returns the replies that have arrived; an error if the connection broke.
     pub fn receive(&mut self) -> Result<Vec<Reply>> {
         self.exchange().map_err(|error| broken(&error))
     }
 
-    /// Whether there is more to be sent, so that the socket has to be waited for in that direction too.
+    /// Whether there are unsent bytes, so that the caller has to wait until the socket is writable too.
     pub fn wants_write(&self) -> bool {
         self.sent < self.output.len()
     }
 
-    /// The socket, to be waited for.
+    /// The socket, to wait for.
     pub fn fd(&self) -> i32 {
         self.stream.as_raw_fd()
     }
@@ -97,21 +97,21 @@ impl Client {
                 Err(error) => return Err(error),
             }
         }
-        // A buffer that was large once must not stay with the session for ever.
+        // A buffer that was large once must not keep its memory for the rest of the session.
         self.output = Vec::new();
         self.sent = 0;
         Ok(())
     }
 
     fn exchange(&mut self) -> io::Result<Vec<Reply>> {
-        // A broken pipe may still hold replies that came before it broke.
+        // A broken connection may still hold replies that arrived before it broke.
         let flushed = self.flush();
         let read = self.read();
         let mut replies = Vec::new();
         while let Some(body) = self.input.next_frame().map_err(io::Error::other)? {
             replies.push(decode_reply(body).map_err(io::Error::other)?);
         }
-        // After the last replies a closed socket stays readable, so the next call tells.
+        // A closed socket stays readable after the last replies, so the next call reports it.
         if replies.is_empty() {
             read.and(flushed)?;
         }
@@ -137,22 +137,22 @@ impl Client {
     }
 }
 
-/// Embeds one text and waits for the vector; the wait ends with the timeout, or with any interrupt.
+/// Embeds one text and waits for its vector; the wait ends with the timeout or an interrupt.
 ///
-/// A model of 0 dimensions gives as many as it has.
-pub fn embed_now(
+/// With dimensions of 0 the model's own apply.
+pub fn embed(
     provider: &Provider,
     model: &Model,
     input_type: InputType,
     text: &str,
     timeout: Duration,
 ) -> Result<Vec<f32>> {
-    embed_together(provider, model, input_type, &[text], false, timeout)
+    embed_all(provider, model, input_type, &[text], false, timeout)
         .map(|embeddings| embeddings.values)
 }
 
-/// The same for several texts. A test shows what the provider makes of them in one request: nothing is mended that goes wrong.
-pub fn embed_together(
+/// Embeds several texts. A test sends them as one request, which is neither retried nor bisected.
+pub fn embed_all(
     provider: &Provider,
     model: &Model,
     input_type: InputType,
@@ -161,7 +161,7 @@ pub fn embed_together(
     timeout: Duration,
 ) -> Result<Embeddings> {
     thread_local! {
-        // Never dropped: at the end of the process PostgreSQL is no longer there to be told.
+        // Never dropped, because PostgreSQL's memory may be gone at the end of the process.
         static CACHED: RefCell<ManuallyDrop<Option<Client>>> =
             const { RefCell::new(ManuallyDrop::new(None)) };
         static LAST_ID: Cell<u64> = const { Cell::new(0) };
@@ -179,22 +179,22 @@ pub fn embed_together(
         texts: texts.iter().map(ToString::to_string).collect(),
     };
     let frame = encode_request(&request).map_err(too_large)?;
-    // The connection is taken out while it is used: an interrupt unwinds, drops it, and so cancels the request.
+    // The connection is taken out while it is in use: an interrupt unwinds and drops it, which cancels the request.
     let mut client = CACHED.with_borrow_mut(|cached| cached.take());
     let mut ends = 0;
     let (client, reply) = loop {
-        // A connection that was kept may be one to an embedder that has ended long ago: that counts for nothing.
+        // A cached connection may belong to an embedder that has ended: that does not count as a crash.
         let was_kept = client.is_some();
         let mut connected = match client.take() {
             Some(kept) => kept,
-            None => connect_patiently(&deadline)?,
+            None => connect_with_retries(&deadline)?,
         };
         match connected.ask(&frame, request.id, &deadline)? {
             Ok(reply) => break (connected, reply),
             Err(_) if was_kept => {}
             Err(error) => {
                 ends += 1;
-                if ends >= MOST_ENDS || !is_end(&error) {
+                if ends >= MAX_CRASHES || !is_end(&error) {
                     return Err(broken(&error));
                 }
                 if ends > 1 {
@@ -207,7 +207,7 @@ pub fn embed_together(
     CACHED.with_borrow_mut(|cached| **cached = Some(client));
     let embeddings = reply.outcome?;
     if let Some((_, reason)) = embeddings.refused.first() {
-        let message = format!("provider \"{}\" refuses the text", provider.name);
+        let message = format!("provider \"{}\" rejects the text", provider.name);
         let failure = Failure::new(FailureClass::Refused, message);
         return Err(Error::Provider(failure.with_detail(format!("It says: {reason}."))));
     }
@@ -225,9 +225,9 @@ pub fn embed_together(
     Ok(embeddings)
 }
 
-/// Asks the embedder how it is; none when it does not answer soon.
+/// The embedder's status; None if it does not answer in time.
 pub fn status() -> Option<Status> {
-    let deadline = Deadline::after(STATUS_PATIENCE);
+    let deadline = Deadline::after(STATUS_TIMEOUT);
     let mut client = Client::open().ok()?;
     client.output = encode_status_request();
     loop {
@@ -242,7 +242,7 @@ pub fn status() -> Option<Status> {
 }
 
 impl Client {
-    /// Sends a frame and waits for the reply to it; the inner error is a broken connection.
+    /// Sends a frame and waits for the reply; the inner error is a broken connection.
     fn ask(
         &mut self,
         frame: &[u8],
@@ -259,24 +259,24 @@ impl Client {
                     }
                 }
             }
-            // The supervisor's socket takes connections also while no program serves it.
+            // The supervisor's socket accepts connections even while no program serves it.
             check_startable()?;
             wait(Some(self), deadline.rest()?);
         }
     }
 }
 
-/// An error when something keeps the embedder from starting, which waiting does not change.
+/// An error if the embedder cannot start, so that waiting would be useless.
 pub fn check_startable() -> Result<()> {
-    match embedder::trouble() {
-        Some(trouble) => Err(Error::Embedder { reason: trouble.message, hint: Some(trouble.hint) }),
+    match embedder::start_failure() {
+        Some(failure) => Err(Error::Embedder { reason: failure.message, hint: Some(failure.hint) }),
         None => Ok(()),
     }
 }
 
-/// When an answer is too late.
+/// The deadline of a request.
 struct Deadline {
-    /// None is never.
+    /// None is no deadline.
     end: Option<Instant>,
     timeout: Duration,
 }
@@ -286,7 +286,7 @@ impl Deadline {
         Deadline { end: Instant::now().checked_add(timeout), timeout }
     }
 
-    /// How much time is left; an error when there is none.
+    /// The time left; an error if there is none.
     fn rest(&self) -> Result<Duration> {
         let Some(end) = self.end else {
             return Ok(LONGEST_WAIT);
@@ -298,8 +298,8 @@ impl Deadline {
     }
 }
 
-/// Connects, waiting for an embedder that is being started.
-fn connect_patiently(deadline: &Deadline) -> Result<Client> {
+/// Connects, and waits for an embedder that is starting.
+fn connect_with_retries(deadline: &Deadline) -> Result<Client> {
     let begin = Instant::now();
     loop {
         let error = match Client::open() {
@@ -313,14 +313,14 @@ fn connect_patiently(deadline: &Deadline) -> Result<Client> {
                 ErrorKind::NotFound | ErrorKind::ConnectionRefused | ErrorKind::WouldBlock
             );
         let is_supervised = embedder::get().is_supervised;
-        if !is_passing || (!is_supervised && begin.elapsed() >= START_PATIENCE) {
+        if !is_passing || (!is_supervised && begin.elapsed() >= START_TIMEOUT) {
             return Err(unreachable_because(&error));
         }
         wait(None, deadline.rest()?.min(START_PAUSE));
     }
 }
 
-/// Waits, and takes interrupts.
+/// Waits, and processes interrupts.
 fn pause(time: Duration) {
     let end = Instant::now() + time;
     loop {
@@ -331,14 +331,14 @@ fn pause(time: Duration) {
     }
 }
 
-/// A random part of a length of time.
+/// A random fraction of a duration.
 fn random_part(longest: Duration) -> Duration {
     use std::hash::{BuildHasher, RandomState};
     let random = RandomState::new().hash_one(Instant::now()) % 1000;
     longest.mul_f64(random as f64 / 1000.0)
 }
 
-/// Whether an error is that of a connection whose other end has gone.
+/// Whether an error means that the other end closed the connection.
 fn is_end(error: &io::Error) -> bool {
     matches!(
         error.kind(),
@@ -346,20 +346,20 @@ fn is_end(error: &io::Error) -> bool {
     )
 }
 
-/// Waits for the client's socket, the latch or the end of the time, whichever comes first, and takes interrupts.
+/// Waits for the client's socket, the latch or the timeout, and processes interrupts.
 fn wait(client: Option<&Client>, rest: Duration) {
     let socket = client.map(|client| (client.fd(), client.wants_write()));
-    // One more, because less than a millisecond left must not become a loop without any wait.
+    // Rounded up, because less than a millisecond must not become a busy loop.
     crate::latch::wait(rest.min(LONGEST_WAIT) + Duration::from_millis(1), socket);
     check_for_interrupts!();
 }
 
-/// The error for an embedder that cannot be reached.
+/// The error if the embedder cannot be reached.
 fn unreachable(reason: String) -> Error {
     Error::Embedder { reason, hint: None }
 }
 
-/// The error for an embedder that cannot be connected to.
+/// The error if connecting to the embedder failed.
 fn unreachable_because(error: &io::Error) -> Error {
     unreachable(match error.kind() {
         ErrorKind::NotFound | ErrorKind::ConnectionRefused => "it is not running".to_string(),
@@ -368,19 +368,19 @@ fn unreachable_because(error: &io::Error) -> Error {
     })
 }
 
-/// The error for a connection that broke.
+/// The error if the connection broke.
 fn broken(error: &io::Error) -> Error {
     unreachable(match is_end(error) {
-        true => "it ended while it worked on the request".to_string(),
+        true => "it ended while it was processing the request".to_string(),
         false => error.to_string(),
     })
 }
 
-/// The error for texts that do not fit into a request.
+/// The error if the texts do not fit into a request.
 fn too_large(error: WireError) -> Error {
     Error::BadArgument {
         message: "text is too long to be embedded".to_string(),
-        detail: Some(format!("The embedder refuses it: {error}.")),
-        hint: Some(format!("A request may have {} megabytes.", MAX_FRAME >> 20)),
+        detail: Some(format!("The request would be too large: {error}.")),
+        hint: Some(format!("The limit of a request is {} MB.", MAX_FRAME >> 20)),
     }
 }

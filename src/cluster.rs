@@ -1,10 +1,10 @@
-//! Which cluster this is, and whether it takes writes.
+//! The cluster's identity, and whether it accepts writes.
 
 use pgrx::pg_sys;
 
 use crate::error::{Error, Result};
 
-/// An error where the server is read-only, before anything asks for a transaction id.
+/// An error if the server is read-only, before the statement needs a transaction id.
 pub fn check_writable(action: &'static str) -> Result<()> {
     // SAFETY: reads shared memory.
     if unsafe { pg_sys::RecoveryInProgress() } {

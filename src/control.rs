@@ -1,4 +1,4 @@
-//! Changes the sync of a vector table: pauses and resumes it, asks for backfills and comparisons, and has failed rows tried again.
+//! Controls the sync of a vector table: pause, resume, backfill, reconcile, and retry of failed rows.
 
 use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
@@ -13,7 +13,7 @@ use crate::table::check_may_change;
 use crate::task::{self, Asked, Kind};
 use crate::trigger::touch_at_commit;
 
-/// Finds a vector table to be changed by the caller, with its row locked.
+/// Finds a vector table that the caller may change, and locks its row.
 pub fn find_to_change(client: &mut SpiClient<'_>, name: &str) -> Result<VectorTable> {
     cluster::check_writable("change the sync of a vector table")?;
     let rights = Rights::of_extension()?;
@@ -23,7 +23,7 @@ pub fn find_to_change(client: &mut SpiClient<'_>, name: &str) -> Result<VectorTa
     Ok(table)
 }
 
-/// Stops bringing changes in. They are noted meanwhile, and queries go on.
+/// Pauses the sync. Changes are still queued, and queries still work.
 pub fn pause(name: &str) -> Result<()> {
     Spi::connect_mut(|client| {
         let table = find_to_change(client, name)?;
@@ -37,7 +37,7 @@ pub fn pause(name: &str) -> Result<()> {
     })
 }
 
-/// Takes a paused sync up again, with the changes made meanwhile.
+/// Resumes a paused sync, including the changes made meanwhile.
 pub fn resume(name: &str) -> Result<()> {
     Spi::connect_mut(|client| {
         let table = find_to_change(client, name)?;
@@ -53,7 +53,7 @@ pub fn resume(name: &str) -> Result<()> {
     })
 }
 
-/// Asks the sync worker for a backfill.
+/// Requests a backfill from the sync worker.
 pub fn backfill(name: &str) -> Result<(i32, Asked)> {
     Spi::connect_mut(|client| {
         let table = find_to_change(client, name)?;
@@ -67,7 +67,8 @@ pub fn backfill(name: &str) -> Result<(i32, Asked)> {
     })
 }
 
-/// Asks for a comparison, after which the vector table equals its source. A key whose type was changed is taken over.
+/// Requests a reconciliation, after which the vector table equals its source. It also accepts a changed type of the
+/// key.
 pub fn reconcile(name: &str) -> Result<(i32, Asked)> {
     Spi::connect_mut(|client| {
         let mut table = find_to_change(client, name)?;
@@ -90,7 +91,7 @@ pub fn reconcile(name: &str) -> Result<(i32, Asked)> {
     })
 }
 
-/// The types that the columns of a key have now, if they can be a key.
+/// The current types of the key columns, if they can be a key.
 fn new_key_types(client: &SpiClient<'_>, table: &VectorTable) -> Result<Vec<pg_sys::Oid>> {
     let available = source::columns(client, table.source)?;
     let names: Vec<String> = table
@@ -104,7 +105,7 @@ fn new_key_types(client: &SpiClient<'_>, table: &VectorTable) -> Result<Vec<pg_s
     Ok(columns.iter().map(|c| c.base).collect())
 }
 
-/// Has rows that have failed tried again: one, or all. Returns how many.
+/// Retries failed rows: one, or all. Returns how many.
 pub fn retry_failed(name: &str, key: Option<&str>) -> Result<i64> {
     Spi::connect_mut(|client| {
         let table = find_to_change(client, name)?;
@@ -121,7 +122,7 @@ pub fn retry_failed(name: &str, key: Option<&str>) -> Result<i64> {
                 keys.iter().for_each(|key| noted.push(key.as_bytes()));
                 queue::write(table.id, &noted, 0);
             }
-            // A comparison takes no single rows.
+            // A running comparison covers these rows anyway.
             SyncMode::Batch => drop(task::restart_or_ask(client, table.id, Kind::Rebackfill)?),
         }
         touch_at_commit();

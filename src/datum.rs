@@ -1,4 +1,4 @@
-//! Values that go between Rust and PostgreSQL in a form of embedd's own: vectors, jsonb, arrays of texts and names of relations.
+//! Types that need their own conversion between Rust and PostgreSQL: vector, jsonb, text[] and regclass.
 
 use std::cell::Cell;
 
@@ -12,20 +12,20 @@ use pgrx::spi::SpiClient;
 
 use crate::error::{Error, Result};
 
-/// The type `vector` of pgvector in this database.
+/// pgvector's type `vector` in this database.
 #[derive(Clone, Debug)]
 pub struct VectorType {
     pub oid: pg_sys::Oid,
     pub array_oid: pg_sys::Oid,
-    /// Quoted name of the schema that holds the type and its operators.
+    /// The quoted schema of the type and its operators.
     pub schema: String,
 }
 
 impl VectorType {
-    /// Looks the type up through its extension, so that no search_path can put another in its place.
+    /// Finds the type through its extension, so that no search_path can substitute another.
     pub fn find(client: &SpiClient<'_>) -> Result<Self> {
         thread_local! {
-            /// Extension, type and array type as they were last found in this session.
+            /// The oids of extension, type and array type as last found in this session.
             static KNOWN: Cell<Option<[pg_sys::Oid; 3]>> = const { Cell::new(None) };
         }
         // SAFETY: a catalog look-up in a transaction.
@@ -93,10 +93,10 @@ impl VectorType {
     }
 }
 
-/// Bytes before the numbers of a pgvector value: varlena header, int16 dimensions, int16 unused.
+/// Bytes of a pgvector value before its elements: varlena header, int16 dimensions, int16 unused.
 const VECTOR_HEADER: usize = 8;
 
-/// A vector in pgvector's own layout, in the current memory context.
+/// A vector in pgvector's layout, in the current memory context.
 fn vector_datum(values: &[f32]) -> pg_sys::Datum {
     let size = VECTOR_HEADER + size_of_val(values);
     // SAFETY: palloc gives `size` bytes, and everything written lies within them.
@@ -123,7 +123,7 @@ impl IntoDatum for Vector {
     }
 
     fn type_oid() -> pg_sys::Oid {
-        // Known only at run time, and asked for only where a value is an SPI argument, which this is not.
+        // Known only at run time; needed only for SPI arguments, which this type is not.
         pg_sys::InvalidOid
     }
 }
@@ -146,14 +146,14 @@ unsafe impl SqlTranslatable for Vector {
         Ok(ReturnsRef::One(SqlMappingRef::literal("vector")));
 }
 
-/// A jsonb value that is passed on unread.
+/// A jsonb value that is passed on without parsing.
 pub struct RawJsonb(Vec<u8>);
 
 impl RawJsonb {
-    /// The value of a text in JSON.
+    /// Parses a JSON text.
     pub fn from_text(text: &str) -> Result<Self> {
         let text = std::ffi::CString::new(text)
-            .map_err(|_| Error::bad_argument("JSON holds no zero byte"))?;
+            .map_err(|_| Error::bad_argument("JSON must not contain a zero byte"))?;
         // SAFETY: the input function takes a C string, and what it returns is a jsonb. What is not JSON raises an error.
         unsafe {
             let datum = pg_sys::Datum::from(text.as_ptr());
@@ -163,7 +163,7 @@ impl RawJsonb {
         }
     }
 
-    /// The value, read as what embedd takes: PostgreSQL's numbers and nesting go further than most readers of JSON.
+    /// Parses the value with serde, which supports a smaller range of numbers and less nesting than PostgreSQL.
     pub fn parse(&self, argument: &'static str) -> Result<serde_json::Value> {
         // SAFETY: the bytes are those of a jsonb; its text is copied before its memory goes.
         let text = unsafe {
@@ -173,8 +173,8 @@ impl RawJsonb {
             std::ffi::CStr::from_ptr(text.cast_mut_ptr()).to_string_lossy().into_owned()
         };
         serde_json::from_str(&text).map_err(|error| Error::BadArgument {
-            message: format!("{argument} cannot be read"),
-            detail: Some(format!("The reader of JSON says: {error}.")),
+            message: format!("{argument} cannot be parsed"),
+            detail: Some(format!("The JSON parser reports: {error}.")),
             hint: None,
         })
     }
@@ -249,7 +249,7 @@ unsafe impl SqlTranslatable for RawJsonb {
         Ok(ReturnsRef::One(SqlMappingRef::literal("jsonb")));
 }
 
-/// A relation given as regclass, not opened: it may be one that does not exist.
+/// A relation given as regclass, which is not opened: it may not exist.
 pub struct RegClass(pub pg_sys::Oid);
 
 impl FromDatum for RegClass {
@@ -285,8 +285,8 @@ unsafe impl SqlTranslatable for RegClass {
         Ok(ReturnsRef::One(SqlMappingRef::literal("regclass")));
 }
 
-/// The texts of a text[], without NULLs. In a database whose encoding is another they need not be UTF-8, which pgrx's own
-/// arrays take for granted: what is not is replaced.
+/// The elements of a text[], without NULLs. In a database with another encoding they may not be valid UTF-8, which
+/// pgrx's own arrays assume: invalid bytes are replaced.
 pub struct Texts(pub Vec<String>);
 
 impl FromDatum for Texts {

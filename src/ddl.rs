@@ -1,4 +1,5 @@
-//! What a session's own DDL means for sources: partitions that come and go, and relations and columns that are renamed or dropped.
+//! Detects DDL on sources through the object access hook: attached and detached partitions, renamed and dropped
+//! relations and columns.
 
 pub mod rewrite;
 
@@ -12,7 +13,7 @@ use crate::trigger;
 
 static mut PREVIOUS: pg_sys::object_access_hook_type = None;
 
-/// Puts the hook in place. Called while the postmaster loads its libraries.
+/// Installs the hook. Called while the postmaster loads its libraries.
 pub fn init() {
     // SAFETY: the postmaster is single-threaded while it loads libraries.
     unsafe {
@@ -21,7 +22,7 @@ pub fn init() {
     }
 }
 
-/// The hook: called for whatever is created, altered, dropped, truncated or looked at.
+/// The hook, called when an object is created, altered, dropped, truncated or looked up.
 unsafe extern "C-unwind" fn on_access(
     access: pg_sys::ObjectAccessType::Type,
     class: pg_sys::Oid,
@@ -29,19 +30,19 @@ unsafe extern "C-unwind" fn on_access(
     part: i32,
     argument: *mut std::ffi::c_void,
 ) {
-    // SAFETY: the chain gets the arguments as they came.
+    // SAFETY: the arguments are passed on unchanged.
     unsafe {
         if let Some(next) = PREVIOUS {
             next(access, class, object, part, argument);
         }
         if class == pg_sys::NamespaceRelationId {
-            // Another name, also of one that every database has, such as public.
+            // Another name, possibly of an object that every database has, such as the schema public.
             if access == pg_sys::ObjectAccessType::OAT_POST_ALTER {
                 on_part(access);
             }
             return;
         }
-        // Objects of the system itself are none of ours.
+        // System objects do not matter.
         if object.to_u32() < pg_sys::FirstNormalObjectId {
             return;
         }
@@ -58,29 +59,29 @@ unsafe extern "C-unwind" fn on_access(
     }
 }
 
-/// pg_inherits (catalog/pg_inherits.h); the number is the same in every version.
+/// The oid of pg_inherits (catalog/pg_inherits.h), the same in every version.
 const INHERITS: pg_sys::Oid = pg_sys::Oid::from_u32(2611);
 
-/// pg_trigger (catalog/pg_trigger.h); likewise.
+/// The oid of pg_trigger (catalog/pg_trigger.h), likewise.
 const TRIGGERS: pg_sys::Oid = pg_sys::Oid::from_u32(2620);
 
-/// pg_subscription (catalog/pg_subscription.h); likewise.
+/// The oid of pg_subscription (catalog/pg_subscription.h), likewise.
 const SUBSCRIPTIONS: pg_sys::Oid = pg_sys::Oid::from_u32(6100);
 
-/// Whether changes are noted here at all.
+/// Whether changes are captured in this process.
 fn is_noting() -> bool {
-    // SAFETY: plain globals of the process. Where changes arrive by replication, another node has noted them.
+    // SAFETY: plain globals of the process. Changes that arrive by replication were captured on another node.
     unsafe {
         pg_sys::IsTransactionState()
             && pg_sys::MyDatabaseId != pg_sys::InvalidOid
-            // Our own script is about to change the very table that would be read.
+            // During CREATE or ALTER EXTENSION the script may change the table that would be read.
             && !(pg_sys::creating_extension
                 && extension::oid() == Some(pg_sys::CurrentExtensionObject))
             && pg_sys::SessionReplicationRole != pg_sys::SESSION_REPLICATION_ROLE_REPLICA as i32
     }
 }
 
-/// A relation, or a column of one, is dropped, altered or truncated.
+/// A relation or one of its columns is dropped, altered or truncated.
 #[pg_guard]
 unsafe extern "C-unwind" fn on_relation(
     access: pg_sys::ObjectAccessType::Type,
@@ -88,7 +89,7 @@ unsafe extern "C-unwind" fn on_relation(
     column: i32,
 ) {
     use pg_sys::ObjectAccessType::*;
-    // A new column may be one that was missed; a new relation is nobody's source yet.
+    // An added column may be one that was missing; a created relation is not a source yet.
     let is_new_column = access == OAT_POST_CREATE && column != 0;
     let is_change = matches!(access, OAT_DROP | OAT_POST_ALTER | OAT_TRUNCATE);
     if !(is_change || is_new_column) || !is_noting() {
@@ -111,14 +112,14 @@ unsafe extern "C-unwind" fn on_relation(
         let is_itself = used.source == relation || used.vectors == relation;
         match access {
             _ if is_itself && access != OAT_TRUNCATE => trigger::touch_at_commit(),
-            // The rows of the source go with those of its partition; its own TRUNCATE fires its trigger.
+            // TRUNCATE of a partition removes rows of the source; TRUNCATE of the source fires its trigger.
             OAT_DROP | OAT_TRUNCATE if !is_itself && column == 0 => sweep(used, Sweep::Gone),
             _ => {}
         }
     }
 }
 
-/// A trigger has come or gone, which may be one that a source needs, or a schema has another name.
+/// A trigger was created or dropped, or a schema was renamed.
 #[pg_guard]
 unsafe extern "C-unwind" fn on_part(access: pg_sys::ObjectAccessType::Type) {
     use pg_sys::ObjectAccessType::*;
@@ -130,7 +131,7 @@ unsafe extern "C-unwind" fn on_part(access: pg_sys::ObjectAccessType::Type) {
     }
 }
 
-/// A relation has become the child of another, or no longer is.
+/// A relation became a child of another, or is no longer one.
 #[pg_guard]
 unsafe extern "C-unwind" fn on_inheritance(child: pg_sys::Oid, parent: pg_sys::Oid) {
     // SAFETY: a syscache look-up in a transaction.
@@ -140,7 +141,7 @@ unsafe extern "C-unwind" fn on_inheritance(child: pg_sys::Oid, parent: pg_sys::O
         return;
     }
     if !is_partition() {
-        // Its own triggers do not see the rows of a child.
+        // The triggers of the parent do not fire for rows of an inheritance child.
         if !catalog::uses(parent).is_empty() {
             trigger::touch_at_commit();
         }
@@ -165,7 +166,7 @@ unsafe extern "C-unwind" {
     fn has_subclass(relation: pg_sys::Oid) -> bool;
 }
 
-/// Whether a relation has no rows for certain, as a partition that was made just now.
+/// Whether a relation has no rows for certain, like a partition just created.
 fn is_empty(relation: pg_sys::Oid) -> bool {
     // SAFETY: the statement holds a lock on the relation; it is closed again here.
     unsafe {

@@ -1,4 +1,4 @@
-//! Looks over a database and its server, and names what is wrong with embedd there, with the statement that helps.
+//! The checks of embedd.doctor(): what is wrong with embedd in a database and its server, each with a remedy.
 
 mod bookkeeping;
 mod embedder;
@@ -25,11 +25,11 @@ use crate::shared;
 use crate::status::{self, SyncStatus};
 use crate::table::check_may_change;
 
-/// What is looked at, and for whom.
+/// What the checks examine, and for which role.
 pub struct Scope {
-    /// The vector tables that the role in force may see.
+    /// The vector tables that the current role may see.
     tables: Vec<Seen>,
-    /// Whether the role sees what concerns the server as a whole.
+    /// Whether the role may see findings about the whole server.
     sees_server: bool,
     is_preloaded: bool,
     is_standby: bool,
@@ -41,12 +41,12 @@ pub struct Seen {
     status: SyncStatus,
 }
 
-/// Everything that is wrong, problems first, and a line for each check that has found nothing. A check that fails is a
-/// warning with the reason; only a cancelled statement ends them all.
+/// All findings, problems first, and a line for each check without a finding. A check that fails is a warning with the
+/// reason; only a cancelled statement is an error.
 pub fn examine(calls_providers: bool) -> Result<Vec<Finding>> {
     let mut report = Report::default();
     let mut listed = None;
-    report.look("vector_table", "", |client| {
+    report.check("vector_table", "", |client| {
         listed = Some(status::visible(client)?);
         Ok(Vec::new())
     })?;
@@ -73,11 +73,12 @@ pub fn examine(calls_providers: bool) -> Result<Vec<Finding>> {
     statistics::examine(&mut report, &scope)?;
     orphans::examine(&mut report, &scope)?;
     bookkeeping::examine(&mut report, &scope)?;
-    // Of what could not be listed nothing is known to be fine.
+    // If the tables could not be listed, nothing is known to be fine.
     Ok(finding::in_order(report.findings, is_listed))
 }
 
-/// The status of a vector table; an empty one where it could not be looked at, with the reason for roles that may see errors.
+/// The status of a vector table; if it cannot be read, an empty one, and a finding with the reason for roles that may
+/// see errors.
 fn status_of(report: &mut Report, table: &VectorTable) -> Result<SyncStatus> {
     let failure = match report::bounded(|client| status::look(client, table.clone())) {
         Ok(status) => return Ok(status),
@@ -85,8 +86,7 @@ fn status_of(report: &mut Report, table: &VectorTable) -> Result<SyncStatus> {
         Err(failure) => failure,
     };
     let mut meaning =
-        "its status could not be looked at, and nothing is known of its queue and its rows"
-            .to_string();
+        "its status could not be read, so its queue and its rows were not checked".to_string();
     if check_may_change(table).is_ok() {
         meaning += &format!(": {}", failure.message);
     }

@@ -1,4 +1,4 @@
-//! What a vector table's columns are, and the SQL that turns a source row into its document.
+//! The configured columns of a vector table, and the SQL that turns a source row into its document.
 
 mod sql;
 
@@ -7,20 +7,20 @@ use serde_json::{Map, Value};
 
 pub use sql::{DIFFERS, TOO_LARGE, difference_sql, document_sql};
 
-/// The most columns a vector table may have.
+/// The most columns of a vector table.
 const MAX_COLUMNS: usize = 1000;
 
-/// What a column is for.
+/// The role of a column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
-    /// Its text is embedded; its value is in the metadata too.
+    /// Its text is embedded; its value is also part of the metadata.
     Embedding,
-    /// Its value is in the metadata only.
+    /// Its value is part of the metadata only.
     Metadata,
 }
 
-/// How the values of a column are compared in filters.
+/// How filters compare the values of a column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum FilterType {
@@ -32,7 +32,7 @@ pub enum FilterType {
     Float,
     /// As true and false.
     Boolean,
-    /// As points in time.
+    /// As timestamps.
     Datetime,
 }
 
@@ -45,7 +45,7 @@ impl FilterType {
         FilterType::Datetime,
     ];
 
-    /// The name used in a columns argument and in messages.
+    /// The name in the columns argument and in messages.
     pub fn as_str(self) -> &'static str {
         match self {
             FilterType::Keyword => "keyword",
@@ -56,7 +56,7 @@ impl FilterType {
         }
     }
 
-    /// The filter type of a PostgreSQL base type, named as format_type prints it without modifiers.
+    /// The filter type of a PostgreSQL base type, named as by format_type without modifiers.
     ///
     /// money is a keyword, because its JSON form is text such as `$1,000.00`.
     pub fn of_type(type_name: &str) -> FilterType {
@@ -76,40 +76,40 @@ impl FilterType {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Column {
-    /// The source column's name.
+    /// The name of the source column.
     pub name: String,
-    /// What it is for.
+    /// Its role.
     pub role: Role,
-    /// Its place in the text, lowest first; columns without one come after those with one.
+    /// Its position in the text, lowest first; columns without one follow those with one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ordinal: Option<i32>,
-    /// What stands before its value in the text, as it is.
+    /// The text in front of its value, as it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name_prefix: Option<String>,
-    /// How filters compare it; taken from the column's type when left out.
+    /// How filters compare it; by default according to the column's type.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub filter_type: Option<FilterType>,
-    /// The name of the source's column, where it was renamed since; the field keeps its own.
+    /// The current name of the source column, if it was renamed; the metadata field keeps its name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source_column: Option<String>,
 }
 
 impl Column {
-    /// The name of the column in the source.
+    /// The current name of the column in the source.
     pub fn source(&self) -> &str {
         self.source_column.as_deref().unwrap_or(&self.name)
     }
 }
 
-/// Why a columns argument cannot be used.
+/// An error in the columns argument.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct ColumnsError {
-    /// What is wrong.
+    /// The message.
     pub message: String,
-    /// What was found, or what is allowed.
+    /// The DETAIL.
     pub detail: Option<String>,
-    /// What to write instead.
+    /// The HINT.
     pub hint: Option<String>,
 }
 
@@ -130,7 +130,7 @@ impl ColumnsError {
     }
 }
 
-/// Reads a columns argument, refusing whatever it does not know.
+/// Parses the columns argument, rejecting everything unknown.
 pub fn parse_columns(columns: &Value) -> Result<Vec<Column>, ColumnsError> {
     const EXAMPLE: &str = "Write it as [{\"name\": \"title\", \"role\": \"embedding\"}].";
     let Value::Array(elements) = columns else {
@@ -165,13 +165,13 @@ pub fn parse_columns(columns: &Value) -> Result<Vec<Column>, ColumnsError> {
     Ok(parsed)
 }
 
-/// Reads one element of a columns argument.
+/// Parses one element of the columns argument.
 fn parse_column(object: &Map<String, Value>, place: &str) -> Result<Column, ColumnsError> {
     const KEYS: [&str; 5] = ["name", "role", "ordinal", "name_prefix", "filter_type"];
     if let Some(key) = object.keys().find(|key| !KEYS.contains(&key.as_str())) {
         let message = format!("unknown key \"{key}\" in {place}");
         return Err(ColumnsError::new(message)
-            .detail("The keys are name, role, ordinal, name_prefix and filter_type."));
+            .detail("Valid keys: name, role, ordinal, name_prefix and filter_type."));
     }
     let Some(name) = text(object, "name", place)? else {
         return Err(ColumnsError::new(format!("{place} has no \"name\"")));
@@ -180,7 +180,7 @@ fn parse_column(object: &Map<String, Value>, place: &str) -> Result<Column, Colu
         let message = format!("\"name\" in {place} must not be empty");
         return Err(ColumnsError::new(message));
     }
-    const ROLES: &str = "The roles are embedding and metadata.";
+    const ROLES: &str = "Valid roles: embedding and metadata.";
     let role = match text(object, "role", place)?.as_deref() {
         Some("embedding") => Role::Embedding,
         Some("metadata") => Role::Metadata,
@@ -199,9 +199,8 @@ fn parse_column(object: &Map<String, Value>, place: &str) -> Result<Column, Colu
             let known = FilterType::ALL.into_iter().find(|known| known.as_str() == word);
             if known.is_none() {
                 let message = format!("unknown filter_type \"{word}\" of column \"{name}\"");
-                return Err(ColumnsError::new(message).detail(
-                    "The filter types are keyword, integer, float, boolean and datetime.",
-                ));
+                return Err(ColumnsError::new(message)
+                    .detail("Valid filter types: keyword, integer, float, boolean and datetime."));
             }
             known
         }
@@ -213,13 +212,13 @@ fn parse_column(object: &Map<String, Value>, place: &str) -> Result<Column, Colu
         if let Some((_, key)) = keys.into_iter().find(|(present, _)| *present) {
             let message = format!("\"{key}\" is not allowed for column \"{name}\"");
             return Err(ColumnsError::new(message)
-                .detail("Its role is metadata, so it is no part of the text."));
+                .detail("Its role is metadata, so it is not part of the text."));
         }
     }
     Ok(Column { name, role, ordinal, name_prefix, filter_type, source_column: None })
 }
 
-/// Refuses a column that repeats the name or the ordinal of an earlier one.
+/// Rejects a column that repeats the name or the ordinal of an earlier one.
 fn check_unique(column: &Column, earlier: &[Column]) -> Result<(), ColumnsError> {
     let name = &column.name;
     if let Some(other) = earlier.iter().find(|other| other.name == *name) {
@@ -228,7 +227,9 @@ fn check_unique(column: &Column, earlier: &[Column]) -> Result<(), ColumnsError>
         if other.role == column.role {
             return Err(error);
         }
-        return Err(error.hint("Keep the one with role embedding: its value is metadata too."));
+        return Err(
+            error.hint("Keep the one with role embedding: its value is part of the metadata too.")
+        );
     }
     let Some(ordinal) = column.ordinal else {
         return Ok(());
@@ -240,7 +241,7 @@ fn check_unique(column: &Column, earlier: &[Column]) -> Result<(), ColumnsError>
     Err(ColumnsError::new(message).detail(format!("The ordinal of both is {ordinal}.")))
 }
 
-/// A key's text, or None where the key is absent or null.
+/// The string of a key, or None if the key is absent or null.
 fn text(
     object: &Map<String, Value>,
     key: &str,
@@ -256,7 +257,7 @@ fn text(
     }
 }
 
-/// The ordinal, or None where it is absent or null.
+/// The ordinal, or None if it is absent or null.
 fn ordinal(object: &Map<String, Value>, name: &str) -> Result<Option<i32>, ColumnsError> {
     let value = match object.get("ordinal") {
         None | Some(Value::Null) => return Ok(None),
@@ -275,7 +276,7 @@ fn ordinal(object: &Map<String, Value>, name: &str) -> Result<Option<i32>, Colum
     }
 }
 
-/// The sentence that names the JSON type of what was given.
+/// A sentence with the JSON type of a value.
 fn given(value: &Value) -> String {
     let mut sentence = format!("{} was given.", json_type(value));
     sentence[..1].make_ascii_uppercase();
@@ -294,7 +295,7 @@ pub fn json_type(value: &Value) -> &'static str {
     }
 }
 
-/// The embedding columns in the order of the text: by ordinal, then those without one as listed.
+/// The embedding columns in the order of the text: by ordinal, then those without one in the given order.
 pub fn embedding_columns(columns: &[Column]) -> Vec<&Column> {
     let mut embedding: Vec<&Column> =
         columns.iter().filter(|column| column.role == Role::Embedding).collect();

@@ -1,4 +1,4 @@
-//! Every refusal and failure of embedd, each with its SQLSTATE, DETAIL and HINT, and the one place that turns them into a PostgreSQL report.
+//! All errors of embedd, with SQLSTATE, DETAIL and HINT, and their conversion into a PostgreSQL error report.
 
 pub mod frames;
 mod hint;
@@ -13,130 +13,130 @@ use crate::document::ColumnsError;
 use crate::filter::FilterError;
 use crate::name::NameError;
 
-pub use self::notice::tell;
+pub use self::notice::raise_message;
 pub use self::option::OptionError;
 
-/// Result of everything in embedd that can be refused or can fail.
+/// The result of everything in embedd that can fail.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// What went wrong, in the words of the caller.
+/// What went wrong.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// An argument outside its range or of the wrong form (validation_error).
     #[error("{message}")]
     BadArgument { message: String, detail: Option<String>, hint: Option<String> },
-    /// A filter that does not fit the vector table.
+    /// An invalid filter.
     #[error(transparent)]
     Filter(#[from] FilterError),
-    /// A columns argument that cannot be used.
+    /// An invalid columns argument.
     #[error(transparent)]
     Columns(#[from] ColumnsError),
-    /// A vector table name that cannot be used.
+    /// An invalid name of a vector table.
     #[error(transparent)]
     Name(#[from] NameError),
-    /// A configured column that the source does not have.
+    /// A configured column does not exist in the source.
     #[error("column \"{column}\" of table {table} does not exist")]
     UnknownColumn { column: String, table: String, available: String },
     /// No relation has this oid.
     #[error("relation with OID {oid} does not exist")]
     UnknownSource { oid: u32 },
-    /// A source that is not an ordinary or partitioned table.
+    /// The source is not an ordinary or partitioned table.
     #[error("{table} is not a table")]
     NotATable { table: String, kind: String, can_be_compared: bool },
-    /// No column of the source can serve as the key.
+    /// The source has no usable key.
     #[error("table {table} has no usable key")]
     NoKey { table: String, detail: String },
-    /// A key of a type whose text form changes, or that has no order.
+    /// The key has a type whose text may change, or without an order.
     #[error("column \"{column}\" of type {type_name} cannot be the key of a vector table")]
     KeyType { column: String, type_name: String, varies: bool },
     /// A column that a vector table uses was dropped.
     #[error("column \"{column}\" of table {table} does not exist any more")]
     ColumnGone { column: String, table: String, vector_table: String },
-    /// The key of a source has another type than it had.
-    #[error("key column \"{column}\" has type {is} and had type {was}")]
+    /// The type of a source's key has changed.
+    #[error("type of key column \"{column}\" changed from {was} to {is}")]
     KeyTypeChanged { column: String, was: String, is: String, vector_table: String },
     /// The library is newer than the objects in the database.
-    #[error("extension \"embedd\" has to be updated")]
+    #[error("extension \"embedd\" must be updated")]
     OldInstallation,
-    /// A function of the key in a row of a vector table that is not there.
+    /// The row with this key has not failed.
     #[error("row \"{key}\" of vector table \"{name}\" has not failed")]
     NotFailed { key: String, name: String },
-    /// No such provider (embedding_provider_not_found).
+    /// The provider does not exist (embedding_provider_not_found).
     #[error("embedding provider \"{name}\" does not exist")]
     UnknownProvider { name: String },
-    /// A foreign server of another wrapper.
+    /// The foreign server belongs to another wrapper.
     #[error("foreign server \"{name}\" is not an embedding provider")]
     NotAProvider { name: String, wrapper: String },
-    /// The name of a provider is in use.
+    /// The name of the provider is in use.
     #[error("embedding provider \"{name}\" already exists")]
     ProviderTaken { name: String, detail: Option<String> },
-    /// A provider's name is that of a foreign server, which PostgreSQL would cut.
+    /// The name of the provider is too long for a foreign server; PostgreSQL would truncate it.
     #[error("provider name is too long")]
     ProviderNameTooLong { length: usize },
-    /// Vector tables use the provider that was to be dropped.
+    /// Vector tables use the provider to be dropped.
     #[error("cannot drop provider \"{name}\" because vector tables use it")]
     ProviderInUse { name: String, tables: Vec<String> },
-    /// An option of a provider that cannot be used.
+    /// An invalid option of a provider.
     #[error(transparent)]
     Option(#[from] OptionError),
-    /// The owner of a vector table may not use its provider (any more).
+    /// The owner of a vector table may not use its provider.
     #[error("permission denied for provider \"{provider}\"")]
     NoUsage { provider: String, role: String, table: String, hint: String },
-    /// There is no key for a service that needs one.
+    /// No key for a service that requires one.
     #[error("no API key for provider \"{provider}\"")]
     NoApiKey { provider: String, role: String, has_mapping: bool, hint: String },
-    /// A key read from the environment or a file, for a provider whose owner may not have that.
+    /// The key is a reference, which this provider's owner may not use.
     #[error("provider \"{provider}\" may not read its API key from the environment or from a file")]
     KeyReference { provider: String, hint: String },
-    /// No such model of a provider.
+    /// The provider has no such model.
     #[error("embedding model \"{model}\" of provider \"{provider}\" does not exist")]
     UnknownModel { provider: String, model: String, available: String },
-    /// A model of which nobody has said how long its vectors are.
+    /// The dimensions of the model are unknown.
     #[error("embedding model \"{model}\" of provider \"{provider}\" is not in the model catalog")]
     ModelNotInCatalog { provider: String, kind: &'static str, model: String, available: String },
-    /// Nobody has said which model.
+    /// No model was named, and the provider has no default.
     #[error("provider \"{provider}\" has no default model")]
     NoModel { provider: String, hint: String },
-    /// Vectors that no index takes.
+    /// Too many dimensions for an index.
     #[error("vectors of {dimensions} dimensions cannot be indexed")]
     TooManyDimensions { dimensions: i32, most: i32 },
-    /// No such vector table (vector_table_not_found).
+    /// The vector table does not exist (vector_table_not_found).
     #[error("vector table \"{name}\" does not exist")]
     UnknownVectorTable { name: String },
     /// The name is in use.
     #[error("vector table \"{name}\" already exists")]
     NameTaken { name: String },
-    /// The caller may not do this.
+    /// The caller lacks a privilege.
     #[error("permission denied for {object}")]
     NotAllowed { object: String, hint: String },
-    /// A NULL where a value is needed.
+    /// A NULL argument that must not be NULL.
     #[error("{argument} must not be null")]
     NullArgument { argument: &'static str },
-    /// The source of a vector table, or the table with its vectors, was dropped.
+    /// The source or the table of a vector table was dropped.
     #[error("the {what} of vector table \"{name}\" does not exist")]
     RelationGone { what: &'static str, name: String },
-    /// A source of whose rows some may be out of sight.
+    /// Some rows of a source may not be visible.
     #[error("rows of {table} may be hidden from embedd: {why}")]
     RowsHidden { table: String, why: String, hint: String },
-    /// A source of whose changes some are not noted.
+    /// Some changes of a source may not be captured.
     #[error("changes of {table} may be missed: {why}")]
     ChangesMissed { table: String, why: String, hint: String },
-    /// The table with the vectors is written by another server.
-    #[error("vector table \"{name}\" is filled by a subscription, and embedd does not write it")]
+    /// A subscription fills the table of vectors.
+    #[error("vector table \"{name}\" is filled by a subscription, so embedd does not write to it")]
     FilledBySubscription { name: String },
     /// Not backfilled yet (vector_table_not_ready).
     #[error("vector table \"{name}\" is not ready")]
     NotReady { name: String },
-    /// Pause of a paused table (sync_already_paused).
+    /// pause_sync() of a paused table (sync_already_paused).
     #[error("sync of vector table \"{name}\" is already paused")]
     AlreadyPaused { name: String },
-    /// Resume of a table that is not paused (sync_not_paused).
+    /// resume_sync() of a table that is not paused (sync_not_paused).
     #[error("sync of vector table \"{name}\" is not paused")]
     NotPaused { name: String, status: String },
-    /// A wait for a vector table that ends without it being synced.
+    /// wait_until_synced() ended before the vector table was synced.
     #[error("vector table \"{name}\" {why}")]
     NotSynced { name: String, why: String, detail: Option<String>, hint: Option<String> },
-    /// A wait in a transaction that never sees its end.
+    /// wait_until_synced() in a transaction in which it would never end.
     #[error("cannot wait for a vector table in this transaction")]
     CannotWait { detail: &'static str, hint: &'static str },
     /// A backfill is running (backfill_in_progress).
@@ -145,33 +145,33 @@ pub enum Error {
     /// The server was started without embedd in shared_preload_libraries.
     #[error("embedd is not loaded through shared_preload_libraries")]
     NotPreloaded,
-    /// A write where the server is read-only.
+    /// A write while the server is read-only.
     #[error("cannot {action} during recovery")]
     InRecovery { action: &'static str },
-    /// The embedder could not be reached or did not answer in time.
+    /// The embedder could not be reached, or did not answer in time.
     #[error("could not reach the embedder: {reason}")]
     Embedder { reason: String, hint: Option<String> },
-    /// The embedder answered with a failure of the provider or the model.
+    /// The embedder reported a failure of the provider or the model.
     #[error(transparent)]
     Provider(#[from] Failure),
-    /// SPI reported a failure that raised no error of its own.
+    /// SPI reported a failure without an error.
     #[error("internal query failed: {0}")]
     Spi(#[from] pgrx::spi::Error),
-    /// A part of a transaction was rolled back, for this reason.
+    /// A subtransaction was rolled back for this reason.
     #[error("{message}")]
     Failed { sqlstate: PgSqlErrorCode, message: String },
-    /// Something stored by embedd itself cannot be read back.
+    /// A row of embedd's own tables is invalid.
     #[error("damaged bookkeeping of embedd: {what}")]
     Damaged { what: String },
 }
 
 impl Error {
-    /// A bad argument without DETAIL or HINT.
+    /// An invalid argument without DETAIL or HINT.
     pub fn bad_argument(message: impl Into<String>) -> Self {
         Error::BadArgument { message: message.into(), detail: None, hint: None }
     }
 
-    /// What went wrong and what to do about it, in one line for a status.
+    /// The message and the remedy, in one line for a status.
     pub fn with_remedy(&self) -> String {
         match self.hint() {
             Some(hint) => format!("{self}. {hint}"),
@@ -179,7 +179,7 @@ impl Error {
         }
     }
 
-    /// The SQLSTATE of the design's table of errors.
+    /// The SQLSTATE.
     pub fn sqlstate(&self) -> PgSqlErrorCode {
         use PgSqlErrorCode::*;
         match self {
@@ -240,7 +240,7 @@ impl Error {
         }
     }
 
-    /// The DETAIL: a sentence on what was found, where that helps.
+    /// The DETAIL, if there is one.
     pub fn detail(&self) -> Option<String> {
         match self {
             Error::BadArgument { detail, .. } | Error::NotSynced { detail, .. } => detail.clone(),
@@ -256,17 +256,17 @@ impl Error {
             }
             Error::KeyType { .. } => Some("Values of this type have no order.".to_string()),
             Error::OldInstallation => Some(
-                "The library is newer than the extension's objects in this database. Changes are noted meanwhile, and nothing is lost.".to_string(),
+                "The library is newer than the extension's objects in this database. Changes are queued meanwhile, so nothing is lost.".to_string(),
             ),
             Error::UnknownModel { available, .. } => Some(format!("Its models are: {available}.")),
             Error::ModelNotInCatalog { kind, available, .. } if available.is_empty() => {
                 Some(format!("The catalog has no model of {kind}."))
             }
             Error::ModelNotInCatalog { kind, available, .. } => {
-                Some(format!("Those of {kind} there are: {available}."))
+                Some(format!("Models of {kind} in the catalog: {available}."))
             }
             Error::TooManyDimensions { most, .. } => {
-                Some(format!("An hnsw index of pgvector takes {most} at most."))
+                Some(format!("The limit of a pgvector hnsw index is {most}."))
             }
             Error::NotAProvider { wrapper, .. } => {
                 Some(format!("It belongs to foreign-data wrapper \"{wrapper}\"."))
@@ -277,7 +277,7 @@ impl Error {
             }
             Error::ProviderInUse { tables, .. } => {
                 let tables: Vec<String> = tables.iter().map(|t| format!("\"{t}\"")).collect();
-                Some(format!("These are: {}.", tables.join(", ")))
+                Some(format!("They are: {}.", tables.join(", ")))
             }
             Error::Option(
                 OptionError::Missing { detail, .. }
@@ -288,21 +288,21 @@ impl Error {
                 Some("It is read with the rights of the server's operating system user.".to_string())
             }
             Error::NoUsage { role, table, .. } => Some(format!(
-                "Role \"{role}\", which owns vector table \"{table}\" and pays for it, has no USAGE on the foreign server."
+                "Role \"{role}\", the owner of vector table \"{table}\", has no USAGE privilege on the foreign server."
             )),
             Error::NoApiKey { role, has_mapping: true, .. } => {
                 Some(format!("The user mapping of role \"{role}\" has no api_key."))
             }
             Error::NoApiKey { role, .. } => Some(format!(
-                "There is no user mapping with an api_key, neither for role \"{role}\" nor for everybody."
+                "There is no user mapping with an api_key for role \"{role}\" or for PUBLIC."
             )),
             Error::KeyReference { .. } => {
-                Some("Only a foreign server that a superuser owns may.".to_string())
+                Some("Only a foreign server owned by a superuser may.".to_string())
             }
             Error::NotReady { .. } => Some("Its status is pending: no row has been embedded yet.".to_string()),
             Error::NotPaused { status, .. } => Some(format!("Its status is {status}.")),
             Error::NotPreloaded => Some(
-                "The embedder and the workers are started by the server, and it was started without them.".to_string(),
+                "The server starts the embedder and the workers only if embedd is preloaded.".to_string(),
             ),
             Error::Provider(failure) => failure.detail.clone(),
             Error::UnknownProvider { .. }

@@ -1,17 +1,17 @@
-//! The extension in this database: whether it is there, and whether its objects are those of this library.
+//! The extension in this database: whether it exists, and whether its objects match this library.
 
 use pgrx::pg_sys;
 
 use crate::error::Result;
 
-/// The oid of the extension, which tells it from one that was dropped and created again; None when it is not there.
+/// The oid of the extension, which differs after DROP and CREATE EXTENSION; None if it does not exist.
 pub fn oid() -> Option<pg_sys::Oid> {
     // SAFETY: a catalog look-up in a transaction.
     let oid = unsafe { pg_sys::get_extension_oid(c"embedd".as_ptr(), true) };
     (oid != pg_sys::InvalidOid).then_some(oid)
 }
 
-/// Whether the objects in the database are those of this library, which ALTER EXTENSION UPDATE brings.
+/// Whether the objects in the database match this library; ALTER EXTENSION UPDATE makes them match.
 pub fn is_updated(client: &pgrx::spi::SpiClient<'_>) -> Result<bool> {
     let rows = client.select(
         "select extversion = $1 from pg_catalog.pg_extension where extname = 'embedd'",
@@ -21,7 +21,7 @@ pub fn is_updated(client: &pgrx::spi::SpiClient<'_>) -> Result<bool> {
     Ok(!rows.is_empty() && rows.first().get_one::<bool>()? == Some(true))
 }
 
-/// The version of pgvector in this database; empty where it is not there.
+/// The version of pgvector in this database; empty if it is not installed.
 pub fn vector_version(client: &pgrx::spi::SpiClient<'_>) -> Result<String> {
     let rows = client.select(
         "select extversion from pg_catalog.pg_extension where extname = 'vector'",
@@ -34,7 +34,7 @@ pub fn vector_version(client: &pgrx::spi::SpiClient<'_>) -> Result<String> {
     }
 }
 
-/// Whether a version is older than another, by their numbers; what follows a hyphen does not count.
+/// Whether a version is older than another, by number; a suffix after a hyphen is ignored.
 pub fn is_older(version: &str, than: &str) -> bool {
     numbers(version) < numbers(than)
 }

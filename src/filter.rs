@@ -1,6 +1,6 @@
-//! Turns a JSON filter into a typed SQL condition on the metadata, with bound parameters.
+//! Compiles a JSON filter into a typed SQL condition on the metadata, with bound parameters.
 //!
-//! A field is compared in one of these forms, which are the ones to build an expression index on:
+//! These are the expressions that fields are compared as, and on which an expression index can be created:
 //! keyword `(metadata->>'f')`, and for gt, gte, lt and lte `((metadata->>'f') collate "C")`;
 //! integer and float `((metadata->>'f')::numeric)`; boolean `((metadata->>'f')::boolean)`.
 //! datetime `((metadata->>'f')::timestamptz)` depends on TimeZone, so no index can hold it.
@@ -14,16 +14,16 @@ use crate::name::quote_literal;
 mod datetime;
 mod value;
 
-/// How deep $or may nest.
+/// The deepest nesting of $or.
 const MAX_DEPTH: usize = 32;
 
 /// The most conditions in one filter.
 const MAX_CONDITIONS: usize = 1000;
 
-/// The most characters of a value that a message repeats.
+/// The most characters of a value quoted in a message.
 const MAX_SHOWN: usize = 60;
 
-/// A metadata field that can be filtered on.
+/// A metadata field for filters.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Field {
     /// Its key in the metadata.
@@ -32,33 +32,33 @@ pub struct Field {
     pub filter_type: FilterType,
 }
 
-/// A value to bind; the SQL casts it from text to the type it is compared as.
+/// A value to bind; the SQL casts it from text to the type of the comparison.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Param {
-    /// To be bound as text.
+    /// Bound as text.
     Text(String),
-    /// To be bound as text[].
+    /// Bound as text[].
     TextArray(Vec<String>),
 }
 
 /// A filter as SQL.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Condition {
-    /// A boolean expression over the column metadata; like NULL in WHERE, its NULL is no match.
+    /// A boolean expression on the column metadata; NULL is no match, as in WHERE.
     pub sql: String,
-    /// What to bind, in the order of the parameters' numbers.
+    /// The values to bind, in the order of the parameters' numbers.
     pub params: Vec<Param>,
 }
 
-/// Why a filter cannot be used.
+/// An invalid filter.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct FilterError {
-    /// What is wrong.
+    /// The message.
     pub message: String,
-    /// What was found, or what is allowed.
+    /// The DETAIL.
     pub detail: Option<String>,
-    /// What to write instead.
+    /// The HINT.
     pub hint: Option<String>,
 }
 
@@ -74,10 +74,10 @@ impl FilterError {
     }
 }
 
-/// Turns a filter on the given fields into SQL whose parameters are numbered from `first_param`.
+/// Compiles a filter on the given fields into SQL whose parameters are numbered from `first_param`.
 ///
-/// null and {} are no condition. Fields and operators side by side are ANDed, `$or` takes an array
-/// of filters, a bare value means eq. ne and nin also match where the field is missing or null.
+/// null and {} match everything. Fields and operators of one object are ANDed, `$or` takes an array of filters, and a
+/// bare value means eq. ne and nin also match if the field is missing or null.
 pub fn condition(
     filter: &Value,
     fields: &[Field],
@@ -98,7 +98,7 @@ pub fn condition(
     Ok(Condition { sql, params })
 }
 
-/// What can be asked of a field.
+/// The operators.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Operator {
     Eq,
@@ -111,7 +111,7 @@ enum Operator {
 }
 
 impl Operator {
-    /// The operator of that name, which may carry a `$` in front.
+    /// Parses the name of an operator, with or without a leading `$`.
     fn parse(name: &str) -> Option<Operator> {
         match name.strip_prefix('$').unwrap_or(name) {
             "eq" => Some(Operator::Eq),
@@ -127,7 +127,7 @@ impl Operator {
         }
     }
 
-    /// The operators a field of this type takes, as a sentence.
+    /// The operators of a field of this type, as a sentence.
     fn allowed(filter_type: FilterType) -> String {
         let order = match filter_type {
             FilterType::Boolean => "",
@@ -138,7 +138,7 @@ impl Operator {
     }
 }
 
-/// A filter on its way to SQL.
+/// The state of the compiler.
 struct Builder<'a> {
     fields: &'a [Field],
     first_param: usize,
@@ -147,7 +147,7 @@ struct Builder<'a> {
 }
 
 impl<'a> Builder<'a> {
-    /// A filter object: everything in it has to hold.
+    /// A filter object: all of it must match.
     fn all_of(&mut self, filter: &Map<String, Value>, depth: usize) -> Result<String, FilterError> {
         let mut parts = Vec::with_capacity(filter.len());
         for (key, value) in filter {
@@ -163,7 +163,7 @@ impl<'a> Builder<'a> {
         Ok(parts.join(" and "))
     }
 
-    /// The value of `$or`: one of its filters has to hold.
+    /// The value of `$or`: one of its filters must match.
     fn any_of(&mut self, value: &Value, depth: usize) -> Result<String, FilterError> {
         const EXAMPLE: &str = "Write it as {\"$or\": [{\"field\": value}, {\"field\": value}]}.";
         if depth > MAX_DEPTH {
@@ -220,7 +220,7 @@ impl<'a> Builder<'a> {
         Ok(())
     }
 
-    /// One operator on one field.
+    /// One operator of one field.
     fn test(&mut self, field: &Field, name: &str, value: &Value) -> Result<String, FilterError> {
         self.count()?;
         let filter_type = field.filter_type;
@@ -284,7 +284,7 @@ impl<'a> Builder<'a> {
         })
     }
 
-    /// Counts one more condition, up to the limit.
+    /// Counts a condition, up to the limit.
     fn count(&mut self) -> Result<(), FilterError> {
         self.conditions += 1;
         if self.conditions <= MAX_CONDITIONS {
@@ -295,13 +295,13 @@ impl<'a> Builder<'a> {
             .hint("Use the operator in to match any of many values."))
     }
 
-    /// Binds one value and gives its parameter, cast to the field's type.
+    /// Binds one value and returns its parameter, cast to the field's type.
     fn bind_one(&mut self, field: &Field, what: &str, one: &Value) -> Result<String, FilterError> {
         self.params.push(Param::Text(scalar(field, what, one)?));
         Ok(self.last_param(field, ""))
     }
 
-    /// Binds a list of values and gives its parameter, cast to an array of the field's type.
+    /// Binds a list of values and returns its parameter, cast to an array of the field's type.
     fn bind_all(&mut self, field: &Field, values: Vec<String>) -> String {
         self.params.push(Param::TextArray(values));
         self.last_param(field, "[]")
@@ -320,7 +320,7 @@ impl<'a> Builder<'a> {
             .map(|field| format!("\"{}\" ({})", field.name, field.filter_type.as_str()))
             .collect();
         let detail = if fields.is_empty() {
-            "There is no field to filter on.".to_string()
+            "There are no fields to filter on.".to_string()
         } else {
             format!("The fields are: {}.", fields.join(", "))
         };
@@ -328,7 +328,7 @@ impl<'a> Builder<'a> {
     }
 }
 
-/// The cast from text to the type a field is compared as, with `[]` for arrays.
+/// The cast from text to the type of a field's comparison, with `[]` for arrays.
 fn cast(filter_type: FilterType, array: &str) -> String {
     match filter_type {
         FilterType::Keyword => String::new(),

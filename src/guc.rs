@@ -1,4 +1,4 @@
-//! The settings of embedd: their meaning, ranges and who may change them.
+//! The settings of embedd: descriptions, ranges and contexts.
 
 use std::ffi::CString;
 use std::path::PathBuf;
@@ -9,8 +9,8 @@ use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, pg_sys};
 
 use crate::shared::{MOST_PORTIONS, SLOTS};
 
-/// Worker processes that sync workers leave to others: the embedder, the launcher, PostgreSQL's own launcher of logical
-/// replication, and one more that builds an index or helps with a parallel query.
+/// Worker processes that sync workers leave free: for the embedder, the launcher, PostgreSQL's logical replication
+/// launcher, and one more for an index builder or a parallel query.
 const LEFT_TO_OTHERS: i32 = 4;
 
 static LOCAL_MODEL_PATH: GucSetting<Option<CString>> =
@@ -31,8 +31,8 @@ static WORKER_IDLE_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(300_000);
 
 /// Defines every setting and reserves the prefix `embedd`. Called once, from `_PG_init`.
 pub fn define() {
-    // What decides which files are read and how much of the server is used is the
-    // administrator's: postgresql.conf and reload. What only a session feels is the session's.
+    // Settings that decide which files are read and how much of the server is used require postgresql.conf and a
+    // reload. Settings that affect only a session can be set there.
     GucRegistry::define_string_guc(
         c"embedd.local_model_path",
         c"Directory of the local model's files.",
@@ -141,7 +141,7 @@ pub fn define() {
     reserve_prefix();
 }
 
-/// How many sync workers there are, and for how long.
+/// Defines the settings of the sync workers.
 fn define_workers() {
     GucRegistry::define_int_guc(
         c"embedd.workers_per_database",
@@ -180,7 +180,7 @@ fn reserve_prefix() {
     unsafe { pg_sys::MarkGUCPrefixReserved(c"embedd".as_ptr()) }
 }
 
-/// What the embedder needs to know, as it is set now.
+/// The current settings of the embedder.
 pub fn embedder_config() -> Config {
     let seconds = LOCAL_IDLE_UNLOAD.get();
     Config {
@@ -194,13 +194,13 @@ pub fn embedder_config() -> Config {
     }
 }
 
-/// Bytes of memory that the embedder may take; None is no limit.
+/// The embedder's memory limit in bytes; None is no limit.
 pub fn embedder_memory_limit() -> Option<u64> {
     let megabytes = EMBEDDER_MEMORY_LIMIT.get() as u64;
     (megabytes > 0).then_some(megabytes << 20)
 }
 
-/// The embedder's program; None is the one beside the library.
+/// The embedder's program; None is the one next to the library.
 pub fn embedder_path() -> Option<PathBuf> {
     EMBEDDER_PATH.get().filter(|path| !path.is_empty()).map(path_of)
 }
@@ -213,7 +213,7 @@ pub fn local_model_path() -> PathBuf {
     }
 }
 
-/// The directory where make model puts the local model.
+/// The directory where `make model` installs the local model.
 pub fn default_model_path() -> PathBuf {
     share_directory().join("embedd").join(LOCAL_MODEL)
 }
@@ -222,7 +222,7 @@ fn path_of(path: CString) -> PathBuf {
     PathBuf::from(path.to_string_lossy().into_owned())
 }
 
-/// The share directory of the PostgreSQL that runs.
+/// The share directory of the running PostgreSQL.
 fn share_directory() -> PathBuf {
     let mut path = [0 as std::ffi::c_char; pg_sys::MAXPGPATH as usize];
     // SAFETY: my_exec_path is set at server start, and path has the MAXPGPATH bytes that
@@ -239,30 +239,30 @@ pub fn embedder_timeout() -> Duration {
     Duration::from_millis(EMBEDDER_TIMEOUT.get() as u64)
 }
 
-/// Rows a sync worker reads, and stores with their vectors, in one transaction.
+/// Rows that a sync worker reads, and stores with their vectors, in one transaction.
 pub fn batch_texts() -> usize {
     BATCH_TEXTS.get() as usize
 }
 
-/// Texts that one sync worker gives the embedder at the same time, for each account.
+/// Texts in flight from one sync worker to the embedder, for each account.
 pub fn texts_in_flight() -> usize {
     TEXTS_IN_FLIGHT.get() as usize
 }
 
-/// Time after which a sync worker looks for work by itself.
+/// The interval at which a sync worker looks for work by itself.
 pub fn poll_interval() -> Duration {
     Duration::from_millis(POLL_INTERVAL.get() as u64)
 }
 
-/// Sync workers that each database shall have.
+/// The configured number of sync workers of each database.
 pub fn workers_per_database() -> u16 {
     WORKERS_PER_DATABASE.get() as u16
 }
 
-/// Sync workers that may run at the same time.
+/// The maximum of running sync workers.
 ///
-/// The default follows max_worker_processes, because that is what is short: a fixed number would either leave places
-/// unused on a large server, or take the last one from an index builder on a server as it comes, with 8 of them.
+/// The default follows max_worker_processes, which is the scarce resource: a fixed number would leave slots unused on
+/// a large server, or take the last one from an index builder with the default of 8.
 pub fn max_sync_workers() -> usize {
     // SAFETY: a plain global, set at server start.
     let most = unsafe { pg_sys::max_worker_processes };
@@ -273,14 +273,14 @@ pub fn max_sync_workers() -> usize {
     set.clamp(1, SLOTS as i32) as usize
 }
 
-/// Whether it is embedd.max_sync_workers that bounds the sync workers, and not max_worker_processes.
+/// Whether embedd.max_sync_workers limits the sync workers, and not max_worker_processes.
 pub fn is_bounded_by_setting() -> bool {
     let set = MAX_SYNC_WORKERS.get();
     // SAFETY: a plain global, set at server start.
     set != 0 && set <= unsafe { pg_sys::max_worker_processes } - LEFT_TO_OTHERS
 }
 
-/// Time without anything to do after which a sync worker ends; None when it stays.
+/// The idle time after which a sync worker exits; None if it stays.
 pub fn worker_idle_timeout() -> Option<Duration> {
     let timeout = WORKER_IDLE_TIMEOUT.get() as u64;
     (timeout > 0).then(|| Duration::from_millis(timeout))

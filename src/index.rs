@@ -1,4 +1,5 @@
-//! The vector indexes of a vector table: taken away before its first great load and built once after it, which is many times faster.
+//! The deferred vector indexes of a vector table: dropped before its first large load and built once after it, which
+//! is many times faster.
 
 use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
@@ -14,13 +15,13 @@ use crate::operator_class;
 use crate::relation;
 use crate::rights::Rights;
 
-/// Rows of a source from which on building the index once is worth it.
+/// From this many source rows on it is worth deferring the indexes.
 const WORTH_IT: i64 = 5000;
 
-/// pgvector before this version has a flaw in building hnsw indexes in parallel (CVE-2026-3172).
+/// Older versions of pgvector have a bug in parallel builds of hnsw indexes (CVE-2026-3172).
 pub const PARALLEL_SINCE: &str = "0.8.2";
 
-/// What an index is made of, as JSON. Its name and its table may be others when it is built, its operator class too.
+/// The definition of an index, as JSON. Its name, its table and its operator class may differ when it is built.
 const PARTS: &str = "
     pg_catalog.jsonb_strip_nulls(pg_catalog.jsonb_build_object(
         'method', a.amname,
@@ -46,11 +47,11 @@ struct Parts {
     predicate: Option<String>,
 }
 
-/// The definition of an index from the access method on, as 0.4.0 and older noted it.
+/// The definition of an index from the access method on, as 0.4.0 and older versions stored it.
 const REST: &str = "
     pg_catalog.substr(d.def, 1 + pg_catalog.length(pg_catalog.format('CREATE INDEX %I ON %s',
         c.relname, pg_catalog.format('%I.%I', n.nspname, t.relname))))";
-/// The indexes of tables, with all that [`PARTS`] and [`REST`] are made of.
+/// The indexes of tables, as the source for [`PARTS`] and [`REST`].
 const INDEXES: &str = "
     pg_catalog.pg_index i
     join pg_catalog.pg_class c on c.oid = i.indexrelid
@@ -64,15 +65,15 @@ const INDEXES: &str = "
     left join pg_catalog.pg_operator p on p.oid = m.amopopr
    cross join lateral (select pg_catalog.pg_get_indexdef(i.indexrelid) as def) d";
 
-/// Takes the vector indexes away when the table is empty and its source is large; true when it did.
+/// Drops the vector indexes if the table is empty and its source is large; true if it did.
 ///
-/// What they are is noted in the same transaction, so no crash loses them.
+/// Their definitions are stored in the same transaction, so a crash does not lose them.
 pub fn hold(client: &mut SpiClient<'_>, table: &VectorTable) -> Result<bool> {
     let (relation, source) = (table.relation_name()?, table.source_name()?);
     let schema = VectorType::find(client)?.schema;
     let definitions = {
         let _rights = Rights::of_owner(table.owner);
-        see_vector(client, &schema)?;
+        set_path_to_pgvector(client, &schema)?;
         let worth_it = client.select(
             &format!(
                 "select not exists (select 1 from {relation})
@@ -118,17 +119,17 @@ pub fn hold(client: &mut SpiClient<'_>, table: &VectorTable) -> Result<bool> {
     Ok(true)
 }
 
-/// Has the names of pgvector written and read without its schema, which may be another one when an index is built, until the
-/// rights that are held are given back.
-fn see_vector(client: &mut SpiClient<'_>, schema: &str) -> Result<()> {
+/// Sets a search_path in which pgvector's names need no schema, which may be another one when the index is built. It
+/// applies until the caller switches the role back.
+fn set_path_to_pgvector(client: &mut SpiClient<'_>, schema: &str) -> Result<()> {
     let path = format!("set local search_path = pg_catalog, {schema}, pg_temp");
     client.update(&path, None, &[])?;
     Ok(())
 }
 
-/// Whether indexes of a vector table are taken away.
+/// Whether a vector table has deferred indexes.
 pub fn is_held(client: &SpiClient<'_>, id: i32) -> Result<bool> {
-    // Until ALTER EXTENSION UPDATE the table may not have the column.
+    // Before ALTER EXTENSION UPDATE the table may lack the column.
     let rows = client.select(
         "select pg_catalog.to_jsonb(v) -> 'held_indexes' <> 'null' from embedd.vector_tables v where v.id = $1",
         None,
@@ -137,7 +138,7 @@ pub fn is_held(client: &SpiClient<'_>, id: i32) -> Result<bool> {
     Ok(!rows.is_empty() && rows.first().get_one::<bool>()? == Some(true))
 }
 
-/// The indexes that were taken away: the name of each, and what it is made of.
+/// The deferred indexes: name and definition.
 pub fn held(client: &SpiClient<'_>, id: i32) -> Result<Vec<(String, String)>> {
     let rows = client.select(
         "select u.d from embedd.vector_tables v cross join unnest(v.held_indexes) with ordinality u(d, n)
@@ -153,7 +154,7 @@ pub fn held(client: &SpiClient<'_>, id: i32) -> Result<Vec<(String, String)>> {
     Ok(pairs.iter().map(|[name, made_of]| (name.clone(), made_of.clone())).collect())
 }
 
-/// The definition of an index from the access method on, with the operator class of today.
+/// The definition of an index from the access method on, with the current operator class.
 fn definition(client: &SpiClient<'_>, parts: &Parts) -> Result<String> {
     let Parts { method, key, of, operator, options, tablespace, predicate } = parts;
     let class = operator_class::find(client, method, of, operator)?;
@@ -175,7 +176,7 @@ fn definition(client: &SpiClient<'_>, parts: &Parts) -> Result<String> {
     Ok(text)
 }
 
-/// Builds one of them, unless the table has one like it already. Where another relation has its name, it gets one that is free.
+/// Builds a deferred index, unless the table has an equal one. If its name is taken, it gets a free one.
 pub fn build(
     client: &mut SpiClient<'_>,
     table: &VectorTable,
@@ -187,12 +188,12 @@ pub fn build(
     let parts = serde_json::from_str::<Parts>(made_of).ok();
     let rest = match &parts {
         Some(parts) => definition(client, parts)?,
-        // Up to 0.4.0 it was written down with the schema that pgvector had then.
+        // Up to 0.4.0 the definition had the schema of pgvector at that time.
         None => made_of.replace(&format!("{schema}."), ""),
     };
     let is_sound = !extension::is_older(&extension::vector_version(client)?, PARALLEL_SINCE);
     let _rights = Rights::of_owner(table.owner);
-    see_vector(client, &schema)?;
+    set_path_to_pgvector(client, &schema)?;
     let like = if parts.is_some() { made_of } else { &rest };
     let found = client.select(
         &format!(
@@ -219,7 +220,7 @@ pub fn build(
     command::run(client, &format!("create index {name} on {relation}{rest}"))
 }
 
-/// Notes that all of them are in place again.
+/// Records that no index is deferred any more.
 pub fn forget_held(client: &mut SpiClient<'_>, id: i32) -> Result<()> {
     client.update(
         "update embedd.vector_tables set held_indexes = null where id = $1",

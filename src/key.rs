@@ -1,31 +1,31 @@
-//! The key of a source: one column or several, and the SQL that goes from its values to pk_value and back.
+//! The key of a source: one or several columns, and the SQL that converts its values to pk_value and back.
 
 use crate::name::quote_ident;
 
 /// One column of a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyColumn {
-    /// The name it has in the source now.
+    /// Its current name in the source.
     pub name: String,
-    /// Its type as a cast takes it, or what a domain is made of.
+    /// Its type for casts, or the base type of a domain.
     pub type_name: String,
-    /// Its type's equality and order, as `operator(schema.=)`; empty where the type has none.
+    /// The equality and greater-than operators of its type, as `operator(schema.=)`; empty if the type has none.
     pub equals: String,
     pub greater: String,
 }
 
-/// How a value of a key stands in pk_value.
+/// How a key value is represented in pk_value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
-    /// A number of JSON.
+    /// A JSON number.
     Number,
-    /// A truth value of JSON.
+    /// A JSON boolean.
     Boolean,
-    /// Text without the blanks that fill it up.
+    /// Text without padding blanks.
     Padded,
-    /// The text form of the type.
+    /// The output of the type.
     Text,
-    /// The text form of a type whose cast to text is the same.
+    /// The cast to text, for types where it equals the output.
     Cast,
 }
 
@@ -49,7 +49,7 @@ pub struct Key {
 }
 
 impl Key {
-    /// Names of its columns as primary_key_column shows them: one as it is, several as a JSON array.
+    /// The value of primary_key_column for these columns: the name of a single one, otherwise a JSON array.
     pub fn shown(names: &[String]) -> String {
         match names {
             [name] => name.clone(),
@@ -57,7 +57,7 @@ impl Key {
         }
     }
 
-    /// The names that primary_key_column stands for when the key has so many columns.
+    /// The column names in a value of primary_key_column, for a key with this many columns.
     pub fn names(shown: &str, columns: usize) -> Vec<String> {
         match columns {
             1 => vec![shown.to_string()],
@@ -70,19 +70,19 @@ impl Key {
         self.columns.len() > 1
     }
 
-    /// pk_value over the alias of a source.
+    /// The expression of pk_value for the row alias.
     pub fn pk_value(&self, alias: &str) -> String {
         let values: Vec<String> =
             self.columns.iter().map(|c| format!("{alias}.{}", quote_ident(&c.name))).collect();
         self.pk_of(&values)
     }
 
-    /// pk_value of values that are given as SQL.
+    /// The expression of pk_value for given SQL values.
     fn pk_of(&self, values: &[String]) -> String {
-        // The key takes the collation of the vector table's pk_value, so that its index serves a join.
+        // The key gets the collation of the vector table's pk_value, so that the index there can serve a join.
         const COLLATION: &str = "collate pg_catalog.\"default\"";
         let text = |column: &KeyColumn, value: &str| match Form::of_type(&column.type_name) {
-            // The output of the type, which is also what a trigger notes; a cast may be something else.
+            // The output of the type, which the trigger stores too; a cast may differ.
             Form::Text | Form::Boolean => format!("pg_catalog.format('%s', {value})"),
             Form::Number | Form::Padded | Form::Cast => format!("{value}::text"),
         };
@@ -101,7 +101,7 @@ impl Key {
         format!("pg_catalog.jsonb_build_array({})::text {COLLATION}", elements.join(", "))
     }
 
-    /// The values behind a pk_value that is given as SQL, each cast to its type.
+    /// The key values of a pk_value given as SQL, each cast to its type.
     pub fn values(&self, pk_value: &str) -> Vec<String> {
         if let [column] = self.columns.as_slice() {
             return vec![format!("({pk_value})::{}", column.type_name)];
@@ -111,8 +111,8 @@ impl Key {
             .collect()
     }
 
-    /// That a row of the source has these values: by the key's own index, and then exactly, because 1.0 and 1.00 are
-    /// equal and not the same.
+    /// The condition that a source row has these values: by the key's index, and then exactly, because 1.0 and 1.00
+    /// are equal but not identical.
     pub fn matches(&self, alias: &str, values: &[String], pk_value: &str) -> String {
         let mut conditions: Vec<String> = self
             .columns
@@ -126,7 +126,7 @@ impl Key {
         conditions.join(" and ")
     }
 
-    /// That no part of the key is null.
+    /// The condition that no part of the key is null.
     pub fn is_complete(&self, alias: &str) -> String {
         let each = self.columns.iter();
         let conditions: Vec<String> =
@@ -134,7 +134,7 @@ impl Key {
         conditions.join(" and ")
     }
 
-    /// The order of the key, for pages.
+    /// The order of the key, for keyset pagination.
     pub fn order(&self, alias: &str) -> String {
         let each = self.columns.iter();
         let columns: Vec<String> =
@@ -142,12 +142,13 @@ impl Key {
         columns.join(", ")
     }
 
-    /// That a row comes after these values in the order of the key.
+    /// The condition that a row follows these values in the order of the key, for keyset pagination.
     pub fn after(&self, alias: &str, values: &[String]) -> String {
         let column = |n: usize| format!("{alias}.{}", quote_ident(&self.columns[n].name));
         let same = |c: &KeyColumn| c.greater == self.columns[0].greater;
         if self.columns.iter().all(same) {
-            // One comparison of rows begins where the last page ended, also when a first column has few values.
+            // A row comparison starts the index scan where the last page ended, even if the first column has few
+            // distinct values.
             return match self.is_composite() {
                 false => format!("{} {} {}", column(0), self.columns[0].greater, values[0]),
                 true => format!(
@@ -170,7 +171,7 @@ impl Key {
     }
 }
 
-/// Adds a value to the JSON array that stands for a composite key, as jsonb prints it; the text is the type's output.
+/// Appends a value to the JSON array of a composite key, in jsonb's format; the text is the type's output.
 pub fn push_element(array: &mut Vec<u8>, form: Form, text: &[u8]) {
     array.extend_from_slice(if array.is_empty() { b"[" } else { b", " });
     let is_finite = text.iter().all(|b| matches!(b, b'0'..=b'9' | b'-' | b'.'));
@@ -182,7 +183,7 @@ pub fn push_element(array: &mut Vec<u8>, form: Form, text: &[u8]) {
     }
 }
 
-/// Text in quotes, escaped as PostgreSQL's JSON does it.
+/// A quoted string, escaped as by PostgreSQL's JSON.
 fn push_string(array: &mut Vec<u8>, text: &[u8]) {
     array.push(b'"');
     for byte in text {
@@ -201,7 +202,7 @@ fn push_string(array: &mut Vec<u8>, text: &[u8]) {
     array.push(b'"');
 }
 
-/// A text without the blanks that fill char(n) up; other white space is part of the value.
+/// A text without the blanks that pad char(n); other white space is part of the value.
 pub fn without_blanks(text: &[u8]) -> &[u8] {
     let end = text.iter().rposition(|b| *b != b' ').map_or(0, |last| last + 1);
     &text[..end]
@@ -221,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn one_column_is_its_own_text() {
+    fn a_single_column_is_its_text() {
         let key = Key { columns: vec![column("the Id", "integer")] };
         assert_eq!(key.pk_value("s"), "s.\"the Id\"::text collate pg_catalog.\"default\"");
         assert_eq!(key.values("k.pk"), ["(k.pk)::integer"]);
@@ -249,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn orders_of_different_schemas_are_compared_one_by_one() {
+    fn operators_of_different_schemas_are_compared_column_by_column() {
         let mut key = Key { columns: vec![column("a", "public.citext"), column("b", "integer")] };
         key.columns[0].greater = "operator(public.>)".into();
         assert_eq!(
@@ -259,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn elements_are_written_as_jsonb_prints_them() {
+    fn elements_have_the_format_of_jsonb() {
         let mut array = Vec::new();
         push_element(&mut array, Form::Number, b"-1.50");
         push_element(&mut array, Form::Number, b"NaN");

@@ -1,10 +1,10 @@
-//! How a process of PostgreSQL waits: for its latch, a socket, the time, or the end of the postmaster.
+//! Waits of a PostgreSQL process: for its latch, a socket, a timeout, or the death of the postmaster.
 
 use std::time::Duration;
 
 use pgrx::pg_sys;
 
-/// Waits until this process is woken, something arrives on `socket`, or the time is over.
+/// Waits until the latch is set, `socket` is ready, or the timeout expires.
 pub fn wait(timeout: Duration, socket: Option<(i32, bool)>) {
     let mut events = pg_sys::WL_LATCH_SET | pg_sys::WL_TIMEOUT | pg_sys::WL_EXIT_ON_PM_DEATH;
     let mut descriptor = pg_sys::PGINVALID_SOCKET;

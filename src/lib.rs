@@ -1,50 +1,50 @@
-//! embedd keeps a pgvector table equal to its source table inside PostgreSQL, and answers semantic queries over it.
+//! embedd keeps a pgvector table in sync with its source table inside PostgreSQL, and answers semantic queries on it.
 
 use std::ffi::CStr;
 
 use pgrx::prelude::*;
 
-// The rooms from the ground up: each imports only what stands above it in this list. `make lint` checks it.
-mod name; // names, and how they are written into SQL; no PostgreSQL up to error
+// The rooms from the ground up: each imports only those above it in this list. `make lint` checks it.
+mod name; // names, and quoting of names in SQL; no PostgreSQL up to error
 mod key; // the key of a row as text
-mod document; // what is configured of a row, and the SQL of its text, metadata and hash
-mod filter; // filters, and the SQL they become
+mod document; // the configured columns, and the SQL of text, metadata and hash
+mod filter; // filters, compiled to SQL
 mod backoff; // exponential backoff
-mod error; // every refusal with SQLSTATE, DETAIL and HINT
-mod shared; // shared memory: slots of workers, the embedder as all processes see it
+mod error; // all errors with SQLSTATE, DETAIL and HINT
+mod shared; // shared memory: worker slots, the state of the embedder
 mod guc; // settings
-mod latch; // how a process waits
+mod latch; // waits
 mod relation; // names, owners and schemas of relations
-mod cluster; // which cluster this is, and whether it takes writes
-mod extension; // whether the extension is there, and of this version
-mod rights; // whose rights are in force
-mod citus; // tables in shards of other nodes
-mod text_settings; // settings that the text form of a value depends on
+mod cluster; // the identity of the cluster, and whether it accepts writes
+mod extension; // whether the extension exists, and its version
+mod rights; // roles, and switching to them
+mod citus; // relations that Citus shards
+mod text_settings; // settings that the text of a value depends on
 mod transaction; // one transaction of a background process
-mod process; // a background process that another one starts
+mod process; // background processes that another one starts
 mod datum; // types of arguments and results
-mod operator_class; // pgvector's operator classes, by what they are for
-mod command; // statements that change objects
-mod client; // asks the embedder
+mod operator_class; // pgvector's operator classes, by their purpose
+mod command; // utility statements
+mod client; // the client of the embedder
 mod models; // the model catalog
-mod task; // backfills and comparisons that are asked for
+mod task; // requested backfills and comparisons
 mod queue; // the keys of changed rows
-mod catalog; // the bookkeeping of vector tables
-mod trigger; // what a write to a source does
+mod catalog; // vector tables in embedd's own tables
+mod trigger; // the triggers of a source
 mod fdw; // providers as foreign servers
-mod source; // what a table needs to be a source
-mod table; // the life of a vector table
-mod index; // its vector indexes
-mod status; // how the sync stands
+mod source; // checks of a source
+mod table; // creating and dropping vector tables
+mod index; // deferred vector indexes
+mod status; // the sync status
 mod control; // pause, resume, backfill, reconcile, retry
 mod verify; // differences between source and vectors
-mod doctor; // what is wrong, and what helps
-mod search; // answers a question
-mod sync; // makes vector tables equal to their sources
+mod doctor; // checks, with remedies
+mod search; // queries
+mod sync; // keeps vector tables in sync with their sources
 mod worker; // the background processes
 mod ddl; // DDL on sources and vector tables
-mod utility; // statements that embedd has to see
-mod api; // every SQL function that needs Rust
+mod utility; // the utility hook
+mod api; // the SQL functions written in Rust
 
 #[cfg(feature = "pg_test")]
 #[path = "../pg_test/mod.rs"]
@@ -97,7 +97,7 @@ extension_sql_file!(
     finalize
 );
 
-/// Called by PostgreSQL when the library is loaded: by the postmaster when it is preloaded, else by a session.
+/// Called by PostgreSQL when the library is loaded: by the postmaster if it is preloaded, otherwise by a session.
 #[pg_guard]
 pub extern "C-unwind" fn _PG_init() {
     // SAFETY: processes of PostgreSQL have one thread, and libraries are loaded before their functions run.

@@ -1,4 +1,4 @@
-//! The model catalog: which model is meant, how long its vectors are, and what it takes.
+//! The model catalog: resolves a model, its dimensions and its limits.
 
 mod prefix;
 mod retirement;
@@ -16,17 +16,17 @@ use crate::name::quote_literal;
 pub use prefix::Prefixes;
 pub use retirement::Retirement;
 
-/// Longest vector that pgvector's hnsw takes at all, as half floats.
+/// The most dimensions that pgvector's hnsw supports, as half-precision floats.
 const MOST_DIMENSIONS: i32 = 4000;
 
 /// A row of embedd.models, without its key.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 pub struct Entry {
-    /// What a vector has unless something else is asked for.
+    /// The default dimensions.
     pub dimensions: i32,
     #[serde(default)]
     pub is_default: bool,
-    /// What the service gives when it is not asked for a number; none is the same as `dimensions`.
+    /// The dimensions of a reply when the request names none; None means `dimensions`.
     #[serde(default)]
     pub native_dimensions: Option<i32>,
     #[serde(default)]
@@ -37,12 +37,12 @@ pub struct Entry {
     pub texts_per_request: Option<u32>,
     #[serde(default)]
     pub tokens_per_request: Option<u32>,
-    /// What is put in front of a question, and of a text to be found; none is nothing.
+    /// The prefixes of queries and documents; None is no prefix.
     #[serde(default)]
     pub query_prefix: Option<String>,
     #[serde(default)]
     pub document_prefix: Option<String>,
-    /// The day on which its maker retires it, and the model that takes its place.
+    /// The day on which its maker retires it, and its replacement.
     #[serde(default)]
     pub retires_on: Option<String>,
     #[serde(default)]
@@ -54,26 +54,26 @@ impl Entry {
         self.native_dimensions.unwrap_or(self.dimensions)
     }
 
-    /// Refuses a number of dimensions that the model does not have.
+    /// Rejects dimensions that the model does not support.
     fn check(&self, model: &str, given: i32) -> Result<()> {
         let most = self.native().max(self.dimensions);
         let (message, hint) = match self.can_shorten {
             true if (1..=most).contains(&given) => return Ok(()),
             true => (
                 format!("model \"{model}\" has 1 to {most} dimensions, not {given}"),
-                format!("Leave embedding_dimensions out for {}.", self.dimensions),
+                format!("Omit embedding_dimensions for {}.", self.dimensions),
             ),
             false if given == self.dimensions => return Ok(()),
             false => (
                 format!("model \"{model}\" has {} dimensions, not {given}", self.dimensions),
-                "Leave embedding_dimensions out.".to_string(),
+                "Omit embedding_dimensions.".to_string(),
             ),
         };
         Err(Error::BadArgument { message, detail: None, hint: Some(hint) })
     }
 }
 
-/// The models of a kind of provider by name, as they are in the catalog.
+/// The models of a kind of provider by name, from the catalog.
 fn of_kind(client: &SpiClient<'_>, kind: Kind) -> Result<BTreeMap<String, Entry>> {
     let rows = client.select(
         "select m.model, pg_catalog.to_jsonb(m) from embedd.models m where m.provider = $1",
@@ -89,8 +89,8 @@ fn of_kind(client: &SpiClient<'_>, kind: Kind) -> Result<BTreeMap<String, Entry>
     Ok(models)
 }
 
-/// What a model of a kind is known to want in front of its texts: as its row says, or for a server that runs any model the row
-/// that its name belongs to.
+/// The usual prefixes of a model: those of its row, or, for a server that runs any model, those of the row that
+/// matches its name.
 fn known_prefixes(
     client: &SpiClient<'_>,
     kind: Kind,
@@ -106,18 +106,18 @@ fn known_prefixes(
     Ok(prefix::by_name(model, rows).and_then(Prefixes::of))
 }
 
-/// Whether a provider of this kind serves whatever model its owner has it run.
+/// Whether a provider of this kind runs any model that its owner installs.
 fn runs_any_model(kind: Kind) -> bool {
     matches!(kind, Kind::Ollama | Kind::OpenaiCompatible)
 }
 
-/// The row of a model; what Ollama calls the latest is the same without that word.
+/// The row of a model; Ollama's tag "latest" may be omitted.
 fn find<'a>(known: &'a BTreeMap<String, Entry>, kind: Kind, model: &str) -> Option<&'a Entry> {
     let latest = model.strip_suffix(":latest").filter(|_| kind == Kind::Ollama);
     known.get(model).or_else(|| known.get(latest?))
 }
 
-/// Rows of the catalog in the form of one jsonb: entries by kind of provider.
+/// Parses rows of the catalog, as one jsonb, into entries by kind of provider.
 pub fn parse_by_kind(rows: Option<JsonB>) -> Result<BTreeMap<String, Entry>> {
     rows.map_or_else(|| Ok(BTreeMap::new()), |JsonB(rows)| parse(rows))
 }
@@ -127,36 +127,36 @@ fn parse<T: serde::de::DeserializeOwned>(value: serde_json::Value) -> Result<T> 
         .map_err(|e| Error::Damaged { what: format!("embedd.models: {e}") })
 }
 
-/// What a vector table is to be made with.
+/// The input for choosing a model.
 pub struct Choice<'a> {
     pub kind: Kind,
     /// The name of the provider, for messages.
     pub provider: &'a str,
-    /// The provider's own default.
+    /// The provider's default model.
     pub default_model: Option<&'a str>,
     pub model: Option<&'a str>,
     pub dimensions: Option<i32>,
-    /// What the provider puts in front of questions and of texts to be found, where it says so itself.
+    /// The prefixes for queries and documents, if the provider sets them.
     pub query_prefix: Option<&'a str>,
     pub document_prefix: Option<&'a str>,
     /// The argument that names a model.
     pub argument: &'static str,
-    /// Whether the caller could give the provider a default.
+    /// Whether the caller may set the provider's default model.
     pub may_change: bool,
 }
 
-/// What was chosen.
+/// The chosen model.
 pub struct Chosen {
     pub model: String,
     pub dimensions: i32,
     pub prefixes: Prefixes,
-    /// Whether the prefixes are those that a server which runs any model is expected to want.
+    /// Whether the prefixes were guessed from the name of a model on a server that runs any model.
     pub prefixes_by_name: bool,
     pub retirement: Option<Retirement>,
 }
 
 impl Choice<'_> {
-    /// The model that is meant, the number of its dimensions, and what is put in front of its texts.
+    /// Resolves the model, its dimensions and its prefixes.
     pub fn decide(&self, client: &SpiClient<'_>) -> Result<Chosen> {
         let known = of_kind(client, self.kind)?;
         let model = self.name(&known)?;
@@ -204,7 +204,8 @@ impl Choice<'_> {
         }
     }
 
-    /// What is put in front of the texts: what the provider says, else what is known of the model; and whether any of it is the latter.
+    /// The prefixes: those of the provider, otherwise the usual ones of the model; and whether any of them is the
+    /// latter.
     fn prefixes(
         &self,
         client: &SpiClient<'_>,
@@ -232,12 +233,12 @@ impl Choice<'_> {
             provider: self.provider.to_string(),
             hint: match self.may_change {
                 true => format!(
-                    "Name one as {}, or give the provider one: SELECT embedd.update_provider({}, default_model => '...').",
+                    "Pass one as {}, or set a default: SELECT embedd.update_provider({}, default_model => '...').",
                     self.argument,
                     quote_literal(self.provider)
                 ),
                 false => format!(
-                    "Name one as {}, or ask the provider's owner for a default_model.",
+                    "Pass one as {}, or ask the provider's owner to set a default_model.",
                     self.argument
                 ),
             },
@@ -251,13 +252,13 @@ impl Choice<'_> {
     }
 }
 
-/// The model that a test of a provider asks for; its vectors may have any length when the catalog does not know it.
+/// The model for a test of a provider; if the catalog does not know it, its vectors may have any dimensions.
 pub fn for_test(client: &SpiClient<'_>, choice: &Choice<'_>) -> Result<Model> {
     let known = of_kind(client, choice.kind)?;
     let name = choice.name(&known)?;
     let entry = find(&known, choice.kind, &name);
     let (prefixes, _) = choice.prefixes(client, &name, entry)?;
-    // A server that runs any model may run a shorter one.
+    // A server that runs any model may run one with fewer dimensions.
     let sure = entry.filter(|_| !runs_any_model(choice.kind));
     let dimensions = sure.map_or(0, |entry| entry.dimensions as u32);
     let mut model = match entry {
@@ -269,10 +270,10 @@ pub fn for_test(client: &SpiClient<'_>, choice: &Choice<'_>) -> Result<Model> {
     Ok(model)
 }
 
-/// A model as the embedder knows it, but for its prefixes.
+/// A model as the embedder sees it, without its prefixes.
 pub fn model(kind: Kind, name: &str, dimensions: u32, entry: Option<&Entry>) -> Model {
     let Some(entry) = entry else {
-        // The caller has given a number for a model that is not in the catalog.
+        // The caller has named the dimensions of a model that the catalog does not know.
         let ask_dimensions = matches!(kind, Kind::Openai | Kind::Gemini | Kind::Voyage);
         return Model { ask_dimensions, ..Model::of_unknown_limits(name, dimensions) };
     };
@@ -300,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_a_model_does_not_give_by_itself_is_asked_for() {
+    fn only_other_dimensions_than_the_default_are_requested() {
         let asked = |entry: &Entry, n| model(Kind::Voyage, "m", n, Some(entry)).ask_dimensions;
         let lite = entry(512, Some(1024), true);
         assert!(asked(&lite, 512) && asked(&lite, 256) && !asked(&lite, 1024));
@@ -320,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn a_model_gives_its_own_dimensions_or_fewer_when_it_can_shorten() {
+    fn a_model_supports_its_own_dimensions_or_fewer_if_it_can_shorten() {
         let large = entry(1024, Some(2048), true);
         assert!([1, 1024, 2048].iter().all(|n| large.check("m", *n).is_ok()));
         assert!([-1, 0, 2049].iter().all(|n| large.check("m", *n).is_err()));
@@ -329,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn entries_are_read_from_rows_of_any_version() {
+    fn rows_of_any_version_are_parsed() {
         let old = serde_json::json!({"provider": "local", "model": "m", "dimensions": 3, "is_default": true});
         let read: Entry = parse(old).unwrap();
         assert_eq!(read, Entry { dimensions: 3, is_default: true, ..Entry::default() });

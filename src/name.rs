@@ -1,32 +1,32 @@
-//! The names embedd accepts, the names it makes up, and how a name or a text is written into SQL.
+//! Validation and creation of names, and quoting of names in SQL.
 
 pub use embedd_wire::quote_literal;
 
 /// The longest vector table name, in characters.
 const MAX_CHARACTERS: usize = 100;
 
-/// The longest physical table name in bytes: PostgreSQL's 63, less the room for `_swap` and `_old`.
+/// The longest name of a physical table in bytes: PostgreSQL's 63, less room for `_swap` and `_old`.
 const MAX_TABLE_BYTES: usize = 58;
 
-/// The beginning of every physical table name, before the id.
+/// The prefix of every physical table name.
 const TABLE: &str = "embedd_vt_";
 
-/// Why a vector table name cannot be used.
+/// An invalid name of a vector table.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
-    /// The name has no character at all.
+    /// The name is empty.
     #[error("vector table name must not be empty")]
     Empty,
-    /// The name has more characters than allowed.
+    /// The name is too long.
     #[error("vector table name is too long")]
     TooLong {
-        /// How many characters it has.
+        /// Its number of characters.
         length: usize,
     },
-    /// The name holds a character that cannot be seen or typed back.
+    /// The name contains a control character.
     #[error("vector table name must not contain control characters")]
     ControlCharacter {
-        /// Which character of the name it is, counted from 1.
+        /// The position of the character, from 1.
         position: usize,
         /// The character.
         character: char,
@@ -34,7 +34,7 @@ pub enum NameError {
 }
 
 impl NameError {
-    /// The DETAIL: a sentence on what was found.
+    /// The DETAIL.
     pub fn detail(&self) -> Option<String> {
         match self {
             NameError::Empty => None,
@@ -49,7 +49,7 @@ impl NameError {
     }
 }
 
-/// Refuses a vector table name that is not 1 to 100 printable characters.
+/// Rejects a vector table name that does not consist of 1 to 100 printable characters.
 pub fn check(name: &str) -> Result<(), NameError> {
     if name.is_empty() {
         return Err(NameError::Empty);
@@ -66,7 +66,7 @@ pub fn check(name: &str) -> Result<(), NameError> {
     }
 }
 
-/// The physical table's name of a vector table: `embedd_vt_<8 hex of the id>_<slug of the name>`.
+/// The name of a vector table's physical table: `embedd_vt_<8 hex digits of the id>_<slug of the name>`.
 pub fn vector_table(name: &str, id: u32) -> String {
     let mut table = format!("{TABLE}{id:08x}");
     for word in name.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty()) {
@@ -80,24 +80,24 @@ pub fn vector_table(name: &str, id: u32) -> String {
     table
 }
 
-/// Whether a physical table has the name of another vector table than this one.
+/// Whether the name of a physical table belongs to another vector table.
 pub fn is_of_another(table: &str, id: u32) -> bool {
     let number = table.strip_prefix(TABLE).and_then(|rest| rest.get(..8));
     number.and_then(|hex| u32::from_str_radix(hex, 16).ok()).is_some_and(|other| other != id)
 }
 
-/// An identifier as SQL, always in double quotes.
+/// An identifier for SQL, always in double quotes.
 pub fn quote_ident(identifier: &str) -> String {
     format!("\"{}\"", identifier.replace('"', "\"\""))
 }
 
-/// Schema and name of a qualified name, each written as PostgreSQL writes it: in double quotes where it has to be.
+/// Splits a qualified name into schema and name, each in double quotes only if necessary.
 pub fn split_qualified(qualified: &str) -> Option<(String, String)> {
     let mut parts = vec![String::new()];
     let (mut is_quoted, mut characters) = (false, qualified.chars().peekable());
     while let Some(character) = characters.next() {
         match character {
-            // Two of them stand for one.
+            // A doubled quote stands for one.
             '"' if is_quoted && characters.next_if_eq(&'"').is_some() => {
                 parts.last_mut()?.push('"')
             }
@@ -115,14 +115,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_of_1_to_100_characters_pass() {
+    fn names_of_1_to_100_characters_are_valid() {
         for name in ["a", "products-search", "Größe 中文", " ", &"é".repeat(100)] {
             assert_eq!(check(name), Ok(()), "{name:?}");
         }
     }
 
     #[test]
-    fn refusals_say_what_was_found() {
+    fn errors_have_a_detail() {
         let cases = [
             ("", "vector table name must not be empty", None),
             (
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn a_table_is_another_ones_by_its_number() {
+    fn a_table_belongs_to_another_vector_table_by_its_id() {
         assert!(!is_of_another(&vector_table("products", 7), 7));
         assert!(is_of_another(&vector_table("products", 7), 8));
         for renamed in ["vectors", "embedd_vt_", "embedd_vt_ééééé", "embedd_vt_my_table"] {
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn qualified_names_are_taken_apart() {
+    fn qualified_names_are_split() {
         let split =
             |text: &str| split_qualified(text).map(|(schema, name)| format!("{schema}|{name}"));
         let cases = [

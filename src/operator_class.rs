@@ -1,11 +1,11 @@
-//! The operator classes of pgvector, found by what they are for: a superuser may have given one another name or schema.
+//! Finds pgvector's operator classes by their purpose, since a superuser may have renamed or moved them.
 
 use pgrx::spi::SpiClient;
 
 use crate::error::{Error, Result};
 
-/// The operator class of an access method for a type and the operator that it orders by, as `<=>` for the cosine distance;
-/// its name is quoted and qualified.
+/// The operator class of an access method for a type and an ordering operator, such as `<=>` for cosine distance; its
+/// name is quoted and qualified.
 pub fn find(client: &SpiClient<'_>, method: &str, of: &str, operator: &str) -> Result<String> {
     let rows = client.select(
         "select pg_catalog.format('%I.%I', n.nspname, c.opcname)

@@ -1,18 +1,18 @@
-//! A background process that another one has started, and looks after.
+//! Background processes that another process starts and monitors.
 
 use pgrx::bgworkers::{BackgroundWorkerBuilder, BackgroundWorkerStatus, DynamicBackgroundWorker};
 use pgrx::pg_sys;
 
-/// The process, for as long as somebody wants to know of it; it runs on when the value is dropped.
+/// A handle for a background process; dropping it does not end the process.
 pub struct Process {
-    /// None once it was told to end.
+    /// None once the process was told to end.
     worker: Option<DynamicBackgroundWorker>,
-    /// Holds what PostgreSQL keeps about it, which has to live longer than a transaction and not as long as this process.
+    /// The context of the handle, which must outlive a transaction but not this value.
     memory: pg_sys::MemoryContext,
 }
 
 impl Process {
-    /// Asks the postmaster for one that may use a database; None when the server has no place for it.
+    /// Asks the postmaster to start a process that may use a database; None if max_worker_processes is reached.
     pub fn start(kind: &str, title: &str, function: &str, argument: u64) -> Option<Self> {
         let builder = BackgroundWorkerBuilder::new(title)
             .set_type(kind)
@@ -47,13 +47,13 @@ impl Process {
         }
     }
 
-    /// Whether it has ended, so that its place among max_worker_processes is free again.
+    /// Whether the process has ended, so that its worker slot is free again.
     pub fn has_ended(&self) -> bool {
         let status = self.worker.as_ref().map(DynamicBackgroundWorker::pid);
         !matches!(status, Some(Ok(_) | Err(BackgroundWorkerStatus::NotYetStarted)))
     }
 
-    /// Ends it, or sees to it that it does not start any more.
+    /// Ends the process, or prevents its start.
     pub fn terminate(mut self) {
         if let Some(worker) = self.worker.take() {
             worker.terminate();
@@ -63,22 +63,22 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // SAFETY: the handle in it is used by nothing but this value.
+        // SAFETY: the handle in it is owned by this value.
         unsafe { pg_sys::MemoryContextDelete(self.memory) };
     }
 }
 
-/// A process that a sync worker starts for one piece of work on one vector table, and that ends with it.
+/// A process that a sync worker starts for one job on one vector table; it ends with the job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Helper {
-    /// Compares the table with its source once.
+    /// Compares the vector table with its source once.
     BatchWorker,
-    /// Builds its indexes after its first load.
+    /// Builds the vector indexes after the first load.
     IndexBuilder,
 }
 
 impl Helper {
-    /// Type of the process, and the beginning of its name.
+    /// The type of the process, and the beginning of its name.
     fn kind(self) -> &'static str {
         match self {
             Helper::BatchWorker => "embedd batch worker",
@@ -86,7 +86,7 @@ impl Helper {
         }
     }
 
-    /// What the postmaster runs.
+    /// The entry point.
     fn function(self) -> &'static str {
         match self {
             Helper::BatchWorker => "embedd_batch_worker_main",
@@ -94,7 +94,7 @@ impl Helper {
         }
     }
 
-    /// Starts one for a vector table of this process's database; None when the server has no place for it.
+    /// Starts a helper for a vector table of this process's database; None if max_worker_processes is reached.
     pub fn start(self, table_id: i32, name: &str) -> Option<Process> {
         // SAFETY: a plain global of the process.
         let database = unsafe { pg_sys::MyDatabaseId };
@@ -108,15 +108,15 @@ impl Helper {
     }
 }
 
-/// What a helper is to work on, as the argument of its process says.
+/// The job of a helper, passed as the argument of its process.
 #[derive(Clone, Copy, Debug)]
-pub struct Errand {
+pub struct HelperArgument {
     pub database: pg_sys::Oid,
     pub table_id: i32,
 }
 
-impl Errand {
-    /// Reads the argument that [`Helper::start`] has made.
+impl HelperArgument {
+    /// Decodes the argument made by [`Helper::start`].
     pub fn read(argument: pg_sys::Datum) -> Self {
         let argument = argument.value() as u64;
         Self {

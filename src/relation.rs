@@ -1,10 +1,10 @@
-//! What embedd asks the running server of relations and types: their names, owners and schemas.
+//! Syscache look-ups of relations and types: names, owners and schemas.
 
 use std::ffi::{CStr, CString};
 
 use pgrx::pg_sys;
 
-/// The quoted and qualified name of a relation; None when it is gone.
+/// The quoted and qualified name of a relation; None if it does not exist.
 pub fn qualified_name(relation: pg_sys::Oid) -> Option<String> {
     // SAFETY: syscache look-ups in a transaction; the names are copied before their memory is reset with it.
     unsafe {
@@ -18,7 +18,7 @@ pub fn qualified_name(relation: pg_sys::Oid) -> Option<String> {
     }
 }
 
-/// The bare name of a relation; None when it is gone.
+/// The unqualified name of a relation; None if it does not exist.
 pub fn name_of(relation: pg_sys::Oid) -> Option<String> {
     // SAFETY: a syscache look-up in a transaction; the name is copied.
     unsafe {
@@ -33,13 +33,13 @@ pub fn is_view(relation: pg_sys::Oid) -> bool {
     unsafe { pg_sys::get_rel_relkind(relation) as u8 == pg_sys::RELKIND_VIEW }
 }
 
-/// Whether two relations are in one schema.
+/// Whether two relations are in the same schema.
 pub fn share_schema(one: pg_sys::Oid, other: pg_sys::Oid) -> bool {
     // SAFETY: syscache look-ups in a transaction.
     unsafe { pg_sys::get_rel_namespace(one) == pg_sys::get_rel_namespace(other) }
 }
 
-/// The relation of a schema by its bare name; None when there is none.
+/// The relation with this name in a schema; None if it does not exist.
 pub fn find(schema: &str, name: &str) -> Option<pg_sys::Oid> {
     let (schema, name) = (CString::new(schema).ok()?, CString::new(name).ok()?);
     // SAFETY: syscache look-ups in a transaction, with terminated names.
@@ -53,7 +53,7 @@ pub fn find(schema: &str, name: &str) -> Option<pg_sys::Oid> {
     (oid != pg_sys::InvalidOid).then_some(oid)
 }
 
-/// The owner of a relation; None when it is gone.
+/// The owner of a relation; None if it does not exist.
 pub fn owner_of(relation: pg_sys::Oid) -> Option<pg_sys::Oid> {
     // SAFETY: a syscache look-up in a transaction; the tuple is read before it is released.
     unsafe {
@@ -70,7 +70,7 @@ pub fn owner_of(relation: pg_sys::Oid) -> Option<pg_sys::Oid> {
     }
 }
 
-/// The quoted name of the schema of a type; None when the type is gone.
+/// The quoted schema of a type; None if the type does not exist.
 pub fn schema_of_type(oid: pg_sys::Oid) -> Option<String> {
     // SAFETY: syscache look-ups in a transaction; the tuple is read before it is released, the name copied.
     unsafe {
@@ -101,7 +101,7 @@ pub fn is_own(relation: pg_sys::Oid) -> bool {
     }
 }
 
-/// The oid of one of embedd's own relations; None when the extension is gone.
+/// The oid of one of embedd's own relations; None if the extension does not exist.
 pub fn own(name: &CStr) -> Option<pg_sys::Oid> {
     // SAFETY: syscache look-ups in a transaction, with terminated names.
     let oid = unsafe {

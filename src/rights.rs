@@ -1,11 +1,11 @@
-//! Whose rights are in force, and what roles are called.
+//! Roles: names, membership, and running code with the rights of another role.
 
 use pgrx::pg_sys;
 
 use crate::error::{Error, Result};
 use crate::relation;
 
-/// The name of a role, or its number when it is gone.
+/// The name of a role, or its oid if it does not exist.
 pub fn role_name(role: pg_sys::Oid) -> String {
     // SAFETY: a syscache look-up in a transaction; the name is copied.
     unsafe {
@@ -17,7 +17,7 @@ pub fn role_name(role: pg_sys::Oid) -> String {
     }
 }
 
-/// Whether the role in force watches the server: it has the rights of pg_monitor.
+/// Whether the current role has the rights of pg_monitor.
 pub fn is_monitor() -> bool {
     // SAFETY: look-ups of roles in a transaction.
     unsafe {
@@ -25,16 +25,16 @@ pub fn is_monitor() -> bool {
     }
 }
 
-/// Another role's rights for as long as the value lives; an error on the way gives them back too.
+/// Switches to another role until it is dropped, after an error too.
 pub struct Rights {
     user: pg_sys::Oid,
     context: i32,
-    /// Settings changed since are undone with the rights: what a user's code sets must not outlive it.
+    /// Settings changed meanwhile are reverted with the role: what a user's code sets must not outlive it.
     settings: Option<i32>,
 }
 
 impl Rights {
-    /// The rights of embedd's own owner, to reach embedd's own tables on behalf of a caller.
+    /// Switches to the owner of embedd, to access embedd's own tables on behalf of a caller.
     pub fn of_extension() -> Result<Self> {
         let queue = relation::own(c"queue");
         let owner = queue.and_then(relation::owner_of);
@@ -42,7 +42,7 @@ impl Rights {
         Ok(Self::switch(owner, pg_sys::SECURITY_LOCAL_USERID_CHANGE))
     }
 
-    /// The rights of a vector table's owner, for everything that may run a user's code.
+    /// Switches to the owner of a vector table, for everything that may run a user's code.
     pub fn of_owner(owner: pg_sys::Oid) -> Self {
         let mut rights = Self::switch(
             owner,

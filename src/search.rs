@@ -1,4 +1,4 @@
-//! Answers a question: embeds the text and finds the nearest rows, with the rights of the caller.
+//! embedd.query(): embeds the text and finds the nearest rows, with the privileges of the caller.
 
 use std::ffi::{CStr, CString};
 
@@ -15,27 +15,27 @@ use crate::fdw::embed;
 use crate::filter::{self, Field, Param};
 use crate::rights::Rights;
 
-/// Rows a query may return at most.
+/// The most rows of a query.
 const LIMIT: i32 = 1000;
-/// Rows a query returns at most when it does not say.
+/// The default number of rows of a query.
 pub const DEFAULT_LIMIT: i32 = 10;
-/// Range of hnsw.ef_search (pgvector).
+/// The range of hnsw.ef_search (pgvector).
 const EF_SEARCH: std::ops::RangeInclusive<i32> = 1..=1000;
-/// pgvector's own default of hnsw.ef_search, below which recall is not to be expected.
+/// pgvector's default of hnsw.ef_search, which is the least that this extension uses.
 const DEFAULT_EF_SEARCH: i32 = 40;
 
-/// What query() was asked for.
+/// The arguments of query().
 pub struct Question<'a> {
     pub vector_table: &'a str,
     pub text: &'a str,
     pub limit: i32,
     pub filters: Option<serde_json::Value>,
-    /// Lowest cosine similarity of a row that is returned.
+    /// The lowest cosine similarity of a returned row.
     pub min_score: Option<f64>,
     pub ef_search: Option<i32>,
 }
 
-/// One row of the answer.
+/// A row of the result.
 pub struct Answer {
     pub id: Option<String>,
     pub score: Option<f64>,
@@ -58,7 +58,7 @@ pub fn query(question: &Question<'_>) -> Result<Vec<Answer>> {
     }
     Spi::connect(|client| {
         let table = find(client, question.vector_table)?;
-        // Before anything is told of it, and the provider is paid, for a caller who may not see the answer.
+        // Before anything is revealed, or the provider is paid, for a caller without the privilege to read the result.
         check_may_select(&table)?;
         if table.status == Status::Pending {
             return Err(Error::NotReady { name: table.name });
@@ -127,10 +127,10 @@ pub fn query(question: &Question<'_>) -> Result<Vec<Answer>> {
     })
 }
 
-/// Number of the first parameter of a filter.
+/// The number of the first parameter of a filter.
 const FIRST_PARAM: usize = 4;
 
-/// The vector that a vector table's own model gives a text.
+/// The vector of a text by a vector table's model.
 pub fn embed(vector_table: &str, text: &str) -> Result<Vec<f32>> {
     Spi::connect(|client| {
         let table = find(client, vector_table)?;
@@ -144,7 +144,7 @@ fn find(client: &SpiClient<'_>, name: &str) -> Result<VectorTable> {
     catalog::find(client, name)
 }
 
-/// Whoever may not read the vectors gets no vector of that model and no answer.
+/// A role that cannot read the vectors may neither embed with that model nor query.
 fn check_may_select(table: &VectorTable) -> Result<()> {
     let relation = table.relation_name()?;
     // SAFETY: a catalog look-up in a transaction.
@@ -175,15 +175,15 @@ fn check_range(what: &str, value: i32, range: std::ops::RangeInclusive<i32>) -> 
     )))
 }
 
-/// Settings of pgvector for one statement; what was set before comes back with the end of the value.
+/// Settings of pgvector for one statement; dropping the value restores the previous ones.
 struct HnswSettings {
     level: i32,
 }
 
 impl HnswSettings {
     fn set(values: &[(&CStr, &CStr)]) -> Self {
-        // SAFETY: main thread, inside a transaction. The settings exist once pgvector's library is loaded; an error on
-        // the way ends the nesting level with the transaction.
+        // SAFETY: main thread, inside a transaction. The settings exist once pgvector's library is loaded; after an
+        // error the nest level ends with the transaction.
         unsafe {
             pg_sys::load_external_function(
                 c"$libdir/vector".as_ptr(),

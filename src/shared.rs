@@ -1,31 +1,31 @@
-//! The shared memory of embedd as sessions see it: how to wake the sync workers of a database, and ask for those missing.
+//! The shared memory of embedd for sessions: wakes the sync workers of a database, and requests missing ones.
 
 pub mod embedder;
 mod memory;
 pub mod monitor;
-pub mod places;
+pub mod slots;
 pub mod worker;
 
 use std::sync::atomic::Ordering::SeqCst;
 
 use pgrx::prelude::*;
 
-pub use memory::{Ask, MOST_PORTIONS, Portion, SLOTS, SlotState, init, is_preloaded};
+pub use memory::{LeaveRequest, MOST_PORTIONS, Portion, SLOTS, SlotState, init, is_preloaded};
 use memory::{set_latch, shared, wake_launcher};
 
-/// When the shared memory was made, in microseconds since 1970: the same until the server starts again or recovers from a
-/// crash, after which unlogged tables are empty.
+/// When the shared memory was created, in microseconds since 1970. It changes when the server restarts or recovers
+/// from a crash, after which unlogged tables are empty.
 pub fn started_at() -> i64 {
     if is_preloaded() { shared().started_at } else { 0 }
 }
 
-/// How many sync workers each database has, as it is in force now.
+/// The number of sync workers of each database that is in force.
 pub fn portions() -> u16 {
     if is_preloaded() { shared().portions.load(SeqCst) as u16 } else { 1 }
 }
 
-/// Wakes the sync workers of a database, and asks the launcher for those that are not there. Raises nothing, so that it
-/// may be called after a commit.
+/// Wakes the sync workers of a database, and asks the launcher for missing ones. Raises no error, so it may be called
+/// after a commit.
 pub fn wake_worker(database: pg_sys::Oid) {
     if !is_preloaded() {
         return;
@@ -37,17 +37,17 @@ pub fn wake_worker(database: pg_sys::Oid) {
             continue;
         }
         let index = memory::Portion::from_u32(slot.portion.load(SeqCst)).index;
-        // First the count and then the state; a worker that leaves does it the other way round.
+        // The count is incremented before the state is read; a leaving worker does the reverse.
         slot.wakes.fetch_add(1, SeqCst);
         let state = slot.state();
         let proc_number = slot.proc_number.load(SeqCst);
-        // A slot that has changed hands meanwhile may be another database's by now.
+        // If another database has the slot by now, a spurious wake-up is harmless.
         if slot.taken.load(SeqCst) != taken {
             continue;
         }
         match state {
             SlotState::Running => set_latch(proc_number),
-            // Its first look comes after this commit.
+            // The worker is starting; it reads the tables only after this commit.
             SlotState::Starting => {}
             _ => continue,
         }
@@ -58,7 +58,7 @@ pub fn wake_worker(database: pg_sys::Oid) {
     }
 }
 
-/// Tells the sync workers of a database that embedd's own tables have changed, and wakes them. Raises nothing.
+/// Marks the configuration of a database as changed, and wakes its sync workers. Raises no error.
 pub fn touch(database: pg_sys::Oid) {
     if !is_preloaded() {
         return;
@@ -69,8 +69,8 @@ pub fn touch(database: pg_sys::Oid) {
     wake_worker(database);
 }
 
-/// A number that has changed when embedd's own tables of a database may have: for its sync workers, to be read before the
-/// tables are.
+/// The configuration counter of a database, which changes with embedd's own tables. A sync worker must read it before
+/// the tables.
 pub fn config_changes(database: pg_sys::Oid) -> u32 {
     if !is_preloaded() {
         return 0;
@@ -79,7 +79,7 @@ pub fn config_changes(database: pg_sys::Oid) -> u32 {
     worker::own().or_else(of_database).map_or(0, |slot| slot.config.load(SeqCst))
 }
 
-/// Asks the launcher for the sync workers of a database that are not there. Raises nothing.
+/// Asks the launcher for the missing sync workers of a database. Raises no error.
 fn request_worker(database: pg_sys::Oid) {
     let requests = &shared().requests;
     let wanted = database.to_u32();
@@ -93,13 +93,13 @@ fn request_worker(database: pg_sys::Oid) {
     wake_launcher();
 }
 
-/// Asks the workers of a database to leave it, because the session is about to drop, rename or copy that database.
+/// Asks the workers of a database to disconnect, because the session is about to drop, rename or copy the database.
 pub fn ask_to_leave(database: pg_sys::Oid) {
     if is_preloaded() {
         shared()
             .slots
             .iter()
             .filter(|slot| slot.is_of(database))
-            .for_each(|s| s.ask(Ask::Database));
+            .for_each(|s| s.ask(LeaveRequest::AtOnce));
     }
 }

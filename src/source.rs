@@ -1,4 +1,4 @@
-//! What a table needs to be a source: its kind, its columns, its key, and the caller's rights to it.
+//! Checks whether a relation can be a source: its kind, its columns, its key, and the caller's privileges.
 
 mod triggers;
 
@@ -15,7 +15,7 @@ use crate::datum::Texts;
 use crate::document::{Column, FilterType};
 use crate::error::{Error, Result};
 
-/// A source as it was checked: all that a vector table is made from.
+/// A checked source, with everything needed to create a vector table.
 pub struct Definition {
     /// The quoted and qualified name of the source.
     pub name: String,
@@ -23,19 +23,19 @@ pub struct Definition {
     pub columns: Vec<Column>,
     /// Their numbers in the source.
     pub column_numbers: Vec<i16>,
-    /// The columns of the key, in its order.
+    /// The columns of the key, in order.
     pub key: Vec<SourceColumn>,
 }
 
 impl Definition {
-    /// The names of the key's columns.
+    /// The names of the key columns.
     pub fn key_names(&self) -> Vec<String> {
         self.key.iter().map(|column| column.name.clone()).collect()
     }
 }
 
-/// Checks that a relation can be the source of a vector table of these columns and this key (none is the primary key), and
-/// that the role in force may read it.
+/// Checks that a relation can be the source of a vector table with these columns and this key (None is the primary
+/// key), and that the current role may read it.
 pub fn define(
     client: &SpiClient<'_>,
     source: pg_sys::Oid,
@@ -59,17 +59,17 @@ pub fn define(
     Ok(Definition { name, columns, column_numbers, key })
 }
 
-/// A column of the source as PostgreSQL knows it.
+/// A column of the source.
 #[derive(Clone)]
 pub struct SourceColumn {
     pub name: String,
     pub number: i16,
-    /// Its type, or what a domain is made of, and the name of that.
+    /// Its type, or the base type of a domain, and the name of that.
     pub base: pg_sys::Oid,
     pub base_type: String,
 }
 
-/// The quoted and qualified name of a source that can be one.
+/// The quoted and qualified name of a source; an error if the relation cannot be one.
 pub fn check(client: &SpiClient<'_>, source: pg_sys::Oid, mode: SyncMode) -> Result<String> {
     let rows = client.select(
         "select pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname), c.relkind::text,
@@ -103,7 +103,7 @@ pub fn check(client: &SpiClient<'_>, source: pg_sys::Oid, mode: SyncMode) -> Res
     }
 }
 
-/// The columns of a source in their order.
+/// The columns of a source in order.
 pub fn columns(client: &SpiClient<'_>, source: pg_sys::Oid) -> Result<Vec<SourceColumn>> {
     let rows = client.select(
         "with recursive base(attnum, attname, oid, basetype) as (
@@ -131,7 +131,7 @@ pub fn columns(client: &SpiClient<'_>, source: pg_sys::Oid) -> Result<Vec<Source
     Ok(columns)
 }
 
-/// Every configured column exists, and its filter type is one that its type can be compared as.
+/// Checks that every configured column exists and can have its filter type.
 fn check_columns(
     mut columns: Vec<Column>,
     available: &[SourceColumn],
@@ -163,10 +163,10 @@ fn check_columns(
     Ok(columns)
 }
 
-/// The columns that name a row: those asked for, if they can, or those of the primary key.
+/// The columns of the key: the requested ones if they are suitable, or those of the primary key.
 ///
-/// Where changes are noted they have to be NOT NULL and unique together; where source and vector table are compared any
-/// will do, and rows whose key is not theirs alone are found out by that.
+/// With triggers they must be NOT NULL and unique together. In sync mode batch any columns will do, because the
+/// comparison finds duplicate keys.
 fn key_columns(
     client: &SpiClient<'_>,
     oid: pg_sys::Oid,
@@ -189,7 +189,7 @@ fn key_columns(
         None => key.is_primary,
     };
     let mut candidates = unique.iter().filter(fits);
-    // The order of the index, which serves the order of pages.
+    // The order of the index, which the keyset pagination uses.
     if let Some(key) = candidates.clone().find(|key| key.is_not_null) {
         return Ok(key.columns.clone());
     }
@@ -210,7 +210,7 @@ fn key_columns(
     Err(Error::NoKey { table: source.to_string(), detail })
 }
 
-/// The columns that primary_key_column names: one, or a JSON array of several.
+/// The columns that primary_key_column names: a single one, or a JSON array.
 fn named_columns(text: &str, source: &str, available: &[SourceColumn]) -> Result<Vec<String>> {
     let is_column = |name: &String| available.iter().any(|c| c.name == *name);
     let names = match serde_json::from_str::<Vec<String>>(text) {
@@ -237,15 +237,15 @@ fn unknown(column: &str, source: &str, available: &[SourceColumn]) -> Error {
     }
 }
 
-/// A unique index of plain columns.
+/// A unique index on plain columns.
 struct UniqueKey {
     columns: Vec<String>,
     is_primary: bool,
     is_not_null: bool,
 }
 
-/// The unique indexes of a table that hold for all rows, the primary key first. A deferrable one holds when a transaction ends,
-/// before which no worker sees its rows.
+/// The unique indexes of a table without predicate, the primary key first. A deferrable one is checked at COMMIT,
+/// before a worker sees the rows.
 fn unique_keys(client: &SpiClient<'_>, oid: pg_sys::Oid) -> Result<Vec<UniqueKey>> {
     let rows = client.select(
         "select i.indisprimary, bool_and(a.attnotnull), array_agg(a.attname::text order by k.n)
@@ -270,7 +270,7 @@ fn unique_keys(client: &SpiClient<'_>, oid: pg_sys::Oid) -> Result<Vec<UniqueKey
     Ok(keys)
 }
 
-/// Whether the key of a vector table's source is unique, as it was when the vector table was created.
+/// Whether the key of a vector table's source is still unique.
 pub fn has_unique_key(client: &SpiClient<'_>, table: &VectorTable) -> Result<bool> {
     let columns = &table.key.columns;
     Ok(unique_keys(client, table.source)?.iter().any(|key| {
@@ -279,7 +279,7 @@ pub fn has_unique_key(client: &SpiClient<'_>, table: &VectorTable) -> Result<boo
     }))
 }
 
-/// A column, among those named, whose type has in it one whose text holds the name of another object.
+/// Columns, among those named, with a type whose text contains the name of another object.
 const NAMES_IN_TEXT: &str = "
     with recursive parts(attname, atttypid, oid) as (
         select a.attname, a.atttypid, a.atttypid
@@ -299,7 +299,7 @@ const NAMES_IN_TEXT: &str = "
        and (t.typname ~ '^reg' or t.typname = 'aclitem')
      order by p.attname limit 1";
 
-/// Refuses columns whose text changes with the names of other objects: no trigger of the source fires then.
+/// Rejects columns whose text changes when other objects are renamed: that fires no trigger of the source.
 fn check_texts(
     client: &SpiClient<'_>,
     source: pg_sys::Oid,
@@ -322,12 +322,12 @@ fn check_texts(
         why: format!(
             "the text of column \"{column}\" of type {type_name} changes with the names of other objects"
         ),
-        hint: "Leave the column out, give it the type text, or create the vector table with sync_mode => 'batch'."
+        hint: "Omit the column, change its type to text, or create the vector table with sync_mode => 'batch'."
             .to_string(),
     })
 }
 
-/// The columns of the key, if each has a text form that is the same under all settings and for all time.
+/// The columns of the key, if the text of each depends on no setting and never changes.
 pub fn check_key_types<'a>(
     available: &'a [SourceColumn],
     key: &[String],
@@ -341,7 +341,7 @@ pub fn check_key_types<'a>(
             .ok_or(Error::Damaged { what: "key without a column".to_string() })?;
         let (equals, greater) = catalog::operators(column.base);
         let is_ordered = !equals.is_empty() && !greater.is_empty();
-        // The names of objects change, and money has as many forms as there are countries.
+        // Names of objects can change, and the format of money depends on lc_monetary.
         let varies = column.base_type == "money"
             || (column.base_type.starts_with("reg") && !column.base_type.contains('.'));
         if varies || (mode == SyncMode::Trigger && !is_ordered) {
@@ -356,7 +356,7 @@ pub fn check_key_types<'a>(
     Ok(columns)
 }
 
-/// The caller may read what is going to be embedded (source_table_access_denied).
+/// Checks that the caller may read what will be embedded (source_table_access_denied).
 fn check_may_read(
     client: &SpiClient<'_>,
     oid: pg_sys::Oid,

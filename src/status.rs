@@ -1,4 +1,4 @@
-//! Tells how the sync of a vector table stands at this moment: what is stored of it, what waits, and what can be seen.
+//! The current sync status of a vector table: what is stored, what waits, and what can be observed.
 
 mod count;
 mod partitioned;
@@ -22,7 +22,7 @@ use crate::source;
 use crate::table::check_may_change;
 use crate::transaction;
 
-/// What sync_status() returns, in the order of its columns.
+/// The columns of sync_status(), in order.
 #[derive(Default)]
 pub struct SyncStatus {
     pub sync_status: &'static str,
@@ -56,17 +56,17 @@ pub struct Described {
     pub sync_mode: &'static str,
 }
 
-/// How often the rows are counted where a difference may be one of two moments.
+/// How often the rows are counted if a difference may come from counting at two moments.
 const LOOKS: usize = 3;
 
-/// How the sync of a vector table stands. Its cost does not depend on the size of anything: what is large is estimated.
+/// The status of a vector table. Its cost does not depend on any size: what is large is estimated.
 pub fn of_one(name: &str) -> Result<SyncStatus> {
     let table = find(name)?;
     warn_of_retirement(&table);
     of_table(table)
 }
 
-/// The vector table of this name, if the role may see it.
+/// The vector table with this name, if the current role may see it.
 fn find(name: &str) -> Result<VectorTable> {
     Spi::connect(|client| {
         let rights = Rights::of_extension()?;
@@ -79,20 +79,20 @@ fn find(name: &str) -> Result<VectorTable> {
     })
 }
 
-/// Raises a WARNING where the maker of the model retires it within a year: once in a session, since those who look at the status look
-/// often, and the server writes each WARNING to its log.
+/// Raises a WARNING if the model retires within a year: once in a session, because monitoring polls the status and
+/// each WARNING is written to the server log.
 fn warn_of_retirement(table: &VectorTable) {
     thread_local! {
-        static TOLD: RefCell<HashSet<(i32, String)>> = RefCell::default();
+        static WARNED: RefCell<HashSet<(i32, String)>> = RefCell::default();
     }
     if let Some(retirement) = fdw::retirement(table)
-        && TOLD.with_borrow_mut(|told| told.insert((table.id, retirement.on.clone())))
+        && WARNED.with_borrow_mut(|warned| warned.insert((table.id, retirement.on.clone())))
     {
         retirement.warn(&table.model, Some(retirement.hint_for(&table.name)));
     }
 }
 
-/// The status of a vector table. An error on the way is its last_error; a statement that is cancelled ends.
+/// The status of a vector table. An error becomes its last_error, except for a cancelled statement.
 fn of_table(table: VectorTable) -> Result<SyncStatus> {
     let shows_errors = check_may_change(&table).is_ok();
     match transaction::nested_look(|| Spi::connect(|client| look(client, table))) {
@@ -102,7 +102,7 @@ fn of_table(table: VectorTable) -> Result<SyncStatus> {
     }
 }
 
-/// The vector tables that the role in force may see, and the ids of those that cannot be read, with the reason.
+/// The vector tables that the current role may see, and the ids of rows that cannot be read, with the reason.
 pub fn visible(client: &SpiClient<'_>) -> Result<Found> {
     let rights = Rights::of_extension()?;
     let mut found = catalog::all(client)?;
@@ -120,7 +120,7 @@ pub fn visible(client: &SpiClient<'_>) -> Result<Found> {
     Ok(Found { tables, ..found })
 }
 
-/// The same of every vector table that the role may see. An error in one of them does not concern the others.
+/// The status of every visible vector table. An error in one of them does not affect the others.
 pub fn of_all() -> Result<Vec<(Described, SyncStatus)>> {
     Spi::connect(|client| {
         let found = visible(client)?;
@@ -177,10 +177,10 @@ fn may_see(client: &SpiClient<'_>, table: &VectorTable) -> Result<bool> {
     Ok(visible.first().get_one::<bool>()? == Some(true))
 }
 
-/// Why rows of the source cannot be read as it is now, or vectors not be written; finds the key's columns on the way.
+/// Why the source cannot be read, or the vectors cannot be written; also resolves the key columns.
 pub fn out_of_sight(client: &SpiClient<'_>, table: &mut VectorTable) -> Result<Option<Error>> {
     let _rights = Rights::of_extension()?;
-    // A copy of a database has other numbers and triggers until a worker has settled it.
+    // A copy of a database has other oids and triggers until a worker has adapted it.
     if !table.is_at_home() {
         return Ok(None);
     }
@@ -193,7 +193,7 @@ pub fn out_of_sight(client: &SpiClient<'_>, table: &mut VectorTable) -> Result<O
     Ok(sight::check(client, table).and_then(|()| table.resolve()).err())
 }
 
-/// Why changes of the source may be missed as it is now.
+/// Why changes of the source may be missed.
 pub fn missed_changes(client: &SpiClient<'_>, table: &VectorTable) -> Result<Option<Error>> {
     let _rights = Rights::of_extension()?;
     match &table.source_name {
@@ -204,8 +204,8 @@ pub fn missed_changes(client: &SpiClient<'_>, table: &VectorTable) -> Result<Opt
     }
 }
 
-/// Why the source cannot be kept in sync as it is now, as the worker will find it, or has found it.
-fn trouble(client: &SpiClient<'_>, table: &mut VectorTable) -> Result<Option<String>> {
+/// Why the source cannot be kept in sync at the moment, whether the worker has noticed it or not.
+fn failure(client: &SpiClient<'_>, table: &mut VectorTable) -> Result<Option<String>> {
     let found = match out_of_sight(client, table)? {
         Some(error) => Some(error),
         None => missed_changes(client, table)?,
@@ -213,12 +213,12 @@ fn trouble(client: &SpiClient<'_>, table: &mut VectorTable) -> Result<Option<Str
     Ok(found.map(|error| error.with_remedy()))
 }
 
-/// The same with an error on the way as an error, and for a role that may see the vector table.
+/// The status of a vector table that the current role may see; an error is returned as an error.
 pub fn look(client: &SpiClient<'_>, mut table: VectorTable) -> Result<SyncStatus> {
-    let trouble = trouble(client, &mut table)?;
+    let failure = failure(client, &mut table)?;
     let mut last = None;
     for _ in 0..LOOKS {
-        let (status, facts) = look_once(client, &table, trouble.clone())?;
+        let (status, facts) = look_once(client, &table, failure.clone())?;
         let is_doubtful = is_doubtful(table.status, &facts);
         last = Some(status);
         if !is_doubtful {
@@ -231,7 +231,7 @@ pub fn look(client: &SpiClient<'_>, mut table: VectorTable) -> Result<SyncStatus
 fn look_once(
     client: &SpiClient<'_>,
     table: &VectorTable,
-    trouble: Option<String>,
+    failure: Option<String>,
 ) -> Result<(SyncStatus, Facts)> {
     let shows_errors = check_may_change(table).is_ok();
     let is_batch = table.stored.sync_mode == SyncMode::Batch;
@@ -266,7 +266,7 @@ fn look_once(
     let row = rows.first();
     let task: Option<String> = row.get(6)?;
     let is_backfill = task.as_ref().is_some_and(|kind| kind != "reconcile");
-    // Of a source that is not counted quickly, as many as the last comparison has found.
+    // The row count of the last comparison, if the source cannot be counted quickly.
     let total_rows = if is_batch { row.get(10)? } else { counted.total };
     let processed = row.get::<i64>(7)?.filter(|_| is_backfill && !is_batch);
     let left = match (processed, total_rows) {
@@ -286,10 +286,10 @@ fn look_once(
         _ => None,
     };
     let has_lost_key = counts.is_some_and(|counts| counts.stored < counts.source - counts.failed)
-        && trouble.is_none()
+        && failure.is_none()
         && !source::has_unique_key(client, table)?;
     let facts = Facts {
-        trouble,
+        failure,
         has_lost_key,
         is_foreign: !table.is_at_home(),
         pending: pending.keys,
@@ -312,8 +312,8 @@ fn look_once(
             true => last_run,
             false => Some(pending.age.unwrap_or(0.0)),
         },
-        // It can quote a value of the source.
-        // The worker knows more of a trouble that it has met itself.
+        // It may quote a value of the source.
+        // The worker knows more about an error that it has met itself.
         last_error: match stored {
             Status::Error => noted.or(said.reason),
             _ => said.reason.or(noted),

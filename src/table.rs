@@ -1,7 +1,7 @@
-//! The life of a vector table: check what is asked for, create it with its triggers, and drop it.
+//! Creates and drops vector tables.
 
 mod notices;
-mod wanted;
+mod create_request;
 
 use embedd_wire::Kind;
 use pgrx::pg_sys::panic::ErrorReport;
@@ -13,7 +13,7 @@ use crate::cluster;
 use crate::command;
 use crate::datum::VectorType;
 use crate::document;
-use crate::error::{Error, Result, tell};
+use crate::error::{Error, Result, raise_message};
 use crate::fdw::{self, Server, depend};
 use crate::key::Key;
 use crate::models::{Choice, Chosen};
@@ -24,48 +24,55 @@ use crate::rights::Rights;
 use crate::source;
 use crate::{shared, task, trigger};
 
-pub use self::wanted::Wanted;
-use self::wanted::{batch_interval, source_drop, sync_mode};
+pub use self::create_request::CreateRequest;
+use self::create_request::{batch_interval, source_drop, sync_mode};
 
-/// Longest vector that pgvector's hnsw takes as single floats, and as half floats.
+/// The most dimensions of an hnsw index on vector; up to twice as many fit on halfvec.
 const HNSW_VECTOR_DIMENSIONS: i32 = 2000;
 
-/// Creates the vector table, its index, the triggers of the source and the bookkeeping.
-pub fn create(client: &mut SpiClient<'_>, wanted: Wanted) -> Result<VectorTable> {
+/// Creates the vector table, its index, the triggers of the source, and the row in embedd.vector_tables.
+pub fn create(client: &mut SpiClient<'_>, request: CreateRequest) -> Result<VectorTable> {
     cluster::check_writable("create a vector table")?;
-    name::check(&wanted.name)?;
-    let mode = sync_mode(&wanted)?;
-    let batch_interval = batch_interval(&wanted, mode)?;
-    let on_source_drop = source_drop(&wanted.on_source_drop)?;
-    let columns = document::parse_columns(&wanted.columns)?;
-    let source = source::define(client, wanted.source, columns, wanted.key.as_deref(), mode)?;
-    let server = find_provider(&wanted.provider)?;
+    name::check(&request.name)?;
+    let mode = sync_mode(&request)?;
+    let batch_interval = batch_interval(&request, mode)?;
+    let on_source_drop = source_drop(&request.on_source_drop)?;
+    let columns = document::parse_columns(&request.columns)?;
+    let source = source::define(client, request.source, columns, request.key.as_deref(), mode)?;
+    let server = find_provider(&request.provider)?;
     let Chosen { model, dimensions, prefixes, prefixes_by_name, retirement } =
-        choose_model(client, &wanted, server.as_ref())?;
+        choose_model(client, &request, server.as_ref())?;
 
     let rights = Rights::of_extension()?;
-    if catalog::exists(client, &wanted.name)? {
-        return Err(Error::NameTaken { name: wanted.name });
+    if catalog::exists(client, &request.name)? {
+        return Err(Error::NameTaken { name: request.name });
     }
-    let schema = schema_of(client, wanted.source)?;
+    let schema = schema_of(client, request.source)?;
     if mode == SyncMode::Trigger {
-        source::drop_stale_triggers(client, wanted.source, &source.name)?;
+        source::drop_stale_triggers(client, request.source, &source.name)?;
     }
     name_leftovers(client, &schema, &source.name)?;
     let mut id = catalog::next_id(client)?;
-    // A table that was kept when its vector table or the extension was dropped may have the name.
-    while is_taken(client, &schema, &name::vector_table(&wanted.name, id as u32))? {
+    // A table kept after its vector table or the extension was dropped may have the name.
+    while is_taken(client, &schema, &name::vector_table(&request.name, id as u32))? {
         id = catalog::next_id(client)?;
     }
     drop(rights);
 
     let has_metadata = source.columns.iter().any(|column| column.role == document::Role::Metadata);
-    let relation_name =
-        create_relation(client, &wanted.name, &schema, id, &source.name, dimensions, has_metadata)?;
+    let relation_name = create_relation(
+        client,
+        &request.name,
+        &schema,
+        id,
+        &source.name,
+        dimensions,
+        has_metadata,
+    )?;
     if mode == SyncMode::Trigger {
         source::create_triggers(client, id, &source.name)?;
         let rights = Rights::of_extension()?;
-        if let Some(missed) = sight::missed_changes(client, id, wanted.source, &source.name)? {
+        if let Some(missed) = sight::missed_changes(client, id, request.source, &source.name)? {
             ErrorReport::from(missed).report(PgLogLevel::WARNING);
         }
         drop(rights);
@@ -82,13 +89,13 @@ pub fn create(client: &mut SpiClient<'_>, wanted: Wanted) -> Result<VectorTable>
     let relation_name = relation::qualified_name(relation);
     let mut table = VectorTable {
         id,
-        name: wanted.name,
-        source: wanted.source,
+        name: request.name,
+        source: request.source,
         source_name: Some(source.name.clone()),
         key: Key { columns: Vec::new() },
         relation,
         relation_name: relation_name.clone(),
-        provider: wanted.provider,
+        provider: request.provider,
         model,
         dimensions,
         known_models: Default::default(),
@@ -119,7 +126,7 @@ pub fn create(client: &mut SpiClient<'_>, wanted: Wanted) -> Result<VectorTable>
     let _rights = Rights::of_extension()?;
 
     catalog::insert(client, &table, &key_types)?;
-    if wanted.start_backfill {
+    if request.start_backfill {
         task::ask(client, id, &table.name)?;
         catalog::set_working_status(client, id)?;
         table.status = Status::Backfilling;
@@ -141,7 +148,7 @@ pub fn create(client: &mut SpiClient<'_>, wanted: Wanted) -> Result<VectorTable>
     Ok(table)
 }
 
-/// The provider of this name, which the caller has to be allowed to use; none for the local one.
+/// The provider with this name, which the caller must be allowed to use; None for the local one.
 fn find_provider(name: &str) -> Result<Option<Server>> {
     if name == LOCAL_PROVIDER {
         return Ok(None);
@@ -151,19 +158,19 @@ fn find_provider(name: &str) -> Result<Option<Server>> {
     Ok(Some(server))
 }
 
-/// The model that is meant and the number of its dimensions.
+/// Resolves the model and its dimensions.
 fn choose_model(
     client: &SpiClient<'_>,
-    wanted: &Wanted,
+    request: &CreateRequest,
     server: Option<&Server>,
 ) -> Result<Chosen> {
     let options = server.map(|server| &server.options);
     let choice = Choice {
         kind: options.map_or(Kind::Local, |options| options.kind),
-        provider: &wanted.provider,
+        provider: &request.provider,
         default_model: options.and_then(|options| options.default_model.as_deref()),
-        model: wanted.model.as_deref(),
-        dimensions: wanted.dimensions,
+        model: request.model.as_deref(),
+        dimensions: request.dimensions,
         query_prefix: options.and_then(|options| options.query_prefix.as_deref()),
         document_prefix: options.and_then(|options| options.document_prefix.as_deref()),
         argument: "embedding_model",
@@ -172,7 +179,7 @@ fn choose_model(
     choice.decide(client)
 }
 
-/// The name of the schema of a relation.
+/// The schema of a relation.
 fn schema_of(client: &SpiClient<'_>, relation: pg_sys::Oid) -> Result<String> {
     let rows = client.select(
         "select n.nspname::text from pg_catalog.pg_class c
@@ -183,8 +190,8 @@ fn schema_of(client: &SpiClient<'_>, relation: pg_sys::Oid) -> Result<String> {
     Ok(rows.first().get_one::<String>()?.unwrap_or_default())
 }
 
-/// Tables of vectors that belong to no vector table any more, as a schema-only copy of a database and a table that was kept
-/// leave them: those of one source in one schema, or all of the database.
+/// Tables of vectors that belong to no vector table, as a schema-only copy of a database or keep_table leave them:
+/// those of one source in one schema, or all of the database.
 pub fn leftovers(
     client: &SpiClient<'_>,
     schema: Option<&str>,
@@ -215,19 +222,19 @@ pub fn leftovers(
     Ok(found)
 }
 
-/// Names the leftovers of a source, with the statements that remove them.
+/// Reports the leftovers of a source, with the statements that drop them.
 fn name_leftovers(client: &SpiClient<'_>, schema: &str, source: &str) -> Result<()> {
     for relation in leftovers(client, Some(schema), Some(source))? {
         let Some(relation) = relation::qualified_name(relation) else { continue };
         let message =
-            format!("table {relation} has vectors of {source} and belongs to no vector table");
-        let hint = format!("Drop it when nothing needs it: DROP TABLE {relation}.");
-        tell(PgLogLevel::NOTICE, message, None, Some(hint));
+            format!("table {relation} holds vectors of {source} but belongs to no vector table");
+        let hint = format!("If it is no longer needed: DROP TABLE {relation}.");
+        raise_message(PgLogLevel::NOTICE, message, None, Some(hint));
     }
     Ok(())
 }
 
-/// Whether a schema has a relation of this name.
+/// Whether a schema has a relation with this name.
 fn is_taken(client: &SpiClient<'_>, schema: &str, name: &str) -> Result<bool> {
     let rows = client.select(
         "select 1 from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
@@ -238,12 +245,12 @@ fn is_taken(client: &SpiClient<'_>, schema: &str, name: &str) -> Result<bool> {
     Ok(!rows.is_empty())
 }
 
-/// The type that an index of vectors of this many dimensions is over.
+/// The type of the index for this many dimensions.
 pub fn indexed_type(dimensions: i32) -> &'static str {
     if dimensions > HNSW_VECTOR_DIMENSIONS { "halfvec" } else { "vector" }
 }
 
-/// What the index of a vector table is over, with the operator class for the distance that questions ask for.
+/// The key of the vector index, with the operator class for cosine distance, which queries use.
 pub fn index_key(client: &SpiClient<'_>, dimensions: i32) -> Result<String> {
     let of = indexed_type(dimensions);
     let class = operator_class::find(client, "hnsw", of, "<=>")?;
@@ -268,7 +275,8 @@ fn create_relation(
     let bare = name::vector_table(name, id as u32);
     let qualified = format!("{}.{}", quote_ident(schema), quote_ident(&bare));
     let indexed = index_key(client, dimensions)?;
-    // Metadata changes without its vector. On a page with room for the new row the graph of the index is left as it is.
+    // Metadata can change without the vector. Free space on the page then allows HOT updates, which leave the index
+    // alone.
     let storage = if has_metadata { " with (fillfactor = 50)" } else { "" };
     let comment = quote_literal(&format!("Vectors of {source}, kept by embedd as \"{name}\""));
     for statement in [
@@ -297,7 +305,7 @@ fn create_relation(
     Ok(qualified)
 }
 
-/// Forgets a vector table, and drops its table too unless it shall be kept.
+/// Deletes a vector table, and drops its table unless it is to be kept.
 pub fn remove(client: &mut SpiClient<'_>, name: &str, keep_table: bool) -> Result<()> {
     cluster::check_writable("drop a vector table")?;
     let rights = Rights::of_extension()?;
@@ -309,18 +317,18 @@ pub fn remove(client: &mut SpiClient<'_>, name: &str, keep_table: bool) -> Resul
     Ok(())
 }
 
-/// The same without any question, for a worker whose table has lost its source.
+/// The same without a permission check, for a worker whose source was dropped.
 pub fn forget(client: &mut SpiClient<'_>, table: &VectorTable, keep_table: bool) -> Result<()> {
     let rights = Rights::of_extension()?;
     if let Some(source) = &table.source_name {
-        // With embedd's rights: to create a trigger needs a grant only, to drop it needs the table.
+        // With embedd's rights: creating a trigger needs a privilege, dropping it needs ownership of the table.
         source::drop_triggers(client, table.id, table.source, source)?;
     }
     catalog::delete(client, table.id)?;
     drop(rights);
     match &table.relation_name {
         None => {}
-        // The provider may go, and takes nothing along.
+        // The provider may be dropped from now on.
         Some(_) if keep_table => depend::depend_on(table.relation, None)?,
         Some(relation) => {
             command::run(client, &format!("drop table {relation}"))?;
@@ -329,7 +337,7 @@ pub fn forget(client: &mut SpiClient<'_>, table: &VectorTable, keep_table: bool)
     Ok(())
 }
 
-/// Only those with the rights of its owner change a vector table or what is done for it.
+/// Checks that the current role has the rights of the vector table's owner.
 pub fn check_may_change(table: &VectorTable) -> Result<()> {
     // SAFETY: look-ups of roles in a transaction.
     let allowed = unsafe { pg_sys::has_privs_of_role(pg_sys::GetUserId(), table.owner) };

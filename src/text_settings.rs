@@ -1,4 +1,4 @@
-//! The settings that the text form of a value depends on, the same wherever documents, hashes and keys are made.
+//! The settings that the text of a value depends on, which are the same wherever documents, hashes and keys are made.
 
 use std::ffi::CStr;
 
@@ -6,7 +6,7 @@ use pgrx::pg_sys;
 
 use crate::rights::Rights;
 
-/// Settings that the text form of a value depends on: the same wherever documents, hashes and keys are made.
+/// Settings that the text of a value depends on, with fixed values.
 pub const TEXT_SETTINGS: &[(&CStr, &CStr)] = &[
     (c"datestyle", c"ISO, YMD"),
     (c"intervalstyle", c"postgres"),
@@ -17,15 +17,15 @@ pub const TEXT_SETTINGS: &[(&CStr, &CStr)] = &[
     (c"xmlbinary", c"base64"),
 ];
 
-/// The text settings with their values.
+/// The settings with their values.
 pub fn all() -> impl Iterator<Item = (&'static CStr, &'static CStr)> {
     TEXT_SETTINGS.iter().copied()
 }
 
-/// Puts the text settings in force until the rights that are held meanwhile are given back.
+/// Applies the settings until the caller switches the role back.
 pub fn set_text_settings(_until: &Rights) {
     for (name, value) in TEXT_SETTINGS {
-        // SAFETY: the main thread, inside the level of settings that the rights have opened.
+        // SAFETY: the main thread, inside the settings level that the role switch has opened.
         unsafe {
             pg_sys::set_config_option(
                 name.as_ptr(),
@@ -42,11 +42,11 @@ pub fn set_text_settings(_until: &Rights) {
 }
 
 unsafe extern "C" {
-    /// How bytea is shown: 1 is hex (utils/bytea.h).
+    /// The format of bytea: 1 is hex (utils/bytea.h).
     static mut bytea_output: std::ffi::c_int;
 }
 
-/// The variables behind the text settings, set for the output of one value: a trigger has no time for more.
+/// Sets the variables behind these settings directly for the output of one value, because a trigger has to be fast.
 pub struct TextSettings {
     date_style: i32,
     date_order: i32,
@@ -57,13 +57,13 @@ pub struct TextSettings {
 }
 
 impl TextSettings {
-    /// Sets them until the value is dropped, also by an error.
+    /// Sets them until the value is dropped, after an error too.
     pub fn fixed() -> Self {
         thread_local! {
             static UTC: std::cell::Cell<*mut pg_sys::pg_tz> = const { std::cell::Cell::new(std::ptr::null_mut()) };
         }
         if UTC.get().is_null() {
-            // SAFETY: a look-up in the process's own table of time zones, which never forgets one.
+            // SAFETY: a look-up in the process's own table of time zones, which never drops an entry.
             UTC.set(unsafe { pg_sys::pg_tzset(c"UTC".as_ptr()) });
         }
         // SAFETY: plain variables of the process, which its main thread alone uses.

@@ -1,5 +1,5 @@
-//! What a session's own statements mean for embedd: a worker leaves a database that is to be dropped, looks for work after
-//! COMMIT PREPARED and hears of changed providers, and a key in the text of a statement is hidden.
+//! The utility hook: makes workers leave a database that is about to be dropped, wakes them after COMMIT PREPARED and
+//! provider changes, and hides keys in statement texts.
 
 use std::ffi::CStr;
 
@@ -13,7 +13,7 @@ use crate::{shared, trigger};
 
 static mut PREVIOUS: pg_sys::ProcessUtility_hook_type = None;
 
-/// Puts the hook in place. Called while the postmaster loads its libraries.
+/// Installs the hook. Called while the postmaster loads its libraries.
 pub fn init() {
     // SAFETY: the postmaster is single-threaded while it loads libraries.
     unsafe {
@@ -22,8 +22,8 @@ pub fn init() {
     }
 }
 
-/// The hook. It is not guarded, and nothing in it needs to be dropped: an error of the statement passes it by as if it
-/// were not there, and everything of ours that could raise one is in the guarded functions it calls.
+/// The hook. It is not guarded, and nothing in it needs to be dropped: an error of the statement unwinds through it as
+/// if it were not there, and our own code that may raise errors runs in guarded functions.
 #[allow(clippy::too_many_arguments)]
 unsafe extern "C-unwind" fn process_utility(
     statement: *mut pg_sys::PlannedStmt,
@@ -35,14 +35,14 @@ unsafe extern "C-unwind" fn process_utility(
     destination: *mut pg_sys::DestReceiver,
     completion: *mut pg_sys::QueryCompletion,
 ) {
-    // SAFETY: PostgreSQL passes a valid statement; the hook chain gets the arguments as they came.
+    // SAFETY: PostgreSQL passes a valid statement; the hook chain gets the arguments unchanged.
     unsafe {
         let node = (*statement).utilityStmt;
         let commits_prepared = is_commit_prepared(node);
         let meaning = before(node);
         let error_context = pg_sys::error_context_stack;
         if meaning.holds_a_key {
-            // What stands around the statement would quote it in its CONTEXT; after an error all is put back anyway.
+            // The error context callbacks would quote the statement; after an error PostgreSQL restores them anyway.
             pg_sys::error_context_stack = std::ptr::null_mut();
         }
         let next = match PREVIOUS {
@@ -72,7 +72,8 @@ unsafe extern "C-unwind" fn process_utility(
 }
 
 unsafe extern "C-unwind" {
-    /// PostgreSQL's own, as it is (tcop/utility.h): pg_sys has a guarded wrapper, which cannot be passed by.
+    /// PostgreSQL's own function (tcop/utility.h): pg_sys has only a guarded wrapper, through which an error cannot
+    /// unwind.
     fn standard_ProcessUtility(
         statement: *mut pg_sys::PlannedStmt,
         query: *const std::ffi::c_char,
@@ -87,7 +88,7 @@ unsafe extern "C-unwind" {
 
 #[pg_guard]
 unsafe extern "C-unwind" fn before(node: *mut pg_sys::Node) -> Meaning {
-    // SAFETY: outside a transaction (after an error in one) there is nothing that could be done, nor looked up.
+    // SAFETY: outside a valid transaction (also after an error in one) no catalog may be read, so it returns.
     if !unsafe { pg_sys::IsTransactionState() } {
         return Meaning::default();
     }
@@ -112,21 +113,21 @@ unsafe extern "C-unwind" fn before(node: *mut pg_sys::Node) -> Meaning {
     }
 }
 
-/// After a change of a provider, once it is committed.
+/// After a change of a provider, wakes the workers at commit.
 #[pg_guard]
 unsafe extern "C-unwind" fn wake_later() {
     trigger::touch_at_commit();
 }
 
-/// After COMMIT PREPARED: the keys were noted by another session, perhaps long ago.
+/// After COMMIT PREPARED: another session queued the keys, perhaps long ago.
 #[pg_guard]
 unsafe extern "C-unwind" fn wake() {
-    // They may have been noted for another number of workers, too.
+    // The keys may have been queued for another number of workers, too.
     // SAFETY: a plain global of the process.
     shared::touch(unsafe { pg_sys::MyDatabaseId });
 }
 
-/// The database that its sync worker keeps this statement from being done in, when the role may do it.
+/// The database that sync workers have to leave for this statement, if the role may run it.
 unsafe fn database_to_leave(node: *mut pg_sys::Node) -> Option<pg_sys::Oid> {
     // SAFETY: the tag of a node says what it is.
     unsafe {
@@ -157,7 +158,7 @@ unsafe fn database_to_leave(node: *mut pg_sys::Node) -> Option<pg_sys::Oid> {
     }
 }
 
-/// The string given for an option of a statement.
+/// The string value of an option of a statement.
 unsafe fn option_value(options: *mut pg_sys::List, name: &CStr) -> Option<*mut std::ffi::c_char> {
     // SAFETY: options is a list of DefElem, or NIL.
     unsafe {

@@ -1,4 +1,4 @@
-//! Finds the rows in which a vector table differs from its source.
+//! embedd.verify(): finds rows in which a vector table differs from its source.
 
 mod partitions;
 pub mod sample;
@@ -13,7 +13,7 @@ use crate::rights::Rights;
 use crate::table::check_may_change;
 use crate::text_settings;
 
-/// Rows fetched at once.
+/// Rows of one fetch.
 const ROWS_AT_ONCE: std::ffi::c_long = 10_000;
 
 /// A row in which a vector table differs from its source.
@@ -23,7 +23,7 @@ pub struct Difference {
     pub problem: &'static str,
 }
 
-/// Every row in which a vector table differs from its source now. Rows that have failed are told elsewhere.
+/// All rows in which a vector table differs from its source at present. Failed rows are listed elsewhere.
 pub fn verify(name: &str) -> Result<Vec<Difference>> {
     Spi::connect(|client| {
         let table = find(client, name)?;
@@ -49,7 +49,7 @@ pub fn verify(name: &str) -> Result<Vec<Difference>> {
     })
 }
 
-/// A vector table that the caller may look into.
+/// A vector table that the caller may verify.
 fn find(client: &SpiClient<'_>, name: &str) -> Result<VectorTable> {
     let rights = Rights::of_extension()?;
     let mut table = catalog::find(client, name)?;
@@ -59,14 +59,15 @@ fn find(client: &SpiClient<'_>, name: &str) -> Result<VectorTable> {
     Ok(table)
 }
 
-/// That a key is not among the failed ones, $1. A row that cannot be read would keep the others from being looked at.
+/// The condition that a key is not among the failed ones, $1. A row that cannot be read would abort the whole
+/// comparison.
 fn not_failed(pk_value: &str) -> String {
     format!(
         "not exists (select 1 from unnest($1::text[]) f(pk_value) where f.pk_value = {pk_value})"
     )
 }
 
-/// The differences by one statement.
+/// The differences, by one statement.
 fn differences(
     client: &SpiClient<'_>,
     table: &VectorTable,

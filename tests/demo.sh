@@ -12,7 +12,7 @@ MARKER=$DIR/.embedd-demo
 DATA=$DIR/data
 LOG=$DIR/server.log
 BIN=$("${PG_CONFIG:-pg_config}" --bindir)
-# PostgreSQL refuses to run as root; the user that Debian's package makes for it takes over.
+# PostgreSQL refuses to run as root; so the server runs as the user that Debian's package creates for it.
 OWNER=$([ "$(id -u)" -eq 0 ] && echo postgres || id -un)
 
 say() { printf '\n== %s\n' "$*"; }
@@ -39,7 +39,7 @@ remove_old() {
     rm -rf "$DIR"
 }
 
-# The first port from 54320 up that nobody listens on.
+# The first free port from 54320 up.
 free_port() {
     local port=54320
     while (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; do port=$((port + 1)); done

@@ -1,5 +1,5 @@
-//! What docs/architecture.md says of promises and rooms is true: each promise has a row of tests, each test is there, and
-//! each room of the extension is listed. What every page has to be like is in docs/pages.rs.
+//! Checks docs/architecture.md: each promise has a row of tests, each test exists, and each room of the extension is
+//! listed. What every page has to be like is in docs/pages.rs.
 #![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot go on says why")]
 
 #[path = "docs/pages.rs"]
@@ -11,20 +11,20 @@ use std::path::{Path, PathBuf};
 
 use support::pages::read;
 
-/// Promises that embedd makes.
+/// The number of promises.
 const PROMISES: usize = 13;
 
-/// What a row says when no test tries to break its promise, or a part of it.
+/// What a row says if no test attacks its promise, or a part of it.
 const NO_TEST: &str = "no test yet";
 
-/// Where the tests of one ring are, and how the table calls the ring.
+/// Where the tests of a ring are, and how the table names the ring.
 const RINGS: [&str; 5] = ["outside", "golden", "backend", "pure", "bench"];
 
-/// The sources that names are looked up in, each as its path and its text.
+/// The sources in which names are looked up, each with its path and text.
 struct Sources(Vec<(PathBuf, String)>);
 
 impl Sources {
-    /// Reads every file that may have a test in it.
+    /// Reads every file that may contain a test.
     fn read() -> Self {
         let mut files = Vec::new();
         for directory in ["src", "crates", "tests", "pg_test", "benches"] {
@@ -33,7 +33,7 @@ impl Sources {
         Self(files)
     }
 
-    /// Is there a test of this ring and name?
+    /// Whether there is a test with this ring and name.
     fn has(&self, ring: &str, name: &str) -> bool {
         match ring {
             "golden" => ["sql", "out"].iter().all(|ending| {
@@ -51,7 +51,7 @@ impl Sources {
         self.0.iter().any(|(path, _)| path.ends_with(end))
     }
 
-    /// Is there a function below this directory that has the attribute, in a file of the module that the name begins with?
+    /// Whether a function below this directory has the attribute, in a file of the module that the name begins with.
     fn has_function(&self, root: &str, attribute: &str, name: &str) -> bool {
         let Some((module, function)) = name.rsplit_once("::") else { return false };
         let module: Vec<&str> = module.split("::").collect();
@@ -62,7 +62,7 @@ impl Sources {
     }
 }
 
-/// Adds the files below a directory that is there.
+/// Adds the files below an existing directory.
 fn collect(directory: &Path, files: &mut Vec<(PathBuf, String)>) {
     let Ok(entries) =
         fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(directory))
@@ -80,7 +80,7 @@ fn collect(directory: &Path, files: &mut Vec<(PathBuf, String)>) {
     }
 }
 
-/// The module that a file is, as the parts of its path.
+/// The module of a file, as the parts of its path.
 fn module_of(path: &Path) -> Vec<&str> {
     let mut parts: Vec<&str> = path.iter().filter_map(|part| part.to_str()).collect();
     if let Some(last) = parts.pop()
@@ -91,7 +91,7 @@ fn module_of(path: &Path) -> Vec<&str> {
     parts
 }
 
-/// Does this text define a function with this attribute right above it?
+/// Whether this text defines a function with this attribute directly above it.
 fn has_function(text: &str, attribute: &str, function: &str) -> bool {
     let lines: Vec<&str> = text.lines().map(str::trim).collect();
     let head = format!("fn {function}(");
@@ -105,7 +105,7 @@ fn has_function(text: &str, attribute: &str, function: &str) -> bool {
     })
 }
 
-/// What is wrong with the promises and their table in this text.
+/// The problems of the promises and their table in this text.
 fn problems(text: &str, sources: &Sources) -> Vec<String> {
     let promises = promises(text);
     let rows = rows(text);
@@ -141,7 +141,7 @@ fn problems(text: &str, sources: &Sources) -> Vec<String> {
     problems
 }
 
-/// The promises by number: the lines that begin like `1. **Equal.**`.
+/// The promises by number: lines like `1. **Equal.**`.
 fn promises(text: &str) -> BTreeMap<usize, String> {
     let promise = |line: &str| {
         let (number, rest) = line.split_once(". **")?;
@@ -150,7 +150,7 @@ fn promises(text: &str) -> BTreeMap<usize, String> {
     text.lines().filter_map(promise).collect()
 }
 
-/// A row of the table, which begins like `| 1 Equal |`.
+/// A row of the table, like `| 1 Equal |`.
 struct Row {
     number: usize,
     name: String,
@@ -174,7 +174,7 @@ fn rows(text: &str) -> Vec<Row> {
     text.lines().filter_map(row).collect()
 }
 
-/// The tests of a cell: names in backticks, each of the ring whose word and colon came last before it.
+/// The tests of a cell: names in backticks, each with the ring named last before it.
 fn named(cell: &str) -> Vec<(String, String)> {
     let (mut ring, mut tests) = (String::new(), Vec::new());
     for (number, part) in cell.split('`').enumerate() {
@@ -187,7 +187,7 @@ fn named(cell: &str) -> Vec<(String, String)> {
     tests
 }
 
-/// The rooms that the table of this text names, in its order.
+/// The rooms in the table of this text, in order.
 fn rooms_listed(text: &str) -> Vec<&str> {
     let table = text.split("| rooms |").nth(1).unwrap_or_default();
     let table = table.split("\n\n").next().unwrap_or_default();
@@ -195,7 +195,7 @@ fn rooms_listed(text: &str) -> Vec<&str> {
     cells.flat_map(|cell| cell.split(['`', ' '])).filter(|room| !room.is_empty()).collect()
 }
 
-/// The rooms that src/lib.rs has, in its order.
+/// The rooms of src/lib.rs, in order.
 fn rooms(library: &str) -> Vec<&str> {
     library.lines().filter_map(|line| line.strip_prefix("mod ")?.split(';').next()).collect()
 }
@@ -205,12 +205,12 @@ fn architecture() -> String {
 }
 
 #[test]
-fn every_promise_has_tests_that_are_there() {
+fn every_promise_has_existing_tests() {
     assert_eq!(problems(&architecture(), &Sources::read()), [""; 0]);
 }
 
 #[test]
-fn a_row_that_is_not_true_is_found() {
+fn a_wrong_row_is_found() {
     let (text, sources) = (architecture(), Sources::read());
     let row = |number: usize| {
         let begins = format!("| {number} ");

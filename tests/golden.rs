@@ -1,8 +1,8 @@
-//! The golden ring: every file in tests/pg_regress/sql runs through psql, and what it prints has to be, word for word,
-//! what tests/pg_regress/expected holds. PostgreSQL's own pg_regress does it, against a cluster of this test's own.
+//! The golden ring: every file in tests/pg_regress/sql runs through psql, and its output must equal
+//! tests/pg_regress/expected, word for word. PostgreSQL's pg_regress does it, against a cluster of this test's own.
 //!
 //!     make test-golden TEST="query filters"         only these files
-//!     make test-golden EMBEDD_GOLDEN_ACCEPT=1       accepts what was printed
+//!     make test-golden EMBEDD_GOLDEN_ACCEPT=1       accepts the output as expected
 
 #![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot go on says why")]
 
@@ -40,7 +40,7 @@ fn golden_sql() {
     }
 }
 
-/// The names of all files in alphabetical order, or those that TEST names.
+/// All files in alphabetical order, or those named by TEST.
 fn chosen(home: &Path) -> Vec<String> {
     let mut all: Vec<String> =
         files_with(&home.join("sql"), "sql").iter().map(|path| stem(path)).collect();
@@ -57,10 +57,10 @@ fn chosen(home: &Path) -> Vec<String> {
     all
 }
 
-/// The file that needs a server built with ICU and XML, which some of those that tests run on are not.
+/// The file that needs a server built with ICU and XML, which some test servers lack.
 const NEEDS_ICU_AND_XML: &str = "icu_and_xml";
 
-/// Leaves out, and says so, what the server cannot run.
+/// Leaves out, with a message, what the server does not support.
 fn without_what_the_server_lacks(cluster: &Cluster, mut names: Vec<String>) -> Vec<String> {
     let mut client = cluster.connect("postgres");
     let mut takes = |sql: &str| client.batch_execute(sql).is_ok();
@@ -74,7 +74,7 @@ fn without_what_the_server_lacks(cluster: &Cluster, mut names: Vec<String>) -> V
 }
 
 /// Copies sql and expected, so that nothing is written into the checkout. A file without an expectation gets an empty
-/// one: pg_regress would give up at the first that has none, instead of showing what it printed.
+/// one, because pg_regress would stop at the first missing one instead of showing the output.
 fn copy_input(home: &Path, input: &Path) {
     for kind in ["sql", "expected"] {
         fs::create_dir_all(input.join(kind)).expect("the copy's directory can be made");
@@ -107,13 +107,13 @@ fn pg_regress(cluster: &Cluster, input: &Path, names: &[String]) -> Command {
     command
 }
 
-/// Takes the printed answers over into the checkout.
+/// Copies the output into the checkout.
 fn accept(input: &Path, expected: &Path, names: &[String]) {
     fs::create_dir_all(expected).expect("tests/pg_regress/expected can be made");
     for name in names {
         copy_into(&input.join("results").join(format!("{name}.out")), expected);
     }
-    println!("took over: {}", names.join(" "));
+    println!("accepted: {}", names.join(" "));
 }
 
 fn copy_into(file: &Path, directory: &Path) {

@@ -1,5 +1,5 @@
-//! The imports between the rooms of src go one way: a room imports only rooms that stand above it in the list of src/lib.rs,
-//! so that there are no circles. The crates keep to themselves.
+//! The imports between the rooms of src go one way: a room imports only rooms above it in the list of src/lib.rs, so
+//! there are no circles. The crates do not import each other's internals.
 #![allow(clippy::expect_used, reason = "a test that cannot go on says why")]
 
 use std::fs;
@@ -9,12 +9,12 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, PartialEq, Eq)]
 struct Import {
     name: String,
-    /// Whether the path climbs there by super::, and does not say crate::.
+    /// Whether the path gets there by super:: instead of crate::.
     climbs: bool,
 }
 
-/// What a file imports from the root: every `crate::X`, and every `super::..::X` that leads there. `depth` is that of the
-/// file's module, 1 for a room.
+/// What a file imports from the root: every `crate::X`, and every `super::..::X` that reaches the root. `depth` is
+/// that of the file's module, 1 for a room.
 fn imports(text: &str, depth: usize) -> Vec<Import> {
     let tokens = tokens(text);
     let token = |at: usize| tokens.get(at).map_or("", String::as_str);
@@ -35,7 +35,7 @@ fn imports(text: &str, depth: usize) -> Vec<Import> {
         let mut names = Vec::new();
         match token(at + 1) {
             "::" => follow(&tokens[at + 2..], base, &mut names),
-            // The whole crate under another name.
+            // The whole crate under an alias.
             "as" if base == 0 => names.push(token(at).to_string()),
             _ => {}
         }
@@ -44,7 +44,7 @@ fn imports(text: &str, depth: usize) -> Vec<Import> {
     found
 }
 
-/// Follows a path, or a list of paths in braces, from a module of this depth, and collects what it names at the root.
+/// Follows a path, or a list of paths in braces, from a module of this depth, and collects the names at the root.
 fn follow(tokens: &[String], depth: usize, names: &mut Vec<String>) {
     match tokens.first().map(String::as_str) {
         Some("{") => {
@@ -72,7 +72,7 @@ fn follow(tokens: &[String], depth: usize, names: &mut Vec<String>) {
     }
 }
 
-/// The words and signs of Rust code, without comments, texts and characters.
+/// The tokens of Rust code, without comments, strings and characters.
 fn tokens(text: &str) -> Vec<String> {
     let is_of_word = |c: char| c.is_alphanumeric() || c == '_';
     let mut tokens = Vec::new();
@@ -101,7 +101,7 @@ fn tokens(text: &str) -> Vec<String> {
             let mut next = rest.chars().skip(1);
             let (first, second) = (next.next(), next.next());
             let is_character = first == Some('\\') || second == Some('\'');
-            // Else it is a lifetime.
+            // Otherwise it is a lifetime.
             rest = if is_character { after_quote(&rest[1..], '\'') } else { &rest[1..] };
         } else {
             let length = if rest.starts_with("::") { 2 } else { c.len_utf8() };
@@ -114,7 +114,7 @@ fn tokens(text: &str) -> Vec<String> {
     tokens
 }
 
-/// What follows the quote that ends a text or a character, which has begun.
+/// What follows the end of a string or character literal.
 fn after_quote(text: &str, quote: char) -> &str {
     let mut chars = text.char_indices();
     while let Some((at, c)) = chars.next() {
@@ -127,7 +127,7 @@ fn after_quote(text: &str, quote: char) -> &str {
     ""
 }
 
-/// What follows the comment that a text begins with; comments may lie in one another.
+/// What follows the comment at the start; comments may be nested.
 fn after_comment(text: &str) -> &str {
     let (mut rest, mut open) = (&text[2..], 1);
     while open > 0 {
@@ -146,7 +146,7 @@ fn rooms(lib: &str) -> Vec<String> {
     declared.filter_map(|line| line.split_once(';')).map(|(name, _)| name.to_string()).collect()
 }
 
-/// What is wrong with the imports of a file of this room.
+/// The problems of the imports of a file in this room.
 fn problems(room: &str, path: &Path, text: &str, rooms: &[String]) -> Vec<String> {
     let place = |name: &str| rooms.iter().position(|room| room == name);
     let Some(own) = place(room) else {
@@ -163,7 +163,7 @@ fn problems(room: &str, path: &Path, text: &str, rooms: &[String]) -> Vec<String
             Some(other) if other > own => {
                 format!("\"{room}\" imports \"{name}\", which stands below it in src/lib.rs")
             }
-            // A path that climbs out of its room has to say so.
+            // A path that leaves its room must use crate::.
             Some(other) if climbs && other != own => {
                 format!("write crate::{name}, where super:: leads out of \"{room}\"")
             }
@@ -216,7 +216,7 @@ fn imports_go_one_way() {
 }
 
 #[test]
-fn crates_keep_to_themselves() {
+fn crates_do_not_link_what_they_must_not() {
     let crates = project().join("crates");
     for (krate, forbidden) in [
         ("wire", &["embedd", "embedd_embedder", "pgrx", "fs", "net", "os"][..]),
@@ -233,7 +233,7 @@ fn crates_keep_to_themselves() {
 }
 
 #[test]
-fn an_upward_import_is_found_however_it_is_written() {
+fn an_upward_import_is_found_in_any_form() {
     let rooms: Vec<String> = ["name", "error", "sync"].map(String::from).to_vec();
     let count =
         |room: &str, path: &str, text: &str| problems(room, Path::new(path), text, &rooms).len();
@@ -255,10 +255,10 @@ fn an_upward_import_is_found_however_it_is_written() {
         ("error/hint.rs", "use super::super::error::Error;", 0),
         ("error/hint.rs", "use crate::{name, sync::{self, Engine}};", 1),
         ("error/hint.rs", "fn f() { crate::sync::run() }", 1),
-        // It goes down, and has to say so.
+        // It goes down, and must use crate::.
         ("error/hint.rs", "use super::super::name::quote;", 1),
         ("error/hint.rs", "use super::super::{name, sync};", 2),
-        // Neither comments nor texts import anything, and none of them hides what follows.
+        // Comments and strings import nothing, and hide nothing that follows.
         ("error/hint.rs", "// crate::sync\nlet x = \"crate::sync\";", 0),
         ("error/hint.rs", "/* \" /* crate::sync */ \" */ use crate::sync;", 1),
         ("error/hint.rs", "let x = ['\"', '\\\"', '\\'']; use crate::sync;", 1),

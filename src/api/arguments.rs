@@ -1,4 +1,4 @@
-//! What becomes of arguments of other types than a function's first form takes.
+//! Conversion of arguments given in another type than the function's own.
 
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
@@ -7,7 +7,7 @@ use crate::datum::RawJsonb;
 use crate::error::{Error, Result};
 use crate::fdw::hide;
 
-/// A whole number in the text form of any type of number.
+/// Parses a whole number from the text of any numeric type.
 fn whole_number(text: &str, name: &str) -> Result<i32> {
     let text = text.trim();
     let refused = |what: &str| Error::bad_argument(format!("{name} \"{text}\" is {what}"));
@@ -30,7 +30,7 @@ fn to_integer(value: &str, name: &str) -> std::result::Result<i32, ErrorReport> 
     Ok(whole_number(value, name)?)
 }
 
-// The options of a provider can hold a key: what cannot be read is not to end in the log.
+// The options of a provider can hold a key, so an error about them must not quote them.
 #[pg_extern(volatile, parallel_unsafe)]
 #[search_path(pg_catalog, pg_temp)]
 fn to_options(value: &str) -> std::result::Result<RawJsonb, ErrorReport> {
@@ -42,7 +42,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn whole_numbers_are_taken_in_every_form_and_nothing_is_rounded() {
+    fn whole_numbers_in_any_format_are_accepted_and_nothing_is_rounded() {
         for text in ["5", " 5 ", "5.0", "5.000", "5e0", "+5"] {
             assert_eq!(whole_number(text, "limit").ok(), Some(5), "{text}");
         }

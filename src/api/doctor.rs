@@ -1,4 +1,4 @@
-//! The SQL function that looks over a database and its server.
+//! The SQL function embedd.doctor().
 
 use pgrx::iter::TableIterator;
 use pgrx::pg_sys::panic::ErrorReport;

@@ -1,4 +1,4 @@
-//! The SQL function that shows how the embedder is.
+//! The SQL function embedd.embedder_status().
 
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::pg_sys::panic::ErrorReport;
@@ -31,7 +31,7 @@ fn embedder_status() -> Result<
     if !shared::is_preloaded() {
         return Err(crate::error::Error::NotPreloaded.into());
     }
-    let Embedder { pid, since, restarts, trouble, .. } = embedder::get();
+    let Embedder { pid, since, restarts, start_failure, .. } = embedder::get();
     let status = pid.and_then(|_| client::status());
     let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
     let counted = |of: fn(&embedd_wire::Status) -> u64| status.as_ref().map(|s| number(of(s)));
@@ -45,6 +45,6 @@ fn embedder_status() -> Result<
         counted(|s| s.cache_bytes),
         counted(|s| s.cache_hits),
         counted(|s| s.cache_misses),
-        trouble.map(|trouble| trouble.message),
+        start_failure.map(|failure| failure.message),
     )))
 }

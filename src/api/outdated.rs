@@ -1,4 +1,4 @@
-//! Functions whose arguments or results have changed, as an installation calls them that was not updated yet.
+//! Symbols that the SQL objects of older versions refer to: they raise an error until ALTER EXTENSION UPDATE.
 
 use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReport;
@@ -47,7 +47,7 @@ pub unsafe extern "C-unwind" fn state_of_sync_wrapper(
     refuse()
 }
 
-/// What PostgreSQL wants to know of a version-1 function.
+/// The information function of a version-1 function.
 #[unsafe(no_mangle)]
 #[doc(hidden)]
 pub extern "C" fn pg_finfo_state_of_sync_wrapper() -> &'static pg_sys::Pg_finfo_record {
@@ -56,14 +56,14 @@ pub extern "C" fn pg_finfo_state_of_sync_wrapper() -> &'static pg_sys::Pg_finfo_
 
 static RECORD: pg_sys::Pg_finfo_record = pg_sys::Pg_finfo_record { api_version: 1 };
 
-/// What PostgreSQL wants to know of a version-1 function.
+/// The information function of a version-1 function.
 #[unsafe(no_mangle)]
 #[doc(hidden)]
 pub extern "C" fn pg_finfo_create_vector_table_wrapper() -> &'static pg_sys::Pg_finfo_record {
     &RECORD
 }
 
-/// What PostgreSQL wants to know of a version-1 function.
+/// The information function of a version-1 function.
 #[unsafe(no_mangle)]
 #[doc(hidden)]
 pub extern "C" fn pg_finfo_sync_status_wrapper() -> &'static pg_sys::Pg_finfo_record {

@@ -1,4 +1,4 @@
-//! The SQL functions around providers: their arguments, their results and where they are done.
+//! The SQL functions for providers.
 
 use pgrx::datum::Date;
 use pgrx::iter::TableIterator;
@@ -34,10 +34,10 @@ fn create_provider(
     ErrorReport,
 > {
     let made = hide::during(|| {
-        create::create(&create::Wanted {
+        create::create(&create::ProviderRequest {
             name: given(name, "name")?.to_string(),
             kind: Some(given(provider, "provider")?.to_string()),
-            ..create::Wanted::of_arguments(api_key, default_model, base_url, options)?
+            ..create::ProviderRequest::of_arguments(api_key, default_model, base_url, options)?
         })
     })?;
     Ok(provider_row(made))
@@ -67,18 +67,18 @@ fn update_provider(
     ErrorReport,
 > {
     let made = hide::during(|| {
-        create::update(&create::Wanted {
+        create::update(&create::ProviderRequest {
             name: given(name, "name")?.to_string(),
-            ..create::Wanted::of_arguments(api_key, default_model, base_url, options)?
+            ..create::ProviderRequest::of_arguments(api_key, default_model, base_url, options)?
         })
     })?;
     Ok(provider_row(made))
 }
 
-/// A provider as create_provider() and update_provider() return it.
+/// The row that create_provider() and update_provider() return.
 #[allow(clippy::type_complexity)]
 fn provider_row(
-    made: create::Made,
+    made: create::ProviderRow,
 ) -> TableIterator<
     'static,
     (
@@ -127,7 +127,7 @@ fn test_provider(
     let answer = probe::test(given(name, "name")?, model)?;
     Ok(TableIterator::once((
         "ok",
-        // Tenths of a millisecond: what is finer differs from call to call.
+        // Rounded to tenths of a millisecond: smaller differences are noise.
         (answer.latency.as_secs_f64() * 10_000.0).round().max(1.0) / 10.0,
         answer.model,
         answer.dimensions as i32,
@@ -165,7 +165,7 @@ fn usage_counts() -> Result<
     ErrorReport,
 > {
     let rows = fdw::usage()?.into_iter().map(|u| {
-        // SAFETY: days from 1970 to 9999 lie within PostgreSQL's dates.
+        // SAFETY: days from 1970 to 9999 are within the range of PostgreSQL's type date.
         let day =
             unsafe { Date::from_pg_epoch_days(u.day.min(MOST_DAYS) as i32 - DAYS_TO_PG_EPOCH) };
         (
@@ -186,8 +186,8 @@ fn usage_counts() -> Result<
     Ok(TableIterator::new(rows))
 }
 
-/// A day in a file that was not written by us is none beyond the year 9999.
+/// The last day of the year 9999: later days in the file are invalid.
 const MOST_DAYS: u32 = 2_932_896;
 
-/// Days from 1970-01-01 to 2000-01-01, where PostgreSQL begins to count.
+/// Days from 1970-01-01 to 2000-01-01, PostgreSQL's epoch.
 const DAYS_TO_PG_EPOCH: i32 = 10_957;

@@ -1,4 +1,4 @@
-//! The functions that tell how the sync of vector tables stands.
+//! The SQL functions for the sync status of vector tables.
 
 use pgrx::iter::TableIterator;
 use pgrx::pg_sys::panic::ErrorReport;
@@ -7,8 +7,8 @@ use pgrx::prelude::*;
 use super::{given, seconds};
 use crate::status;
 
-// Volatile, so that a session that looks again inside one transaction sees what the worker has done since. Its name in the
-// library is another one than that of the function with fewer results, up to 0.4.0.
+// Volatile, so that repeated calls in one transaction see the worker's progress. The symbol differs from that of the
+// function with fewer result columns, up to 0.4.0.
 #[pg_extern(volatile, parallel_unsafe, name = "sync_status")]
 #[search_path(pg_catalog, pg_temp)]
 #[allow(clippy::type_complexity)]

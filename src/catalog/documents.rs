@@ -1,4 +1,4 @@
-//! The SQL of a vector table's documents: those of rows that are too large are not made, whatever reads them.
+//! The SQL of a vector table's documents; every reader skips rows that are too large.
 
 use pgrx::pg_sys;
 
@@ -9,32 +9,33 @@ use crate::error::Result;
 use crate::name::quote_ident;
 use crate::relation::is_view;
 
-/// The most bytes that the configured columns of a row may have, unpacked and as text. A document takes several times as
-/// much memory: its text, its metadata with the same values, and the joined form of which the hash is made.
+/// The maximum of a row's configured columns in bytes, decompressed and as text. A document needs several times as
+/// much memory: its text, its metadata with the same values, and the concatenation that is hashed.
 const MOST_BYTES: i64 = 16 * 1024 * 1024;
 
-/// Bytes of a packed value below which it has not that many unpacked: values are packed to a 255th at the most.
+/// A compressed value below this size cannot exceed the maximum when decompressed: the compression ratio is at most
+/// 255.
 const PACKED: i64 = MOST_BYTES / 256;
 
-/// Why a row that is too large is set aside.
+/// The error of a row that is too large.
 pub fn reason() -> String {
     format!("the configured columns of the row have more than {} MB", MOST_BYTES >> 20)
 }
 
 impl VectorTable {
-    /// The documents of the rows of a source, as `s`, that fulfil a condition: see [`document_sql`].
+    /// The documents of the source rows, as `s`, that satisfy a condition: see [`document_sql`].
     pub fn documents(&self, source: &str, condition: &str) -> String {
         document_sql(source, &self.key, &self.columns, condition, &self.is_too_large("s"))
     }
 
-    /// The rows in which a source and the vector table differ: see [`difference_sql`].
+    /// The rows in which source and vector table differ: see [`difference_sql`].
     pub fn differences(&self, source: &str, condition: &str) -> Result<String> {
         let condition = format!("{} and {condition}", self.key.is_complete("s"));
         Ok(difference_sql(&self.documents(source, &condition), self.relation_name()?))
     }
 
-    /// What all rows of the source are read from. A document names each column several times, and a view would compute it as
-    /// often.
+    /// The FROM item for all rows of the source. A document uses each column several times, and a view would compute
+    /// it each time.
     pub fn all_rows(&self) -> Result<String> {
         let source = self.source_name()?;
         if !is_view(self.source) || citus::reaches_nodes(self.source) {
@@ -43,7 +44,7 @@ impl VectorTable {
         Ok(format!("(select {} from {source} offset 0)", self.source_columns()))
     }
 
-    /// The condition that a row of the source is too large; the alias stands in it as it is.
+    /// The condition that a row of the source is too large; the alias is inserted as it is.
     pub fn is_too_large(&self, alias: &str) -> String {
         let sizes: Vec<String> = self
             .columns
@@ -60,7 +61,7 @@ impl VectorTable {
     }
 }
 
-/// The bytes of a value, told without unpacking it where that can be; None for types of a fixed length.
+/// The size of a value in bytes, determined without decompression if possible; None for types of fixed length.
 fn size(source: pg_sys::Oid, column: i16, value: &str) -> Option<String> {
     // SAFETY: syscache look-ups in a transaction.
     let base = unsafe {
@@ -74,7 +75,7 @@ fn size(source: pg_sys::Oid, column: i16, value: &str) -> Option<String> {
         pg_sys::TEXTOID | pg_sys::VARCHAROID | pg_sys::BPCHAROID => {
             format!("pg_catalog.octet_length({value})::bigint")
         }
-        // Two digits for each byte.
+        // Two hexadecimal digits for each byte.
         pg_sys::BYTEAOID => format!("2 * pg_catalog.octet_length({value})::bigint"),
         _ => format!(
             "case when pg_catalog.pg_column_size({value}) > {PACKED} \

@@ -1,4 +1,5 @@
-//! Reads embedd.vector_tables straight from its heap: a writer of a source needs no grant on anything of embedd's.
+//! Reads embedd.vector_tables directly from its heap, so that a role that writes to a source needs no privilege on
+//! embedd's tables.
 
 use std::ffi::CStr;
 
@@ -7,16 +8,16 @@ use pgrx::prelude::*;
 use crate::cluster;
 use crate::extension;
 
-/// What the triggers of a source have to know of a vector table.
+/// The part of a vector table's configuration that the triggers of its source need.
 pub struct Config {
     pub table_id: i32,
     pub source: pg_sys::Oid,
-    /// Whether numbers of columns mean anything: they do not in a copy that came with a dump.
+    /// Whether the column numbers are valid: in a copy restored from a dump they are not.
     pub is_at_home: bool,
     /// None in an installation that has not been updated yet.
     pub key_numbers: Option<Vec<i16>>,
     pub column_numbers: Option<Vec<i16>>,
-    /// Types of the key's columns, which are those that the vector table's keys are made of.
+    /// The stored types of the key columns, with which the vector table's keys were made.
     pub key_types: Vec<pg_sys::Oid>,
 }
 
@@ -24,18 +25,18 @@ pub struct Config {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Use {
     pub table_id: i32,
-    /// Whether changes are noted as they are made.
+    /// Whether its changes are captured by triggers.
     pub has_triggers: bool,
     pub source: pg_sys::Oid,
     pub vectors: pg_sys::Oid,
 }
 
 unsafe extern "C-unwind" {
-    /// The tables a partition hangs under, nearest first (catalog/partition.h).
+    /// The ancestors of a partition, nearest first (catalog/partition.h).
     fn get_partition_ancestors(relation: pg_sys::Oid) -> *mut pg_sys::List;
 }
 
-/// Whether a relation is this source, or a partition of it at any depth.
+/// Whether a relation is this source, or a partition of it at any level.
 pub fn belongs_to(relation: pg_sys::Oid, source: pg_sys::Oid) -> bool {
     // SAFETY: catalog look-ups in a transaction.
     unsafe {
@@ -48,7 +49,7 @@ pub fn belongs_to(relation: pg_sys::Oid, source: pg_sys::Oid) -> bool {
     }
 }
 
-/// The configuration of a vector table, if a relation is its source or a partition of that.
+/// The configuration of a vector table, if a relation is its source or a partition of it.
 pub fn config(table_id: i32, relation: pg_sys::Oid) -> Option<Config> {
     let mut found = None;
     scan(|row| {
@@ -67,7 +68,7 @@ pub fn config(table_id: i32, relation: pg_sys::Oid) -> Option<Config> {
     found.filter(|config| belongs_to(relation, config.source))
 }
 
-/// Whether there is any vector table in this database.
+/// Whether this database has any vector table.
 pub fn is_used() -> bool {
     let mut is_there = false;
     scan(|_| {
@@ -77,13 +78,13 @@ pub fn is_used() -> bool {
     is_there
 }
 
-/// The vector tables whose source or whose table a relation is; of a partition those of its ancestors.
+/// The vector tables whose source or table of vectors is this relation; for a partition, those of its ancestors.
 pub fn uses(relation: pg_sys::Oid) -> Vec<Use> {
     let all = all_uses().into_iter().map(|(used, _)| used);
     all.filter(|u| u.vectors == relation || belongs_to(relation, u.source)).collect()
 }
 
-/// Every vector table, with the numbers of the columns of its source that it uses.
+/// Every vector table, with the numbers of the source columns that it uses.
 pub fn all_uses() -> Vec<(Use, Vec<i16>)> {
     let mut all = Vec::new();
     scan(|row| {
@@ -108,9 +109,9 @@ struct Row {
 }
 
 impl Row {
-    /// The value of a column; none when it is null, or not there in this installation.
+    /// The value of a column; None if it is null, or does not exist in this installation.
     fn value(&self, column: &CStr) -> Option<pg_sys::Datum> {
-        // SAFETY: the tuple and its relation are those of a scan that is open; SPI_getbinval wants a number that is there.
+        // SAFETY: the tuple and its relation are those of a scan that is open; SPI_getbinval requires an existing column number.
         unsafe {
             let number = pg_sys::get_attnum((*self.relation).rd_id, column.as_ptr());
             let mut is_null = true;
@@ -150,7 +151,7 @@ impl Row {
         text.is_some_and(|text| text.as_bytes() == word)
     }
 
-    /// An installation that was not updated yet has not noted where it is from.
+    /// An installation that was not updated yet has not recorded its cluster.
     fn is_at_home(&self) -> bool {
         let cluster = self.value(c"system_id").map(|v| v.value() as i64);
         cluster == Some(cluster::system_id())
@@ -160,7 +161,7 @@ impl Row {
     }
 }
 
-/// Looks at each vector table until `look` has seen enough.
+/// Passes each vector table to `look` until it returns false.
 fn scan(mut look: impl FnMut(&Row) -> bool) {
     // SAFETY: a scan inside a transaction; rows are looked at while it is open.
     unsafe {

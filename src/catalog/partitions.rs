@@ -1,4 +1,4 @@
-//! The partitions of a relation, found without a lock on each of them.
+//! Lists the partitions of a relation without locking each of them.
 
 use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
@@ -13,17 +13,17 @@ pub const TREE: &str = "with recursive tree(relid) as (
                  union
                 select i.inhrelid from tree t join pg_catalog.pg_inherits i on i.inhparent = t.relid)";
 
-/// A partition that has rows of its own.
+/// A leaf partition.
 pub struct Leaf {
     pub relation: pg_sys::Oid,
     /// Its quoted and qualified name.
     pub name: String,
-    /// Its rows as the last vacuum or analyze has counted them.
+    /// Its row count at the last vacuum or analyze.
     pub rows: Option<f64>,
 }
 
-/// The partitions of a partitioned table, where a role may read every row of each by itself. None for other relations, and
-/// where only the table as a whole can be read.
+/// The leaf partitions of a partitioned table, if a role may read all rows of each. None for other relations, and if
+/// only the table as a whole can be read.
 pub fn readable(
     client: &SpiClient<'_>,
     relation: pg_sys::Oid,
@@ -47,7 +47,7 @@ pub fn readable(
     let mut leaves = Vec::new();
     for row in rows {
         let Some(leaf) = row.get::<pg_sys::Oid>(1)? else { return Ok(None) };
-        // Dropped since.
+        // Dropped meanwhile.
         let Some(name) = qualified_name(leaf) else { continue };
         if row.get::<bool>(3)? != Some(true) || sight::has_policies(leaf, role) {
             return Ok(None);
@@ -57,7 +57,7 @@ pub fn readable(
     Ok(Some(leaves))
 }
 
-/// Locks a relation against being dropped or rewritten until the transaction ends, if no session is in the way.
+/// Locks a relation against drops and rewrites until the end of the transaction, without waiting.
 pub fn lock_if_free(relation: pg_sys::Oid) -> bool {
     // SAFETY: takes a lock of the lock manager in a transaction, and does not wait.
     unsafe {

@@ -1,4 +1,5 @@
-//! Finds the columns of a source behind their numbers, which outlive a new name, and says which of them cannot be used any more.
+//! Finds the columns of a source by their numbers, which survive renames, and reports columns that are no longer
+//! usable.
 
 use pgrx::prelude::*;
 
@@ -8,13 +9,13 @@ use crate::key::{Key, KeyColumn};
 use crate::name::quote_ident;
 use crate::relation;
 
-/// A column of a relation as it is now.
+/// A column of a relation at present.
 struct Found {
     number: i16,
     name: String,
 }
 
-/// Where the columns of a vector table are now, if that is elsewhere than stored.
+/// The current columns of a vector table, if they differ from the stored ones.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Moved {
     pub key_numbers: Vec<i16>,
@@ -23,17 +24,17 @@ pub struct Moved {
 }
 
 impl VectorTable {
-    /// Has the columns found by their names: their numbers are those of another table.
+    /// Forces a look-up by names, because the stored numbers belong to another table.
     pub fn forget_numbers(&mut self) {
         self.stored.key_numbers.fill(0);
         self.stored.column_numbers.fill(0);
     }
 
-    /// Keeps the source as it is until the transaction ends, and finds its columns again: since it was read names may have
-    /// changed hands.
+    /// Locks the source until the end of the transaction, and resolves its columns again: names may have changed since
+    /// it was read.
     pub fn pin(&mut self) -> Result<()> {
-        // SAFETY: inside a transaction that has pushed one snapshot of its own. One from before the lock would find a
-        // table that was rewritten meanwhile empty.
+        // SAFETY: inside a transaction that has pushed one snapshot of its own. A snapshot from before the lock would
+        // see a table that was rewritten meanwhile as empty.
         unsafe {
             pg_sys::LockRelationOid(self.source, pg_sys::AccessShareLock as pg_sys::LOCKMODE);
             pg_sys::PopActiveSnapshot();
@@ -43,7 +44,7 @@ impl VectorTable {
         self.resolve().map(drop)
     }
 
-    /// Keeps the vector table as it is until the transaction ends; waits as long as somebody keeps it from being written.
+    /// Locks the vector table until the end of the transaction; waits while another session holds a conflicting lock.
     pub fn pin_vectors(&self) {
         // SAFETY: inside a transaction.
         unsafe {
@@ -51,7 +52,7 @@ impl VectorTable {
         }
     }
 
-    /// What is stored of it, in the form in which it is written.
+    /// The stored columns, in the form in which they are written.
     pub fn as_stored(&self) -> Moved {
         Moved {
             key_numbers: self.stored.key_numbers.clone(),
@@ -60,7 +61,7 @@ impl VectorTable {
         }
     }
 
-    /// Finds key and columns in the source; an error names the first that cannot be used. What is to be noted comes back.
+    /// Resolves key and columns in the source; an error names the first unusable one. Returns what has to be recorded.
     pub fn resolve(&mut self) -> Result<Option<Moved>> {
         let source = self.source;
         let table = self
@@ -71,7 +72,7 @@ impl VectorTable {
             return Err(Error::OldInstallation);
         }
         sight::check_rows(source, &table, self.owner, self.stored.sync_mode)?;
-        // Numbers of another installation mean nothing here.
+        // The numbers of another installation have no meaning here.
         let at_home = self.is_at_home();
         let find = |number: Option<&i16>, name: &str| -> Result<Found> {
             let by_number = number.filter(|_| at_home).and_then(|n| by_number(source, *n));
@@ -119,7 +120,7 @@ impl VectorTable {
     }
 }
 
-/// The column of this number, unless it was dropped.
+/// The column with this number, unless it was dropped.
 fn by_number(relation: pg_sys::Oid, number: i16) -> Option<Found> {
     // SAFETY: syscache look-ups in a transaction; the name is copied.
     unsafe {
@@ -132,7 +133,7 @@ fn by_number(relation: pg_sys::Oid, number: i16) -> Option<Found> {
     }
 }
 
-/// The column of this name.
+/// The column with this name.
 fn by_name(relation: pg_sys::Oid, name: &str) -> Option<Found> {
     let name = std::ffi::CString::new(name).ok()?;
     // SAFETY: a syscache look-up in a transaction, with a terminated name; dropped columns are not found.
@@ -140,7 +141,7 @@ fn by_name(relation: pg_sys::Oid, name: &str) -> Option<Found> {
     (number > 0).then(|| Found { number, name: name.to_string_lossy().into_owned() })
 }
 
-/// A column of a key with the operators of its type, and the type's name as it is stored.
+/// A key column with the operators of its type, and the stored name of the type.
 fn key_column(relation: pg_sys::Oid, found: &Found) -> Result<(KeyColumn, String)> {
     // SAFETY: look-ups in a transaction.
     let base = unsafe { pg_sys::getBaseType(pg_sys::get_atttype(relation, found.number)) };
@@ -150,7 +151,7 @@ fn key_column(relation: pg_sys::Oid, found: &Found) -> Result<(KeyColumn, String
     Ok((column, type_name(base, false)))
 }
 
-/// Equality and order of a type, as SQL; empty where it has none.
+/// The equality and less-than operators of a type, as SQL; empty if it has none.
 pub fn operators(type_oid: pg_sys::Oid) -> (String, String) {
     let flags = pg_sys::TYPECACHE_EQ_OPR | pg_sys::TYPECACHE_GT_OPR;
     // SAFETY: a look-up in a transaction; the entry lives as long as the process.
@@ -186,7 +187,7 @@ fn operator(oid: pg_sys::Oid) -> String {
     }
 }
 
-/// A type as a cast takes it, or as regtype shows it; qualified, because the search_path is pinned.
+/// A type name for a cast, or as regtype shows it; qualified, because the search_path is fixed.
 fn type_name(oid: pg_sys::Oid, for_cast: bool) -> String {
     let flags = if for_cast { pg_sys::FORMAT_TYPE_TYPEMOD_GIVEN } else { 0 };
     // SAFETY: a look-up in a transaction; the name is copied.
@@ -196,7 +197,7 @@ fn type_name(oid: pg_sys::Oid, for_cast: bool) -> String {
     }
 }
 
-/// Has every session look anew at what the triggers of a source are to note.
+/// Makes every session reload what the triggers of a source have to capture.
 pub fn forget_readers(source: pg_sys::Oid) {
     if relation::qualified_name(source).is_some() {
         // SAFETY: registers a message that is sent when the transaction commits.

@@ -1,11 +1,11 @@
-//! Rows of vector tables that stand out: those that cannot be embedded, and those of which only the beginning was.
+//! Failed and truncated rows of vector tables.
 
 use pgrx::spi::SpiClient;
 
 use super::missing;
 use crate::error::Result;
 
-/// Keeps count of the rows of one table whose text was cut: `cut` were, the rest of `keys` were not.
+/// Records which rows of a table have a truncated text: those in `cut`, and not the rest of `keys`.
 pub fn set_truncated(
     client: &mut SpiClient<'_>,
     id: i32,
@@ -29,9 +29,10 @@ pub fn set_truncated(
     Ok(())
 }
 
-/// Notes that a row cannot be embedded, and why; counted anew once it has gone well.
+/// Records that a row failed, and why; the count restarts after a success.
 pub fn set_failed(client: &mut SpiClient<'_>, id: i32, key: &str, reason: &str) -> Result<()> {
-    // No unique index can hold every key. A key belongs to one worker, so no other session notes it meanwhile.
+    // A unique index could not hold every key. A key belongs to one worker, so no other session records it at the same
+    // time.
     client.update(
         "with again as (
             update embedd.failed_rows f
@@ -47,7 +48,7 @@ pub fn set_failed(client: &mut SpiClient<'_>, id: i32, key: &str, reason: &str) 
     Ok(())
 }
 
-/// Forgets that rows once failed.
+/// Deletes the failures of rows.
 pub fn forget_failed(client: &mut SpiClient<'_>, id: i32, keys: &[String]) -> Result<()> {
     if !keys.is_empty() {
         client.update(
@@ -59,7 +60,7 @@ pub fn forget_failed(client: &mut SpiClient<'_>, id: i32, keys: &[String]) -> Re
     Ok(())
 }
 
-/// The rows of a table that have failed: all, or those of these keys.
+/// The failed rows of a table: all, or those with these keys.
 pub fn failed_keys(
     client: &mut SpiClient<'_>,
     id: i32,
@@ -74,7 +75,7 @@ pub fn failed_keys(
     rows.into_iter().map(|row| row.get::<String>(1)?.ok_or_else(missing)).collect()
 }
 
-/// Those of some keys that failed before a task was begun.
+/// Those of the given keys that failed before a task began.
 pub fn earlier_failed_keys(
     client: &mut SpiClient<'_>,
     id: i32,
@@ -94,13 +95,13 @@ pub fn earlier_failed_keys(
     rows.into_iter().map(|row| row.get::<String>(1)?.ok_or_else(missing)).collect()
 }
 
-/// Forgets all rows of a table that have failed: its source is not what it was.
+/// Deletes all failures of a table, because its source has changed.
 pub fn forget_all_failed(client: &mut SpiClient<'_>, id: i32) -> Result<()> {
     client.update("delete from embedd.failed_rows where table_id = $1", None, &[id.into()])?;
     Ok(())
 }
 
-/// Forgets rows that failed before a task was begun which has tried them again: they are no longer there.
+/// Deletes failures from before a task that has retried them: these rows no longer exist.
 pub fn forget_earlier_failed(client: &mut SpiClient<'_>, id: i32, task: i64) -> Result<()> {
     client.update(
         "delete from embedd.failed_rows f

@@ -1,4 +1,4 @@
-//! Whether embedd sees every row of a source and every change of it: a row that is out of sight need not be gone.
+//! Checks whether all rows and changes of a source are visible to embedd: a row that is not visible may still exist.
 
 use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
@@ -16,16 +16,16 @@ unsafe extern "C-unwind" {
     fn find_inheritance_children(parent: pg_sys::Oid, lock: pg_sys::LOCKMODE) -> *mut pg_sys::List;
 }
 
-/// What check_enable_rls() returns when policies decide which rows a role sees (utils/rls.h).
+/// The result of check_enable_rls() if row security applies (utils/rls.h).
 const RLS_ENABLED: std::ffi::c_int = 2;
 
-/// Whether row security policies decide which rows of a relation a role sees.
+/// Whether row security policies of a relation apply to a role.
 pub fn has_policies(relation: pg_sys::Oid, role: pg_sys::Oid) -> bool {
-    // SAFETY: syscache look-ups in a transaction, which raise nothing for a relation that is there.
+    // SAFETY: syscache look-ups in a transaction, which raise no error for an existing relation.
     unsafe { pg_sys::check_enable_rls(relation, role, true) == RLS_ENABLED }
 }
 
-/// Whether an ordinary table has children, whose rows its own triggers do not see.
+/// Whether an ordinary table has inheritance children, whose changes do not fire its triggers.
 pub fn has_children(relation: pg_sys::Oid) -> bool {
     // SAFETY: catalog look-ups in a transaction.
     unsafe {
@@ -42,15 +42,15 @@ pub fn has_children(relation: pg_sys::Oid) -> bool {
 fn hidden_by_policies(source: &str, relation: &str, role: pg_sys::Oid) -> Error {
     let role = role_name(role);
     let hint = format!(
-        "Let the role read every row: ALTER ROLE {} BYPASSRLS, or ALTER TABLE {relation} NO FORCE ROW LEVEL SECURITY where it owns the table.",
+        "Let the role read all rows: ALTER ROLE {} BYPASSRLS, or ALTER TABLE {relation} NO FORCE ROW LEVEL SECURITY if it owns the table.",
         quote_ident(&role)
     );
     let why = format!("row security policies of {relation} apply to role \"{role}\"");
     Error::RowsHidden { table: source.to_string(), why, hint }
 }
 
-/// Refuses a source of whose rows some may be hidden from the owner of the vector table, or whose changes fire no triggers.
-/// Looks at catalogs only.
+/// Rejects a source with rows that may be hidden from the vector table's owner, or with changes that fire no triggers.
+/// Reads catalogs only.
 pub fn check_rows(
     source: pg_sys::Oid,
     name: &str,
@@ -66,7 +66,7 @@ pub fn check_rows(
             why: "Citus keeps its rows in shards, whose changes do not fire its triggers"
                 .to_string(),
             hint: format!(
-                "Create the vector table with sync_mode => 'batch', which compares the rows of all nodes, or make the source an ordinary table again: SELECT undistribute_table({}).",
+                "Create the vector table with sync_mode => 'batch', which compares the rows of all nodes, or turn the source into a local table: SELECT undistribute_table({}).",
                 quote_literal(name)
             ),
         });
@@ -75,14 +75,14 @@ pub fn check_rows(
     if mode == SyncMode::Trigger && has_children(source) {
         return Err(Error::RowsHidden {
             table: name.to_string(),
-            why: "it has children by inheritance, whose changes do not fire its triggers".to_string(),
+            why: "it has inheritance children, whose changes do not fire its triggers".to_string(),
             hint: "Create the vector table with sync_mode => 'batch', which reads the children too, or make the source a partitioned table.".to_string(),
         });
     }
     Ok(())
 }
 
-/// What is read through a view: relations with the role that reads them, and what depends on the session.
+/// Everything that a view reads: relations with the role that reads them, and whether it depends on the session.
 const READ_THROUGH: &str = r#"
     with recursive seen(oid, reader) as (
         select $1::oid, $2::oid
@@ -107,14 +107,14 @@ const READ_THROUGH: &str = r#"
                                          and (p.prosqlbody::text ~ $4 or p.prosrc ~* $4))))
       from seen s join pg_catalog.pg_class c on c.oid = s.oid order by s.oid <> $1, s.oid"#;
 
-/// Calls of current_setting(), and current_role, current_user, user and session_user, in a tree of the parser.
+/// Calls of current_setting(), and current_role, current_user, user and session_user, in a node tree.
 const SESSION_NODES: &str = ":funcid (3294|3295) |SQLVALUEFUNCTION :op (9|10|11|12) ";
-/// A call of current_setting() in the body of a function, as text or as a tree. A function may look at the current user for
-/// many reasons that hide no row.
+/// Calls of current_setting() in the body of a function, as text or as a node tree. The current user is not searched
+/// for there, because functions use it for many purposes that hide no rows.
 const SESSION_CALLS: &str = r"\mcurrent_setting\M|:funcid (3294|3295) ";
 
-/// Refuses a view of whose rows some may be hidden from the owner of the vector table: by policies of what it reads, or
-/// because it depends on the session that reads it.
+/// Rejects a view with rows that may be hidden from the vector table's owner: by policies of what it reads, or because
+/// it depends on the session.
 pub fn check_view(
     client: &SpiClient<'_>,
     source: pg_sys::Oid,
@@ -154,13 +154,13 @@ pub fn check_view(
     Ok(())
 }
 
-/// The names of the triggers of a vector table; up to 0.2.0 updates had one of their own.
+/// The names of a vector table's triggers; up to 0.2.0 there was a separate one for updates.
 pub fn trigger_names(id: i32) -> Vec<String> {
     ["row", "update", "truncate"].map(|what| format!("embedd_{id}_{what}")).to_vec()
 }
 
-/// Why changes of a source may be missed: its triggers are switched off, or a subscription fills it, whose changes fire no
-/// ordinary triggers. None where every change is noted.
+/// Why changes of a source may be missed: its triggers are disabled, or a subscription fills it, whose changes do not
+/// fire ordinary triggers. None if every change is captured.
 pub fn missed_changes(
     client: &SpiClient<'_>,
     id: i32,
@@ -205,8 +205,8 @@ pub fn missed_changes(
     }))
 }
 
-/// Refuses what is out of sight for other reasons than those that [`VectorTable::resolve`] finds: a view's rows, or all of
-/// them because another server writes the vectors.
+/// Rejects what [`VectorTable::resolve`] does not check: hidden rows of a view, and a vector table that a subscription
+/// fills.
 pub fn check(client: &SpiClient<'_>, table: &VectorTable) -> Result<()> {
     if is_subscribed(client, table.relation)? {
         return Err(Error::FilledBySubscription { name: table.name.clone() });
@@ -217,7 +217,7 @@ pub fn check(client: &SpiClient<'_>, table: &VectorTable) -> Result<()> {
     }
 }
 
-/// Whether a subscription fills a relation: then another server writes it, and embedd does not.
+/// Whether a subscription fills a relation, so that embedd must not write to it.
 pub fn is_subscribed(client: &SpiClient<'_>, relation: pg_sys::Oid) -> Result<bool> {
     let rows = client.select(
         "select exists (select from pg_catalog.pg_subscription_rel s where s.srrelid = $1)",
@@ -227,9 +227,9 @@ pub fn is_subscribed(client: &SpiClient<'_>, relation: pg_sys::Oid) -> Result<bo
     Ok(rows.first().get_one::<bool>()? == Some(true))
 }
 
-/// Whether a relation is emptied when the server recovers from a crash.
+/// Whether crash recovery empties a relation.
 pub fn is_unlogged(relation: pg_sys::Oid) -> bool {
-    // SAFETY: syscache look-ups in a transaction; the second raises an error for a relation that is gone.
+    // SAFETY: syscache look-ups in a transaction; the second raises an error if the relation does not exist.
     unsafe {
         pg_sys::get_rel_relkind(relation) != 0
             && pg_sys::get_rel_persistence(relation) as u8 == pg_sys::RELPERSISTENCE_UNLOGGED

@@ -1,4 +1,4 @@
-//! How far each sync worker is with each vector table, as embedd.sync_state keeps it.
+//! The progress of each sync worker for each vector table, in embedd.sync_state.
 
 use pgrx::spi::SpiClient;
 
@@ -8,19 +8,20 @@ use crate::error::Result;
 use crate::queue;
 use crate::shared::Portion;
 
-/// What a worker notes every few seconds.
+/// What a worker records every few seconds.
 pub struct Progress<'a> {
-    /// Rows of the queue up to this one are done.
+    /// The queue is processed up to this row,
     pub done: i64,
-    /// But those of these transactions, which had not ended.
+    /// except for rows of these transactions, which had not ended.
     pub open: &'a [u64],
-    /// Whether changes were brought into the vector table.
+    /// Whether changes were applied to the vector table.
     pub has_synced: bool,
-    /// Rows a second done lately.
+    /// The recent rate in rows a second.
     pub rate: Option<f64>,
 }
 
-/// How far the queue of a table is done for certain: the last row, and the transactions that may bring earlier ones.
+/// Up to where the queue of a table is processed for certain: the last row, and the transactions that may add earlier
+/// ones.
 pub fn position(
     client: &SpiClient<'_>,
     id: i32,
@@ -38,7 +39,7 @@ pub fn position(
     Ok(Some((row.get::<i64>(1)?.ok_or_else(missing)?, open)))
 }
 
-/// Notes how far a worker is with a table.
+/// Records the progress of a worker for a table.
 pub fn set_progress(
     client: &mut SpiClient<'_>,
     id: i32,

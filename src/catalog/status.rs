@@ -1,11 +1,11 @@
-//! The status of a vector table as it is stored: what has been done, and what keeps it from being in sync.
+//! The stored status of a vector table.
 
 use pgrx::spi::SpiClient;
 
 use super::Status;
 use crate::error::Result;
 
-/// Sets the status; a change that is none writes nothing.
+/// Sets the status; an unchanged status is not written.
 pub fn set_status(client: &mut SpiClient<'_>, id: i32, status: Status) -> Result<()> {
     client.update(
         "update embedd.vector_tables set sync_status = $2 where id = $1 and sync_status <> $2",
@@ -15,7 +15,7 @@ pub fn set_status(client: &mut SpiClient<'_>, id: i32, status: Status) -> Result
     Ok(())
 }
 
-/// The status that follows from what has been done, for a table that is neither paused nor in error any more.
+/// Sets the status according to the work done, for a table that is no longer paused or in error.
 pub fn set_working_status(client: &mut SpiClient<'_>, id: i32) -> Result<()> {
     client.update(
         "update embedd.vector_tables v
@@ -33,12 +33,12 @@ pub fn set_working_status(client: &mut SpiClient<'_>, id: i32) -> Result<()> {
     Ok(())
 }
 
-/// What keeps a table from being in sync.
+/// The cause of a status error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Culprit {
     /// The embedder or the provider.
     Provider,
-    /// The source, the vector table, or a row of them.
+    /// The source, the vector table, or one of their rows.
     Table,
 }
 
@@ -51,7 +51,7 @@ impl Culprit {
     }
 }
 
-/// Notes why a table cannot be kept in sync just now; a paused table stays paused. False when it was dropped.
+/// Records why a table cannot be kept in sync; a paused table stays paused. False if it was dropped.
 pub fn set_error(
     client: &mut SpiClient<'_>,
     id: i32,

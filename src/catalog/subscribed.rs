@@ -1,4 +1,4 @@
-//! What logical replication does to embedd's own tables.
+//! Logical replication of embedd's own tables.
 
 use pgrx::spi::SpiClient;
 
@@ -6,8 +6,8 @@ use super::sight;
 use crate::error::Result;
 use crate::relation;
 
-/// Makes room for the rows of the model catalog that a subscription is about to copy: the same ones are here already, and
-/// their copy would fail for ever. True when it did.
+/// Deletes the built-in rows of the model catalog if a subscription is about to copy the same rows, which would
+/// otherwise fail forever. True if it did.
 pub fn make_room_for_models(client: &mut SpiClient<'_>) -> Result<bool> {
     let rows = client.select(
         "select 1 from pg_catalog.pg_subscription_rel
@@ -23,7 +23,7 @@ pub fn make_room_for_models(client: &mut SpiClient<'_>) -> Result<bool> {
     Ok(!removed.is_empty())
 }
 
-/// Whether embedd's own tables are filled by logical replication, so that another cluster does the work.
+/// Whether logical replication fills embedd's own tables, so that another cluster does the work.
 pub fn is_subscribed(client: &SpiClient<'_>) -> Result<bool> {
     match relation::own(c"vector_tables") {
         Some(own) => sight::is_subscribed(client, own),

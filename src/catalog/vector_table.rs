@@ -1,4 +1,4 @@
-//! A vector table as embedd knows it, and how it is read from embedd.vector_tables.
+//! A vector table in memory, and how it is read from embedd.vector_tables.
 
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
@@ -21,21 +21,21 @@ use crate::models::{self, Entry};
 use crate::name::{self, quote_ident};
 use crate::relation::{self, owner_of, qualified_name};
 
-/// Time between two comparisons of sync mode batch, in seconds.
+/// The range of the interval of sync mode batch, in seconds.
 pub const BATCH_INTERVALS: RangeInclusive<f64> = 1.0..=366.0 * 86_400.0;
 
-/// How changes of a source are noticed.
+/// How changes of a source are detected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SyncMode {
-    /// As they are made.
+    /// By triggers, as they are made.
     Trigger,
-    /// By comparing source and vector table every now and then.
+    /// By comparing source and vector table at an interval.
     Batch,
 }
 
 impl SyncMode {
-    /// The word users see.
+    /// The value of the column sync_mode.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Trigger => "trigger",
@@ -44,11 +44,11 @@ impl SyncMode {
     }
 }
 
-/// What becomes of the vectors when the source is dropped.
+/// What happens to the vectors when the source is dropped.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SourceDrop {
-    /// They stay, and go on when there is a table of that name again.
+    /// They are kept, and the sync continues when a table of that name exists again.
     #[default]
     Keep,
     /// They are dropped too.
@@ -56,7 +56,7 @@ pub enum SourceDrop {
 }
 
 impl SourceDrop {
-    /// The word users see.
+    /// The value of the column on_source_drop.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Keep => "keep",
@@ -65,7 +65,7 @@ impl SourceDrop {
     }
 }
 
-/// What is stored besides, by name: until ALTER EXTENSION UPDATE an older installation has less of it.
+/// Further stored columns, by name: before ALTER EXTENSION UPDATE an older installation lacks some.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Stored {
     pub primary_key_column: String,
@@ -76,33 +76,33 @@ pub struct Stored {
     pub key_numbers: Vec<i16>,
     #[serde(default)]
     pub column_numbers: Vec<i16>,
-    /// Qualified name of the source when it was last seen; empty when that is not known.
+    /// The qualified name of the source when it was last seen; empty if unknown.
     #[serde(default, deserialize_with = "or_empty")]
     pub source_name: String,
-    /// Qualified name of the table with the vectors when it was last seen; empty when that is not known.
+    /// The qualified name of the table of vectors when it was last seen; empty if unknown.
     #[serde(default, deserialize_with = "or_empty")]
     pub vectors_name: String,
     #[serde(default)]
     pub extension_id: String,
     #[serde(default)]
     pub on_source_drop: SourceDrop,
-    /// Why the last attempt to keep it in sync failed.
+    /// Why the last attempt to sync failed.
     #[serde(default)]
     pub last_error: Option<String>,
     /// Since when changes may have been missed.
     #[serde(default)]
     pub unseen_since: Option<String>,
-    /// The start of the shared memory in which it was compared, or made.
+    /// The start of the shared memory in which it was compared or created.
     #[serde(default)]
     pub compared_in: i64,
-    /// What is put in front of questions, and of texts to be found; empty for nothing.
+    /// The prefixes of queries and documents; empty for none.
     #[serde(default, deserialize_with = "or_empty")]
     pub query_prefix: String,
     #[serde(default, deserialize_with = "or_empty")]
     pub document_prefix: String,
 }
 
-/// A text that may be null.
+/// A string that may be null.
 fn or_empty<'de, D: serde::Deserializer<'de>>(text: D) -> std::result::Result<String, D::Error> {
     Ok(Option::<String>::deserialize(text)?.unwrap_or_default())
 }
@@ -113,35 +113,35 @@ pub struct VectorTable {
     pub id: i32,
     pub name: String,
     pub source: pg_sys::Oid,
-    /// Quoted and qualified name of the source; None when it was dropped.
+    /// The quoted and qualified name of the source; None if it was dropped.
     pub source_name: Option<String>,
-    /// What names a row of the source; without columns before [`VectorTable::resolve`].
+    /// The key of a source row; its columns are empty before [`VectorTable::resolve`].
     pub key: Key,
     pub relation: pg_sys::Oid,
-    /// Quoted and qualified name of the table that holds the vectors, as [`vectors_name`] finds it.
+    /// The quoted and qualified name of the table of vectors, as [`vectors_name`] finds it.
     pub relation_name: Option<String>,
     pub provider: String,
     pub model: String,
-    /// Numbers in one vector.
+    /// The dimensions of the vectors.
     pub dimensions: i32,
-    /// What the model catalog knows of a model of this name, by kind of provider.
+    /// The catalog's entries for a model of this name, by kind of provider.
     pub known_models: BTreeMap<String, Entry>,
     pub columns: Vec<Column>,
     pub owner: pg_sys::Oid,
-    /// Table and owner as they are stored.
+    /// The table and its owner as stored.
     pub noted: (pg_sys::Oid, pg_sys::Oid),
     pub status: Status,
-    /// Cluster that keeps the table in sync.
+    /// The cluster that is responsible for the sync.
     pub system_id: i64,
-    /// Seconds between two comparisons in sync mode batch.
+    /// The interval of sync mode batch, in seconds.
     pub batch_interval: Option<f64>,
     pub stored: Stored,
-    /// Whether documents come from the temporary table of a batch run and not from the source.
+    /// Whether documents are read from the temporary table of a batch run instead of the source.
     pub reads_run: bool,
 }
 
 impl VectorTable {
-    /// The columns of the source that documents are made of, those of the key first, as a list in SQL.
+    /// The source columns that documents need, key columns first, as a SQL list.
     pub fn source_columns(&self) -> String {
         let mut names: Vec<&str> = self.key.columns.iter().map(|c| c.name.as_str()).collect();
         for column in &self.columns {
@@ -153,7 +153,7 @@ impl VectorTable {
         quoted.join(", ")
     }
 
-    /// A noted key as it stands in pk_value: the blanks that fill char(n) up are no part of it.
+    /// A key as stored in pk_value: without the blanks that pad char(n).
     pub fn shown(&self, key: &str) -> String {
         match self.key.columns.as_slice() {
             [column] if Form::of_type(&column.type_name) == Form::Padded => {
@@ -163,8 +163,8 @@ impl VectorTable {
         }
     }
 
-    /// What a query selects the source's rows from. An ordinary table whose changes are noted has no children, or is not
-    /// read at all; a comparison reads the children too.
+    /// The FROM item of the source. A source with triggers has no inheritance children, or is not read at all; a
+    /// comparison reads the children too.
     pub fn source_name(&self) -> Result<String> {
         let name = self
             .source_name
@@ -179,27 +179,28 @@ impl VectorTable {
         })
     }
 
-    /// The name of the table with the vectors, or the error that says it is gone.
+    /// The name of the table of vectors, or the error that it does not exist.
     pub fn relation_name(&self) -> Result<&str> {
         self.relation_name
             .as_deref()
             .ok_or_else(|| Error::RelationGone { what: "table", name: self.name.clone() })
     }
 
-    /// Whether table, name or owner are others than those stored.
+    /// Whether table, name or owner differ from the stored ones.
     pub fn has_other_vectors(&self) -> bool {
         self.noted != (self.relation, self.owner)
             || self.relation_name.as_ref().is_some_and(|name| *name != self.stored.vectors_name)
     }
 
-    /// Whether this cluster and this installation keep it in sync: else it came with a dump or a copy of the files.
+    /// Whether this cluster and installation are responsible for the sync; otherwise it came with a dump or a copy of
+    /// the files.
     pub fn is_at_home(&self) -> bool {
         self.system_id == system_id()
             && extension::oid()
                 .is_some_and(|oid| self.stored.extension_id == oid.to_u32().to_string())
     }
 
-    /// The names that the key's columns had when they were last seen.
+    /// The names of the key columns when they were last seen.
     pub fn key_names(&self) -> Vec<String> {
         Key::names(&self.stored.primary_key_column, self.stored.key_types.len())
     }
@@ -217,7 +218,7 @@ const SELECT: &str = "
       from embedd.vector_tables v";
 
 thread_local! {
-    /// The plan of [`find`], which every query of a session needs.
+    /// The cached plan of [`find`], which every query needs.
     static FIND: OnceCell<spi::OwnedPreparedStatement> = const { OnceCell::new() };
 }
 
@@ -257,14 +258,14 @@ fn vector_table(row: &SpiHeapTupleData<'_>) -> Result<VectorTable> {
     })
 }
 
-/// The quoted and qualified name of a source; None when it was dropped, or Citus has given its oid to a shard: the name of
-/// that is not the source's.
+/// The quoted and qualified name of a source; None if it was dropped, or Citus has turned it into a shard, whose name
+/// is not the source's.
 pub fn source_name(source: pg_sys::Oid) -> Option<String> {
     qualified_name(source).filter(|_| !citus::is_shard(source))
 }
 
-/// The table that holds the vectors, with its name: the one that is noted, or else a table that was made anew under the
-/// name, which has to belong to the same owner. Anybody may make a table under a name that has become free.
+/// The table of vectors, with its name: the stored one, or a table recreated under the stored name by the same owner.
+/// The owner is checked because any role may create a table under a free name.
 fn vectors(
     (relation, owner): (pg_sys::Oid, pg_sys::Oid),
     name: &str,
@@ -286,10 +287,10 @@ fn vectors(
     }
 }
 
-/// Quoted and qualified name of the table that holds the vectors of this vector table; None when it was dropped, or is a shard now.
+/// The quoted and qualified name of this vector table's table of vectors; None if it was dropped, or is a shard now.
 ///
-/// A dump has its bare oid then, and in the cluster that is restored any relation may have that: it is taken for the
-/// vectors by its columns, and by a name that is not another vector table's.
+/// A dump restores the stored oid, which may belong to any relation of the new cluster, so the relation is checked:
+/// its columns, and that its name is not that of another vector table.
 pub fn vectors_name(relation: pg_sys::Oid, id: i32) -> Option<String> {
     // SAFETY: syscache look-ups in a transaction, with terminated names; what comes back is copied.
     let fits = unsafe {
@@ -303,10 +304,10 @@ pub fn vectors_name(relation: pg_sys::Oid, id: i32) -> Option<String> {
     qualified_name(relation).filter(|_| fits && !citus::is_shard(relation))
 }
 
-/// The columns of every table that holds vectors.
+/// The columns of every table of vectors.
 const COLUMNS: [&CStr; 5] = [c"pk_value", c"embedding", c"embedded_text", c"metadata", c"row_hash"];
 
-/// Those rows that can be read, and the ids of the others with the reason.
+/// The rows that can be read, and the ids of the others with the reason.
 #[derive(Default)]
 pub struct Found {
     pub tables: Vec<VectorTable>,
@@ -317,14 +318,14 @@ fn vector_tables(rows: SpiTupleTable<'_>) -> Result<Vec<VectorTable>> {
     rows.into_iter().map(|row| vector_table(&row)).collect()
 }
 
-/// The vector table of this name.
+/// The vector table with this name.
 pub fn find(client: &SpiClient<'_>, name: &str) -> Result<VectorTable> {
     let query = format!("{SELECT} where v.name = $1");
     let rows = kept(&FIND, client, &query, &[PgBuiltInOids::TEXTOID.oid()], &[name.into()])?;
     vector_tables(rows)?.pop().ok_or_else(|| Error::UnknownVectorTable { name: name.to_string() })
 }
 
-/// The same, locked against every other function call that would change it.
+/// The same, with its row locked against concurrent changes.
 pub fn find_for_update(client: &mut SpiClient<'_>, name: &str) -> Result<VectorTable> {
     client.update(
         "select 1 from embedd.vector_tables where name = $1 for update",
@@ -335,7 +336,7 @@ pub fn find_for_update(client: &mut SpiClient<'_>, name: &str) -> Result<VectorT
     vector_tables(rows)?.pop().ok_or_else(|| Error::UnknownVectorTable { name: name.to_string() })
 }
 
-/// Locks the row of a vector table against everybody who would change or drop it; false when it was dropped.
+/// Locks the row of a vector table; false if it was dropped.
 pub fn lock(client: &mut SpiClient<'_>, id: i32) -> Result<bool> {
     let rows = client.update(
         "select 1 from embedd.vector_tables where id = $1 for update",
@@ -345,13 +346,13 @@ pub fn lock(client: &mut SpiClient<'_>, id: i32) -> Result<bool> {
     Ok(!rows.is_empty())
 }
 
-/// The vector table of this number; none when it was dropped.
+/// The vector table with this id; None if it was dropped.
 pub fn by_id(client: &SpiClient<'_>, id: i32) -> Result<Option<VectorTable>> {
     let rows = client.select(&format!("{SELECT} where v.id = $1"), None, &[id.into()])?;
     Ok(vector_tables(rows)?.pop())
 }
 
-/// Every vector table of the database, those whose rows cannot be read apart from the others.
+/// Every vector table of the database, separated from rows that cannot be read.
 pub fn all(client: &SpiClient<'_>) -> Result<Found> {
     let mut found = Found::default();
     for row in client.select(&format!("{SELECT} order by v.id"), None, &[])? {

@@ -1,4 +1,4 @@
-//! Opens the socket of the embedder, within the file descriptors that PostgreSQL has to give.
+//! Connects to the embedder's socket, counting its file descriptor against PostgreSQL's limit.
 
 use std::io::{self, ErrorKind};
 use std::os::fd::FromRawFd;
@@ -6,13 +6,13 @@ use std::os::unix::net::UnixStream;
 
 use pgrx::pg_sys;
 
-/// One of the file descriptors that PostgreSQL allows a session outside its own care.
+/// A file descriptor reserved from PostgreSQL's limit (AcquireExternalFD).
 pub struct Descriptor;
 
 impl Descriptor {
-    /// Takes one; an error when PostgreSQL has none left.
+    /// Reserves one; an error if PostgreSQL has none left.
     pub fn acquire() -> io::Result<Descriptor> {
-        // SAFETY: the call counts, and closes files of PostgreSQL's own if there are too many.
+        // SAFETY: the call only counts, and closes virtual files of PostgreSQL if there are too many.
         match unsafe { pg_sys::AcquireExternalFD() } {
             true => Ok(Descriptor),
             false => Err(io::Error::last_os_error()),
@@ -27,14 +27,14 @@ impl Drop for Descriptor {
     }
 }
 
-/// Connects without waiting: when the embedder's queue of connections is full, that is an error too.
+/// Connects without blocking; a full connection queue of the embedder is an error too.
 pub fn connect_nonblocking(path: &str) -> io::Result<UnixStream> {
     // SAFETY: the call takes numbers only.
     let fd = unsafe { libc::socket(libc::AF_UNIX, libc::SOCK_STREAM, 0) };
     if fd < 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: the descriptor was just made and belongs to nobody else.
+    // SAFETY: the descriptor was just made and has no other owner.
     let stream = unsafe { UnixStream::from_raw_fd(fd) };
     stream.set_nonblocking(true)?;
     // SAFETY: the descriptor is open; programs started by this session must not inherit it.

@@ -1,5 +1,5 @@
-//! Statements after which rows have other values, or other texts, without any row trigger having fired: the vector tables
-//! that they concern are compared.
+//! Detects statements that change values, or their text, without firing row triggers, and schedules a comparison of
+//! the affected vector tables.
 
 use std::ffi::CStr;
 
@@ -11,10 +11,11 @@ use crate::command;
 use crate::queue::Sweep;
 use crate::trigger;
 
-/// Notes what a statement means for sources, before it is done: what it notes goes with it when it fails.
+/// Records the effect of a statement on sources before it runs; if the statement fails, the record is rolled back with
+/// it.
 ///
 /// # Safety
-/// The node has to be that of a valid utility statement, in a transaction.
+/// The node must be that of a valid utility statement, in a transaction.
 pub unsafe fn note(node: *mut pg_sys::Node) {
     // SAFETY: the tag of a node says what it is.
     unsafe {
@@ -32,14 +33,14 @@ pub unsafe fn note(node: *mut pg_sys::Node) {
                     note_relation((*alter).relation);
                 }
             }
-            // Before it, rows may have changed without it.
+            // While it was disabled, rows may have changed unnoticed.
             pg_sys::NodeTag::T_CreateTrigStmt if !command::is_running() => {
                 let create = node.cast::<pg_sys::CreateTrigStmt>();
                 if is_of_embedd((*create).trigname) {
                     note_relation((*create).relation);
                 }
             }
-            // Another name for a label; a new label changes no row.
+            // ALTER TYPE .. RENAME VALUE changes texts; a new label does not.
             pg_sys::NodeTag::T_AlterEnumStmt
                 if !(*node.cast::<pg_sys::AlterEnumStmt>()).oldVal.is_null() =>
             {
@@ -51,7 +52,7 @@ pub unsafe fn note(node: *mut pg_sys::Node) {
             {
                 note_types(false);
             }
-            // Rights that may let a worker see rows again, or hide them from it.
+            // Privileges that may make rows visible to a worker again, or hide them.
             pg_sys::NodeTag::T_CreatePolicyStmt
             | pg_sys::NodeTag::T_AlterPolicyStmt
             | pg_sys::NodeTag::T_AlterRoleStmt
@@ -68,14 +69,14 @@ pub unsafe fn note(node: *mut pg_sys::Node) {
     }
 }
 
-/// Has the worker look at every source again when the transaction commits.
+/// Makes the worker check every source again when the transaction commits.
 fn look_again() {
     if is_noting() && catalog::is_used() {
         trigger::touch_at_commit();
     }
 }
 
-/// Whether one of ALTER TABLE's commands decides whether policies apply.
+/// Whether a command of ALTER TABLE affects row security.
 #[allow(non_upper_case_globals, reason = "the names of PostgreSQL's own constants")]
 fn is_of_policies(command: &pg_sys::AlterTableCmd) -> bool {
     use pg_sys::AlterTableType::*;
@@ -85,7 +86,7 @@ fn is_of_policies(command: &pg_sys::AlterTableCmd) -> bool {
     )
 }
 
-/// Whether a condition holds for one of the commands of ALTER TABLE.
+/// Whether a predicate holds for one of the commands of ALTER TABLE.
 unsafe fn has_command(
     alter: *mut pg_sys::AlterTableStmt,
     condition: impl Fn(&pg_sys::AlterTableCmd) -> bool,
@@ -101,7 +102,7 @@ unsafe fn has_command(
     }
 }
 
-/// Whether one of them gives rows other values, or has triggers of embedd fire again that did not.
+/// Whether a command changes values, or re-enables triggers of embedd.
 #[allow(non_upper_case_globals, reason = "the names of PostgreSQL's own constants")]
 fn rewrites(command: &pg_sys::AlterTableCmd) -> bool {
     use pg_sys::AlterTableType::*;
@@ -117,18 +118,18 @@ fn rewrites(command: &pg_sys::AlterTableCmd) -> bool {
     }
 }
 
-/// Whether a trigger of this name may be one of embedd's.
+/// Whether a trigger with this name may be one of embedd's.
 unsafe fn is_of_embedd(trigger: *const std::ffi::c_char) -> bool {
     // SAFETY: a terminated name, or none.
     !trigger.is_null() && unsafe { CStr::from_ptr(trigger) }.to_bytes().starts_with(b"embedd_")
 }
 
-/// Notes that rows of a relation are not what they were.
+/// Records that rows of a relation may have changed.
 unsafe fn note_relation(relation: *mut pg_sys::RangeVar) {
     if relation.is_null() || !is_noting() {
         return;
     }
-    // SAFETY: a look-up of a name in a transaction; a missing relation is the statement's own error.
+    // SAFETY: a look-up of a name in a transaction; a missing relation is an error of the statement.
     let oid = unsafe {
         pg_sys::RangeVarGetRelidExtended(
             relation,
@@ -146,8 +147,7 @@ unsafe fn note_relation(relation: *mut pg_sys::RangeVar) {
     }
 }
 
-/// Notes that the values of a type have another text: of those sources that have a column of a type that is not
-/// PostgreSQL's own, or of all.
+/// Records that the text of a type's values has changed: for sources with a column of a user-defined type, or for all.
 fn note_types(of_all: bool) {
     if !is_noting() {
         return;

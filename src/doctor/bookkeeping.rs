@@ -1,4 +1,4 @@
-//! Checks of embedd's own tables: models that retire, and sequences.
+//! Checks of embedd's own tables: retiring models, and sequences.
 
 use pgrx::spi::SpiClient;
 
@@ -12,29 +12,30 @@ use crate::fdw::Server;
 use crate::name::quote_literal;
 use crate::rights::Rights;
 
-/// Days before a model retires from which on it is told.
+/// How many days before its retirement a model is reported.
 const AHEAD: i32 = 365;
 
-/// Looks at the models in use and at the sequences; these are for those who see the whole server.
+/// Checks the models in use and the sequences; the sequences only for roles that may see the whole server.
 pub fn examine(report: &mut Report, scope: &Scope) -> Result<()> {
     for seen in &scope.tables {
         let table = &seen.table;
-        report.look("model", &table.name, |client| model(client, table))?;
+        report.check("model", &table.name, |client| model(client, table))?;
     }
     if !scope.sees_server {
-        let meaning = "not looked at: members of pg_monitor are told";
+        let meaning = "not checked: only members of pg_monitor may see it";
         report.add(Finding::fine("sequence", "", meaning));
         return Ok(());
     }
     for sequence in &SEQUENCES {
-        report.look("sequence", sequence.name, |client| sequence.examine(client))?;
+        report.check("sequence", sequence.name, |client| sequence.examine(client))?;
     }
     Ok(())
 }
 
-/// Whether the model of a vector table retires, and what replaces it. Until ALTER EXTENSION UPDATE the catalog may not say.
+/// Whether the model of a vector table retires, and its replacement. Before ALTER EXTENSION UPDATE the catalog may not
+/// have that.
 fn model(client: &SpiClient<'_>, table: &VectorTable) -> Result<Vec<Finding>> {
-    // A provider that is gone is another check's.
+    // A missing provider is reported by another check.
     let kind = match Server::of_table(table) {
         Ok(Some(server)) => server.options.kind,
         Ok(None) => embedd_wire::Kind::Local,
@@ -76,13 +77,13 @@ fn model(client: &SpiClient<'_>, table: &VectorTable) -> Result<Vec<Finding>> {
     Ok(vec![found.with(remedy)])
 }
 
-/// A sequence of embedd's, and the table that has its numbers.
+/// A sequence of embedd, and the table that uses its numbers.
 struct Sequence {
     name: &'static str,
-    /// Its largest number in use in this cluster, $2; of the queue, which may be long, that of some rows, and up to which
-    /// workers are done.
+    /// A query for the largest number in use in this cluster, $2; the queue may be long, so it reads some rows only,
+    /// and the positions up to which workers are done.
     largest: &'static str,
-    /// Whether a lower number than one that was given out is never looked at.
+    /// Whether a number below one already given out would never be read.
     only_grows: bool,
 }
 
@@ -121,20 +122,24 @@ impl Sequence {
         )?;
         let (last, largest, most) = rows.first().get_three::<i64, i64, i64>()?;
         let (last, largest) = (last.unwrap_or_default(), largest.unwrap_or_default());
-        let stand = Stand { last, largest, most: most.unwrap_or(i64::MAX) };
+        let stand = SequenceState { last, largest, most: most.unwrap_or(i64::MAX) };
         Ok(judge(self.name, self.only_grows, &stand).into_iter().collect())
     }
 }
 
-/// How far a sequence is: the last number that it has given out, the largest that is in use, and its end.
-struct Stand {
+/// The state of a sequence: the last number given out, the largest in use, and the maximum.
+struct SequenceState {
     last: i64,
     largest: i64,
     most: i64,
 }
 
-/// What is wrong with a sequence.
-fn judge(name: &str, only_grows: bool, &Stand { last, largest, most }: &Stand) -> Option<Finding> {
+/// The problem of a sequence, if any.
+fn judge(
+    name: &str,
+    only_grows: bool,
+    &SequenceState { last, largest, most }: &SequenceState,
+) -> Option<Finding> {
     let near = most / 10 * 9;
     let remedy = match largest {
         0 => format!("SELECT pg_catalog.setval({}, 1, false);", quote_literal(name)),
@@ -142,18 +147,18 @@ fn judge(name: &str, only_grows: bool, &Stand { last, largest, most }: &Stand) -
     };
     if last < largest {
         let stands = format!(
-            "it stands at {last}, and {largest} is in use, as after a copy of the rows without it"
+            "its last value is {last}, but {largest} is in use, as after copying the rows without the sequence"
         );
         return Some(match only_grows {
-            true => Finding::problem("sequence", name, format!("{stands}: changes that get a lower number may be missed, and embedd.reconcile() finds them")),
-            false => Finding::warning("sequence", name, format!("{stands}: numbers that are taken have to be passed over")),
+            true => Finding::problem("sequence", name, format!("{stands}: changes with a lower number may be missed until embedd.reconcile() finds them")),
+            false => Finding::warning("sequence", name, format!("{stands}: it has to skip numbers in use")),
         }
         .with(remedy));
     }
     if last < near {
         return None;
     }
-    let meaning = format!("it stands at {last} of {most}: soon there is no number for what is new");
+    let meaning = format!("it is at {last} of {most}: it will soon run out of numbers");
     let found = Finding::problem("sequence", name, meaning);
     Some(if largest < near && !only_grows { found.with(remedy) } else { found })
 }
@@ -165,7 +170,7 @@ mod tests {
     #[test]
     fn a_sequence_is_ahead_of_its_table_and_far_from_its_end() {
         let says = |last, largest| {
-            judge("s", false, &Stand { last, largest, most: 1000 })
+            judge("s", false, &SequenceState { last, largest, most: 1000 })
                 .map(|f| (f.state.as_str(), f.remedy))
         };
         assert_eq!(says(0, 0), None);
@@ -183,9 +188,9 @@ mod tests {
             Some(("problem", Some("SELECT pg_catalog.setval('s', 1, false);".to_string())))
         );
         assert_eq!(says(950, 940), Some(("problem", None)));
-        // Rows of the queue below those that are done are not looked at.
+        // Queue rows below the workers' positions are not read.
         let queue = |last| {
-            judge("q", true, &Stand { last, largest: 5, most: 1000 })
+            judge("q", true, &SequenceState { last, largest: 5, most: 1000 })
                 .map(|f| (f.state.as_str(), f.remedy.is_some()))
         };
         assert_eq!(

@@ -1,4 +1,4 @@
-//! Checks of the embedder and of the files of the local model.
+//! Checks of the embedder and of the local model's files.
 
 use std::fs::File;
 use std::path::Path;
@@ -14,35 +14,35 @@ use crate::error::Result;
 use crate::guc;
 use crate::shared::embedder::{self, Embedder};
 
-/// Starts of the embedder after which it is worth a word that it starts again and again.
+/// From this many restarts on the check reports that the embedder keeps restarting.
 const MANY_RESTARTS: i64 = 3;
-/// Seconds since the last of them.
+/// How recent the last of them must be, in seconds.
 const LATELY: i64 = 600;
 
-/// Looks at the embedder and the local model.
+/// Checks the embedder and the local model.
 pub fn examine(report: &mut Report, scope: &Scope) -> Result<()> {
-    report.look("embedder", "", |_| Ok(embedder(scope).into_iter().collect()))?;
-    report.look("local_model", "", |_| Ok(local_model(scope)))
+    report.check("embedder", "", |_| Ok(embedder(scope).into_iter().collect()))?;
+    report.check("local_model", "", |_| Ok(local_model(scope)))
 }
 
 fn embedder(scope: &Scope) -> Option<Finding> {
     if !scope.is_preloaded {
         return Some(Finding::warning("embedder", "", server::UNKNOWN));
     }
-    let Embedder { is_supervised, pid, since, restarts, trouble } = embedder::get();
+    let Embedder { is_supervised, pid, since, restarts, start_failure } = embedder::get();
     let problem = |meaning: String| Finding::problem("embedder", "embedd-embedder", meaning);
-    match (pid, trouble) {
-        (None, Some(trouble)) => {
+    match (pid, start_failure) {
+        (None, Some(failure)) => {
             let remedy = match guc::embedder_path() {
                 Some(_) => remedy::set("embedd.embedder_path", "''"),
-                None => trouble.hint,
+                None => failure.hint,
             };
             return Some(
-                problem(format!("it cannot be started: {}", trouble.message)).with(remedy),
+                problem(format!("it cannot be started: {}", failure.message)).with(remedy),
             );
         }
         (None, None) if is_supervised => {
-            let meaning = "it is being started";
+            let meaning = "it is starting";
             return Some(Finding::warning("embedder", "embedd-embedder", meaning));
         }
         (None, None) => {
@@ -63,23 +63,23 @@ fn embedder(scope: &Scope) -> Option<Finding> {
         return None;
     }
     let meaning = format!(
-        "it was started again {restarts} times since the server started, the last time {age} s ago"
+        "it has restarted {restarts} times since the server started, the last time {age} s ago"
     );
     let remedy = match guc::embedder_memory_limit() {
         Some(_) => remedy::set("embedd.embedder_memory_limit", "0"),
-        None => "See the server log for the reason of each end.".to_string(),
+        None => "See the server log for the reason of each restart.".to_string(),
     };
     Some(Finding::warning("embedder", "embedd-embedder", meaning).with(remedy))
 }
 
-/// The first file of a model that cannot be read, with the reason.
+/// The first file of a model that cannot be read, and the reason.
 fn unreadable(directory: &Path) -> Option<(&'static str, String)> {
     LOCAL_MODEL_FILES.into_iter().find_map(|file| {
         let path = directory.join(file);
-        // What is no file is not opened: that could wait.
+        // Only regular files are opened, because opening others may block.
         let checked = std::fs::metadata(&path).and_then(|found| match found.is_file() {
             true => File::open(&path).map(drop),
-            false => Err(std::io::Error::other("it is not a file")),
+            false => Err(std::io::Error::other("it is not a regular file")),
         });
         checked.err().map(|error| (file, error.to_string()))
     })
@@ -87,7 +87,7 @@ fn unreadable(directory: &Path) -> Option<(&'static str, String)> {
 
 fn local_model(scope: &Scope) -> Vec<Finding> {
     if !scope.uses_local() {
-        let meaning = "no vector table that can be seen uses it";
+        let meaning = "no visible vector table uses it";
         return vec![Finding::fine("local_model", "", meaning)];
     }
     let directory = guc::local_model_path();

@@ -1,18 +1,18 @@
-//! What a check has found, the checks there are, and the order in which their findings are shown.
+//! Findings: the list of checks, and the order in which their findings are returned.
 
-/// How bad it is, the worst first.
+/// The severity of a finding, the worst first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum State {
-    /// Changes do not arrive, questions fail, or something is about to be lost.
+    /// Changes are not synced, questions fail, or something is about to be lost.
     Problem,
-    /// It works, and not as well as it could, or not for long.
+    /// It works, but badly, or not for long.
     Warning,
-    /// Nothing is wrong.
+    /// No problem was found.
     Ok,
 }
 
 impl State {
-    /// The word users see.
+    /// The value of the column state.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Problem => "problem",
@@ -22,15 +22,15 @@ impl State {
     }
 }
 
-/// A row of doctor().
+/// A row of embedd.doctor().
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
     pub check: &'static str,
     pub state: State,
-    /// What it is about; none is the server or the database as a whole.
+    /// The affected object; None is the server or the database as a whole.
     pub object: Option<String>,
     pub meaning: String,
-    /// A statement that can be pasted into psql, or a sentence where no statement helps.
+    /// A statement that can be pasted into psql, or a sentence if no statement helps.
     pub remedy: Option<String>,
 }
 
@@ -40,79 +40,79 @@ impl Finding {
         Self { check, state, object, meaning, remedy: None }
     }
 
-    /// Something does not work.
+    /// A problem.
     pub fn problem(check: &'static str, object: &str, meaning: impl Into<String>) -> Self {
         Self::new(check, State::Problem, object, meaning.into())
     }
 
-    /// Something works badly.
+    /// A warning.
     pub fn warning(check: &'static str, object: &str, meaning: impl Into<String>) -> Self {
         Self::new(check, State::Warning, object, meaning.into())
     }
 
-    /// Something is as it should be, and worth a word.
+    /// An explicit result of a check without a problem.
     pub fn fine(check: &'static str, object: &str, meaning: impl Into<String>) -> Self {
         Self::new(check, State::Ok, object, meaning.into())
     }
 
-    /// With what helps.
+    /// Adds the remedy.
     pub fn with(mut self, remedy: impl Into<Option<String>>) -> Self {
         self.remedy = remedy.into();
         self
     }
 }
 
-/// The checks in their order, each with what it means that nothing was found.
+/// The checks in order, each with the text for no finding.
 const CHECKS: [(&str, &str); 37] = [
     ("preload", "the server was started with embedd"),
-    ("extension", "library and objects are of one version"),
-    ("pgvector", "no fault of its version is known"),
-    ("worker_slots", "every sync worker has a place"),
-    ("launcher", "the launcher is there and starts sync workers"),
-    ("settings", "no setting is in the way"),
-    ("locks", "there are locks for all partitions"),
+    ("extension", "the library and the SQL objects have the same version"),
+    ("pgvector", "its version has no known bugs"),
+    ("worker_slots", "every sync worker has a slot"),
+    ("launcher", "the launcher is running"),
+    ("settings", "no setting is unsuitable"),
+    ("locks", "max_locks_per_transaction is sufficient for all partitions"),
     ("embedder", "the embedder answers"),
-    ("local_model", "the files of the local model are there"),
+    ("local_model", "the files of the local model are readable"),
     ("provider", "each vector table may use its provider"),
     (
         "provider_call",
-        "no call was made: SELECT * FROM embedd.doctor(call_providers => true) makes one to each",
+        "no provider was called: SELECT * FROM embedd.doctor(call_providers => true) calls each of them",
     ),
     ("model", "no model in use retires within a year"),
-    ("vector_table", "each vector table has its table"),
-    ("source", "each vector table has its source"),
+    ("vector_table", "the table of each vector table exists"),
+    ("source", "the source of each vector table exists"),
     ("columns", "every configured column exists"),
-    ("key", "the key of each source is unique and has the type it had"),
+    ("key", "the key of each source is unique, with unchanged types"),
     ("policies", "no policy hides rows of a source from embedd"),
-    ("children", "no source has children whose changes are missed"),
+    ("children", "no source has inheritance children whose changes would be missed"),
     ("view", "no view depends on the session that reads it"),
-    ("triggers", "the triggers of each source are there and fire"),
-    ("unlogged", "no crash empties a source or a vector table"),
-    ("subscription", "no subscription fills a vector table"),
-    ("sync", "no vector table is in error"),
+    ("triggers", "the triggers of each source exist and fire"),
+    ("unlogged", "no source or vector table is unlogged"),
+    ("subscription", "no vector table is filled by a subscription"),
+    ("sync", "no vector table has status error"),
     ("backfill", "every vector table is backfilled"),
     ("paused", "no vector table is paused"),
     ("queue", "no change has waited for more than five minutes"),
     ("failed_rows", "no row has failed"),
-    ("truncated_rows", "no text was cut"),
-    ("vector_index", "each vector table has an index that serves questions"),
+    ("truncated_rows", "no text was truncated"),
+    ("vector_index", "each vector table has an index that queries can use"),
     ("invalid_index", "no vector index is invalid"),
-    ("unused_index", "no vector index is of no use for questions"),
-    ("deferred_index", "no index waits to be built without a process that builds it"),
+    ("unused_index", "queries can use every vector index"),
+    ("deferred_index", "no deferred index lacks a process to build it"),
     ("statistics", "every large table is analyzed"),
     ("dead_rows", "no table has more dead rows than live ones"),
     ("orphaned_table", "every table of vectors belongs to a vector table"),
     ("orphaned_trigger", "every trigger of embedd belongs to a vector table"),
-    ("sequence", "every sequence of embedd is ahead of its table and far from its end"),
+    ("sequence", "every sequence of embedd is ahead of its table and far from its maximum"),
 ];
 
-/// The place of a check in the order.
+/// The position of a check in the order.
 fn place(check: &str) -> usize {
     CHECKS.iter().position(|(name, _)| *name == check).unwrap_or(CHECKS.len())
 }
 
-/// Problems, then warnings, then what is fine, each in the order of the checks; a check without a finding is fine, where all
-/// of them could look at everything.
+/// Sorts problems first, then warnings, then the rest, each in the order of the checks. A check without a finding is
+/// reported as fine if all checks could read everything.
 pub fn in_order(mut findings: Vec<Finding>, is_complete: bool) -> Vec<Finding> {
     for (check, fine) in CHECKS {
         if is_complete && !findings.iter().any(|finding| finding.check == check) {
@@ -131,7 +131,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_worst_comes_first_and_every_check_is_told() {
+    fn the_worst_comes_first_and_every_check_has_a_row() {
         let found = in_order(
             vec![
                 Finding::warning("paused", "b", "x"),
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn what_could_not_be_looked_at_is_not_fine() {
+    fn what_could_not_be_checked_is_not_fine() {
         let found = in_order(vec![Finding::warning("vector_table", "", "x")], false);
         assert_eq!(found.len(), 1);
     }

@@ -1,4 +1,4 @@
-//! Checks of the vector indexes: missing, invalid, of no use for questions, or waiting to be built.
+//! Checks of vector indexes: missing, invalid, unused, or deferred.
 
 use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
@@ -14,17 +14,17 @@ use crate::relation::qualified_name;
 use crate::rights::Rights;
 use crate::table;
 
-/// Looks at the vector indexes of each vector table.
+/// Checks the vector indexes of each vector table.
 pub fn examine(report: &mut Report, scope: &Scope) -> Result<()> {
     for seen in &scope.tables {
         let table = &seen.table;
-        report.look("vector_index", &table.name, |client| indexes(client, table))?;
+        report.check("vector_index", &table.name, |client| indexes(client, table))?;
     }
     Ok(())
 }
 
-/// The indexes of a table that are over vectors: whether each is valid, or is being built; whether it orders the rows that a
-/// question compares by the distance that it asks for; and whether anything has used it.
+/// The indexes on the vector column of a table: whether each is valid or being built, whether queries can use it (same
+/// rows, cosine distance), and whether it has ever been scanned.
 const INDEXES: &str = "
     select i.indexrelid, i.indisvalid,
            exists (select from pg_catalog.pg_stat_progress_create_index p where p.index_relid = i.indexrelid),
@@ -58,9 +58,9 @@ fn indexes(client: &SpiClient<'_>, vectors: &VectorTable) -> Result<Vec<Finding>
         serves |= is_of_use && (is_valid || is_being_built);
         if !is_valid && !is_being_built {
             let meaning = format!(
-                "the index of {relation} was not built to its end: each change pays for it, and no question uses it"
+                "the index of {relation} is invalid: its build did not finish, so it slows down writes and no query uses it"
             );
-            // What it would give is there or is made: it only has to go.
+            // A valid index exists or is being built, so this one can be dropped.
             let remedy = match is_of_use {
                 true => format!("REINDEX INDEX {index};"),
                 false => format!("DROP INDEX {index};"),
@@ -69,7 +69,7 @@ fn indexes(client: &SpiClient<'_>, vectors: &VectorTable) -> Result<Vec<Finding>
             serves |= is_of_use;
         } else if is_valid && !is_of_use && is_unused {
             let meaning = format!(
-                "the index of {relation} does not order by the cosine distance that questions ask for, and nothing has used it on this server: each change pays for it"
+                "the index of {relation} does not support cosine distance, which queries use, and was never scanned on this server: it only slows down writes"
             );
             let remedy = format!("DROP INDEX {index};");
             found.push(Finding::warning("unused_index", &index, meaning).with(remedy));
@@ -84,11 +84,11 @@ fn indexes(client: &SpiClient<'_>, vectors: &VectorTable) -> Result<Vec<Finding>
     Ok(found)
 }
 
-/// A vector table that has no index that serves questions.
+/// A vector table without an index that queries can use.
 fn missing(client: &SpiClient<'_>, vectors: &VectorTable, relation: &str) -> Result<Finding> {
     let key = table::index_key(client, vectors.dimensions)?;
     let meaning =
-        format!("{relation} has no index that serves questions: each question reads every row");
+        format!("{relation} has no index that queries can use: each query reads all rows");
     let version = extension::vector_version(client)?;
     let before = match extension::is_older(&version, index::PARALLEL_SINCE) {
         true => "SET max_parallel_maintenance_workers = 0; ",
@@ -98,7 +98,7 @@ fn missing(client: &SpiClient<'_>, vectors: &VectorTable, relation: &str) -> Res
     Ok(Finding::warning("vector_index", &vectors.name, meaning).with(remedy))
 }
 
-/// Indexes that were taken away before a load, and that no process is about to build.
+/// Indexes deferred until after a load, with no process about to build them.
 fn deferred(client: &SpiClient<'_>, vectors: &VectorTable) -> Result<Option<Finding>> {
     let rows = client.select(
         "select exists (select from pg_catalog.pg_stat_activity a
@@ -114,14 +114,14 @@ fn deferred(client: &SpiClient<'_>, vectors: &VectorTable) -> Result<Option<Find
     let found = |meaning: &str| Finding::warning("deferred_index", &vectors.name, meaning);
     Ok(match phase.as_deref() {
         None => Some(
-            found("its vector index was left for the end of a load that is not going on: each question reads every row")
+            found("its vector index was deferred until the end of a load that is not running: each query reads all rows")
                 .with(remedy::call("backfill", &vectors.name)),
         ),
         Some("index") => {
             // SAFETY: a plain global, set at server start.
             let enough = unsafe { pg_sys::max_worker_processes }.saturating_add(1).to_string();
             Some(
-                found("its vector index waits for a process that builds it: there may be no place for one among max_worker_processes")
+                found("its deferred vector index has no process to build it: max_worker_processes may be reached")
                     .with(remedy::set_and_restart("max_worker_processes", &enough)),
             )
         }

@@ -1,4 +1,4 @@
-//! Checks for what belongs to no vector table any more: tables of vectors, and triggers.
+//! Checks for tables and triggers left behind by vector tables.
 
 use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
@@ -11,20 +11,20 @@ use crate::relation::{owner_of, qualified_name};
 use crate::rights::Rights;
 use crate::{source, table};
 
-/// Looks for orphans that the role in force may drop, or all where it sees the whole server.
+/// Reports orphans that the current role may drop, or all if it may see the whole server.
 pub fn examine(report: &mut Report, scope: &Scope) -> Result<()> {
-    report.look("orphaned_table", "", |client| tables(client, scope))?;
-    report.look("orphaned_trigger", "", |client| triggers(client, scope))?;
+    report.check("orphaned_table", "", |client| tables(client, scope))?;
+    report.check("orphaned_trigger", "", |client| triggers(client, scope))?;
     for check in ["orphaned_table", "orphaned_trigger"] {
         if !scope.sees_server && !report.has(check) {
-            let meaning = "there is none on tables whose owner's rights the role has";
+            let meaning = "there is none on tables that the current role owns";
             report.add(Finding::fine(check, "", meaning));
         }
     }
     Ok(())
 }
 
-/// Whether the role in force is shown what concerns this relation.
+/// Whether the current role may see findings about this relation.
 fn is_shown(scope: &Scope, relation: pg_sys::Oid) -> bool {
     // SAFETY: look-ups of roles in a transaction.
     scope.sees_server
@@ -39,8 +39,7 @@ fn tables(client: &SpiClient<'_>, scope: &Scope) -> Result<Vec<Finding>> {
     let mut found = Vec::new();
     for relation in leftovers.into_iter().filter(|relation| is_shown(scope, *relation)) {
         let Some(name) = qualified_name(relation) else { continue };
-        let meaning =
-            "it has vectors and belongs to no vector table: nothing keeps it equal to a source";
+        let meaning = "it holds vectors but belongs to no vector table: it is not kept in sync";
         let remedy = format!("DROP TABLE {name};");
         found.push(Finding::warning("orphaned_table", &name, meaning).with(remedy));
     }
@@ -55,7 +54,7 @@ fn triggers(client: &SpiClient<'_>, scope: &Scope) -> Result<Vec<Finding>> {
     for (trigger, relation) in stale.into_iter().filter(|(_, of)| is_shown(scope, *of)) {
         let Some(name) = qualified_name(relation) else { continue };
         let meaning = format!(
-            "trigger {trigger} belongs to no vector table of {name}: each write pays for it, and notes nothing"
+            "trigger {trigger} on {name} belongs to no vector table: it only slows down writes"
         );
         let remedy = format!("DROP TRIGGER {trigger} ON {name};");
         let object = format!("{trigger} on {name}");

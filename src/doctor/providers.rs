@@ -1,4 +1,4 @@
-//! Checks of providers: whether each vector table may use its own, which of them fail, and what a real call brings.
+//! Checks of providers: whether each vector table may use its own, which ones fail, and the result of a real call.
 
 use std::collections::BTreeMap;
 
@@ -13,36 +13,36 @@ use crate::error::{Error, Result};
 use crate::fdw::{self, Server, probe};
 use crate::name::quote_literal;
 
-/// Minutes of failure that are no passing trouble any more.
+/// A provider that fails for this many minutes is a problem, not a warning.
 const PASSING: i64 = 10;
 
-/// Looks at the providers, and calls each where that is asked for.
+/// Checks the providers, and calls each of them if requested.
 pub fn examine(report: &mut Report, scope: &Scope, calls_providers: bool) -> Result<()> {
     for seen in &scope.tables {
-        report.look("provider", &seen.table.name, |_| Ok(usable(&seen.table)))?;
+        report.check("provider", &seen.table.name, |_| Ok(usable(&seen.table)))?;
     }
     for finding in failing(scope) {
         report.add(finding);
     }
     let mut names = Vec::new();
-    report.look("provider", "", |client| {
+    report.check("provider", "", |client| {
         names = known(client)?;
         Ok(Vec::new())
     })?;
     for name in &names {
-        report.look("provider", name, |client| without_key(client, name))?;
+        report.check("provider", name, |client| without_key(client, name))?;
     }
     if !calls_providers {
         return Ok(());
     }
     let local = scope.uses_local().then_some(LOCAL_PROVIDER);
     for name in local.into_iter().chain(names.iter().map(String::as_str)) {
-        report.look("provider_call", name, |_| Ok(vec![call(name)?]))?;
+        report.check("provider_call", name, |_| Ok(vec![call(name)?]))?;
     }
     Ok(())
 }
 
-/// Why the worker cannot make vectors of a table, as far as that is known without a call.
+/// Why the worker cannot embed for a table, as far as that is known without a call.
 fn usable(table: &VectorTable) -> Vec<Finding> {
     let Err(error) = fdw::provider(table) else { return Vec::new() };
     let remedy = match &error {
@@ -52,7 +52,7 @@ fn usable(table: &VectorTable) -> Vec<Finding> {
     vec![Finding::problem("provider", &table.name, remedy::words(&error)).with(remedy)]
 }
 
-/// The statement that makes a provider that is gone; its kind is that whose model the table uses, where only one has it.
+/// The statement that recreates a missing provider; its kind is known if only one kind has the table's model.
 fn create(table: &VectorTable, name: &str) -> String {
     let kinds: Vec<&String> = table.known_models.keys().collect();
     let (kind, more) = match kinds.as_slice() {
@@ -66,11 +66,11 @@ fn create(table: &VectorTable, name: &str) -> String {
     )
 }
 
-/// Providers with which the worker has had trouble, each with the vector tables that wait for it.
+/// Providers that fail, each with the vector tables that wait for it.
 fn failing(scope: &Scope) -> Vec<Finding> {
     let mut waiting: BTreeMap<&str, Vec<&Seen>> = BTreeMap::new();
     for seen in scope.tables.iter().filter(|seen| seen.status.provider_state == "failing") {
-        // What is wrong without a call is a finding of the table.
+        // A problem known without a call is reported for the table.
         if usable(&seen.table).is_empty() {
             waiting.entry(&seen.table.provider).or_default().push(seen);
         }
@@ -79,8 +79,10 @@ fn failing(scope: &Scope) -> Vec<Finding> {
         let minutes = tables.iter().filter_map(|seen| minutes_of(seen)).max().unwrap_or_default();
         let names: Vec<String> =
             tables.iter().take(10).map(|seen| format!("\"{}\"", seen.table.name)).collect();
-        let mut meaning =
-            format!("it has failed for {minutes} min, for vector tables {}", names.join(", "));
+        let mut meaning = format!(
+            "it has been failing for {minutes} min, for vector tables {}",
+            names.join(", ")
+        );
         if let Some(error) = tables.iter().find_map(|seen| seen.status.last_error.as_ref()) {
             meaning += &format!(": {error}");
         }
@@ -97,7 +99,7 @@ fn failing(scope: &Scope) -> Vec<Finding> {
     waiting.into_iter().map(one).collect()
 }
 
-/// For how many minutes the provider of a table has failed.
+/// For how many minutes the provider of a table has been failing.
 fn minutes_of(seen: &Seen) -> Option<i64> {
     let since = pg_sys::TimestampTz::from(seen.status.provider_since?);
     // SAFETY: reads the clock.
@@ -105,7 +107,7 @@ fn minutes_of(seen: &Seen) -> Option<i64> {
     Some(now.saturating_sub(since) / 60_000_000)
 }
 
-/// The providers that the role in force may use, but the local one.
+/// The providers that the current role may use, except the local one.
 fn known(client: &SpiClient<'_>) -> Result<Vec<String>> {
     let rows = client.select(
         "select p.name from embedd.providers p where p.id is not null order by p.name",
@@ -119,7 +121,7 @@ fn known(client: &SpiClient<'_>) -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// A provider that needs a key, for which no role has one.
+/// A provider that needs a key but has no user mapping.
 fn without_key(client: &SpiClient<'_>, name: &str) -> Result<Vec<Finding>> {
     let server = Server::find(name)?;
     let rows = client.select(
@@ -131,13 +133,13 @@ fn without_key(client: &SpiClient<'_>, name: &str) -> Result<Vec<Finding>> {
     if has_mapping || !server.options.kind.needs_key() {
         return Ok(Vec::new());
     }
-    let meaning = "it needs an API key, and there is none for any role: no vector table can use it";
+    let meaning = "it needs an API key but no role has one: no vector table can use it";
     let remedy =
         format!("SELECT embedd.update_provider({}, api_key => '...');", quote_literal(name));
     Ok(vec![Finding::warning("provider", name, meaning).with(remedy)])
 }
 
-/// What a provider answers to one real call with the key of the role in force.
+/// The result of one real call with the key of the current role.
 fn call(name: &str) -> Result<Finding> {
     match probe::test(name, None) {
         Ok(answer) => Ok(Finding::fine(

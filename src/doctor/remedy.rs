@@ -1,4 +1,4 @@
-//! Words a remedy: statements that can be pasted into psql as they are.
+//! Builds remedies: statements that can be pasted into psql as they are.
 
 use crate::catalog::{SyncMode, VectorTable};
 use crate::document::Column;
@@ -6,10 +6,10 @@ use crate::error::Error;
 use crate::key::Key;
 use crate::name::quote_literal;
 
-/// The words that begin a statement in a HINT.
+/// The keywords that start a statement in a HINT.
 const BEGINNINGS: [&str; 6] = ["SELECT ", "ALTER ", "GRANT ", "CREATE ", "DROP ", "ANALYZE "];
 
-/// The statement in a HINT, in the form of a remedy; none where it has only a sentence.
+/// The statement in a HINT, as a remedy; None if the HINT is only a sentence.
 pub fn statement_in(hint: &str) -> Option<String> {
     let begin = BEGINNINGS
         .iter()
@@ -31,7 +31,7 @@ pub fn statement_in(hint: &str) -> Option<String> {
                     return Some(format!("{};", &text[..=at]));
                 }
             }
-            // The end of the sentence, or of the first of two ways.
+            // The end of the sentence, or of the first of two alternatives.
             (None, '.') if !is_call && text[at + 1..].starts_with([' ', '\n']) => {
                 return Some(format!("{};", &text[..at]));
             }
@@ -44,12 +44,12 @@ pub fn statement_in(hint: &str) -> Option<String> {
     (!is_call).then(|| format!("{};", text.trim_end_matches('.')))
 }
 
-/// What an error advises: the statement in its HINT, or the sentence.
+/// The remedy of an error: the statement in its HINT, or the sentence.
 pub fn of(error: &Error) -> Option<String> {
     error.hint().map(|hint| statement_in(&hint).unwrap_or(hint))
 }
 
-/// What went wrong, with what was found.
+/// The message of an error, with its DETAIL.
 pub fn words(error: &Error) -> String {
     match error.detail() {
         Some(detail) => format!("{error}. {detail}"),
@@ -57,22 +57,22 @@ pub fn words(error: &Error) -> String {
     }
 }
 
-/// A call of a function of embedd's with the name of a vector table or of a provider.
+/// A call of one of embedd's functions with the name of a vector table or a provider.
 pub fn call(function: &str, name: &str) -> String {
     format!("SELECT embedd.{function}({});", quote_literal(name))
 }
 
-/// A setting of the server that counts at once.
+/// Changes a setting that a reload applies.
 pub fn set(name: &str, value: &str) -> String {
     format!("ALTER SYSTEM SET {name} = {value}; SELECT pg_catalog.pg_reload_conf();")
 }
 
-/// A setting of the server that counts from its next start on.
+/// Changes a setting that needs a restart.
 pub fn set_and_restart(name: &str, value: &str) -> String {
     format!("ALTER SYSTEM SET {name} = {value}; -- then restart the server")
 }
 
-/// A call that creates a vector table like this one, under this name, in this mode, with this model.
+/// A call that creates a similar vector table, with this name, sync mode and model.
 pub fn create(table: &VectorTable, name: &str, mode: SyncMode, model: &str) -> Option<String> {
     let columns: Vec<Column> = table
         .columns
@@ -101,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn statements_are_found_in_hints() {
+    fn statements_in_hints_are_found() {
         for (hint, statement) in [
             (
                 "Set it: SELECT embedd.update_provider('o', api_key => '...').",
@@ -120,7 +120,7 @@ mod tests {
                 "ALTER ROLE \"r, or \" BYPASSRLS;",
             ),
             (
-                "A key of the role's own: CREATE USER MAPPING FOR r SERVER s OPTIONS (api_key '...'). One for everybody: ask the provider's owner.",
+                "A key of the role's own: CREATE USER MAPPING FOR r SERVER s OPTIONS (api_key '...'). For a common key, ask the provider's owner.",
                 "CREATE USER MAPPING FOR r SERVER s OPTIONS (api_key '...');",
             ),
             (

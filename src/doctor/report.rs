@@ -1,4 +1,4 @@
-//! Collects what the checks find. Each looks in a transaction of its own inside that of the caller: its error is a finding.
+//! Collects findings. Each check runs in a subtransaction: its error becomes a finding.
 
 use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
@@ -7,11 +7,10 @@ use super::finding::{Finding, State};
 use crate::error::Result;
 use crate::transaction::{self, TxError};
 
-/// How long a check waits for a lock that another session has on what it reads.
+/// How long a check waits for a lock.
 const LOCK_TIMEOUT: &str = "1s";
 
-/// Looks at something in a transaction of its own inside that of the caller, with little patience for locks, which are given
-/// back at once.
+/// Runs a function in a subtransaction with a short lock timeout, and releases its locks at once.
 pub fn bounded<R>(
     look: impl FnOnce(&SpiClient<'_>) -> Result<R>,
 ) -> std::result::Result<R, TxError> {
@@ -27,20 +26,20 @@ pub fn bounded<R>(
     })
 }
 
-/// What was found so far.
+/// The findings so far.
 #[derive(Default)]
 pub struct Report {
     pub findings: Vec<Finding>,
 }
 
 impl Report {
-    /// Notes a finding.
+    /// Adds a finding.
     pub fn add(&mut self, finding: Finding) {
         self.findings.push(finding);
     }
 
-    /// Runs a check of an object, or of the whole where there is none. Only a cancelled statement is an error.
-    pub fn look(
+    /// Runs a check of an object, or of the database as a whole. Only a cancelled statement is an error.
+    pub fn check(
         &mut self,
         check: &'static str,
         object: &str,
@@ -53,18 +52,18 @@ impl Report {
             Err(failure) => self.add(Finding::warning(
                 check,
                 object,
-                format!("this could not be looked at: {}", failure.message),
+                format!("this could not be checked: {}", failure.message),
             )),
         }
         Ok(())
     }
 
-    /// Whether a check has found anything.
+    /// Whether a check has a finding.
     pub fn has(&self, check: &str) -> bool {
         self.findings.iter().any(|found| found.check == check)
     }
 
-    /// Whether a problem is known that explains why a vector table of this provider is in error.
+    /// Whether a known problem explains why a vector table of this provider has status error.
     pub fn explains(&self, table: &str, provider: &str) -> bool {
         let mut problems = self.findings.iter().filter(|found| found.state != State::Warning);
         problems.any(|found| match found.object.as_deref() {
@@ -75,7 +74,7 @@ impl Report {
     }
 }
 
-/// Checks whose findings explain an error in the status of a vector table.
+/// Checks whose findings explain the status error of a vector table.
 const OF_TABLES: [&str; 9] = [
     "vector_table",
     "source",

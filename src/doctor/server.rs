@@ -1,4 +1,4 @@
-//! Checks of the server: whether embedd is loaded, versions, places for workers, settings.
+//! Checks of the server: preloading, versions, worker slots, settings.
 
 use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
@@ -14,20 +14,20 @@ use crate::name::quote_literal;
 use crate::rights::Rights;
 use crate::shared::{self, monitor};
 
-/// What a check means that needs the processes of embedd, in a server without them.
+/// The result of a check that needs embedd's processes, in a server without them.
 pub const UNKNOWN: &str = "unknown, because the server was started without embedd";
 
-/// Looks at the server.
+/// Checks the server.
 pub fn examine(report: &mut Report, scope: &Scope) -> Result<()> {
-    report.look("preload", "", |client| preload(client, scope))?;
-    report.look("extension", "", extension)?;
-    report.look("pgvector", "", pgvector)?;
-    report.look("worker_slots", "", |client| worker_slots(client, scope))?;
-    report.look("launcher", "", |client| launcher(client, scope))?;
-    report.look("settings", "", settings)?;
+    report.check("preload", "", |client| preload(client, scope))?;
+    report.check("extension", "", extension)?;
+    report.check("pgvector", "", pgvector)?;
+    report.check("worker_slots", "", |client| worker_slots(client, scope))?;
+    report.check("launcher", "", |client| launcher(client, scope))?;
+    report.check("settings", "", settings)?;
     for seen in &scope.tables {
         let table = &seen.table;
-        report.look("locks", &table.name, |client| locks(client, &table.name, table.source))?;
+        report.check("locks", &table.name, |client| locks(client, &table.name, table.source))?;
     }
     Ok(())
 }
@@ -39,7 +39,7 @@ fn preload(client: &SpiClient<'_>, scope: &Scope) -> Result<Vec<Finding>> {
     let found = Finding::problem(
         "preload",
         "shared_preload_libraries",
-        "the server was started without embedd: changes are noted, nothing is embedded, and no query is answered",
+        "the server was started without embedd: changes are queued, but no text is embedded and no query is answered",
     );
     if !scope.sees_server {
         let advice = "Ask the administrator to add embedd to shared_preload_libraries and to restart the server.";
@@ -56,7 +56,7 @@ fn preload(client: &SpiClient<'_>, scope: &Scope) -> Result<Vec<Finding>> {
     Ok(vec![found.with(remedy::set_and_restart("shared_preload_libraries", &value))])
 }
 
-/// The value of shared_preload_libraries with embedd behind what is there.
+/// The value of shared_preload_libraries with embedd appended.
 fn with_embedd(libraries: &str) -> String {
     let names = libraries.split(',').map(|name| name.trim().trim_matches('"'));
     let mut names: Vec<String> =
@@ -70,14 +70,14 @@ fn extension(client: &SpiClient<'_>) -> Result<Vec<Finding>> {
     let (installed, on_disk) = versions(client, "embedd")?;
     if !extension::is_updated(client)? {
         let meaning = format!(
-            "the objects in this database are of version {installed}, and the library is of version {library}"
+            "the SQL objects in this database have version {installed}, but the library has version {library}"
         );
         let remedy = "ALTER EXTENSION embedd UPDATE;".to_string();
         return Ok(vec![Finding::problem("extension", "embedd", meaning).with(remedy)]);
     }
     if on_disk != library {
         let meaning = format!(
-            "version {on_disk} is installed on disk, and the server was started with version {library}"
+            "version {on_disk} is installed on disk, but the server was started with version {library}"
         );
         let remedy = "ALTER EXTENSION embedd UPDATE; -- after the server was restarted".to_string();
         return Ok(vec![Finding::warning("extension", "embedd", meaning).with(remedy)]);
@@ -85,7 +85,7 @@ fn extension(client: &SpiClient<'_>) -> Result<Vec<Finding>> {
     Ok(vec![Finding::fine("extension", "embedd", format!("version {library}"))])
 }
 
-/// The version of an extension in the database, and that on disk.
+/// The versions of an extension in the database and on disk.
 fn versions(client: &SpiClient<'_>, name: &str) -> Result<(String, String)> {
     let rows = client.select(
         "select e.extversion, coalesce(a.default_version::text, e.extversion)
@@ -108,7 +108,7 @@ fn pgvector(client: &SpiClient<'_>) -> Result<Vec<Finding>> {
     let Some(faults) = version::faults(&installed) else {
         return Ok(vec![Finding::fine("pgvector", "vector", format!("version {installed}"))]);
     };
-    let mut meaning = format!("version {installed} of pgvector has known faults: {faults}");
+    let mut meaning = format!("version {installed} of pgvector has known bugs: {faults}");
     let remedy = match version::faults(&on_disk) {
         None if is_newer_on_disk => {
             meaning += &format!("; version {on_disk} is installed on disk");
@@ -122,7 +122,7 @@ fn pgvector(client: &SpiClient<'_>) -> Result<Vec<Finding>> {
     Ok(vec![Finding::warning("pgvector", "vector", meaning).with(remedy)])
 }
 
-/// Places among max_worker_processes that are taken before a sync worker gets one, and all that there are.
+/// How many of max_worker_processes are taken before a sync worker can start, and the total.
 fn places(client: &SpiClient<'_>) -> Result<(i32, i32)> {
     let rows = client.select(
         "select (pg_catalog.current_setting('max_logical_replication_workers')::integer > 0)::integer",
@@ -135,7 +135,7 @@ fn places(client: &SpiClient<'_>) -> Result<(i32, i32)> {
     Ok((2 + replication, unsafe { pg_sys::max_worker_processes }))
 }
 
-/// Places that are left to index builders, comparisons and parallel queries where nothing else is known.
+/// Worker processes reserved for index builders, batch workers and parallel queries.
 const MORE: i32 = 5;
 
 fn worker_slots(client: &SpiClient<'_>, scope: &Scope) -> Result<Vec<Finding>> {
@@ -143,7 +143,7 @@ fn worker_slots(client: &SpiClient<'_>, scope: &Scope) -> Result<Vec<Finding>> {
     let name = "max_worker_processes";
     if all <= taken {
         let meaning = format!(
-            "{name} is {all}, and embedd needs {} with PostgreSQL's own: no sync worker gets a place, and nothing is embedded",
+            "{name} is {all}, but PostgreSQL and embedd need {}: no sync worker can start, and nothing is embedded",
             taken + 1
         );
         let remedy = remedy::set_and_restart(name, &(taken + MORE).to_string());
@@ -157,7 +157,7 @@ fn worker_slots(client: &SpiClient<'_>, scope: &Scope) -> Result<Vec<Finding>> {
         return Ok(Vec::new());
     }
     let meaning = format!(
-        "sync workers that wait for a place: {waiting}; databases take turns, and changes arrive later"
+        "sync workers waiting for a slot: {waiting}; databases take turns, so changes are synced later"
     );
     let (name, remedy) = match guc::is_bounded_by_setting() {
         true => {
@@ -203,7 +203,7 @@ fn settings(client: &SpiClient<'_>) -> Result<Vec<Finding>> {
     if wanted > most {
         let name = "embedd.workers_per_database";
         let meaning = format!(
-            "it is {wanted}, and only {most} sync workers run at the same time: a part of the keys waits for its worker"
+            "it is {wanted}, but only {most} sync workers can run at the same time: some keys wait for their worker"
         );
         found.push(
             Finding::warning("settings", name, meaning).with(remedy::set(name, &most.to_string())),
@@ -217,13 +217,13 @@ fn settings(client: &SpiClient<'_>) -> Result<Vec<Finding>> {
     )?;
     for row in rows {
         let name = row.get::<String>(1)?.unwrap_or_default();
-        let meaning = "it is off: no table is vacuumed and analyzed by itself, and the queue, indexes and plans get slower";
+        let meaning = "it is off: no table is vacuumed and analyzed automatically, so the queue, the indexes and the plans get slower";
         found.push(Finding::warning("settings", &name, meaning).with(remedy::set(&name, "on")));
     }
     Ok(found)
 }
 
-/// Whether one transaction can lock all partitions of a source with their indexes.
+/// Whether one transaction can lock all partitions of a source and their indexes.
 fn locks(client: &SpiClient<'_>, name: &str, source: pg_sys::Oid) -> Result<Vec<Finding>> {
     let rows = client.select(
         &format!(
@@ -241,7 +241,7 @@ fn locks(client: &SpiClient<'_>, name: &str, source: pg_sys::Oid) -> Result<Vec<
         return Ok(Vec::new());
     }
     let meaning = format!(
-        "its source has {} partitions, more than the server has locks for at once: reading all of them fails",
+        "its source has {} partitions, more than max_locks_per_transaction allows to lock at once: reading all of them fails",
         relations / 2 - 1
     );
     let enough = (2 * relations / sessions.max(1) + 1).to_string();
@@ -254,7 +254,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn embedd_comes_last_among_the_libraries() {
+    fn embedd_is_the_last_of_the_libraries() {
         for (before, after) in [
             ("", "'embedd'"),
             ("citus, pg_stat_statements", "'citus', 'pg_stat_statements', 'embedd'"),

@@ -1,4 +1,4 @@
-//! Checks of sources and vector tables: whether they are there, and whether every row and every change is seen.
+//! Checks of sources and vector tables: whether they exist, and whether all rows and changes are visible.
 
 use pgrx::pg_sys;
 use pgrx::spi::SpiClient;
@@ -14,22 +14,22 @@ use crate::relation::{is_view, owner_of};
 use crate::rights::Rights;
 use crate::{source, status};
 
-/// Looks at the source and the table of each vector table.
+/// Checks the source and the table of each vector table.
 pub fn examine(report: &mut Report, scope: &Scope) -> Result<()> {
     for seen in &scope.tables {
         let name = &seen.table.name;
-        report.look("source", name, |client| visible(client, seen))?;
-        report.look("triggers", name, |client| triggers(client, &seen.table))?;
-        report.look("unlogged", name, |_| Ok(unlogged(&seen.table)))?;
+        report.check("source", name, |client| visible(client, seen))?;
+        report.check("triggers", name, |client| triggers(client, &seen.table))?;
+        report.check("unlogged", name, |_| Ok(unlogged(&seen.table)))?;
     }
     Ok(())
 }
 
-/// What keeps rows of a source out of sight, and whether its key is still unique.
+/// What hides rows of a source, and whether its key is still unique.
 fn visible(client: &SpiClient<'_>, seen: &Seen) -> Result<Vec<Finding>> {
     let mut table = seen.table.clone();
     if let Some(error) = status::out_of_sight(client, &mut table)? {
-        return Ok(vec![trouble(seen, &error)]);
+        return Ok(vec![finding_of(seen, &error)]);
     }
     if table.key.columns.is_empty()
         || table.stored.sync_mode == SyncMode::Batch
@@ -38,7 +38,7 @@ fn visible(client: &SpiClient<'_>, seen: &Seen) -> Result<Vec<Finding>> {
         return Ok(Vec::new());
     }
     let name = &table.name;
-    let meaning = "no unique index keeps the rows of the source apart by their key any more: of rows with one key, only one has a vector";
+    let meaning = "the key of the source has no unique index any more: of several rows with the same key, only one has a vector";
     let found = match seen.status.sync_status == "error" {
         true => Finding::problem("key", name, meaning),
         false => Finding::warning("key", name, meaning),
@@ -62,15 +62,15 @@ fn unique_index(client: &SpiClient<'_>, table: &VectorTable) -> Result<Option<St
     }))
 }
 
-/// A trouble with a source or a vector table, with the check that it belongs to.
-fn trouble(seen: &Seen, error: &Error) -> Finding {
+/// The finding for an error of a source or a vector table.
+fn finding_of(seen: &Seen, error: &Error) -> Finding {
     let table = &seen.table;
     let problem = |check| Finding::problem(check, &table.name, remedy::words(error));
     match error {
         Error::RelationGone { what: "table", .. } => {
             problem("vector_table").with(remedy::call("drop_vector_table", &table.name))
         }
-        // The worker may know more: why another table of that name does not take its place.
+        // The worker may know more, for example why another table of that name is not accepted.
         Error::RelationGone { .. } => {
             let noted = seen.status.last_error.as_deref();
             let remedy = noted.and_then(remedy::statement_in);
@@ -78,13 +78,13 @@ fn trouble(seen: &Seen, error: &Error) -> Finding {
                 .with(remedy.unwrap_or_else(|| remedy::call("drop_vector_table", &table.name)))
         }
         Error::FilledBySubscription { .. } => {
-            let meaning = "a subscription fills it: the publisher keeps it equal to its source";
+            let meaning = "a subscription fills it: the publisher keeps it in sync";
             Finding::fine("subscription", &table.name, meaning)
         }
         Error::ColumnGone { column, .. } => problem("columns").with(add_column(table, column)),
         Error::KeyTypeChanged { .. } => problem("key").with(remedy::call("reconcile", &table.name)),
         Error::RowsHidden { .. } if sight::has_policies(table.source, table.owner) => {
-            // A role that owns its table needs no more than that it is not forced.
+            // The owner of the table is subject to policies only if they are forced.
             let remedy = match (&table.source_name, owner_of(table.source)) {
                 (Some(source), Some(owner)) if owner == table.owner => {
                     Some(format!("ALTER TABLE {source} NO FORCE ROW LEVEL SECURITY;"))
@@ -106,13 +106,13 @@ fn trouble(seen: &Seen, error: &Error) -> Finding {
     }
 }
 
-/// The statements that make a vector table whose source is compared in place of one whose changes are noted.
+/// The statements that replace a vector table with triggers by one in sync mode batch.
 fn compared(table: &VectorTable) -> Option<String> {
     let create = remedy::create(table, &table.name, SyncMode::Batch, &table.model)?;
     Some(format!("{} {create}", remedy::call("drop_vector_table", &table.name)))
 }
 
-/// The statement that adds a column again, with a type that fits what it was configured as.
+/// The statement that adds a missing column, with a type that fits its configuration.
 fn add_column(table: &VectorTable, column: &str) -> Option<String> {
     let source = table.source_name.as_ref()?;
     let of_key = table.key_names().iter().position(|name| name == column);
@@ -131,7 +131,7 @@ fn add_column(table: &VectorTable, column: &str) -> Option<String> {
     Some(format!("ALTER TABLE {source} ADD COLUMN {} {type_name};", quote_ident(column)))
 }
 
-/// Triggers of a source that are missing, or do not fire.
+/// Missing or disabled triggers of a source.
 fn triggers(client: &SpiClient<'_>, table: &VectorTable) -> Result<Vec<Finding>> {
     let (Some(source), true) = (&table.source_name, table.is_at_home()) else {
         return Ok(Vec::new());
@@ -144,7 +144,7 @@ fn triggers(client: &SpiClient<'_>, table: &VectorTable) -> Result<Vec<Finding>>
         let mut statements = source::missing_triggers(client, table.id, table.source, source)?;
         let names: Vec<&str> = statements.iter().filter_map(|s| s.split(' ').nth(2)).collect();
         let meaning = format!(
-            "triggers of {source} are missing ({}): changes are missed until the sync worker creates them again and compares the table",
+            "triggers of {source} are missing ({}): changes are missed until the sync worker recreates them and compares the table",
             names.join(", ")
         );
         statements
@@ -159,7 +159,7 @@ fn triggers(client: &SpiClient<'_>, table: &VectorTable) -> Result<Vec<Finding>>
     Ok(missed.into_iter().map(one).collect())
 }
 
-/// Source and vector table, where a crash of the server empties them.
+/// A source or vector table that is unlogged.
 fn unlogged(table: &VectorTable) -> Vec<Finding> {
     let both: [(&str, pg_sys::Oid, &Option<String>); 2] = [
         ("its source", table.source, &table.source_name),
@@ -171,7 +171,7 @@ fn unlogged(table: &VectorTable) -> Vec<Finding> {
             && sight::is_unlogged(relation)
         {
             let meaning = format!(
-                "{what} is unlogged: a crash of the server empties it, and a standby does not have it"
+                "{what} is unlogged: a crash empties it, and a standby does not have its rows"
             );
             let remedy = format!("ALTER TABLE {name} SET LOGGED;");
             found.push(Finding::warning("unlogged", &table.name, meaning).with(remedy));

@@ -1,4 +1,4 @@
-//! Checks of what the planner and vacuum know of sources and vector tables.
+//! Checks of planner statistics and dead rows of sources and vector tables.
 
 use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
@@ -9,16 +9,16 @@ use super::report::Report;
 use crate::error::Result;
 use crate::rights::Rights;
 
-/// Rows from which on the planner needs statistics.
+/// From this many rows on the planner needs statistics.
 const LARGE: i64 = 1000;
-/// Dead rows that are too many even where autovacuum is about to come.
+/// Too many dead rows, even if autovacuum will process the table.
 const VERY_MANY: i64 = 100_000;
 
-/// Looks at sources and vector tables; not on a standby, which counts nothing and changes nothing.
+/// Checks sources and vector tables; not on a standby, which has no counts.
 pub fn examine(report: &mut Report, scope: &Scope) -> Result<()> {
     if scope.is_standby {
         for check in ["statistics", "dead_rows"] {
-            report.add(Finding::fine(check, "", "not looked at: the primary has the counts"));
+            report.add(Finding::fine(check, "", "not checked: only the primary has the counts"));
         }
         return Ok(());
     }
@@ -31,15 +31,16 @@ pub fn examine(report: &mut Report, scope: &Scope) -> Result<()> {
         for (relation, name, rows) in both {
             if let Some(name) = name {
                 let rows = rows.unwrap_or_default();
-                report
-                    .look("statistics", name, |client| examine_one(client, relation, name, rows))?;
+                report.check("statistics", name, |client| {
+                    examine_one(client, relation, name, rows)
+                })?;
             }
         }
     }
     Ok(())
 }
 
-/// Whether autovacuum may come to an ordinary table, whether it has ever been analyzed, and its live and dead rows.
+/// Whether autovacuum is enabled for an ordinary table, whether it was ever analyzed, and its live and dead rows.
 const COUNTS: &str = "
     select pg_catalog.current_setting('autovacuum')::boolean and pg_catalog.current_setting('track_counts')::boolean
                and coalesce((select t.option_value::boolean from pg_catalog.pg_options_to_table(c.reloptions) t
@@ -69,31 +70,31 @@ fn examine_one(
     Ok(judge(&Counts { is_vacuumed, is_analyzed, rows: rows.max(live), dead, changed }, name))
 }
 
-/// What is known of a table.
+/// The statistics of a table.
 struct Counts {
-    /// Whether autovacuum may come to it.
+    /// Whether autovacuum is enabled for it.
     is_vacuumed: bool,
     is_analyzed: bool,
     rows: i64,
     dead: i64,
-    /// Rows that were changed since it was analyzed, which make autovacuum come.
+    /// Rows changed since the last analyze, which trigger autovacuum.
     changed: i64,
 }
 
-/// Says what is wrong; nothing where autovacuum is going to do it.
+/// The findings of a table; none if autovacuum will take care of it.
 fn judge(counts: &Counts, name: &str) -> Vec<Finding> {
     let mut found = Vec::new();
-    // Right after rows were written, changes are not counted yet: that nothing has changed says something when rows are there.
+    // Changes are counted with a delay, so "no change" means something only if the table has rows.
     let comes =
         counts.is_vacuumed && (counts.changed > 0 || counts.dead > 0 || counts.rows < LARGE * 10);
     if !counts.is_analyzed && counts.rows >= LARGE && !comes {
-        let meaning = "it has never been analyzed, and autovacuum does not come to it: plans of queries and comparisons are guesses";
+        let meaning = "it has never been analyzed, and autovacuum will not process it: the planner has no statistics for queries and comparisons";
         found.push(Finding::warning("statistics", name, meaning).with(format!("ANALYZE {name};")));
     }
     let most = if counts.is_vacuumed { VERY_MANY } else { LARGE };
     if counts.dead > counts.rows.max(most) {
         let meaning = format!(
-            "it has {} dead rows and {} live ones: every reading of it goes through both",
+            "it has {} dead rows and {} live rows: every scan reads both",
             counts.dead, counts.rows
         );
         let remedy = format!("VACUUM (ANALYZE) {name};");
@@ -107,7 +108,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tables_that_autovacuum_is_going_to_visit_are_fine() {
+    fn tables_that_autovacuum_will_process_are_fine() {
         let fresh = Counts {
             is_vacuumed: true,
             is_analyzed: false,
@@ -120,7 +121,7 @@ mod tests {
         assert!(checks(&fresh).is_empty());
         assert!(checks(&Counts { rows: 50, is_vacuumed: false, ..fresh }).is_empty());
         assert_eq!(checks(&Counts { is_vacuumed: false, ..fresh }), ["statistics"]);
-        // As pg_upgrade leaves it.
+        // As after pg_upgrade.
         assert_eq!(checks(&Counts { changed: 0, ..fresh }), ["statistics"]);
         assert_eq!(checks(&Counts { dead: 200_000, ..fresh }), ["dead_rows"]);
         assert!(checks(&Counts { dead: 60_000, ..fresh }).is_empty());

@@ -1,4 +1,4 @@
-//! Checks of the sync of each vector table, from its status: errors, what waits, what has failed.
+//! Checks of the sync of each vector table: errors, waiting changes, failed rows.
 
 use super::finding::Finding;
 use super::report::Report;
@@ -6,10 +6,10 @@ use super::{Scope, Seen, remedy};
 use crate::name::quote_literal;
 use crate::table::check_may_change;
 
-/// Seconds after which a change has waited for too long.
+/// A change that waits longer is a problem, in seconds.
 const TOO_LONG: f64 = 300.0;
 
-/// Looks at the status of each vector table, and at rows of embedd.vector_tables that cannot be read.
+/// Checks the status of each vector table, and reports rows of embedd.vector_tables that cannot be read.
 pub fn examine(report: &mut Report, scope: &Scope, damaged: &[(i32, String)]) {
     for (id, reason) in damaged {
         let meaning = format!("row {id} of embedd.vector_tables cannot be read: {reason}");
@@ -22,7 +22,7 @@ pub fn examine(report: &mut Report, scope: &Scope, damaged: &[(i32, String)]) {
     }
 }
 
-/// What the status of a vector table tells; why it is an error may be explained already.
+/// The findings of a status; a status error may already be explained by another finding.
 fn one(seen: &Seen, is_explained: bool) -> Vec<Finding> {
     let (table, status) = (&seen.table, &seen.status);
     let name = table.name.as_str();
@@ -30,7 +30,7 @@ fn one(seen: &Seen, is_explained: bool) -> Vec<Finding> {
     match status.sync_status {
         "error" if !is_explained => {
             let reason = status.last_error.clone().unwrap_or_else(|| {
-                "it is in error; the reason is shown to those with the rights of its owner"
+                "it has status error; the reason is visible to roles with the rights of its owner"
                     .to_string()
             });
             let remedy = status.last_error.as_deref().and_then(remedy::statement_in);
@@ -43,7 +43,7 @@ fn one(seen: &Seen, is_explained: bool) -> Vec<Finding> {
             );
         }
         "paused" => {
-            let meaning = "its sync is paused: changes are noted and not embedded";
+            let meaning = "its sync is paused: changes are queued but not embedded";
             found.push(
                 Finding::warning("paused", name, meaning).with(remedy::call("resume_sync", name)),
             );
@@ -60,7 +60,7 @@ fn one(seen: &Seen, is_explained: bool) -> Vec<Finding> {
     found
 }
 
-/// A change that has waited for too long.
+/// A change that has waited too long.
 fn waiting(seen: &Seen, age: f64) -> Finding {
     let table = &seen.table;
     let mut meaning = format!("its oldest change has waited for {age:.0} seconds");
@@ -71,7 +71,7 @@ fn waiting(seen: &Seen, age: f64) -> Finding {
         ("failing", _) => {
             format!("SELECT * FROM embedd.test_provider({});", quote_literal(&table.provider))
         }
-        // The launcher starts another one at once.
+        // The launcher restarts it at once.
         (_, "busy" | "idle" | "starting") => "SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity WHERE backend_type = 'embedd sync worker' AND datname = pg_catalog.current_database();".to_string(),
         (_, state) => {
             meaning += &format!("; the sync worker is {state}");
@@ -81,16 +81,16 @@ fn waiting(seen: &Seen, age: f64) -> Finding {
     Finding::problem("queue", &table.name, meaning).with(remedy)
 }
 
-/// Rows that have failed, and texts that were cut.
+/// Failed rows, and truncated texts.
 fn rows(seen: &Seen) -> Vec<Finding> {
     let (name, id) = (seen.table.name.as_str(), seen.table.id);
     let mut found = Vec::new();
     if let Some(many) = seen.status.failed_rows.filter(|many| *many > 0) {
         let meaning = match check_may_change(&seen.table) {
             Ok(()) => format!(
-                "rows that have failed and have no vector: {many}; embedd.failed_rows has the reasons (table_id = {id})"
+                "failed rows without a vector: {many}; embedd.failed_rows has the reasons (table_id = {id})"
             ),
-            Err(_) => format!("rows that have failed and have no vector: {many}"),
+            Err(_) => format!("failed rows without a vector: {many}"),
         };
         found.push(
             Finding::warning("failed_rows", name, meaning).with(remedy::call("retry_failed", name)),
@@ -98,7 +98,7 @@ fn rows(seen: &Seen) -> Vec<Finding> {
     }
     if let Some(many) = seen.status.truncated_rows.filter(|many| *many > 0) {
         let meaning = format!(
-            "rows whose text is longer than the model takes, so that only its beginning is embedded: {many}"
+            "rows whose text exceeds the model's limit, so that only its beginning is embedded: {many}"
         );
         let remedy =
             format!("SELECT pk_value FROM embedd.truncated_rows WHERE table_id = {id} LIMIT 100;");

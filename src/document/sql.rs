@@ -1,28 +1,28 @@
-//! The document of a row as SQL: its text, its metadata and the hash of both, set by set.
+//! The SQL of a row's document: its text, its metadata and the hash of both.
 
 use super::{Column, embedding_columns};
 use crate::key::Key;
 use crate::name::{quote_ident, quote_literal};
 
-/// The most columns one jsonb_build_object call takes: two arguments each, of PostgreSQL's 100.
+/// The most columns in one jsonb_build_object call: two arguments each, of PostgreSQL's 100.
 const COLUMNS_PER_OBJECT: usize = 50;
 
-/// SQL expressions that make up the document of one source row.
+/// The SQL expressions of a source row's document.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Expressions {
-    /// The embedded text, never NULL, over the row alias.
+    /// The embedded text, never NULL; refers to the row alias.
     pub text: String,
-    /// The metadata, a jsonb object, over the row alias.
+    /// The metadata, a jsonb object; refers to the row alias.
     pub metadata: String,
-    /// The row hash, over the columns embedded_text and metadata of a subquery named `d`.
+    /// The row hash; refers to the columns embedded_text and metadata of a subquery named `d`.
     pub hash: String,
 }
 
-/// The document of a row as SQL expressions over the row alias, which is put into them as it is.
+/// The document of a row as SQL expressions; the row alias is inserted as it is.
 pub fn expressions(columns: &[Column], alias: &str) -> Expressions {
-    // array_to_string leaves out NULLs as concat_ws does, and knows no limit of 100 arguments.
-    // The explicit collation keeps a nondeterministic one from calling a text equal to '', and
-    // columns of different collations from making the result one that cannot be compared.
+    // array_to_string omits NULLs as concat_ws does, without the limit of 100 arguments. The explicit collation keeps
+    // a nondeterministic collation from treating a text as equal to '', and columns with different collations from
+    // making the result incomparable.
     let parts: Vec<String> = embedding_columns(columns)
         .into_iter()
         .map(|column| {
@@ -53,8 +53,8 @@ pub fn expressions(columns: &[Column], alias: &str) -> Expressions {
             parts.join(", ")
         ),
         metadata: objects.join(" || "),
-        // The length in front says where the text ends and the metadata begins; it counts
-        // characters, so that the hash does not depend on the encoding of the database.
+        // The length in front separates text and metadata; it counts characters, so that the hash does not depend on
+        // the encoding of the database.
         hash: "pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to(\
                pg_catalog.length(d.embedded_text)::text || ':'::text || d.embedded_text \
                || d.metadata::text, 'UTF8')), 'hex')"
@@ -62,13 +62,14 @@ pub fn expressions(columns: &[Column], alias: &str) -> Expressions {
     }
 }
 
-/// What stands in place of the hash of a row that is too large.
+/// The hash of a row that is too large.
 pub const TOO_LARGE: &str = "too large";
 
-/// The query that gives pk_value, embedded_text, metadata and row_hash of the rows of a source.
+/// A query for pk_value, embedded_text, metadata and row_hash of source rows.
 ///
-/// `source` is what stands behind FROM, `condition` a SQL condition on its alias `s`, and `too_large` the one that a row is too
-/// large: its text and its metadata are null, and [`TOO_LARGE`] is its hash. The text form of dates, floats, bytea and the like follows the
+/// `source` is the FROM item, `condition` a SQL condition on its alias `s`, and `too_large` the condition that a row
+/// is too large: its text and metadata are null, and its hash is [`TOO_LARGE`]. The text of dates, floats, bytea and
+/// the like depends on settings of the session, which must be the same wherever hashes are compared.
 /// settings of the session, so these have to be the same wherever hashes are compared.
 pub fn document_sql(
     source: &str,
@@ -79,7 +80,7 @@ pub fn document_sql(
 ) -> String {
     let Expressions { text, metadata, hash } = expressions(columns, "s");
     let key = key.pk_value("s");
-    // "offset 0" keeps the planner from copying the expressions of text and hash to each use of them.
+    // "offset 0" keeps the planner from duplicating the expressions of text and hash.
     format!(
         "select d.pk_value, d.embedded_text, d.metadata, \
          case when d.embedded_text is null then '{TOO_LARGE}' else {hash} end as row_hash \
@@ -90,15 +91,15 @@ pub fn document_sql(
     )
 }
 
-/// That the document `d` of a row of the source is another one than that of the vector table's row `v`, or has no vector.
+/// The condition that document `d` of a source row differs from row `v` of the vector table, or has no vector.
 pub const DIFFERS: &str =
     "(d.row_hash is distinct from v.row_hash or (d.embedded_text <> '' and v.embedding is null))";
 
-/// The query that gives every row in which the documents of a source and a vector table differ: pk_value, row_hash (null where
-/// the source has no such row), and whether the vector table has it.
+/// A query for all rows in which source and vector table differ: pk_value, row_hash (null if the source has no such
+/// row), and whether the vector table has the row.
 ///
-/// A row whose text has no vector differs too. The documents are those of [`document_sql`], of rows with a key. Neither they nor
-/// vectors are sorted or hashed, since they may be large.
+/// A row with text but without a vector differs too. The documents are those of [`document_sql`], for rows with a key.
+/// Documents and vectors may be large, so the query neither sorts nor hashes them.
 pub fn difference_sql(documents: &str, relation: &str) -> String {
     format!(
         "select coalesce(d.pk_value, v.pk_value) as pk_value, d.row_hash, v.pk_value is not null as is_stored \

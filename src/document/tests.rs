@@ -1,4 +1,4 @@
-//! Tests of reading columns and of the SQL made from them.
+//! Tests of the columns argument and of the generated SQL.
 
 use serde_json::json;
 
@@ -35,7 +35,7 @@ fn names(columns: &[Column]) -> Vec<&str> {
 }
 
 #[test]
-fn the_products_columns_are_read() {
+fn columns_of_the_example_are_parsed() {
     let argument = json!([
         {"name": "name", "role": "embedding", "ordinal": 1, "name_prefix": "Product: "},
         {"name": "description", "role": "embedding", "ordinal": null, "filter_type": "keyword"},
@@ -67,7 +67,7 @@ fn columns_survive_being_stored() {
 }
 
 #[test]
-fn filter_types_have_one_spelling() {
+fn filter_types_round_trip() {
     for filter_type in FilterType::ALL {
         assert_eq!(serde_json::to_value(filter_type).unwrap(), json!(filter_type.as_str()));
         let argument = json!([
@@ -77,7 +77,7 @@ fn filter_types_have_one_spelling() {
 }
 
 #[test]
-fn filter_types_follow_column_types() {
+fn the_default_filter_type_follows_the_column_type() {
     use FilterType::*;
     for (filter_type, type_names) in [
         (Integer, "smallint integer bigint".split(' ').collect::<Vec<_>>()),
@@ -94,11 +94,11 @@ fn filter_types_follow_column_types() {
 }
 
 #[test]
-fn refusals_name_the_element_and_what_is_allowed() {
+fn errors_name_the_element_and_the_valid_values() {
     let example = Some("Write it as [{\"name\": \"title\", \"role\": \"embedding\"}].");
-    let roles = Some("The roles are embedding and metadata.");
+    let roles = Some("Valid roles: embedding and metadata.");
     let ordinal = "\"ordinal\" of column \"a\" must be an integer from 0 to 2147483647";
-    let prefix = Some("Its role is metadata, so it is no part of the text.");
+    let prefix = Some("Its role is metadata, so it is not part of the text.");
     let ok = json!({"name": "ok", "role": "embedding"});
     let cases = [
         (json!({}), "columns must be a JSON array", Some("An object was given."), example),
@@ -113,7 +113,7 @@ fn refusals_name_the_element_and_what_is_allowed() {
         (
             json!([ok, {"name": "a", "role": "metadata", "typ": 1}]),
             "unknown key \"typ\" in element 2 of columns",
-            Some("The keys are name, role, ordinal, name_prefix and filter_type."),
+            Some("Valid keys: name, role, ordinal, name_prefix and filter_type."),
             None,
         ),
         (json!([{"role": "embedding"}]), "element 1 of columns has no \"name\"", None, None),
@@ -150,7 +150,7 @@ fn refusals_name_the_element_and_what_is_allowed() {
         (
             json!([{"name": "a", "role": "embedding", "filter_type": "number"}]),
             "unknown filter_type \"number\" of column \"a\"",
-            Some("The filter types are keyword, integer, float, boolean and datetime."),
+            Some("Valid filter types: keyword, integer, float, boolean and datetime."),
             None,
         ),
         (
@@ -200,7 +200,7 @@ fn refusals_name_the_element_and_what_is_allowed() {
             json!([ok, {"name": "ok", "role": "metadata"}]),
             "column \"ok\" appears more than once in columns",
             None,
-            Some("Keep the one with role embedding: its value is metadata too."),
+            Some("Keep the one with role embedding: its value is part of the metadata too."),
         ),
         (
             json!([{"name": "a", "role": "embedding", "ordinal": 1}, ok,
@@ -225,7 +225,7 @@ fn refusals_name_the_element_and_what_is_allowed() {
 }
 
 #[test]
-fn a_thousand_columns_are_the_most() {
+fn a_thousand_columns_are_the_limit() {
     let many = |count: usize| {
         (0..count).map(|i| json!({"name": format!("c{i}"), "role": "embedding"})).collect()
     };
@@ -236,7 +236,7 @@ fn a_thousand_columns_are_the_most() {
 }
 
 #[test]
-fn text_goes_by_ordinal_then_by_the_list() {
+fn the_text_is_ordered_by_ordinal_then_by_position() {
     let columns = [
         column("x", Role::Embedding, None, None),
         column("second", Role::Embedding, Some(2), None),
@@ -278,7 +278,7 @@ fn a_document_is_one_query() {
 }
 
 #[test]
-fn names_and_prefixes_cannot_break_out() {
+fn names_and_prefixes_are_quoted() {
     let columns = [column("a\"'\\", Role::Embedding, None, Some("it's \\"))];
     let expressions = expressions(&columns, "t");
     assert_eq!(

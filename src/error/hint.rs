@@ -1,10 +1,10 @@
-//! The HINT of every refusal: the next thing to type.
+//! The HINT of every error: the next statement to run.
 
 use super::{Error, OptionError};
 use crate::name::quote_literal;
 
 impl Error {
-    /// The HINT: the next thing to type, where there is one.
+    /// The HINT, if there is one.
     pub fn hint(&self) -> Option<String> {
         match self {
             Error::BadArgument { hint, .. } | Error::NotSynced { hint, .. } => hint.clone(),
@@ -12,7 +12,7 @@ impl Error {
             Error::Filter(e) => e.hint.clone(),
             Error::Columns(e) => e.hint.clone(),
             Error::RelationGone { what: "table", name } => Some(format!(
-                "It is looked for by its columns (pk_value, embedding, embedded_text, metadata, row_hash) and its name. Bring it back, or drop the vector table: SELECT embedd.drop_vector_table({}).",
+                "embedd finds it by its name and its columns (pk_value, embedding, embedded_text, metadata, row_hash). Restore it, or drop the vector table: SELECT embedd.drop_vector_table({}).",
                 quote_literal(name)
             )),
             Error::RelationGone { name, .. } => Some(format!(
@@ -32,7 +32,7 @@ impl Error {
                 Some(format!("Valid options in this context are: {valid}."))
             }
             Error::Option(OptionError::Reference) => {
-                Some("Give the key itself, or ask a superuser to set it.".to_string())
+                Some("Set the key itself, or ask a superuser to set the reference.".to_string())
             }
             Error::NotAProvider { .. } => {
                 Some("SELECT name FROM embedd.providers shows the providers you may use.".to_string())
@@ -43,12 +43,12 @@ impl Error {
                 quote_literal(tables.first().map_or("...", String::as_str))
             )),
             Error::ModelNotInCatalog { kind, model, .. } => Some(format!(
-                "Give embedding_dimensions, or add the model: INSERT INTO embedd.models (provider, model, dimensions) VALUES ({}, {}, ...).",
+                "Set embedding_dimensions, or add the model: INSERT INTO embedd.models (provider, model, dimensions) VALUES ({}, {}, ...).",
                 quote_literal(kind),
                 quote_literal(model)
             )),
             Error::TooManyDimensions { .. } => Some(
-                "Take another model, or fewer embedding_dimensions where the model can shorten its vectors.".to_string(),
+                "Use another model, or fewer embedding_dimensions if the model can shorten its vectors.".to_string(),
             ),
             Error::NotPaused { .. }
             | Error::ProviderNameTooLong { .. }
@@ -65,27 +65,27 @@ impl Error {
             | Error::Spi(_)
             | Error::Damaged { .. } => None,
             Error::NotATable { can_be_compared: true, .. } => {
-                Some("Give sync_mode => 'batch' and primary_key_column: then it is compared every now and then.".to_string())
+                Some("Use sync_mode => 'batch' with primary_key_column: then the source is compared at an interval.".to_string())
             }
             Error::NotATable { .. } => {
-                Some("Name an ordinary or a partitioned table as source_table.".to_string())
+                Some("Use an ordinary or partitioned table as source_table.".to_string())
             }
             Error::NoKey { .. } => Some(
-                "Add a primary key, or name with primary_key_column what is NOT NULL and has a unique index: a column, or a JSON array of columns."
+                "Add a primary key, or set primary_key_column to a column, or a JSON array of columns, that is NOT NULL and has a unique index."
                     .to_string(),
             ),
-            Error::KeyType { .. } => Some("Name another key with primary_key_column.".to_string()),
+            Error::KeyType { .. } => Some("Set primary_key_column to another key.".to_string()),
             Error::ColumnGone { column, vector_table, .. } => Some(format!(
-                "Add column \"{column}\" again, or drop the vector table: SELECT embedd.drop_vector_table({}).",
+                "Recreate column \"{column}\", or drop the vector table: SELECT embedd.drop_vector_table({}).",
                 quote_literal(vector_table)
             )),
             Error::KeyTypeChanged { vector_table, .. } => Some(format!(
-                "Take the new type over: SELECT embedd.reconcile({}).",
+                "Accept the new type: SELECT embedd.reconcile({}).",
                 quote_literal(vector_table)
             )),
             Error::OldInstallation => Some("ALTER EXTENSION embedd UPDATE.".to_string()),
             Error::NotFailed { name, .. } => Some(format!(
-                "SELECT embedd.retry_failed({}) tries all of them again; embedd.failed_rows shows them.",
+                "SELECT embedd.retry_failed({}) retries all failed rows; embedd.failed_rows lists them.",
                 quote_literal(name)
             )),
             Error::UnknownProvider { .. } => {
@@ -103,22 +103,22 @@ impl Error {
             )),
             Error::NotAllowed { hint, .. } => Some(hint.clone()),
             Error::FilledBySubscription { .. } => Some(
-                "Drop the subscription, or take the table out of its publication, before this server keeps the vectors.".to_string(),
+                "Drop the subscription, or remove the table from its publication, to let this server sync the vectors.".to_string(),
             ),
             Error::NotReady { name } => Some(format!("SELECT embedd.backfill({}).", quote_literal(name))),
             Error::AlreadyPaused { name } => Some(format!("SELECT embedd.resume_sync({}).", quote_literal(name))),
             Error::BackfillInProgress { name } => Some(format!(
-                "SELECT * FROM embedd.sync_status({}) shows how far it is.",
+                "SELECT * FROM embedd.sync_status({}) shows its progress.",
                 quote_literal(name)
             )),
             Error::NotPreloaded => Some(
-                "Add shared_preload_libraries = 'embedd' to postgresql.conf (after what is there already) and restart the server."
+                "Add shared_preload_libraries = 'embedd' to postgresql.conf (after existing entries) and restart the server."
                     .to_string(),
             ),
-            Error::InRecovery { .. } => Some("Call it on the primary server.".to_string()),
+            Error::InRecovery { .. } => Some("Run it on the primary server.".to_string()),
             Error::Embedder { hint: Some(hint), .. } => Some(hint.clone()),
             Error::Embedder { .. } => Some(
-                "The background worker \"embedd embedder\" of this server starts it; the server log says why it is not there.".to_string(),
+                "The background worker \"embedd embedder\" starts it. See the server log for the reason.".to_string(),
             ),
             Error::Provider(failure) => failure.hint.clone(),
         }

@@ -1,10 +1,15 @@
-//! Raises what a client is to know of a call that succeeds: a NOTICE or a WARNING with its DETAIL and HINT.
+//! Raises a NOTICE or WARNING about a call that succeeds, with DETAIL and HINT.
 
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{PgLogLevel, PgSqlErrorCode, function_name};
 
 /// Raises a message of this level.
-pub fn tell(level: PgLogLevel, message: String, detail: Option<String>, hint: Option<String>) {
+pub fn raise_message(
+    level: PgLogLevel,
+    message: String,
+    detail: Option<String>,
+    hint: Option<String>,
+) {
     let code = match level {
         PgLogLevel::WARNING => PgSqlErrorCode::ERRCODE_WARNING,
         _ => PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION,

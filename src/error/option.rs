@@ -1,43 +1,43 @@
-//! Why an option of a provider cannot be used.
+//! Errors about the options of a provider.
 
-/// Why an option cannot be used. It never repeats the value of a secret one.
+/// An invalid option. The error never quotes the value of a secret option.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum OptionError {
-    /// There is no such option here.
+    /// There is no such option.
     #[error("invalid option \"{name}\"")]
     Unknown {
-        /// What was given.
+        /// The given name.
         name: String,
-        /// The options that there are, for the HINT.
+        /// The valid options, for the HINT.
         valid: String,
     },
     /// There is no such key in the argument `options`.
     #[error("unknown key \"{name}\" in options")]
     UnknownKey {
-        /// What was given.
+        /// The given key.
         name: String,
-        /// The keys that there are, as a sentence.
+        /// The DETAIL with the valid keys.
         detail: String,
     },
-    /// An option that has to be there is not.
+    /// A required option is missing.
     #[error("option \"{name}\" is required")]
     Missing {
-        /// Which one.
+        /// Its name.
         name: &'static str,
-        /// What to write, as a sentence.
+        /// The DETAIL.
         detail: String,
     },
-    /// The value has the wrong form.
+    /// The value is invalid.
     #[error("invalid value for option \"{name}\"{}", shown.as_ref().map_or(String::new(), |v| format!(": \"{v}\"")))]
     Invalid {
-        /// Which option.
+        /// The option.
         name: String,
-        /// The value, unless it is a secret.
+        /// The value, unless it is secret.
         shown: Option<String>,
-        /// The form it has to have, as a sentence.
+        /// The DETAIL with the valid format.
         detail: String,
     },
-    /// A key that is read with the rights of the server's operating system user.
-    #[error("only superusers may have option \"api_key\" read from the environment or from a file")]
+    /// A reference to a key, which is read with the rights of the server's operating system user.
+    #[error("only superusers may set option \"api_key\" to an environment variable or a file")]
     Reference,
 }

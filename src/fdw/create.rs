@@ -1,4 +1,5 @@
-//! Makes, changes and drops providers, through PostgreSQL's own functions for foreign servers, which check the caller's rights.
+//! Creates, changes and drops providers with PostgreSQL's own functions for foreign servers, which check the caller's
+//! privileges.
 
 use std::ffi::CStr;
 
@@ -17,11 +18,11 @@ use crate::name::quote_ident;
 use crate::rights::{Rights, role_name};
 use crate::{catalog, trigger};
 
-/// What create_provider() and update_provider() were asked for.
+/// The arguments of create_provider() and update_provider().
 #[derive(Default)]
-pub struct Wanted {
+pub struct ProviderRequest {
     pub name: String,
-    /// Which service; an update has none, for it cannot be changed.
+    /// The service; None for an update, since it cannot be changed.
     pub kind: Option<String>,
     pub api_key: Option<String>,
     pub default_model: Option<String>,
@@ -29,8 +30,8 @@ pub struct Wanted {
     pub options: Option<serde_json::Value>,
 }
 
-/// A provider as these functions return it.
-pub struct Made {
+/// The result of these functions.
+pub struct ProviderRow {
     pub oid: pg_sys::Oid,
     pub name: String,
     pub kind: &'static str,
@@ -39,14 +40,14 @@ pub struct Made {
     pub created_at: Option<TimestampWithTimeZone>,
 }
 
-/// Values to be set, and names of options to be removed (none), of the server and of its mapping.
+/// Options to set, and names of options to remove (None), of the server and of its user mapping.
 struct Changes {
     server: Vec<(String, Option<String>)>,
     mapping: Vec<(String, Option<String>)>,
 }
 
-impl Wanted {
-    /// The arguments that may be left out.
+impl ProviderRequest {
+    /// The optional arguments.
     pub fn of_arguments(
         api_key: Option<&str>,
         default_model: Option<&str>,
@@ -64,8 +65,9 @@ impl Wanted {
 
     fn changes(&self) -> Result<Changes> {
         let is_update = self.kind.is_none();
-        let options = self.options.as_ref().map(|o| options::wishes(o, is_update)).transpose()?;
-        let mut wishes = options.unwrap_or_default();
+        let options =
+            self.options.as_ref().map(|o| options::requested_options(o, is_update)).transpose()?;
+        let mut requested_options = options.unwrap_or_default();
         let arguments = [
             ("provider", &self.kind),
             ("default_model", &self.default_model),
@@ -75,19 +77,19 @@ impl Wanted {
         for (name, value) in arguments {
             let Some(value) = value else { continue };
             let list = match MAPPING.contains(&name) {
-                true => &mut wishes.mapping,
-                false => &mut wishes.server,
+                true => &mut requested_options.mapping,
+                false => &mut requested_options.server,
             };
-            // What is both given and removed is given.
+            // An option that is both set and removed is set.
             list.retain(|(other, _)| other != name);
             list.push((name.to_string(), Some(value.clone())));
         }
-        Ok(Changes { server: wishes.server, mapping: wishes.mapping })
+        Ok(Changes { server: requested_options.server, mapping: requested_options.mapping })
     }
 }
 
-/// Makes a provider.
-pub fn create(wanted: &Wanted) -> Result<Made> {
+/// Creates a provider.
+pub fn create(wanted: &ProviderRequest) -> Result<ProviderRow> {
     check_may_write("create a provider", c"create_provider()")?;
     check_name(&wanted.name)?;
     let mut changes = wanted.changes()?;
@@ -100,16 +102,16 @@ pub fn create(wanted: &Wanted) -> Result<Made> {
     if parsed.kind.needs_key() && secrets.has_nothing() {
         return Err(Error::BadArgument {
             message: format!("provider \"{}\" needs an api_key", wanted.name),
-            detail: Some(format!("Service {} answers nobody without one.", parsed.kind.as_str())),
+            detail: Some(format!("Service {} requires one.", parsed.kind.as_str())),
             hint: Some(
-                "Give api_key => '...'. Where every role has a key of its own, use CREATE SERVER and CREATE USER MAPPING."
+                "Add api_key => '...'. If every role has its own key, use CREATE SERVER and CREATE USER MAPPING."
                     .to_string(),
             ),
         });
     }
     check_may_create()?;
     check_is_free(&wanted.name)?;
-    // Another session may have made one of this name and not committed it when it was looked for.
+    // Another session may have created one with this name that was not committed at the first look-up.
     PgTryBuilder::new(|| {
         create_server(&wanted.name, &server)?;
         match mapping.is_empty() {
@@ -125,12 +127,12 @@ pub fn create(wanted: &Wanted) -> Result<Made> {
     made(&wanted.name)
 }
 
-/// Changes a provider: what is not given stays as it is.
-pub fn update(wanted: &Wanted) -> Result<Made> {
+/// Changes a provider; omitted arguments leave their options as they are.
+pub fn update(wanted: &ProviderRequest) -> Result<ProviderRow> {
     check_may_write("change a provider", c"update_provider()")?;
     let server = lock_to_change(&wanted.name, || match wanted.api_key {
         Some(_) => format!(
-            "A key of your own: CREATE USER MAPPING FOR CURRENT_USER SERVER {} OPTIONS (api_key '...').",
+            "For a key of your own: CREATE USER MAPPING FOR CURRENT_USER SERVER {} OPTIONS (api_key '...').",
             quote_ident(&wanted.name)
         ),
         None => "Only its owner and members of that role may change it.".to_string(),
@@ -156,13 +158,13 @@ pub fn update(wanted: &Wanted) -> Result<Made> {
     made(&wanted.name)
 }
 
-/// Drops a provider that no vector table uses, with every key for it.
+/// Drops a provider that no vector table uses, with all its keys.
 pub fn remove(client: &mut SpiClient<'_>, name: &str) -> Result<()> {
     check_may_write("drop a provider", c"drop_provider()")?;
     let hint = || "Only its owner and members of that role may drop it.".to_string();
     let server = lock_to_change(name, hint)?;
     let rights = Rights::of_extension()?;
-    // The lock was perhaps waited for, and tables have come meanwhile: this looks at all that is committed now.
+    // The lock may have been waited for while tables were created, so this uses a new snapshot.
     let tables = catalog::users_of_provider(client, server.oid, &server.name)?;
     if !tables.is_empty() {
         return Err(Error::ProviderInUse { name: server.name, tables });
@@ -179,23 +181,23 @@ pub fn remove(client: &mut SpiClient<'_>, name: &str) -> Result<()> {
 
 fn delete(class: pg_sys::Oid, object: pg_sys::Oid) {
     let address = pg_sys::ObjectAddress { classId: class, objectId: object, objectSubId: 0 };
-    // SAFETY: drops an object in a transaction, and is refused when others depend on it.
+    // SAFETY: drops an object in a transaction, which fails if other objects depend on it.
     unsafe { pg_sys::performDeletion(&address, pg_sys::DropBehavior::DROP_RESTRICT, 0) }
 }
 
 fn check_may_write(action: &'static str, function: &CStr) -> Result<()> {
     cluster::check_writable(action)?;
-    // SAFETY: raises PostgreSQL's own error in a transaction that is read-only.
+    // SAFETY: raises PostgreSQL's own error in a read-only transaction.
     unsafe { pg_sys::PreventCommandIfReadOnly(function.as_ptr()) };
     Ok(())
 }
 
-/// Refuses a name that cannot be that of a foreign server as it stands.
+/// Rejects a name that a foreign server cannot have as it is.
 fn check_name(name: &str) -> Result<()> {
     if name == LOCAL_PROVIDER {
         return Err(Error::ProviderTaken {
             name: name.to_string(),
-            detail: Some("It is the model inside the server.".to_string()),
+            detail: Some("It is the name of the local model's provider.".to_string()),
         });
     }
     if name.is_empty() || name.chars().any(char::is_control) {
@@ -209,7 +211,7 @@ fn check_name(name: &str) -> Result<()> {
     }
 }
 
-/// Refuses a role that may not make providers: they make the server call any address.
+/// Rejects a role that may not create providers, since a provider makes the server call any address.
 fn check_may_create() -> Result<()> {
     // SAFETY: a plain read of the process's own state.
     let role = unsafe { pg_sys::GetUserId() };
@@ -238,7 +240,7 @@ fn check_is_free(name: &str) -> Result<()> {
     Err(Error::ProviderTaken { name: name.to_string(), detail })
 }
 
-/// The provider of this name, which is not the local one.
+/// The provider with this name; an error for the local one.
 fn find_to_change(name: &str) -> Result<Server> {
     match name {
         LOCAL_PROVIDER => Err(Error::BadArgument {
@@ -250,16 +252,18 @@ fn find_to_change(name: &str) -> Result<Server> {
     }
 }
 
-/// The same for its owner, locked against everybody else who would change, drop or begin to use it; the hint is for others.
+/// Finds a provider for its owner, and locks it against concurrent changes, drops and new uses; the hint is for other
+/// roles.
 fn lock_to_change(name: &str, hint: impl Fn() -> String) -> Result<Server> {
     let mut server = find_to_change(name)?;
     loop {
         server.check_owner(&hint)?;
-        // Not the one of a drop: the worker takes no notice of a provider that is being dropped (depend::follow).
+        // Not the lock of a DROP: the worker ignores a provider that is being dropped (depend::follow).
         let lock = pg_sys::ExclusiveLock as pg_sys::LOCKMODE;
-        // SAFETY: a lock of this transaction, given back with its end; what others have committed is seen after it.
+        // SAFETY: a lock until the end of the transaction; changes committed before are visible after it.
         unsafe { pg_sys::LockDatabaseObject(pg_sys::ForeignServerRelationId, server.oid, 0, lock) };
-        // Meanwhile it may have been renamed, dropped or given away, and the name be that of another.
+        // While the lock was waited for it may have been renamed, dropped or given to another owner, and its name
+        // reused.
         let again = find_to_change(name)?;
         if again.oid == server.oid && again.owner == server.owner {
             return Ok(again);
@@ -268,10 +272,10 @@ fn lock_to_change(name: &str, hint: impl Fn() -> String) -> Result<Server> {
     }
 }
 
-fn made(name: &str) -> Result<Made> {
+fn made(name: &str) -> Result<ProviderRow> {
     let server = Server::find(name)?;
     let created_at = server.pairs.into_iter().find(|(name, _)| name == "created_at");
-    Ok(Made {
+    Ok(ProviderRow {
         oid: server.oid,
         name: server.name,
         kind: Kind::as_str(server.options.kind),
@@ -281,7 +285,7 @@ fn made(name: &str) -> Result<Made> {
     })
 }
 
-/// The start of the transaction in the form of the option created_at.
+/// The transaction's start time in the format of the option created_at.
 fn now() -> String {
     pgrx::datum::datetime_support::transaction_timestamp()
         .to_iso_string_with_timezone("UTC")
@@ -289,7 +293,7 @@ fn now() -> String {
         .unwrap_or_default()
 }
 
-/// Options after some were set and some removed.
+/// Applies changes to options.
 fn apply(old: &[(String, String)], changes: &[(String, Option<String>)]) -> Pairs {
     let mut pairs = old.to_vec();
     for (name, value) in changes {

@@ -1,4 +1,4 @@
-//! What depends on a foreign server, as PostgreSQL itself keeps it: vector tables, and the keys for it.
+//! Dependencies on foreign servers in pg_depend: vector tables, and user mappings.
 
 use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
@@ -7,7 +7,7 @@ use super::Server;
 use crate::catalog::{self, LOCAL_PROVIDER, VectorTable};
 use crate::error::{Error, Result};
 
-/// pg_depend and its two indexes (catalog/pg_depend.h); these numbers are the same in every version.
+/// The oids of pg_depend and its two indexes (catalog/pg_depend.h), the same in every version.
 const DEPEND: pg_sys::Oid = pg_sys::Oid::from_u32(2608);
 const BY_DEPENDER: pg_sys::Oid = pg_sys::Oid::from_u32(2673);
 const BY_REFERENCE: pg_sys::Oid = pg_sys::Oid::from_u32(2674);
@@ -22,7 +22,7 @@ pub fn server_of(relation: pg_sys::Oid) -> Option<pg_sys::Oid> {
         .map(|(_, oid)| oid)
 }
 
-/// The tables that depend on a foreign server; foreign tables do so by themselves and are none of ours.
+/// The tables that depend on a foreign server, without foreign tables, which depend on it by themselves.
 fn tables_of(server: pg_sys::Oid) -> Vec<pg_sys::Oid> {
     let reference = (pg_sys::ForeignServerRelationId, server);
     let found = scan(BY_REFERENCE, [4, 5], reference, [1, 2]);
@@ -35,7 +35,7 @@ fn tables_of(server: pg_sys::Oid) -> Vec<pg_sys::Oid> {
         .collect()
 }
 
-/// Rows of pg_depend: those with this object in the columns `keys`, and what they have in the columns `wanted`.
+/// Scans pg_depend for rows with this object in the columns `keys`, and returns their columns `wanted`.
 fn scan(
     index: pg_sys::Oid,
     keys: [pg_sys::AttrNumber; 2],
@@ -85,13 +85,13 @@ fn scan(
     found
 }
 
-/// Makes a table depend on a foreign server, or on none, in place of any other: from then on the server is not dropped
-/// under it.
+/// Makes a table depend on a foreign server or on none, instead of any other; a server with dependent tables cannot be
+/// dropped.
 pub fn depend_on(relation: pg_sys::Oid, server: Option<&Server>) -> Result<()> {
     forget(relation);
     let Some(server) = server else { return Ok(()) };
     let lock = pg_sys::RowShareLock as pg_sys::LOCKMODE;
-    // SAFETY: a change or a drop of the server waits for the lock, which is held until the transaction ends.
+    // SAFETY: concurrent changes and drops of the server wait for the lock, which is held until the transaction ends.
     unsafe { pg_sys::LockDatabaseObject(pg_sys::ForeignServerRelationId, server.oid, 0, lock) };
     match Server::read(server.oid)? {
         Some(_) => record(relation, server.oid),
@@ -100,7 +100,7 @@ pub fn depend_on(relation: pg_sys::Oid, server: Option<&Server>) -> Result<()> {
     Ok(())
 }
 
-/// Writes the dependency; the server is locked.
+/// Records the dependency; the caller has locked the server.
 fn record(relation: pg_sys::Oid, server: pg_sys::Oid) {
     let address =
         |class, object| pg_sys::ObjectAddress { classId: class, objectId: object, objectSubId: 0 };
@@ -118,7 +118,7 @@ fn record(relation: pg_sys::Oid, server: pg_sys::Oid) {
 }
 
 fn forget(relation: pg_sys::Oid) {
-    // SAFETY: writes a catalog in a transaction; only dependencies of the table on foreign servers go.
+    // SAFETY: writes a catalog in a transaction; only dependencies of the table on foreign servers are deleted.
     unsafe {
         pg_sys::deleteDependencyRecordsForClass(
             pg_sys::RelationRelationId,
@@ -130,7 +130,7 @@ fn forget(relation: pg_sys::Oid) {
     }
 }
 
-/// The user mappings of a foreign server. Takes the rights to read them.
+/// The user mappings of a foreign server. Needs the privilege to read them.
 pub fn mappings_of(client: &mut SpiClient<'_>, server: pg_sys::Oid) -> Result<Vec<pg_sys::Oid>> {
     let rows = client.update(
         "select u.oid from pg_catalog.pg_user_mapping u where u.umserver = $1",
@@ -144,27 +144,27 @@ pub fn mappings_of(client: &mut SpiClient<'_>, server: pg_sys::Oid) -> Result<Ve
     Ok(mappings)
 }
 
-/// Makes a server's tables independent of it, so that they stay when it goes.
+/// Removes the dependencies of a server's tables, so that the tables survive its drop.
 pub fn free_tables_of(server: pg_sys::Oid) {
     tables_of(server).into_iter().for_each(forget);
 }
 
 fn try_lock(server: pg_sys::Oid) -> bool {
     let lock = pg_sys::AccessShareLock as pg_sys::LOCKMODE;
-    // SAFETY: a lock of this transaction, given back with its end.
+    // SAFETY: a lock of this transaction, until its end.
     unsafe {
         pg_sys::ConditionalLockDatabaseObject(pg_sys::ForeignServerRelationId, server, 0, lock)
     }
 }
 
-/// Finds the provider of a vector table under the name that it has now. True when that, or that the table depends on it,
-/// is to be noted with [`follow`]. Writes nothing.
+/// Updates a vector table in memory with the current name of its provider. True if [`follow`] has to record the name,
+/// or the missing dependency. Writes nothing.
 pub fn look(table: &mut VectorTable) -> bool {
     if table.relation_name.is_none() {
         return false;
     }
     match server_of(table.relation) {
-        // A server with options that cannot be read is no reason not to read the vector tables.
+        // A server with invalid options must not keep the vector tables from being read.
         Some(oid) => match Server::read(oid) {
             Ok(Some(server)) if server.name != table.provider && server.name != LOCAL_PROVIDER => {
                 table.provider = server.name;
@@ -173,15 +173,15 @@ pub fn look(table: &mut VectorTable) -> bool {
             _ => false,
         },
         None if table.provider == LOCAL_PROVIDER => false,
-        // Nobody's server is kept from being dropped by a table that may not use it.
+        // A table without USAGE on a server must not block its drop.
         None => {
             matches!(Server::find_if_any(&table.provider), Ok(Some(s)) if s.may_be_used_by(table.owner))
         }
     }
 }
 
-/// Notes what has happened to the provider of a vector table: its new name, or, for a table that came with a dump, that
-/// it depends on its provider. One that is being changed or dropped is not waited for.
+/// Records the new name of a vector table's provider, or the dependency that a table restored from a dump lacks. Skips
+/// a server that is being changed or dropped.
 pub fn follow(client: &mut SpiClient<'_>, table: &VectorTable) -> Result<()> {
     if server_of(table.relation).is_some() {
         return catalog::set_provider(client, table.id, &table.provider);

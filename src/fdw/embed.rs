@@ -1,4 +1,4 @@
-//! Embeds one text for a vector table, for a session that waits for the vector.
+//! Embeds one text for a vector table, in a session that waits for the vector.
 
 use embedd_wire::InputType;
 
@@ -7,8 +7,8 @@ use crate::catalog::VectorTable;
 use crate::error::{Error, Result};
 use crate::{client, guc, shared};
 
-/// The vector that the model of a vector table gives a text, with the key of its owner. The wait ends with
-/// `embedd.embedder_timeout`, or with any interrupt.
+/// Embeds a text with the model of a vector table and the key of its owner. The wait ends with
+/// `embedd.embedder_timeout` or an interrupt.
 pub fn for_table(table: &VectorTable, text: &str, input_type: InputType) -> Result<Vec<f32>> {
     if !shared::is_preloaded() {
         return Err(Error::NotPreloaded);
@@ -17,10 +17,10 @@ pub fn for_table(table: &VectorTable, text: &str, input_type: InputType) -> Resu
         return Err(Error::bad_argument("the text to embed is empty"));
     }
     let (provider, model) = super::resolve(table)?;
-    client::embed_now(&provider, &model, input_type, text, guc::embedder_timeout()).map_err(
-        |error| match Server::of_table(table) {
+    client::embed(&provider, &model, input_type, text, guc::embedder_timeout()).map_err(|error| {
+        match Server::of_table(table) {
             Ok(Some(server)) => probe::for_role(error, &server, table.owner),
             _ => error,
-        },
-    )
+        }
+    })
 }

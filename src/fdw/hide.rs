@@ -1,4 +1,4 @@
-//! Hides the text of a statement that holds a key from everybody who could see it after the fact.
+//! Hides the text of a statement that may hold a key from logs and monitoring views.
 
 use std::ffi::CStr;
 
@@ -6,17 +6,17 @@ use pgrx::pg_sys;
 
 use crate::error::Result;
 
-/// What is shown in place of the text of a call or of CREATE and ALTER USER MAPPING.
+/// Replaces the text of a call, or of CREATE and ALTER USER MAPPING.
 const SHOWN: &CStr = c"<hidden by embedd: this statement can hold an API key>";
 
-/// Does the work of a call whose text may hold a key.
+/// Runs the body of a function whose call may hold a key in its text.
 ///
-/// From here on pg_stat_activity and the STATEMENT line of the log have no text of it; and when the work fails, the
-/// functions and statements around the call do not add theirs as CONTEXT.
+/// From here on pg_stat_activity and the STATEMENT line of the log do not have the text; if the work fails, the
+/// surrounding functions and statements do not add their text as CONTEXT.
 pub fn during<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
     statement();
-    // SAFETY: a global of the process. After an error PostgreSQL's handlers put back what they have saved themselves, so
-    // that it stays empty until the error has been told.
+    // SAFETY: a global of the process. After an error PostgreSQL's handlers restore their saved value, so that it
+    // stays empty until the error has been reported.
     unsafe {
         let context = std::ptr::replace(&raw mut pg_sys::error_context_stack, std::ptr::null_mut());
         let outcome = work();
@@ -27,9 +27,9 @@ pub fn during<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
     }
 }
 
-/// Hides the text of the running statement of the client.
+/// Hides the text of the client's current statement.
 pub fn statement() {
-    // SAFETY: the text lives for ever; PostgreSQL sets both again with the next statement.
+    // SAFETY: the text is static; PostgreSQL resets both with the next statement.
     unsafe {
         pg_sys::debug_query_string = SHOWN.as_ptr();
         pg_sys::pgstat_report_activity(pg_sys::BackendState::STATE_RUNNING, SHOWN.as_ptr());

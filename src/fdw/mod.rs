@@ -1,4 +1,5 @@
-//! Providers as PostgreSQL keeps them, foreign servers with user mappings: finds the one that is meant, with the key a role may use.
+//! Providers as foreign servers and user mappings: resolves the provider of a vector table, with the key a role may
+//! use.
 
 pub mod create;
 pub mod depend;
@@ -24,7 +25,7 @@ use crate::rights::role_name;
 
 pub use self::usage::usage;
 
-/// The foreign-data wrapper whose servers are providers.
+/// The foreign-data wrapper of providers.
 pub const WRAPPER: &CStr = c"embedd";
 
 /// A provider that is a foreign server.
@@ -34,12 +35,12 @@ pub struct Server {
     pub name: String,
     pub owner: pg_sys::Oid,
     pub options: ServerOptions,
-    /// The same as they are stored.
+    /// The options as stored.
     pub pairs: Pairs,
 }
 
 impl Server {
-    /// The foreign server of this name; an error when there is none, or one that is no provider.
+    /// The provider with this name; an error if there is none, or the server is not a provider.
     pub fn find(name: &str) -> Result<Server> {
         Server::find_if_any(name)?.ok_or_else(|| Error::UnknownProvider { name: name.to_string() })
     }
@@ -56,7 +57,7 @@ impl Server {
             .ok_or_else(|| Error::NotAProvider { name: name.to_string(), wrapper: wrapper_of(oid) })
     }
 
-    /// The foreign server of this oid; none when it is gone or is no provider.
+    /// The provider with this oid; None if it does not exist or is not a provider.
     fn read(oid: pg_sys::Oid) -> Result<Option<Server>> {
         let Some(tuple) = Tuple::find(pg_sys::SysCacheIdentifier::FOREIGNSERVEROID, oid, None)
         else {
@@ -79,9 +80,10 @@ impl Server {
         Ok(Some(Server { oid, name, owner, options, pairs }))
     }
 
-    /// The provider a vector table uses; none for the local one.
+    /// The provider of a vector table; None for the local one.
     ///
-    /// It is the one the table depends on, whatever its name is now; a table that came with a dump depends on none yet.
+    /// It is the server that the table depends on, whatever its current name; a table restored from a dump has no
+    /// dependency yet.
     pub fn of_table(table: &VectorTable) -> Result<Option<Server>> {
         if table.provider == LOCAL_PROVIDER {
             return Ok(None);
@@ -99,7 +101,7 @@ impl Server {
         has_usage(pg_sys::ForeignServerRelationId, self.oid, role)
     }
 
-    /// An error unless the role in force may use the provider.
+    /// An error unless the current role may use the provider.
     pub fn check_usage(&self) -> Result<()> {
         // SAFETY: a plain read of the process's own state.
         let role = unsafe { pg_sys::GetUserId() };
@@ -112,13 +114,13 @@ impl Server {
         })
     }
 
-    /// Whether the role in force has the rights of the provider's owner.
+    /// Whether the current role has the rights of the provider's owner.
     pub fn may_be_changed(&self) -> bool {
         // SAFETY: a look-up of roles in a transaction.
         unsafe { pg_sys::has_privs_of_role(pg_sys::GetUserId(), self.owner) }
     }
 
-    /// An error with this hint unless the role in force has the rights of the provider's owner.
+    /// An error with this hint unless the current role has the rights of the provider's owner.
     pub fn check_owner(&self, hint: impl FnOnce() -> String) -> Result<()> {
         if self.may_be_changed() {
             return Ok(());
@@ -126,13 +128,14 @@ impl Server {
         Err(Error::NotAllowed { object: format!("provider \"{}\"", self.name), hint: hint() })
     }
 
-    /// The statement that lets a role use the provider.
+    /// The statement that grants a role the use of the provider.
     fn grant_to(&self, role: pg_sys::Oid) -> String {
         let role = quote_ident(&role_name(role));
         format!("GRANT USAGE ON FOREIGN SERVER {} TO {role}", quote_ident(&self.name))
     }
 
-    /// All that the embedder has to know, with the key of a role: its own mapping counts before that for everybody.
+    /// Everything that the embedder needs, with the key of a role: the role's own mapping takes precedence over that
+    /// of PUBLIC.
     pub fn for_role(&self, role: pg_sys::Oid) -> Result<Provider> {
         let kind = self.options.kind;
         let mapping = Mapping::of_role(self, role)?;
@@ -147,7 +150,7 @@ impl Server {
         }
         // SAFETY: a look-up of a role in a transaction.
         let may_refer = unsafe { pg_sys::superuser_arg(self.owner) };
-        // Else an owner could have the files of the server sent to an address of his own.
+        // Otherwise an owner could have files of the server sent to an address of his choice.
         if secrets.is_reference() && !may_refer {
             return Err(Error::KeyReference {
                 provider: self.name.clone(),
@@ -170,7 +173,8 @@ impl Server {
         })
     }
 
-    /// How the role in force can set the key that a role uses, in its own mapping with this action; else who can.
+    /// A hint how the current role can set the key that a role uses, in its own mapping with this action; otherwise, whom
+    /// to ask.
     fn key_hint(&self, is_own: bool, role: pg_sys::Oid, action: &str) -> String {
         // SAFETY: a plain read of the process's own state.
         let user = match unsafe { pg_sys::GetUserId() } == role {
@@ -187,20 +191,20 @@ impl Server {
                 quote_literal(&self.name)
             ),
             (false, false) => format!(
-                "A key of the role's own: CREATE USER MAPPING FOR {user} SERVER {server} OPTIONS (api_key '...'). One for everybody: ask the provider's owner."
+                "For a key of the role's own: CREATE USER MAPPING FOR {user} SERVER {server} OPTIONS (api_key '...'). For a common key, ask the provider's owner."
             ),
         }
     }
 
-    /// The same after the service has rejected that key.
+    /// The same after the service has rejected the key.
     fn new_key_hint(&self, role: pg_sys::Oid) -> String {
         self.key_hint(mapping_pairs(self.oid, role).is_some(), role, "SET")
     }
 }
 
-/// Who embeds for a vector table, with the key of its owner, who pays whoever asks.
+/// The provider of a vector table with the key of its owner, who pays even if another role queries the table.
 ///
-/// Looks into PostgreSQL's own caches only, so that it can be asked for every batch and every question.
+/// Uses PostgreSQL's caches only, so it is cheap enough for every batch and every question.
 pub fn provider(table: &VectorTable) -> Result<Provider> {
     let Some(server) = Server::of_table(table)? else { return Ok(Provider::local()) };
     if !server.may_be_used_by(table.owner) {
@@ -214,24 +218,24 @@ pub fn provider(table: &VectorTable) -> Result<Provider> {
     server.for_role(table.owner)
 }
 
-/// The same together with the model, as the catalog knew it when the table was read.
+/// The provider and the model, as the catalog had it when the table was read.
 pub fn resolve(table: &VectorTable) -> Result<(Provider, Model)> {
     let provider = provider(table)?;
     let model = model(table, provider.kind);
     Ok((provider, model))
 }
 
-/// The model of a vector table whose provider is of this kind.
+/// The model of a vector table, for a provider of this kind.
 pub fn model(table: &VectorTable, kind: Kind) -> Model {
     let known = table.known_models.get(kind.as_str());
     let mut model = models::model(kind, &table.model, table.dimensions as u32, known);
-    // Those in force when the table was created: with others its vectors would not be of one kind.
+    // The prefixes are those of the table's creation: with others its vectors would not be comparable.
     model.query_prefix = table.stored.query_prefix.clone();
     model.document_prefix = table.stored.document_prefix.clone();
     model
 }
 
-/// Whether the maker of a vector table's model retires it within a year, or has retired it.
+/// The retirement of a vector table's model, if it is within a year or past.
 pub fn retirement(table: &VectorTable) -> Option<Retirement> {
     let kind = match Server::of_table(table).ok()? {
         None => Kind::Local,
@@ -240,7 +244,8 @@ pub fn retirement(table: &VectorTable) -> Option<Retirement> {
     table.known_models.get(kind.as_str()).and_then(Retirement::of)
 }
 
-/// Checks the options of an object of our wrapper. PostgreSQL calls it with all that the object is to have.
+/// Validates the options of an object of embedd's wrapper. PostgreSQL calls it with all options that the object will
+/// have.
 pub fn check_options(options: &[String], catalog: pg_sys::Oid) -> Result<()> {
     let pairs: Pairs = options
         .iter()
@@ -252,7 +257,7 @@ pub fn check_options(options: &[String], catalog: pg_sys::Oid) -> Result<()> {
     match catalog {
         pg_sys::ForeignServerRelationId => drop(ServerOptions::parse(&pairs)?),
         pg_sys::UserMappingRelationId => drop(MappingOptions::check(&pairs, is_superuser)?),
-        // The wrapper itself has none, and tables of it there are none.
+        // The wrapper itself has no options, and it has no foreign tables.
         _ => {
             if let Some((name, _)) = pairs.first() {
                 return Err(
@@ -267,13 +272,13 @@ pub fn check_options(options: &[String], catalog: pg_sys::Oid) -> Result<()> {
 /// The options of a user mapping.
 #[derive(Default)]
 struct Mapping {
-    /// Whether it is the role's own, and not the one for everybody.
+    /// Whether it is the role's own mapping, not that of PUBLIC.
     is_own: bool,
     options: MappingOptions,
 }
 
 impl Mapping {
-    /// The mapping that counts for a role: its own, else the one for everybody.
+    /// The mapping that applies to a role: its own, otherwise that of PUBLIC.
     fn of_role(server: &Server, role: pg_sys::Oid) -> Result<Option<Mapping>> {
         for (user, is_own) in [(role, true), (pg_sys::InvalidOid, false)] {
             if let Some(pairs) = mapping_pairs(server.oid, user) {
@@ -284,21 +289,21 @@ impl Mapping {
     }
 }
 
-/// The stored options of one user mapping; the user 0 is everybody. None when there is no such mapping.
+/// The stored options of a user mapping; user 0 is PUBLIC. None if there is no such mapping.
 fn mapping_pairs(server: pg_sys::Oid, user: pg_sys::Oid) -> Option<Pairs> {
     let cache = pg_sys::SysCacheIdentifier::USERMAPPINGUSERSERVER;
     let tuple = Tuple::find(cache, user, Some(server))?;
     Some(tuple.options(cache, pg_sys::Anum_pg_user_mapping_umoptions))
 }
 
-/// The oid of our wrapper; none when the extension has none (yet).
+/// The oid of embedd's wrapper; None if the extension has none (yet).
 pub fn our_wrapper() -> Option<pg_sys::Oid> {
     // SAFETY: a syscache look-up in a transaction.
     let oid = unsafe { pg_sys::get_foreign_data_wrapper_oid(WRAPPER.as_ptr(), true) };
     (oid != pg_sys::InvalidOid).then_some(oid)
 }
 
-/// The name of the wrapper that a foreign server belongs to.
+/// The name of the wrapper of a foreign server.
 fn wrapper_of(server: pg_sys::Oid) -> String {
     // SAFETY: look-ups in a transaction of a server that was just seen; the name is copied.
     unsafe {
@@ -329,7 +334,7 @@ fn has_usage(class: pg_sys::Oid, object: pg_sys::Oid, role: pg_sys::Oid) -> bool
     result == pg_sys::AclResult::ACLCHECK_OK
 }
 
-/// A row of a system catalog, given back when the value is dropped.
+/// A syscache tuple, released when the value is dropped.
 struct Tuple(pg_sys::HeapTuple);
 
 impl Tuple {
@@ -377,7 +382,7 @@ impl Tuple {
 
 impl Drop for Tuple {
     fn drop(&mut self) {
-        // After an error the end of the transaction gives it back.
+        // After an error the end of the transaction releases it.
         if !std::thread::panicking() {
             // SAFETY: it was found in a syscache and is given back once.
             unsafe { pg_sys::ReleaseSysCache(self.0) }

@@ -1,6 +1,7 @@
-//! Statements on foreign servers and user mappings, built as the nodes that a parser would make of them and done as the caller.
+//! Statements on foreign servers and user mappings, built as parse nodes and executed as the caller.
 //!
-//! They are never text: text with a key in it would be shown by the log, by pg_stat_statements and by the CONTEXT of errors.
+//! They never exist as text, which the log, pg_stat_statements and the CONTEXT of errors would show with the key in
+//! it.
 
 use std::ffi::{CString, c_char};
 
@@ -25,7 +26,7 @@ pub fn create_server(name: &str, options: &[(String, String)]) -> Result<()> {
     Ok(())
 }
 
-/// ALTER SERVER .. OPTIONS (..), with the options as they were.
+/// ALTER SERVER .. OPTIONS (..); the old options are needed to choose ADD or SET.
 pub fn alter_server(
     name: &str,
     old: &[(String, String)],
@@ -47,7 +48,7 @@ pub fn alter_server(
 pub fn create_mapping(name: &str, options: &[(String, String)]) -> Result<()> {
     let mut statement: PgBox<pg_sys::CreateUserMappingStmt, _> =
         node(pg_sys::NodeTag::T_CreateUserMappingStmt);
-    statement.user = everybody();
+    statement.user = public();
     statement.servername = text(name)?;
     statement.options = new_options(options)?;
     // SAFETY: as in create_server().
@@ -58,7 +59,7 @@ pub fn create_mapping(name: &str, options: &[(String, String)]) -> Result<()> {
     Ok(())
 }
 
-/// ALTER USER MAPPING FOR PUBLIC SERVER .. OPTIONS (..), with the options as they were.
+/// ALTER USER MAPPING FOR PUBLIC SERVER .. OPTIONS (..); the old options are needed to choose ADD or SET.
 pub fn alter_mapping(
     name: &str,
     old: &[(String, String)],
@@ -66,7 +67,7 @@ pub fn alter_mapping(
 ) -> Result<()> {
     let mut statement: PgBox<pg_sys::AlterUserMappingStmt, _> =
         node(pg_sys::NodeTag::T_AlterUserMappingStmt);
-    statement.user = everybody();
+    statement.user = public();
     statement.servername = text(name)?;
     statement.options = changed_options(old, changes)?;
     // SAFETY: as in create_server().
@@ -78,7 +79,7 @@ pub fn alter_mapping(
 }
 
 /// FOR PUBLIC.
-fn everybody() -> *mut pg_sys::RoleSpec {
+fn public() -> *mut pg_sys::RoleSpec {
     let mut role: PgBox<pg_sys::RoleSpec, _> = node(pg_sys::NodeTag::T_RoleSpec);
     role.roletype = pg_sys::RoleSpecType::ROLESPEC_PUBLIC;
     role.into_pg()
@@ -129,7 +130,7 @@ fn option(
     Ok(element.into_pg())
 }
 
-/// A text in PostgreSQL's memory.
+/// Copies a text into PostgreSQL's memory.
 fn text(text: &str) -> Result<*mut c_char> {
     let text = CString::new(text)
         .map_err(|_| Error::bad_argument("a text must not contain the character U+0000"))?;
@@ -137,7 +138,7 @@ fn text(text: &str) -> Result<*mut c_char> {
     Ok(unsafe { pg_sys::pstrdup(text.as_ptr()) })
 }
 
-/// An empty node of this kind.
+/// A new node of this kind.
 fn node<T: pg_sys::PgNode>(tag: pg_sys::NodeTag) -> PgBox<T, AllocatedByRust> {
     // SAFETY: every caller names the tag of the type it asks for.
     unsafe { PgBox::<T>::alloc_node(tag) }

@@ -1,4 +1,4 @@
-//! The options of a provider's foreign server and of its user mappings: their names, forms and ranges. Pure.
+//! The options of foreign servers and user mappings: names, formats and ranges. Pure.
 
 mod value;
 
@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 
 use value::{Form, Range};
 
-/// Options of a foreign server, which everybody may read.
+/// Options of a foreign server, which any role may read.
 pub const SERVER: [&str; 13] = [
     "provider",
     "default_model",
@@ -29,7 +29,7 @@ pub const SERVER: [&str; 13] = [
 /// Options of a user mapping, which are secret.
 pub const MAPPING: [&str; 2] = ["api_key", "headers"];
 
-/// Those of a server that the argument `options` of create_provider() takes.
+/// Server options that the argument `options` of create_provider() accepts.
 const IN_JSON: [&str; 9] = [
     "key_header",
     "encoding",
@@ -42,10 +42,10 @@ const IN_JSON: [&str; 9] = [
     "document_prefix",
 ];
 
-/// Those with an argument of their own, which update_provider() can only remove through `options`.
+/// Options with an argument of their own, which `options` of update_provider() can only remove.
 const REMOVABLE: [&str; 3] = ["api_key", "default_model", "base_url"];
 
-/// Names and values, as PostgreSQL keeps them.
+/// Option names and values, as PostgreSQL stores them.
 pub type Pairs = Vec<(String, String)>;
 
 /// The options of a foreign server.
@@ -57,13 +57,13 @@ pub struct ServerOptions {
     pub key_header: Option<String>,
     pub encoding: Encoding,
     pub limits: Limits,
-    /// What is put in front of questions, and of texts to be found; empty for nothing, none for what the model is known to want.
+    /// The prefixes of queries and documents; empty for none, None for the model's usual ones.
     pub query_prefix: Option<String>,
     pub document_prefix: Option<String>,
 }
 
 impl ServerOptions {
-    /// Reads the options of a foreign server; every option has to be known and valid, and those that are needed there.
+    /// Parses the options of a foreign server: each must be known and valid, and required ones must be present.
     pub fn parse(pairs: &[(String, String)]) -> Result<ServerOptions, OptionError> {
         let mut kind = None;
         let (mut default_model, mut base_url, mut key_header) = (None, None, None);
@@ -91,7 +91,7 @@ impl ServerOptions {
         }
         let kind = kind.ok_or_else(|| OptionError::Missing {
             name: "provider",
-            detail: format!("It is one of: {}.", kinds()),
+            detail: format!("Valid values: {}.", kinds()),
         })?;
         if base_url.is_none() && kind.needs_base_url() {
             return Err(OptionError::Missing {
@@ -112,9 +112,9 @@ impl ServerOptions {
     }
 }
 
-/// What a count may be.
+/// The range of a count.
 const ANY: Range = Range(1, 2_000_000_000);
-/// What a timeout may be, in milliseconds.
+/// The range of a timeout, in milliseconds.
 const TIMEOUT: Range = Range(100, 3_600_000);
 
 /// The options of a user mapping.
@@ -125,7 +125,7 @@ pub struct MappingOptions {
 }
 
 impl MappingOptions {
-    /// Reads the options of a user mapping.
+    /// Parses the options of a user mapping.
     pub fn parse(pairs: &[(String, String)]) -> Result<MappingOptions, OptionError> {
         let mut options = MappingOptions::default();
         for (name, text) in pairs {
@@ -139,12 +139,12 @@ impl MappingOptions {
         Ok(options)
     }
 
-    /// Whether the key is not the key itself, but where the embedder finds it.
+    /// Whether api_key is a reference (env: or file:) and not the key itself.
     pub fn is_reference(&self) -> bool {
         self.api_key.as_ref().is_some_and(|key| value::is_reference(key.expose()))
     }
 
-    /// Reads options that a role is about to set: what reads a file or the environment takes a superuser.
+    /// Parses options that a role is about to set: a reference requires a superuser.
     pub fn check(
         pairs: &[(String, String)],
         is_superuser: bool,
@@ -156,32 +156,35 @@ impl MappingOptions {
         }
     }
 
-    /// Whether there is nothing that could open a door.
+    /// Whether the mapping has neither a key nor headers.
     pub fn has_nothing(&self) -> bool {
         self.api_key.is_none() && self.headers.is_empty()
     }
 }
 
-/// What an argument `options` asks for: a value to be set, or none for one to be removed, by name.
+/// The parsed argument `options`: options to set, or to remove (None), by name.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Wishes {
+pub struct RequestedOptions {
     pub server: Vec<(String, Option<String>)>,
     pub mapping: Vec<(String, Option<String>)>,
 }
 
-/// Reads the argument `options`; only an update can remove what has an argument of its own.
-pub fn wishes(options: &Value, is_update: bool) -> Result<Wishes, OptionError> {
+/// Parses the argument `options`; only an update can remove options that have an argument of their own.
+pub fn requested_options(
+    options: &Value,
+    is_update: bool,
+) -> Result<RequestedOptions, OptionError> {
     let Value::Object(members) = options else {
         return Err(OptionError::Invalid {
             name: "options".to_string(),
             shown: None,
             detail: format!(
-                "It has to be a JSON object with any of: {}, headers.",
+                "It must be a JSON object with any of the keys: {}, headers.",
                 IN_JSON.join(", ")
             ),
         });
     };
-    let mut wishes = Wishes::default();
+    let mut requested_options = RequestedOptions::default();
     for (name, member) in members {
         let name = name.as_str();
         let removes_argument = is_update && member.is_null() && REMOVABLE.contains(&name);
@@ -190,24 +193,24 @@ pub fn wishes(options: &Value, is_update: bool) -> Result<Wishes, OptionError> {
                 true => OptionError::Invalid {
                     name: name.to_string(),
                     shown: None,
-                    detail: format!("It is not a part of options, but the argument {name}."),
+                    detail: format!("It is not a key of options. Use the argument {name}."),
                 },
                 false => OptionError::UnknownKey {
                     name: name.to_string(),
-                    detail: format!("The keys are {} and headers.", IN_JSON.join(", ")),
+                    detail: format!("Valid keys: {} and headers.", IN_JSON.join(", ")),
                 },
             });
         }
         let value = text_of(name, member)?;
         match MAPPING.contains(&name) {
-            true => wishes.mapping.push((name.to_string(), value)),
-            false => wishes.server.push((name.to_string(), value)),
+            true => requested_options.mapping.push((name.to_string(), value)),
+            false => requested_options.server.push((name.to_string(), value)),
         }
     }
-    Ok(wishes)
+    Ok(requested_options)
 }
 
-/// A member of `options` as the text of an option; none for null.
+/// A member of `options` as the text of an option; None for null.
 fn text_of(name: &str, member: &Value) -> Result<Option<String>, OptionError> {
     match member {
         Value::Null => Ok(None),
@@ -219,7 +222,7 @@ fn text_of(name: &str, member: &Value) -> Result<Option<String>, OptionError> {
             shown: None,
             detail: match name {
                 "headers" => value::HEADERS_FORM.to_string(),
-                _ => "It has to be a text or a number.".to_string(),
+                _ => "It must be a string or a number.".to_string(),
             },
         }),
     }
@@ -233,7 +236,7 @@ fn unknown(name: &str, valid: &[&str]) -> OptionError {
     OptionError::Unknown { name: name.to_string(), valid: valid.join(", ") }
 }
 
-/// The services by name, for messages.
+/// The names of the services, for messages.
 pub fn kinds() -> String {
     Kind::SERVICES.map(Kind::as_str).join(", ")
 }

@@ -1,4 +1,4 @@
-//! Asks a provider for the embeddings of two texts in one request, to see whether it can be used and what it gives.
+//! Tests a provider by embedding two texts in one request.
 
 use std::time::{Duration, Instant};
 
@@ -12,17 +12,17 @@ use crate::models::{self, Choice};
 use crate::name::quote_literal;
 use crate::{client, guc, shared};
 
-/// What is embedded: no data of anybody's. Two texts show what one would not, for nothing is embedded one by one.
+/// The texts, which are no user data. There are two, because batches are what sync uses.
 const TEXTS: [&str; 2] = ["embedd", "a question and its answer"];
 
-/// A provider that has answered.
+/// The result of a successful test.
 pub struct Answer {
     pub latency: Duration,
     pub model: String,
     pub dimensions: usize,
 }
 
-/// Makes one call with the key of the role in force.
+/// Makes one call with the key of the current role.
 pub fn test(name: &str, model: Option<&str>) -> Result<Answer> {
     let server = match name {
         LOCAL_PROVIDER => None,
@@ -59,13 +59,13 @@ pub fn test(name: &str, model: Option<&str>) -> Result<Answer> {
     Ok(Answer { latency: begin.elapsed(), model: model.name, dimensions: embeddings.dimensions })
 }
 
-/// The vectors of both texts from one request; an error says so where only one text at a time works.
+/// The vectors of both texts from one request; if only single texts work, the error says so.
 fn together(provider: &Provider, model: &Model) -> Result<Embeddings> {
     let ask = |texts: &[&str]| {
         let timeout = guc::embedder_timeout();
-        client::embed_together(provider, model, InputType::Document, texts, true, timeout)
+        client::embed_all(provider, model, InputType::Document, texts, true, timeout)
     };
-    let trouble = match ask(&TEXTS) {
+    let failure = match ask(&TEXTS) {
         Ok(embeddings) if embeddings.vector(0) != embeddings.vector(1) => return Ok(embeddings),
         Ok(_) => Failure::new(
             FailureClass::BadReply,
@@ -77,7 +77,7 @@ fn together(provider: &Provider, model: &Model) -> Result<Embeddings> {
         Err(Error::Provider(failure))
             if matches!(failure.class, FailureClass::Refused | FailureClass::BadReply) =>
         {
-            // Trouble with one text too is the same trouble.
+            // If a single text fails too, the first error stands.
             match ask(&TEXTS[..1]) {
                 Ok(_) => failure,
                 Err(_) => return Err(Error::Provider(failure)),
@@ -86,13 +86,13 @@ fn together(provider: &Provider, model: &Model) -> Result<Embeddings> {
         Err(error) => return Err(error),
     };
     let hint = format!(
-        "It embeds one text a request: SELECT embedd.update_provider({}, options => '{{\"texts_per_request\": 1}}').",
+        "It supports one text a request: SELECT embedd.update_provider({}, options => '{{\"texts_per_request\": 1}}').",
         quote_literal(&provider.name)
     );
-    Err(Error::Provider(trouble.with_hint(hint)))
+    Err(Error::Provider(failure.with_hint(hint)))
 }
 
-/// Says what to do where the embedder does not; the local provider says it all.
+/// Adds a hint where the embedder gave none; errors of the local provider already have one.
 fn with_advice(error: Error, server: Option<&Server>, role: pg_sys::Oid) -> Error {
     let Some(server) = server else { return error };
     let error = for_role(error, server, role);
@@ -100,23 +100,24 @@ fn with_advice(error: Error, server: Option<&Server>, role: pg_sys::Oid) -> Erro
     let name = quote_literal(&server.name);
     let hint = match failure.class {
         FailureClass::Unavailable if server.may_be_changed() => format!(
-            "Look whether this server can reach it; SELECT embedd.update_provider({name}, base_url => '...') gives another address."
+            "Check that this server can reach it, or change its address: SELECT embedd.update_provider({name}, base_url => '...')."
         ),
         FailureClass::Unavailable => {
-            "Look whether this server can reach it, or ask the provider's owner.".to_string()
+            "Check that this server can reach it, or ask the provider's owner.".to_string()
         }
         FailureClass::RateLimited => {
-            "Wait a while, or ask the service for a higher limit.".to_string()
+            "Retry later, or ask the service for a higher limit.".to_string()
         }
         FailureClass::Refused | FailureClass::BadReply => format!(
-            "Look whether the service has that model: SELECT embedd.test_provider({name}, model => '...')."
+            "Check that the service has that model: SELECT embedd.test_provider({name}, model => '...')."
         ),
         FailureClass::KeyRejected | FailureClass::BadSetting => return Error::Provider(failure),
     };
     Error::Provider(Failure { hint: Some(hint), ..failure })
 }
 
-/// The embedder knows nothing of roles: what it advises becomes what the role in force can do, whose key is that of `role`.
+/// Adapts a hint of the embedder, which knows no roles, to what the current role can do; the key used is that of
+/// `role`.
 pub fn for_role(error: Error, server: &Server, role: pg_sys::Oid) -> Error {
     let Error::Provider(failure) = error else { return error };
     let is_for_owner = |hint: &String| hint.contains("embedd.update_provider(");

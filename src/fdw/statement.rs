@@ -1,4 +1,5 @@
-//! What a statement of a session's own does to providers: to be hidden, to be told to the worker, or to be refused.
+//! Classifies utility statements on foreign servers and user mappings: which to hide, to report to the worker, or to
+//! refuse.
 
 use std::ffi::{CStr, c_char};
 
@@ -12,16 +13,16 @@ use crate::error::{Error, Result};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Meaning {
-    /// Who embeds, and with which key, may be another after it.
+    /// Whether the provider or the key of a vector table may change.
     pub changes_a_provider: bool,
-    /// Its text may hold a key.
+    /// Whether its text may hold a key.
     pub holds_a_key: bool,
 }
 
-/// Looks at a statement before it is done.
+/// Classifies a statement before it runs.
 ///
 /// # Safety
-/// The node has to be that of a valid utility statement, in a transaction.
+/// The node must be that of a valid utility statement, in a transaction.
 pub unsafe fn meaning(node: *mut pg_sys::Node) -> Result<Meaning> {
     let mut meaning = Meaning::default();
     // SAFETY: the tag of a node says what it is, and names in it are terminated.
@@ -30,7 +31,7 @@ pub unsafe fn meaning(node: *mut pg_sys::Node) -> Result<Meaning> {
             pg_sys::NodeTag::T_CreateForeignServerStmt => {
                 let create = node.cast::<pg_sys::CreateForeignServerStmt>();
                 meaning.changes_a_provider = CStr::from_ptr((*create).fdwname) == WRAPPER;
-                // No option of a server is secret; what is refused can be.
+                // Server options are not secret, but a rejected option may be.
                 meaning.holds_a_key = meaning.changes_a_provider;
                 if meaning.changes_a_provider {
                     check_new_name((*create).servername)?;
@@ -92,19 +93,19 @@ pub unsafe fn meaning(node: *mut pg_sys::Node) -> Result<Meaning> {
     Ok(meaning)
 }
 
-/// Refuses a provider of the name of the local one.
+/// Rejects the name of the local provider.
 unsafe fn check_new_name(name: *const c_char) -> Result<()> {
     // SAFETY: a name in a statement is terminated.
     match unsafe { CStr::from_ptr(name) }.to_str() {
         Ok(LOCAL_PROVIDER) => Err(Error::ProviderTaken {
             name: LOCAL_PROVIDER.to_string(),
-            detail: Some("It is the model inside the server.".to_string()),
+            detail: Some("It is the name of the local model's provider.".to_string()),
         }),
         _ => Ok(()),
     }
 }
 
-/// Whether a foreign server is there and is a provider.
+/// Whether a foreign server exists and is a provider.
 unsafe fn is_provider(name: *const c_char) -> bool {
     let Some(wrapper) = our_wrapper() else { return false };
     if name.is_null() {
@@ -117,7 +118,7 @@ unsafe fn is_provider(name: *const c_char) -> bool {
     }
 }
 
-/// Whether a name is that of a provider, or of no server at all: then it may be one that was misspelt.
+/// Whether a name is that of a provider, or of no server: then it may be misspelt.
 unsafe fn may_mean_a_provider(name: *const c_char) -> bool {
     // SAFETY: a look-up in a transaction, with a terminated name.
     unsafe {
@@ -128,8 +129,8 @@ unsafe fn may_mean_a_provider(name: *const c_char) -> bool {
     }
 }
 
-/// Whether DROP SERVER means a provider. With CASCADE the vector tables stay: they are not the provider's owner's, who is
-/// about to drop it.
+/// Whether DROP SERVER drops a provider. With CASCADE the vector tables stay, because they do not belong to the owner
+/// of the provider.
 unsafe fn drop_servers(drop: *const pg_sys::DropStmt) -> bool {
     // SAFETY: a valid statement, and look-ups in a transaction.
     unsafe {
@@ -138,7 +139,7 @@ unsafe fn drop_servers(drop: *const pg_sys::DropStmt) -> bool {
         if (*drop).behavior == pg_sys::DropBehavior::DROP_CASCADE {
             for name in &providers {
                 let server = pg_sys::GetForeignServerByName(*name, false);
-                // To all others it is refused.
+                // Other roles are refused by PostgreSQL.
                 if pg_sys::has_privs_of_role(pg_sys::GetUserId(), (*server).owner) {
                     depend::free_tables_of((*server).serverid);
                 }
@@ -148,7 +149,7 @@ unsafe fn drop_servers(drop: *const pg_sys::DropStmt) -> bool {
     }
 }
 
-/// Whether a DROP takes embedd along with all that depends on it.
+/// Whether a DROP includes the extension and everything that depends on it.
 unsafe fn takes_the_extension(drop: *const pg_sys::DropStmt) -> bool {
     // SAFETY: a valid statement; these kinds of objects are named by one text each.
     unsafe {
@@ -164,7 +165,7 @@ unsafe fn takes_the_extension(drop: *const pg_sys::DropStmt) -> bool {
     }
 }
 
-/// Vector tables outlive the extension: what was paid for is not dropped because their providers are.
+/// Removes the dependencies of vector tables, so that paid vectors survive DROP EXTENSION.
 unsafe fn keep_vector_tables() {
     let Some(wrapper) = our_wrapper() else { return };
     let mut servers = Vec::new();
@@ -207,7 +208,7 @@ unsafe fn names(list: *mut pg_sys::List) -> Vec<*const c_char> {
     }
 }
 
-/// The text of a node that is one; null for any other.
+/// The text of a string node; null for any other.
 unsafe fn text_of(node: *mut pg_sys::Node) -> *const c_char {
     // SAFETY: the tag of a node says what it is.
     unsafe {

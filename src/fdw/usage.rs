@@ -1,4 +1,4 @@
-//! Reads what the embedder has counted for providers.
+//! Reads the usage counts of providers, which the embedder writes.
 
 use std::io::ErrorKind;
 
@@ -8,7 +8,7 @@ use pgrx::prelude::*;
 use super::{Tuple, has_usage};
 use crate::error::{Error, Result};
 
-/// What the embedder has counted for the providers of this database that the role in force may use.
+/// The usage of this database's providers that the current role may use.
 pub fn usage() -> Result<Vec<Usage>> {
     // SAFETY: plain reads of the process's own state.
     let (database, role) = unsafe { (pg_sys::MyDatabaseId.to_u32(), pg_sys::GetUserId()) };

@@ -1,6 +1,6 @@
-//! Which texts are a point in time for a filter.
+//! Validates the text of a timestamp in a filter.
 
-/// Whether a text is infinity or an ISO 8601 date or time, which every DateStyle reads alike.
+/// Whether a text is infinity or an ISO 8601 date or time, which does not depend on DateStyle.
 pub fn is_valid(text: &str) -> bool {
     let (date, time) = text.split_once(['T', ' ']).unwrap_or((text, "00:00"));
     let (clock, zone) = match (time.strip_suffix('Z'), time.split_once(['+', '-'])) {
@@ -33,7 +33,7 @@ pub fn is_valid(text: &str) -> bool {
     matches!(text, "infinity" | "-infinity") || (date_fits && clock_fits && zone_fits)
 }
 
-/// The numbers between separators, two digits each but the first, which has `first` digits.
+/// The numbers between separators, with two digits each, except for the first, which has `first` digits.
 fn numbers(text: &str, separator: char, first: usize) -> Option<Vec<u32>> {
     let widths = std::iter::once(first).chain(std::iter::repeat(2));
     let fits = |(part, width): (&str, usize)| {
@@ -65,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_else_does_not() {
+    fn everything_else_is_rejected() {
         for text in [
             "",
             "now",

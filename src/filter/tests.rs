@@ -1,4 +1,4 @@
-//! Tests of every operator on every type, of what is refused, and of injections.
+//! Tests of every operator on every type, of errors, and of injections.
 
 use serde_json::json;
 
@@ -58,7 +58,7 @@ fn samples() -> Vec<(&'static str, Value, &'static str, &'static str, &'static s
 }
 
 #[test]
-fn nothing_is_no_condition() {
+fn an_empty_filter_is_no_condition() {
     for filter in [json!(null), json!({})] {
         assert_eq!(accepted(filter), ("true".to_string(), vec![]));
     }
@@ -183,7 +183,7 @@ fn integers_keep_every_digit_and_floats_their_shortest_form() {
 }
 
 #[test]
-fn values_never_reach_the_sql_and_names_only_as_literals() {
+fn values_are_never_in_the_sql_and_names_only_as_literals() {
     let (sql, params) = accepted(json!({"category": "'; drop table t; --"}));
     assert_eq!(sql, "(metadata->>'category') = $1::text");
     assert_eq!(params, one("'; drop table t; --"));
@@ -199,7 +199,7 @@ fn values_never_reach_the_sql_and_names_only_as_literals() {
 }
 
 #[test]
-fn long_values_are_shown_in_part() {
+fn long_values_are_truncated_in_messages() {
     let message = refused(json!({"price": "é".repeat(100)})).0;
     let shown = format!("\"{}...", "é".repeat(59));
     assert_eq!(message, format!("invalid value for filter field \"price\": {shown}"));
@@ -232,7 +232,7 @@ fn depth_and_size_are_limited() {
 }
 
 #[test]
-fn what_a_form_sends_as_text_is_taken_where_it_is_exact() {
+fn exact_values_sent_as_text_are_accepted() {
     for (field, text) in [("stock", "-5"), ("price", "0.10"), ("price", "1e3"), ("active", "false")]
     {
         assert_eq!(accepted(json!({ field: text })).1, one(text), "{field} {text}");

@@ -1,10 +1,10 @@
-//! The values of a filter: which fit the type of a field, and the text that is bound for them.
+//! Validates the values of a filter, and converts them to the text to bind.
 
 use serde_json::Value;
 
 use super::{Field, FilterError, FilterType, MAX_SHOWN, datetime, json_type};
 
-/// A value that fits the field, as the text to bind.
+/// The text to bind for a value that fits the field.
 pub(super) fn scalar(field: &Field, what: &str, value: &Value) -> Result<String, FilterError> {
     let expected = match (field.filter_type, value) {
         (FilterType::Keyword, Value::String(text)) => return Ok(text.clone()),
@@ -13,7 +13,7 @@ pub(super) fn scalar(field: &Field, what: &str, value: &Value) -> Result<String,
         }
         (FilterType::Float, Value::Number(number)) => return Ok(number.to_string()),
         (FilterType::Boolean, Value::Bool(boolean)) => return Ok(boolean.to_string()),
-        // Forms and query strings send everything as text: what is exactly a value of the type is taken for it.
+        // Forms and query strings send everything as text, so a text that is exactly a value of the type is accepted.
         (FilterType::Integer, Value::String(text)) if is_json::<i64>(text) => {
             return Ok(text.clone());
         }
@@ -42,18 +42,18 @@ pub(super) fn scalar(field: &Field, what: &str, value: &Value) -> Result<String,
             error.hint("To match any of several values, write {\"in\": [value, value]}.")
         }
         Value::Null => error.hint(
-            "To ask whether the field is there, write {\"exists\": true} or {\"exists\": false}.",
+            "To test whether the field exists, use {\"exists\": true} or {\"exists\": false}.",
         ),
         _ => error,
     })
 }
 
-/// Whether a text is exactly a value of JSON of this type, without spaces around it.
+/// Whether a text is exactly a JSON value of this type, without surrounding spaces.
 pub(super) fn is_json<T: serde::de::DeserializeOwned>(text: &str) -> bool {
     text.trim() == text && serde_json::from_str::<T>(text).is_ok()
 }
 
-/// The refusal of a value: the field, its type, what was expected and what was given.
+/// The error for a value: the field, its type, what was expected and what was given.
 pub(super) fn bad_value(field: &Field, what: &str, expected: &str, value: &Value) -> FilterError {
     let whole = value.to_string();
     let mut shown: String = whole.chars().take(MAX_SHOWN).collect();

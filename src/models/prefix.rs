@@ -1,8 +1,8 @@
-//! What a model wants in front of questions and of texts to be found, and for which models that is known by their name. Pure.
+//! The prefixes that models expect for queries and documents, and how models are recognised by name. Pure.
 
 use super::Entry;
 
-/// What is put in front of questions, and of texts to be found; empty for nothing.
+/// The prefixes of queries and documents; empty for none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Prefixes {
     pub query: String,
@@ -10,7 +10,7 @@ pub struct Prefixes {
 }
 
 impl Prefixes {
-    /// Those of a row of the catalog; none where it has none.
+    /// The prefixes of a row of the catalog; None if it has none.
     pub fn of(entry: &Entry) -> Option<Prefixes> {
         let prefixes = Prefixes {
             query: entry.query_prefix.clone().unwrap_or_default(),
@@ -19,14 +19,14 @@ impl Prefixes {
         (!prefixes.are_empty()).then_some(prefixes)
     }
 
-    /// Whether nothing is put in front of anything.
+    /// Whether both prefixes are empty.
     pub fn are_empty(&self) -> bool {
         self.query.is_empty() && self.document.is_empty()
     }
 }
 
-/// The row that a model belongs to by its name, whatever it is called where it runs: without the name of its maker in front, and
-/// without a tag, a size in bits or a format behind. Of several the one whose name says most.
+/// The row that matches the name of a model, whatever it is called at a server: without its maker in front, and
+/// without a tag, a size in bits or a format behind. Of several rows, the one with the longest name.
 pub fn by_name<'a>(
     model: &str,
     rows: impl Iterator<Item = (&'a str, &'a Entry)>,
@@ -45,7 +45,7 @@ fn bare(name: &str) -> String {
     name.split(':').next().unwrap_or(name).to_lowercase()
 }
 
-/// Whether what follows the name of a model names the same one: neither another version nor one that takes instructions.
+/// Whether the rest of a name still denotes the same model: neither another version nor an instruction-tuned one.
 fn is_same_model(rest: &str) -> bool {
     let Some(word) = rest.strip_prefix(['-', '_', '@', '.']) else { return rest.is_empty() };
     let is_version =
@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn models_are_known_by_their_names_wherever_they_run() {
+    fn models_are_recognised_by_name_at_any_server() {
         let names = [
             "nomic-embed-text",
             "nomic-ai/nomic-embed-text-v1.5",

@@ -1,34 +1,34 @@
-//! When a model is retired by its maker, and what is said of it from a year before.
+//! The retirement of a model by its maker, and the warning from a year before.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use pgrx::PgLogLevel;
 
 use super::Entry;
-use crate::error::tell;
+use crate::error::raise_message;
 use crate::name::quote_literal;
 
-/// Days before the end of a model from which on it is told.
+/// How many days before the retirement the warning starts.
 const WARNED: i64 = 365;
 
-/// A model that its maker retires within a year, or has retired.
+/// A model that retires within a year, or has retired.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Retirement {
-    /// The day, as it is written in the catalog.
+    /// The day, as written in the catalog.
     pub on: String,
-    /// Whether the day has come.
+    /// Whether the day has passed.
     pub is_past: bool,
-    /// The model that its maker names in its place.
+    /// The replacement that its maker names.
     pub replacement: Option<String>,
 }
 
 impl Retirement {
-    /// Whether a model is about to be retired.
+    /// The retirement of a model, if it is due.
     pub fn of(entry: &Entry) -> Option<Retirement> {
         Retirement::at(entry, today())
     }
 
-    /// The same on a day since 1970.
+    /// The same for a given day, in days since 1970.
     fn at(entry: &Entry, today: i64) -> Option<Retirement> {
         let on = entry.retires_on.as_deref()?;
         let left = days(on)? - today;
@@ -39,25 +39,25 @@ impl Retirement {
         })
     }
 
-    /// Says so, of a model, with what to do about it.
+    /// Raises the warning about a model, with a hint.
     pub fn warn(&self, model: &str, hint: Option<String>) {
         let is = if self.is_past { "was" } else { "is" };
         let message =
             format!("embedding model \"{model}\" {is} retired by its maker on {}", self.on);
         let detail = match &self.replacement {
-            Some(replacement) => format!("Its maker names \"{replacement}\" in its place."),
-            None => "embedd.models names no model in its place.".to_string(),
+            Some(replacement) => format!("Its maker names \"{replacement}\" as the replacement."),
+            None => "embedd.models names no replacement.".to_string(),
         };
-        tell(PgLogLevel::WARNING, message, Some(detail), hint);
+        raise_message(PgLogLevel::WARNING, message, Some(detail), hint);
     }
 
-    /// What to do about a vector table that is about to be created.
+    /// The hint for a vector table that is being created.
     pub fn hint_for_new(&self) -> Option<String> {
         let replacement = self.replacement.as_deref()?;
-        Some(format!("Give embedding_model => {}.", quote_literal(replacement)))
+        Some(format!("Use embedding_model => {}.", quote_literal(replacement)))
     }
 
-    /// What to do about a vector table that is there.
+    /// The hint for an existing vector table.
     pub fn hint_for(&self, table: &str) -> String {
         let model = self.replacement.as_deref().map_or("...".to_string(), str::to_string);
         format!(
@@ -68,11 +68,11 @@ impl Retirement {
     }
 }
 
-/// Days since 1970-01-01 of a date in the form of ISO 8601.
+/// The days since 1970-01-01 of a date in ISO 8601 format.
 fn days(date: &str) -> Option<i64> {
     let mut parts = date.splitn(3, '-').map(|part| part.parse::<i64>().ok());
     let (year, month, day) = (parts.next()??, parts.next()??, parts.next()??);
-    // Counting years from March puts the leap day last.
+    // With years counted from March the leap day comes last.
     let (year, month) = if month < 3 { (year - 1, month + 9) } else { (year, month - 3) };
     let before = year * 365 + year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400);
     Some(before + (month * 153 + 2) / 5 + day - 719_469)
@@ -88,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_model_is_warned_about_from_a_year_before_its_end() {
+    fn the_warning_starts_a_year_before_the_retirement() {
         assert_eq!(days("1970-01-01"), Some(0));
         assert_eq!(days("2000-02-29"), Some(11_016));
         assert_eq!(days("2026-11-29"), Some(20_786));
@@ -101,7 +101,7 @@ mod tests {
         assert_eq!(Retirement::at(&entry, 20_786 - 366), None);
         let at = |day| Retirement::at(&entry, day).unwrap();
         assert!(!at(20_786 - 365).is_past && !at(20_785).is_past && at(20_786).is_past);
-        assert_eq!(at(30_000).hint_for_new().as_deref(), Some("Give embedding_model => 'next'."));
+        assert_eq!(at(30_000).hint_for_new().as_deref(), Some("Use embedding_model => 'next'."));
         assert_eq!(Retirement::at(&Entry::default(), 30_000), None);
     }
 }

@@ -1,4 +1,4 @@
-//! What every process of the server can see of the embedder: which process it is, since when, and what keeps it from starting.
+//! The embedder's state in shared memory: its process, its start time, and why it cannot start.
 
 use pgrx::lwlock::PgLwLock;
 use pgrx::prelude::*;
@@ -6,34 +6,34 @@ use pgrx::{PGRXSharedMemory, pg_shmem_init};
 
 use super::is_preloaded;
 
-/// Bytes kept of a text; what is longer is cut.
+/// The most bytes of a text; a longer one is truncated.
 const TEXT: usize = 512;
 
-/// The embedder as its supervisor last saw it.
+/// The state of the embedder, as its supervisor last set it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Embedder {
-    /// Whether a supervisor is there to start it.
+    /// Whether a supervisor is running.
     pub is_supervised: bool,
-    /// Its process, while it serves.
+    /// Its process id, while it accepts connections.
     pub pid: Option<i32>,
-    /// When that process began to serve, in PostgreSQL's time.
+    /// When that process became ready, in PostgreSQL's time.
     pub since: pg_sys::TimestampTz,
-    /// How often it was started again since the server started.
+    /// How often it was restarted since the server started.
     pub restarts: i64,
-    /// What keeps it from starting.
-    pub trouble: Option<Trouble>,
+    /// Why it cannot start.
+    pub start_failure: Option<StartFailure>,
 }
 
 /// Why the embedder cannot start, and what to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Trouble {
-    /// A message as PostgreSQL words it.
+pub struct StartFailure {
+    /// The message, in PostgreSQL's style.
     pub message: String,
-    /// A sentence on what to do.
+    /// The HINT.
     pub hint: String,
 }
 
-/// The same as it lies in shared memory.
+/// The same, as stored in shared memory.
 #[derive(Clone, Copy)]
 struct Stored {
     is_supervised: bool,
@@ -44,7 +44,7 @@ struct Stored {
     hint: Text,
 }
 
-/// A text of a bounded length.
+/// A text of bounded length.
 #[derive(Clone, Copy)]
 struct Text {
     length: usize,
@@ -80,12 +80,12 @@ unsafe impl PGRXSharedMemory for Stored {}
 // SAFETY: the name is used by nothing else.
 static STORED: PgLwLock<Stored> = unsafe { PgLwLock::new(c"embedd_embedder") };
 
-/// Asks for the shared memory. Called from `_PG_init` while the postmaster loads its libraries.
+/// Requests the shared memory. Called from `_PG_init` while the postmaster loads its libraries.
 pub fn init() {
     pg_shmem_init!(STORED);
 }
 
-/// The embedder as it is now; nothing is known of it in a server that was not started with embedd.
+/// The current state of the embedder; unknown in a server without embedd in shared_preload_libraries.
 pub fn get() -> Embedder {
     if !is_preloaded() {
         return Embedder::default();
@@ -96,27 +96,27 @@ pub fn get() -> Embedder {
         pid: (stored.pid != 0).then_some(stored.pid),
         since: stored.since,
         restarts: stored.restarts,
-        trouble: (stored.message.length > 0)
-            .then(|| Trouble { message: stored.message.get(), hint: stored.hint.get() }),
+        start_failure: (stored.message.length > 0)
+            .then(|| StartFailure { message: stored.message.get(), hint: stored.hint.get() }),
     }
 }
 
-/// What keeps the embedder from starting.
-pub fn trouble() -> Option<Trouble> {
+/// Why the embedder cannot start.
+pub fn start_failure() -> Option<StartFailure> {
     if !is_preloaded() || STORED.share().message.length == 0 {
         return None;
     }
-    get().trouble
+    get().start_failure
 }
 
-/// A supervisor has begun its work, or ends it.
+/// A supervisor starts or ends.
 pub fn set_supervised(is_supervised: bool) {
     let mut stored = STORED.exclusive();
     stored.is_supervised = is_supervised;
     stored.pid = 0;
 }
 
-/// The embedder serves as this process.
+/// The embedder is ready, as this process.
 pub fn set_serving(pid: i32) {
     let mut stored = STORED.exclusive();
     if stored.since != 0 {
@@ -128,12 +128,12 @@ pub fn set_serving(pid: i32) {
     stored.message = Text::EMPTY;
 }
 
-/// The embedder has ended; sessions wait for the next one unless there is something that keeps it from starting.
-pub fn set_ended(trouble: Option<&Trouble>) {
+/// The embedder has ended. Sessions wait for the next one, unless it cannot start.
+pub fn set_ended(failure: Option<&StartFailure>) {
     let mut stored = STORED.exclusive();
     stored.pid = 0;
-    stored.message = trouble.map_or(Text::EMPTY, |trouble| Text::new(&trouble.message));
-    stored.hint = trouble.map_or(Text::EMPTY, |trouble| Text::new(&trouble.hint));
+    stored.message = failure.map_or(Text::EMPTY, |failure| Text::new(&failure.message));
+    stored.hint = failure.map_or(Text::EMPTY, |failure| Text::new(&failure.hint));
 }
 
 #[cfg(test)]
@@ -141,7 +141,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn texts_are_cut_between_characters() {
+    fn texts_are_truncated_between_characters() {
         for text in ["", "short", &"é".repeat(TEXT)] {
             let stored = Text::new(text).get();
             assert!(text.starts_with(&stored) && stored.len() >= text.len().min(TEXT - 1));

@@ -1,4 +1,4 @@
-//! What embedd keeps in shared memory: a slot for each sync worker, and the databases that ask for one.
+//! The layout of embedd's shared memory: a slot for each sync worker, and the databases that request one.
 
 use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering::SeqCst};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -6,18 +6,18 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use pgrx::prelude::*;
 use pgrx::{PGRXSharedMemory, PgAtomic, pg_shmem_init};
 
-/// Sync workers that there can be at the same time.
+/// The maximum of sync workers in the server.
 pub const SLOTS: usize = 128;
-/// Most sync workers of one database.
+/// The maximum of sync workers of a database.
 pub const MOST_PORTIONS: u16 = 16;
-/// Databases that can ask for a worker before the launcher has looked.
+/// How many databases can request a worker between two rounds of the launcher.
 const REQUESTS: usize = 64;
-/// No process is there to be woken.
-pub const NOBODY: i32 = -1;
+/// No process to wake.
+pub const NO_PROCESS: i32 = -1;
 /// Nothing is due.
 pub const NEVER: u64 = u64::MAX;
 
-/// The keys of a database whose hash modulo count is index: the part of the work that one sync worker does.
+/// A sync worker's share of a database: the keys whose hash modulo `count` is `index`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Portion {
     pub index: u16,
@@ -32,83 +32,85 @@ impl Default for Portion {
 }
 
 impl Portion {
-    /// In one number.
+    /// Packs it into one number.
     pub fn to_u32(self) -> u32 {
         u32::from(self.index) << 16 | u32::from(self.count)
     }
 
-    /// From the number that [`Portion::to_u32`] has made.
+    /// Unpacks the number made by [`Portion::to_u32`].
     pub fn from_u32(number: u32) -> Self {
         Self { index: (number >> 16) as u16, count: number as u16 }
     }
 }
 
-/// What the launcher knows of a sync worker.
+/// The state of a sync worker's slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SlotState {
     /// The slot is free.
     Free,
     /// The launcher has asked the postmaster for a worker.
     Starting,
-    /// The worker is connected and works.
+    /// The worker is connected and running.
     Running,
-    /// The worker is about to leave, and looks once more whether somebody has woken it.
+    /// The worker is about to exit, and checks once more whether it was woken.
     Leaving,
-    /// The worker found no embedd in its database and went.
+    /// The worker exited because its database has no embedd.
     NoExtension,
-    /// The worker had nothing to do and went.
+    /// The worker exited because it was idle.
     Idle,
-    /// The worker had something to do and went all the same, for others.
-    GaveWay,
-    /// The worker was asked to leave the database for a while.
+    /// The worker yielded its slot to another database, although it had work.
+    Yielded,
+    /// The worker exited because it was asked to leave the database for a while.
     Left,
-    /// The worker ended with an error.
+    /// The worker failed.
     Failed,
 }
 
 impl SlotState {
     fn from_u32(value: u32) -> Self {
         use SlotState::*;
-        [Free, Starting, Running, Leaving, NoExtension, Idle, GaveWay, Left, Failed]
+        [Free, Starting, Running, Leaving, NoExtension, Idle, Yielded, Left, Failed]
             .into_iter()
             .find(|state| *state as u32 == value)
             .unwrap_or(Free)
     }
 }
 
-/// What a worker can be asked for.
+/// A request to a worker to exit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ask {
-    /// To leave the database at once, because somebody is about to drop, rename or copy it.
-    Database = 1,
-    /// To leave when nothing is in flight, because the database gets other workers or none.
-    Anew = 2,
-    /// To leave when it is idle or has worked for long, because another database waits for a place.
-    Place = 4,
+pub enum LeaveRequest {
+    /// At once, because a session is about to drop, rename or copy the database.
+    AtOnce = 1,
+    /// When nothing is in flight, because the number of workers changed or the database has no embedd.
+    WhenDrained = 2,
+    /// When it is idle or has run for its fair time, because another database waits for a slot.
+    YieldSlot = 4,
 }
 
-/// One worker's place. The launcher alone takes and frees slots; the worker alone moves its own from Starting on.
+/// The slot of one worker. Only the launcher takes and frees slots; from Starting on only the worker changes the
+/// state.
 pub struct Slot {
-    /// Counts how often the slot was taken: who reads several fields sees by it that they belong together.
+    /// Incremented when the slot is taken: a reader of several fields sees whether they belong together.
     pub taken: AtomicU32,
     pub database: AtomicU32,
     pub portion: AtomicU32,
     state: AtomicU32,
-    /// Index of the worker's PGPROC, whose latch is set to wake it.
+    /// The index of the worker's PGPROC, whose latch wakes it.
     pub proc_number: AtomicI32,
-    /// What the worker is asked for, each an [`Ask`], and when it was asked last.
+    /// The pending [`LeaveRequest`]s, and when the last one was made.
     pub asked: AtomicU32,
     pub asked_at: AtomicU64,
-    /// Counts how often the worker was woken: a wait for a lock inside a round takes the latch for its own. Never reset.
+    /// Incremented when the worker is woken, since a wait for a lock within a round may consume the latch. Never
+    /// reset.
     pub wakes: AtomicU32,
-    /// Counts how often the configuration of the database was changed. Never reset.
+    /// Incremented when the configuration of the database changes. Never reset.
     pub config: AtomicU32,
-    /// 1 when the worker has found the extension.
+    /// 1 if the worker has found the extension.
     pub found: AtomicU32,
-    /// 1 while the worker has nothing to do, and since when that is so or not so.
+    /// 1 while the worker is idle, and since when it has been idle or busy.
     pub is_idle: AtomicU32,
     pub since: AtomicU64,
-    /// When the worker that has left is wanted again though nobody wakes it, or [`NEVER`].
+    /// When an exited worker has to be started again without being woken, or [`NEVER`].
     pub due: AtomicU64,
 }
 
@@ -119,7 +121,7 @@ impl Slot {
             database: AtomicU32::new(0),
             portion: AtomicU32::new(0),
             state: AtomicU32::new(SlotState::Free as u32),
-            proc_number: AtomicI32::new(NOBODY),
+            proc_number: AtomicI32::new(NO_PROCESS),
             asked: AtomicU32::new(0),
             asked_at: AtomicU64::new(0),
             wakes: AtomicU32::new(0),
@@ -131,54 +133,54 @@ impl Slot {
         }
     }
 
-    /// How the worker stands.
+    /// The state of the slot.
     pub fn state(&self) -> SlotState {
         SlotState::from_u32(self.state.load(SeqCst))
     }
 
-    /// Notes how the worker stands.
+    /// Sets the state.
     pub fn set_state(&self, state: SlotState) {
         self.state.store(state as u32, SeqCst);
     }
 
-    /// Notes it if it stood as it is said; false when it did not.
+    /// Changes the state if it is `from`; false if it is not.
     pub fn change_state(&self, from: SlotState, to: SlotState) -> bool {
         self.state.compare_exchange(from as u32, to as u32, SeqCst, SeqCst).is_ok()
     }
 
-    /// Whether it is the place of a worker of a database.
+    /// Whether the slot is taken by a worker of this database.
     pub fn is_of(&self, database: pg_sys::Oid) -> bool {
         self.database.load(SeqCst) == database.to_u32() && self.state() != SlotState::Free
     }
 
-    /// Wakes the worker; the count tells it also when its latch was taken for something else.
+    /// Wakes the worker; the counter matters because the latch may be consumed by another wait.
     pub fn wake(&self) {
         self.wakes.fetch_add(1, SeqCst);
         set_latch(self.proc_number.load(SeqCst));
     }
 
-    /// Asks the worker for something.
-    pub fn ask(&self, what: Ask) {
+    /// Asks the worker to exit.
+    pub fn ask(&self, request: LeaveRequest) {
         self.asked_at.store(clock(), SeqCst);
-        self.asked.fetch_or(what as u32, SeqCst);
+        self.asked.fetch_or(request as u32, SeqCst);
         self.wake();
     }
 }
 
-/// All of it.
+/// The whole shared memory.
 pub struct Shared {
-    /// Index of the launcher's PGPROC.
+    /// The index of the launcher's PGPROC.
     pub launcher: AtomicI32,
-    /// Sync workers of each database, as it is in force.
+    /// The number of sync workers of each database that is in force.
     pub portions: AtomicU32,
-    /// Workers that are wanted and have no place.
-    pub short: AtomicU32,
+    /// How many workers wait for a slot.
+    pub waiting: AtomicU32,
     pub slots: [Slot; SLOTS],
     pub requests: [AtomicU32; REQUESTS],
-    /// 1 when a request found no place among those, so that every database may have asked.
+    /// 1 if `requests` was full, so that any database may have requested a worker.
     pub all_ask: AtomicU32,
-    /// When this shared memory was made, in microseconds since 1970: another time tells that the server has started again,
-    /// or has recovered from a crash.
+    /// When this shared memory was created, in microseconds since 1970. A changed value means that the server
+    /// restarted or recovered from a crash.
     pub started_at: i64,
 }
 
@@ -188,9 +190,9 @@ unsafe impl PGRXSharedMemory for Shared {}
 impl Default for Shared {
     fn default() -> Self {
         Self {
-            launcher: AtomicI32::new(NOBODY),
+            launcher: AtomicI32::new(NO_PROCESS),
             portions: AtomicU32::new(1),
-            short: AtomicU32::new(0),
+            waiting: AtomicU32::new(0),
             slots: std::array::from_fn(|_| Slot::new()),
             requests: std::array::from_fn(|_| AtomicU32::new(0)),
             all_ask: AtomicU32::new(0),
@@ -212,19 +214,19 @@ pub fn is_preloaded() -> bool {
     unsafe { PRELOADED }
 }
 
-/// Asks for the shared memory. Called from `_PG_init` while the postmaster loads its libraries.
+/// Requests the shared memory. Called from `_PG_init` while the postmaster loads its libraries.
 pub fn init() {
     pg_shmem_init!(SHARED);
     // SAFETY: the postmaster is single-threaded, and its children only read.
     unsafe { PRELOADED = true };
 }
 
-/// The shared memory; only where [`is_preloaded`] holds.
+/// The shared memory; call it only if [`is_preloaded`] holds.
 pub fn shared() -> &'static Shared {
     SHARED.get()
 }
 
-/// Milliseconds of a clock that is the same in every process of the server and never goes back.
+/// A monotonic clock in milliseconds, the same in every process of the server.
 pub fn clock() -> u64 {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: writes to the place given to it.
@@ -238,9 +240,9 @@ pub fn my_proc_number() -> i32 {
     unsafe { pg_sys::MyProc.offset_from((*pg_sys::ProcGlobal).allProcs) as i32 }
 }
 
-/// Sets the latch of a process; setting that of a process which took over a dead one's place is harmless.
+/// Sets the latch of a process. If the PGPROC now belongs to another process, the spurious wake-up is harmless.
 pub fn set_latch(proc_number: i32) {
-    if proc_number == NOBODY {
+    if proc_number == NO_PROCESS {
         return;
     }
     // SAFETY: the number was an index into allProcs, which is never moved nor freed; SetLatch raises nothing.

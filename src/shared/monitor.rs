@@ -1,21 +1,21 @@
-//! What a session sees of the sync workers of its database.
+//! The state of the sync workers of a database, for monitoring.
 
 use std::sync::atomic::Ordering::SeqCst;
 
 use pgrx::prelude::*;
 
-use super::memory::{NOBODY, SlotState, clock, is_preloaded, shared};
+use super::memory::{NO_PROCESS, SlotState, clock, is_preloaded, shared};
 
-/// How the sync workers of a database are; of several the busiest counts.
+/// The state of a database's sync workers; of several workers the busiest counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Worker {
     pub state: &'static str,
-    /// For how many milliseconds that has been so, where it is known.
+    /// For how many milliseconds it has been in that state, if known.
     for_ms: Option<u64>,
 }
 
 impl Worker {
-    /// Since when that has been so.
+    /// Since when it has been in that state.
     pub fn since(self) -> Option<TimestampWithTimeZone> {
         let milliseconds = self.for_ms?;
         // SAFETY: reads a clock.
@@ -25,7 +25,7 @@ impl Worker {
     }
 }
 
-/// How the sync workers of this database are.
+/// The state of the sync workers of this database.
 pub fn worker() -> Worker {
     let plain = |state| Worker { state, for_ms: None };
     if !is_preloaded() {
@@ -48,14 +48,14 @@ pub fn worker() -> Worker {
     }
     match found {
         Some(worker) => worker,
-        None if shared().launcher.load(SeqCst) == NOBODY => plain("not running"),
-        None if shared().short.load(SeqCst) > 0 => plain("waiting for a slot"),
-        // It leaves when it has nothing to do, and comes with the next change.
+        None if shared().launcher.load(SeqCst) == NO_PROCESS => plain("not running"),
+        None if shared().waiting.load(SeqCst) > 0 => plain("waiting for a slot"),
+        // The worker exits when it is idle, and starts with the next change.
         None => plain("idle"),
     }
 }
 
-/// Sync workers of all databases that are wanted and have no place.
+/// How many sync workers of all databases wait for a slot.
 pub fn waiting() -> u32 {
-    if is_preloaded() { shared().short.load(SeqCst) } else { 0 }
+    if is_preloaded() { shared().waiting.load(SeqCst) } else { 0 }
 }

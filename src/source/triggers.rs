@@ -1,4 +1,4 @@
-//! The triggers of a source: created, looked for, dropped, and firing as their owner has set it.
+//! The triggers of a source: their creation, their firing mode, and their removal.
 
 use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
@@ -7,7 +7,7 @@ use crate::catalog::sight;
 use crate::command;
 use crate::error::Result;
 
-/// When the triggers of a source fire, as their owner has set it: the letters of pg_trigger.tgenabled.
+/// When the triggers of a source fire, as set by its owner (pg_trigger.tgenabled).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FireMode {
     Origin,
@@ -16,7 +16,7 @@ pub enum FireMode {
     Disabled,
 }
 
-/// How the triggers of a source fire; the row trigger's mode counts, or that of the one that is left.
+/// The firing mode of a source's triggers: that of the row trigger, or of the remaining one.
 pub fn fire_mode(client: &SpiClient<'_>, id: i32, source: pg_sys::Oid) -> Result<FireMode> {
     let rows = client.select(
         "select tgenabled::text from pg_catalog.pg_trigger where tgrelid = $1 and tgname = any($2)
@@ -36,7 +36,7 @@ pub fn fire_mode(client: &SpiClient<'_>, id: i32, source: pg_sys::Oid) -> Result
     })
 }
 
-/// Has triggers that were created fire as those did that they replace.
+/// Gives new triggers the firing mode of those that they replace.
 pub fn set_fire_mode(
     client: &mut SpiClient<'_>,
     id: i32,
@@ -56,8 +56,8 @@ pub fn set_fire_mode(
     Ok(())
 }
 
-/// Triggers of embedd's that belong to no vector table of their table, as a schema-only copy of a database has them: each
-/// with its table, of this table or of every one.
+/// Triggers of embedd that belong to no vector table of their table, as in a schema-only copy of a database: each with
+/// its table; of one table or of all.
 pub fn stale_triggers(
     client: &SpiClient<'_>,
     source: Option<pg_sys::Oid>,
@@ -94,14 +94,13 @@ pub fn drop_stale_triggers(
     Ok(())
 }
 
-/// What the triggers of a source are called, and when they fire.
+/// The names of a source's triggers, and their events.
 const EVENTS: [(&str, &str); 2] = [
     ("row", "after insert or update or delete on {} for each row"),
     ("truncate", "after truncate on {} for each statement"),
 ];
 
-/// The statement that creates a trigger of a source. It names nothing of it, so that no column is kept from being changed
-/// or dropped.
+/// The statement that creates a trigger of a source. It names no columns, so that it does not block changes of them.
 fn create_statement(id: i32, source: &str, what: &str, event: &str) -> String {
     format!(
         "create trigger {} {} execute function embedd.note_change('{id}')",
@@ -118,7 +117,7 @@ pub fn create_triggers(client: &mut SpiClient<'_>, id: i32, source: &str) -> Res
     Ok(())
 }
 
-/// The statements that create the triggers of a source that are not there.
+/// The statements that create missing triggers of a source.
 pub fn missing_triggers(
     client: &SpiClient<'_>,
     id: i32,
@@ -139,9 +138,9 @@ pub fn missing_triggers(
     Ok(statements)
 }
 
-/// Whether there are triggers for everything that can happen to a source, switched on or off.
+/// Whether a source has triggers for every event, enabled or not.
 pub fn has_triggers(client: &SpiClient<'_>, id: i32, source: pg_sys::Oid) -> Result<bool> {
-    // For each row (1), insert (4), delete (8), update (16), truncate (32), as in catalog/pg_trigger.h.
+    // ROW (1), INSERT (4), DELETE (8), UPDATE (16) and TRUNCATE (32), as in catalog/pg_trigger.h.
     let rows = client.select(
         "select bit_or(tgtype::integer) & 61 = 61 from pg_catalog.pg_trigger where tgrelid = $1 and tgname = any($2)",
         None,

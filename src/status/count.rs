@@ -1,4 +1,4 @@
-//! How many rows source and vector table have: counted while they are few, estimated when they are many.
+//! The row counts of source and vector table: exact if small, estimated if large.
 
 use pgrx::pg_sys;
 use pgrx::spi::SpiClient;
@@ -10,27 +10,27 @@ use crate::citus;
 use crate::error::Result;
 use crate::rights::Rights;
 
-/// Rows of a relation that are counted.
+/// Relations with more rows are estimated.
 const COUNTED: i64 = 10_000;
-/// Rows of failures and cut texts that are counted.
+/// The most failed and truncated rows that are counted.
 pub const MOST_NOTES: i64 = 100_000;
-/// Rows that a relation has for certain when its statistics say so, however old they are.
+/// With this many rows in its statistics a relation is large for certain, however old they are.
 const MANY: f64 = 100_000.0;
 
-/// What was counted.
+/// The counts.
 #[derive(Default)]
 pub struct Counted {
-    /// Rows of the vector table; none where it is gone.
+    /// The rows of the vector table; None if it does not exist.
     pub synced: Option<i64>,
-    /// Rows of the source; none where it is gone, or not to be counted.
+    /// The rows of the source; None if it does not exist, or cannot be counted.
     pub total: Option<i64>,
     pub is_estimated: bool,
-    /// Why something that is there was not counted.
+    /// Why an existing relation was not counted.
     pub reason: Option<String>,
 }
 
-/// Rows of the vector table and of its source, as the owner sees them. Runs no code of anybody's: what has policies is not
-/// counted, nor what is locked.
+/// Counts the rows of the vector table and of its source, as their owner sees them. Runs no user code: relations with
+/// policies, and locked ones, are not counted.
 pub fn rows(client: &SpiClient<'_>, table: &VectorTable) -> Result<Counted> {
     let _rights = Rights::of_owner(table.owner);
     let mut counted = Counted::default();
@@ -59,7 +59,7 @@ pub fn rows(client: &SpiClient<'_>, table: &VectorTable) -> Result<Counted> {
     Ok(counted)
 }
 
-/// Whether the rows of a relation can be counted at once.
+/// Whether the rows of a relation can be counted without waiting.
 fn may_count(relation: pg_sys::Oid, name: &str, owner: pg_sys::Oid, counted: &mut Counted) -> bool {
     let is_free = lock_if_free(relation);
     if !is_free {
@@ -72,7 +72,7 @@ fn not_counted(name: &str) -> String {
     format!("{name} is locked, and was not counted")
 }
 
-/// Rows of a relation that may be read, where `from` selects them.
+/// Counts the rows of a readable relation that `from` selects.
 fn count(
     client: &SpiClient<'_>,
     relation: pg_sys::Oid,
@@ -81,7 +81,7 @@ fn count(
     is_estimated: &mut bool,
 ) -> Result<Option<i64>> {
     let rows = client.select(
-        // A relation that was dropped a moment ago has none.
+        // A relation that was just dropped has no rows.
         "select pg_catalog.has_any_column_privilege(pg_catalog.to_regclass($1), 'SELECT')",
         None,
         &[name.into()],
@@ -90,7 +90,7 @@ fn count(
         return Ok(None);
     }
     let rows = client.select(
-        // What the last vacuum or analyze has seen, in proportion to what the table has grown since.
+        // The density at the last vacuum or analyze, times the current size.
         "select sum(c.reltuples::float8 / nullif(c.relpages, 0)
                     * (pg_catalog.pg_relation_size(c.oid) / pg_catalog.current_setting('block_size')::bigint))
            from (select $1::regclass::oid as relid union select t.relid from pg_catalog.pg_partition_tree($1::regclass) t) t
@@ -113,7 +113,7 @@ fn count(
     if let Some(estimate) = estimate.filter(|estimate| *estimate >= COUNTED as f64) {
         return Ok(Some(estimate as i64));
     }
-    // Without statistics: as dense as its beginning. A partitioned table is as large as all of its partitions.
+    // Without statistics: the density of its first rows. The size of a partitioned table is the sum of its partitions.
     let size = match citus::is_table(relation) {
         true => "pg_catalog.citus_relation_size",
         false => "pg_catalog.pg_relation_size",

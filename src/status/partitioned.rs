@@ -1,4 +1,4 @@
-//! Counts the rows of a partitioned table some partitions at a time: none is waited for, and their locks are given back.
+//! Counts the rows of a partitioned table, a few partitions at a time, without waiting for locks or keeping them.
 
 use pgrx::Spi;
 
@@ -7,10 +7,10 @@ use crate::error::{Error, Result};
 use crate::rights::Rights;
 use crate::transaction;
 
-/// Partitions of one statement.
+/// Partitions in one statement.
 const AT_ONCE: usize = 16;
 
-/// What was counted.
+/// The count.
 pub struct Rows {
     pub rows: i64,
     pub is_estimated: bool,
@@ -18,7 +18,7 @@ pub struct Rows {
     pub locked: Option<String>,
 }
 
-/// Rows of these partitions, which the owner of the rights may read: counted up to `most`, estimated from there on.
+/// The rows of these partitions, which the owner may read: counted up to `most`, estimated beyond.
 pub fn rows(leaves: &[Leaf], owner: pgrx::pg_sys::Oid, most: i64) -> Result<Rows> {
     let mut found = Rows { rows: 0, is_estimated: false, locked: None };
     let mut groups = leaves.chunks(AT_ONCE);
@@ -29,7 +29,7 @@ pub fn rows(leaves: &[Leaf], owner: pgrx::pg_sys::Oid, most: i64) -> Result<Rows
             found.rows += counted.rows;
             continue;
         }
-        // As dense as what was read of this group.
+        // The density of the rows that were read of this group.
         let mut blocks = counted.size;
         for others in groups.by_ref() {
             blocks += look(others, owner, 0)?.size;
@@ -44,17 +44,17 @@ pub fn rows(leaves: &[Leaf], owner: pgrx::pg_sys::Oid, most: i64) -> Result<Rows
     Ok(found)
 }
 
-/// What was seen of some partitions.
+/// The counts of some partitions.
 struct Group {
     rows: i64,
-    /// Blocks that were read for that.
+    /// Blocks that were read.
     read: i64,
-    /// Blocks of all of them.
+    /// Blocks in total.
     size: i64,
     locked: Option<String>,
 }
 
-/// Reads at most one row more than `most` of some partitions.
+/// Reads at most `most` + 1 rows of some partitions.
 fn look(leaves: &[Leaf], owner: pgrx::pg_sys::Oid, most: i64) -> Result<Group> {
     let looked = transaction::nested_look(|| {
         let (free, locked): (Vec<&Leaf>, Vec<&Leaf>) =

@@ -1,25 +1,25 @@
-//! What the status of a vector table is called, from what is stored of it and what is seen at this moment.
+//! Derives the status of a vector table from what is stored and what is observed.
 
 use crate::catalog::Status;
 
-/// What was seen of a vector table.
+/// The observations.
 #[derive(Clone, Debug, Default)]
 pub struct Facts {
-    /// Why its source cannot be kept in sync as it is now, with the remedy.
-    pub trouble: Option<String>,
-    /// Whether it came from another cluster and was not compared yet.
+    /// Why its source cannot be kept in sync, with the remedy.
+    pub failure: Option<String>,
+    /// Whether it came from another cluster and has not been compared yet.
     pub is_foreign: bool,
     /// Changes in the queue.
     pub pending: i64,
-    /// Whether a comparison is asked for or running.
+    /// Whether a comparison is requested or running.
     pub is_compared: bool,
-    /// Rows of source and vector table, where both were counted one by one.
+    /// The rows of source and vector table, if both were counted exactly.
     pub counts: Option<Counts>,
     /// Whether the source has lost the unique index on its key.
     pub has_lost_key: bool,
 }
 
-/// Rows that were counted.
+/// Row counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Counts {
     pub source: i64,
@@ -28,38 +28,38 @@ pub struct Counts {
 }
 
 impl Counts {
-    /// Whether the vector table has as many rows as its source, but for those that have failed.
+    /// Whether the vector table has as many rows as its source, apart from failed ones.
     pub fn agree(self) -> bool {
         (self.source - self.failed..=self.source).contains(&self.stored)
     }
 }
 
-/// The word that users see, and why it is not `synced` where nothing else says so.
+/// The status, and why it is not `synced` if nothing else says so.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Verdict {
     pub word: &'static str,
     pub reason: Option<String>,
 }
 
-/// Changes wait, or source and vector table are compared.
+/// Changes are waiting, or a comparison is running.
 const SYNCING: &str = "syncing";
 
-/// Whether the counts could be those of two different moments: nothing else explains that they differ.
+/// Whether a difference may only come from counting at two moments, because nothing else explains it.
 pub fn is_doubtful(stored: Status, facts: &Facts) -> bool {
     stored == Status::Synced
-        && facts.trouble.is_none()
+        && facts.failure.is_none()
         && !facts.is_foreign
         && facts.pending == 0
         && !facts.is_compared
         && facts.counts.is_some_and(|counts| !counts.agree())
 }
 
-/// What the status is called.
+/// The status of a vector table.
 pub fn verdict(stored: Status, name: &str, facts: &Facts) -> Verdict {
     let plain = |word| Verdict { word, reason: None };
-    match (stored, &facts.trouble) {
+    match (stored, &facts.failure) {
         (Status::Paused | Status::Pending, None) => plain(stored.as_str()),
-        // What was asked for stays the word; the trouble will meet it.
+        // A requested action keeps its status; it will fail by itself.
         (Status::Paused | Status::Pending, Some(reason)) => {
             Verdict { word: stored.as_str(), reason: Some(reason.clone()) }
         }
@@ -69,11 +69,10 @@ pub fn verdict(stored: Status, name: &str, facts: &Facts) -> Verdict {
     }
 }
 
-/// What is behind a stored `synced`.
+/// The status of a table that is stored as `synced`.
 fn synced(name: &str, facts: &Facts) -> Verdict {
     if facts.is_foreign {
-        let reason =
-            "the vector table came from another cluster and is not compared with its source yet";
+        let reason = "the vector table came from another cluster and has not been compared with its source yet";
         return Verdict { word: SYNCING, reason: Some(reason.to_string()) };
     }
     if facts.pending > 0 || facts.is_compared {
@@ -83,14 +82,14 @@ fn synced(name: &str, facts: &Facts) -> Verdict {
         Some(_) if facts.has_lost_key => Verdict {
             word: Status::Error.as_str(),
             reason: Some(format!(
-                "rows of the source have the same key, which no unique index keeps apart any more. Add one, or the primary key, and compare: SELECT embedd.reconcile({}).",
+                "rows of the source have the same key, because its unique index no longer exists. Create it or a primary key, and compare: SELECT embedd.reconcile({}).",
                 crate::name::quote_literal(name)
             )),
         },
         Some(Counts { source, stored, .. }) => Verdict {
             word: Status::Error.as_str(),
             reason: Some(format!(
-                "the source has {source} rows and the vector table {stored}, and no change waits. Compare them: SELECT embedd.reconcile({}).",
+                "the source has {source} rows and the vector table {stored}, but no change is waiting. Compare them: SELECT embedd.reconcile({}).",
                 crate::name::quote_literal(name)
             )),
         },
@@ -107,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn synced_needs_that_nothing_waits_and_the_rows_agree() {
+    fn synced_requires_an_empty_queue_and_equal_counts() {
         let agree = Counts { source: 10, stored: 8, failed: 2 };
         let cases = [
             (Facts::default(), "synced"),
@@ -118,7 +117,7 @@ mod tests {
             (Facts { pending: 1, ..Facts::default() }, "syncing"),
             (Facts { is_compared: true, ..Facts::default() }, "syncing"),
             (Facts { is_foreign: true, ..Facts::default() }, "syncing"),
-            (Facts { trouble: Some("x".to_string()), ..Facts::default() }, "error"),
+            (Facts { failure: Some("x".to_string()), ..Facts::default() }, "error"),
         ];
         for (facts, expected) in cases {
             assert_eq!(word(Status::Synced, &facts), expected, "{facts:?}");
@@ -126,23 +125,23 @@ mod tests {
     }
 
     #[test]
-    fn other_words_stay_but_for_trouble() {
-        let trouble = Facts { trouble: Some("x".to_string()), ..Facts::default() };
+    fn other_statuses_stay_except_for_errors() {
+        let failure = Facts { failure: Some("x".to_string()), ..Facts::default() };
         let waits = Facts { pending: 5, ..Facts::default() };
-        for (stored, in_trouble) in [
+        for (stored, expected) in [
             (Status::Pending, "pending"),
             (Status::Paused, "paused"),
             (Status::Backfilling, "error"),
             (Status::Error, "error"),
         ] {
             assert_eq!(word(stored, &waits), stored.as_str());
-            assert_eq!(word(stored, &trouble), in_trouble);
-            assert_eq!(verdict(stored, "t", &trouble).reason.as_deref(), Some("x"));
+            assert_eq!(word(stored, &failure), expected);
+            assert_eq!(verdict(stored, "t", &failure).reason.as_deref(), Some("x"));
         }
     }
 
     #[test]
-    fn a_difference_that_nothing_explains_is_looked_at_again() {
+    fn an_unexplained_difference_is_counted_again() {
         let differ = Some(Counts { source: 2, stored: 1, failed: 0 });
         assert!(is_doubtful(Status::Synced, &Facts { counts: differ, ..Facts::default() }));
         let explained = Facts { counts: differ, pending: 1, ..Facts::default() };

@@ -1,4 +1,4 @@
-//! Waits until a vector table is synced, tells how far it is, and gives up where waiting is of no use.
+//! Waits until a vector table is synced, reports progress, and gives up if waiting is of no use.
 
 use std::time::{Duration, Instant};
 
@@ -6,30 +6,30 @@ use pgrx::check_for_interrupts;
 use pgrx::prelude::*;
 
 use super::SyncStatus;
-use crate::error::{Error, Result, tell};
+use crate::error::{Error, Result, raise_message};
 use crate::name::quote_literal;
 use crate::{latch, shared};
 
-/// Time between two looks at the status: short at first, since few rows take milliseconds.
+/// The pauses between two checks of the status: short at first, because few rows take milliseconds.
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 
-/// How often progress is told.
+/// The interval of progress notices.
 const BETWEEN_NOTICES: Duration = Duration::from_secs(2);
 
-/// How long a status of error has to last: a worker tries again by itself, and at once after some remedies.
+/// How long a status error must last: a worker retries by itself, and at once after some remedies.
 const ERROR_LASTS: Duration = Duration::from_secs(5);
 
-/// What to do after a look at the status.
+/// The next step after a check of the status.
 #[derive(Debug, PartialEq, Eq)]
 enum Next {
     Done,
     Wait,
-    /// Waiting is of no use, for this reason; what to do about it.
+    /// Waiting is of no use: the reason, and a hint.
     GiveUp(String, Option<String>),
 }
 
-/// What to do, from what was seen. `in_error` is for how long the status has been error.
+/// Decides the next step. `in_error` is for how long the status has been error.
 fn next(
     name: &str,
     status: &SyncStatus,
@@ -62,7 +62,7 @@ fn next(
     }
 }
 
-/// A duration as a reader wants it: whole seconds where they are enough.
+/// A duration for messages: whole seconds if possible.
 fn seconds(duration: Duration) -> String {
     match duration.subsec_millis() {
         0 => format!("{} s", duration.as_secs()),
@@ -70,7 +70,7 @@ fn seconds(duration: Duration) -> String {
     }
 }
 
-/// How far a vector table is, in one line.
+/// The progress of a vector table, in one line.
 fn progress(name: &str, status: &SyncStatus, left: Option<f64>) -> String {
     let mut line = format!("vector table \"{name}\" is {}", status.sync_status);
     if status.sync_status == "error" {
@@ -95,10 +95,10 @@ fn progress(name: &str, status: &SyncStatus, left: Option<f64>) -> String {
     line
 }
 
-/// Waits until the status of a vector table is synced; at most so many seconds, where that is said.
+/// Waits until a vector table is synced, at most `timeout` seconds if given.
 ///
-/// Each look has a snapshot of its own. Nothing of this transaction may be what is waited for: neither rows that it has
-/// written, which no worker sees, nor a snapshot that it keeps.
+/// Each check has its own snapshot. The transaction must not wait for itself: neither for rows that it has written,
+/// which no worker can see, nor with a snapshot that it keeps.
 pub fn until_synced(name: &str, timeout: Option<f64>) -> Result<()> {
     let timeout = timeout.map(to_duration).transpose()?;
     check_transaction()?;
@@ -127,13 +127,13 @@ pub fn until_synced(name: &str, timeout: Option<f64>) -> Result<()> {
             Next::Wait => {}
         }
         let is_due = told.as_ref().is_none_or(|(at, _)| now - *at >= BETWEEN_NOTICES);
-        // The first one only when it is going to take a while.
+        // The first notice comes only if it takes a while.
         if is_due && now - begin >= LONGEST_PAUSE {
             let left = status.eta.and_then(|eta| eta.as_micros().try_into().ok());
             let left = left.map(|micros: i64| micros as f64 / 1e6);
             let line = progress(name, &status, left);
             if told.as_ref().is_none_or(|(_, last)| *last != line) {
-                tell(PgLogLevel::NOTICE, line.clone(), status.last_error, None);
+                raise_message(PgLogLevel::NOTICE, line.clone(), status.last_error, None);
             }
             told = Some((now, line));
         }
@@ -149,28 +149,28 @@ fn to_duration(seconds: f64) -> Result<Duration> {
         .map_err(|_| Error::bad_argument("timeout must not be negative"))
 }
 
-/// Refuses a transaction in which the wait would have no end.
+/// Rejects a transaction in which the wait would never end.
 fn check_transaction() -> Result<()> {
     // SAFETY: the state of this process's own transaction.
     let (has_written, isolation) =
         unsafe { (pg_sys::GetTopTransactionIdIfAny(), pg_sys::XactIsoLevel) };
     if isolation >= pg_sys::XACT_REPEATABLE_READ as i32 {
         return Err(Error::CannotWait {
-            detail: "Its snapshot never shows what workers do meanwhile.",
-            hint: "Call it with isolation level READ COMMITTED.",
+            detail: "Its snapshot does not show what workers do meanwhile.",
+            hint: "Use isolation level READ COMMITTED.",
         });
     }
     if has_written != pg_sys::InvalidTransactionId {
         return Err(Error::CannotWait {
-            detail: "The transaction has written, and no worker sees that before COMMIT.",
-            hint: "Commit first, and call it in a statement of its own.",
+            detail: "The transaction has written rows that no worker can see before COMMIT.",
+            hint: "Commit first, then call it in a statement of its own.",
         });
     }
     Ok(())
 }
 
 fn look(name: &str) -> Result<SyncStatus> {
-    // SAFETY: inside a transaction; an error on the way ends the snapshot with the transaction.
+    // SAFETY: inside a transaction; after an error the snapshot ends with the transaction.
     unsafe { pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot()) };
     let status = super::of_table(super::find(name)?)?;
     // SAFETY: the snapshot pushed above is the one on top, since nested ones were popped by SPI.
@@ -181,8 +181,8 @@ fn look(name: &str) -> Result<SyncStatus> {
 fn warn_of_failed_rows(name: &str, status: &SyncStatus) {
     if let Some(failed) = status.failed_rows.filter(|failed| *failed > 0) {
         let line = format!("rows of vector table \"{name}\" have failed: {failed}");
-        let hint = "SELECT * FROM embedd.failed_rows shows them with the reason.".to_string();
-        tell(PgLogLevel::WARNING, line, None, Some(hint));
+        let hint = "SELECT * FROM embedd.failed_rows shows them with their errors.".to_string();
+        raise_message(PgLogLevel::WARNING, line, None, Some(hint));
     }
 }
 
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn it_waits_only_where_that_helps() {
+    fn it_waits_only_if_that_helps() {
         let next = |status, in_error, waited, timeout| {
             super::next("it's", &seen(status), in_error, waited, timeout)
         };
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn progress_says_what_is_known() {
+    fn progress_reports_what_is_known() {
         let mut status = seen("backfilling");
         assert_eq!(progress("t", &status, None), "vector table \"t\" is backfilling");
         status.synced_rows = Some(5);

@@ -1,22 +1,22 @@
-//! What the creator of a vector table is told: texts that are longer than the model reads, and prefixes that it gets.
+//! Notices to the creator of a vector table: texts longer than the model reads, and prefixes.
 
 use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
 
 use crate::catalog::VectorTable;
-use crate::error::{Result, tell};
+use crate::error::{Result, raise_message};
 use crate::name::quote_literal;
 use crate::rights::Rights;
 use crate::transaction;
 
-/// Rows that are looked at.
+/// The size of the sample.
 const SAMPLE: i64 = 200;
 
-/// Rows of a table from which on the sample is taken from all over it.
+/// From this many rows on TABLESAMPLE is used.
 const LARGE: f32 = 10_000.0;
 
-/// Looks at some rows of the source, and raises a NOTICE where texts have more tokens than the model reads. A source that cannot
-/// be read, or only by running a view, is not looked at. Only a cancelled statement is an error.
+/// Samples the source, and raises a NOTICE if texts have more tokens than the model reads. Skips a source that cannot
+/// be read, or only by running a view. Only a cancelled statement is an error.
 pub fn long_texts(table: &VectorTable, tokens: u32) -> Result<()> {
     let sample = transaction::nested_look(|| Spi::connect(|client| look(client, table, tokens)));
     let (rows, long) = match sample {
@@ -25,22 +25,21 @@ pub fn long_texts(table: &VectorTable, tokens: u32) -> Result<()> {
         _ => return Ok(()),
     };
     let message = format!(
-        "texts of vector table \"{}\" are longer than model \"{}\" reads",
+        "some texts of vector table \"{}\" exceed the limit of model \"{}\"",
         table.name, table.model
     );
     let detail = format!(
-        "Of {rows} rows in a sample about {long} have more than {tokens} tokens. Only the beginning of such a text is embedded; truncated_rows counts them."
+        "In a sample of {rows} rows, about {long} have more than {tokens} tokens. Only the beginning of such a text is embedded; truncated_rows counts them."
     );
-    let hint =
-        "SELECT provider, model, tokens_per_text FROM embedd.models shows models that read more.";
-    tell(PgLogLevel::NOTICE, message, Some(detail), Some(hint.to_string()));
+    let hint = "SELECT provider, model, tokens_per_text FROM embedd.models shows models with a larger limit.";
+    raise_message(PgLogLevel::NOTICE, message, Some(detail), Some(hint.to_string()));
     Ok(())
 }
 
-/// How many rows were looked at, and how many of them are too long.
+/// The size of the sample, and how many of its texts are too long.
 fn look(client: &SpiClient<'_>, table: &VectorTable, tokens: u32) -> Result<Option<(i64, i64)>> {
     let source = table.source_name()?;
-    // SAFETY: look-ups in a transaction, which holds a lock on the source since its triggers were created, or reads it below.
+    // SAFETY: look-ups in a transaction, which has locked the source when creating its triggers, or reads it below.
     let (kind, rows) = unsafe {
         let relation = pg_sys::RelationIdGetRelation(table.source);
         if relation.is_null() {
@@ -61,7 +60,7 @@ fn look(client: &SpiClient<'_>, table: &VectorTable, tokens: u32) -> Result<Opti
         _ => return Ok(None),
     };
     let rows = format!("(select {} from {from} limit {SAMPLE})", table.source_columns());
-    // Four letters are about a token, and a character of another script about one.
+    // A token is about four letters, or one character of another script.
     let query = format!(
         "select count(*), count(*) filter (where char_length(d.embedded_text) / 4
                 + (octet_length(d.embedded_text) - char_length(d.embedded_text)) / 3 > $1)
@@ -73,12 +72,12 @@ fn look(client: &SpiClient<'_>, table: &VectorTable, tokens: u32) -> Result<Opti
     Ok(found.first().get_two::<i64, i64>().map(|(rows, long)| rows.zip(long))?)
 }
 
-/// Says what is put in front of the texts of a model that is known by its name: the server may do that itself.
+/// Reports the prefixes of a model that was recognised by its name, because the server may add them itself.
 pub fn prefixes(table: &VectorTable) {
     let (query, document) = (&table.stored.query_prefix, &table.stored.document_prefix);
     let of = |what: &str, prefix: &String| match prefix.is_empty() {
-        true => format!("{what} as they are"),
-        false => format!("{what} behind {}", quote_literal(prefix)),
+        true => format!("{what} without a prefix"),
+        false => format!("{what} with the prefix {}", quote_literal(prefix)),
     };
     let message = format!(
         "embedding model \"{}\" gets {} and {}",
@@ -87,8 +86,13 @@ pub fn prefixes(table: &VectorTable) {
         of("texts", document)
     );
     let hint = format!(
-        "Where the server puts them there itself, create the vector table again after: SELECT embedd.update_provider({}, options => '{{\"query_prefix\": \"\", \"document_prefix\": \"\"}}').",
+        "If the server adds prefixes itself, drop the vector table and create it again after: SELECT embedd.update_provider({}, options => '{{\"query_prefix\": \"\", \"document_prefix\": \"\"}}').",
         quote_literal(&table.provider)
     );
-    tell(PgLogLevel::NOTICE, message, Some("It was trained with them.".to_string()), Some(hint));
+    raise_message(
+        PgLogLevel::NOTICE,
+        message,
+        Some("The model was trained with them.".to_string()),
+        Some(hint),
+    );
 }

@@ -1,4 +1,4 @@
-//! Verifies a source of many partitions some partitions at a time, so that it does not lock all of them at once.
+//! Verifies a source with many partitions in groups, so that it never locks all of them at once.
 
 use std::hash::{BuildHasher, RandomState};
 
@@ -13,17 +13,17 @@ use crate::rights::Rights;
 use crate::text_settings;
 use crate::transaction;
 
-/// A source of fewer partitions is verified by one statement.
+/// A source with fewer partitions is verified by one statement.
 const MANY: usize = 64;
 
-/// Partitions of one statement. It locks each of them and their indexes.
+/// Partitions in one statement, which locks each of them and their indexes.
 const AT_ONCE: usize = 16;
 
-/// The partitions of a source that is better verified piece by piece: there are many, and the owner of the vector table may
-/// read every row of each. None where one statement does.
+/// The partitions of a source to be verified in groups: there are many, and the owner of the vector table may read all
+/// rows of each. None if one statement is sufficient.
 pub fn of(client: &SpiClient<'_>, table: &VectorTable) -> Result<Option<Vec<String>>> {
-    // SAFETY: a plain look at the transaction's state. One that has written sees newer rows with each statement, and pieces
-    // of different moments do not fit together.
+    // SAFETY: reads the state of the transaction. A transaction that has written would see newer rows with each
+    // statement, so groups from different moments would not match.
     if unsafe { pg_sys::GetTopTransactionIdIfAny() } != pg_sys::InvalidTransactionId {
         return Ok(None);
     }
@@ -33,7 +33,7 @@ pub fn of(client: &SpiClient<'_>, table: &VectorTable) -> Result<Option<Vec<Stri
         .map(|leaves| leaves.into_iter().map(|leaf| leaf.name).collect()))
 }
 
-/// The differences, with the same snapshot throughout. Keeps eight bytes in memory for each row of the source.
+/// The differences, all with the same snapshot. Needs eight bytes of memory for each row of the source.
 pub fn differences(
     table: &VectorTable,
     leaves: &[String],
@@ -70,7 +70,7 @@ pub fn differences(
     Ok(found)
 }
 
-/// Every row of some partitions: its key, whether it is stored, and whether it differs.
+/// All rows of some partitions: key, whether it is stored, and whether it differs.
 fn of_source(table: &VectorTable, leaves: &[String]) -> Result<String> {
     let columns = table.source_columns();
     let parts: Vec<String> =
@@ -85,7 +85,7 @@ fn of_source(table: &VectorTable, leaves: &[String]) -> Result<String> {
     ))
 }
 
-/// Reads the rows of a query as the owner of the vector table, and gives its locks back.
+/// Reads the rows of a query as the owner of the vector table, and releases its locks.
 fn look(
     table: &VectorTable,
     query: &str,

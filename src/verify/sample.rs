@@ -1,4 +1,4 @@
-//! Embeds a sample of the stored texts again, and finds the rows whose vectors are not those of their texts.
+//! Embeds a sample of the stored texts again, and finds rows whose vectors do not match their texts.
 
 use embedd_wire::InputType;
 use pgrx::check_for_interrupts;
@@ -12,16 +12,17 @@ use crate::error::{Error, Result};
 use crate::fdw::embed;
 use crate::rights::Rights;
 
-/// Rows of one sample, at most: each costs a call of the provider.
+/// The largest sample: each row costs a call of the provider.
 const MOST_ROWS: i32 = 100_000;
 
-/// Bytes of a text that is embedded again, at most: of a longer one, the worker has sent only a part.
+/// Longer texts are skipped, because the worker has sent only a part of them.
 const MOST_BYTES: i32 = 1024 * 1024;
 
-/// Cosine distance from which on a vector is another one. The vectors that a service gives the same text differ by less.
+/// From this cosine distance on two vectors count as different. Vectors of one service for the same text differ by
+/// less.
 const OTHER_VECTOR: f64 = 0.001;
 
-/// Rows of a random sample whose vectors are not those that the model gives their texts.
+/// Rows of a random sample whose vectors are not those of their texts.
 pub fn overwritten(name: &str, rows: i32) -> Result<Vec<Difference>> {
     if !(0..=MOST_ROWS).contains(&rows) {
         return Err(Error::bad_argument(format!(
@@ -61,7 +62,7 @@ fn sample(client: &SpiClient<'_>, table: &VectorTable, rows: i32) -> Result<Vec<
     Ok(found)
 }
 
-/// Whether the row has another vector for this text. A row that has changed meanwhile has not.
+/// Whether the row has a different vector for this text. A row that was changed meanwhile does not count.
 fn is_other(
     client: &SpiClient<'_>,
     table: &VectorTable,
@@ -79,6 +80,6 @@ fn is_other(
     let _rights = Rights::of_owner(table.owner);
     let arguments = [pk_value.into(), text.into(), kind.argument(vector), OTHER_VECTOR.into()];
     let rows = client.select(&query, None, &arguments)?;
-    // A vector of zeros has no direction: its distance is no number, which is in no range.
+    // The distance from a zero vector is NaN, which is not within any range.
     Ok(!rows.is_empty() && rows.first().get_one::<bool>()? != Some(true))
 }

@@ -1,4 +1,4 @@
-//! The batch worker's process: it compares one vector table with its source, brings in what differs, and ends.
+//! The batch worker: compares one vector table with its source, applies the differences, and exits.
 
 use pgrx::prelude::*;
 use pgrx::{check_for_interrupts, pg_sys};
@@ -8,7 +8,7 @@ use crate::latch;
 use crate::shared;
 use crate::sync::{Engine, Round};
 
-/// What the postmaster runs as a batch worker.
+/// The entry point of a batch worker.
 #[pg_guard]
 #[unsafe(no_mangle)]
 pub extern "C-unwind" fn embedd_batch_worker_main(arg: pg_sys::Datum) {

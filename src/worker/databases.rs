@@ -1,8 +1,8 @@
-//! The databases of the server, for a process that is connected to none.
+//! Lists the databases of the server, for a process without a database.
 
 use pgrx::pg_sys;
 
-/// Every database that can be connected to and is no template.
+/// All databases that accept connections and are not templates.
 pub fn all() -> Vec<(pg_sys::Oid, String)> {
     let mut found = Vec::new();
     // SAFETY: a scan of a shared catalog inside a transaction; tuples are read while the scan is open.

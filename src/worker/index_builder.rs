@@ -1,20 +1,20 @@
-//! The index builder's process: it builds the vector indexes of one vector table after its first load, and ends.
+//! The index builder: builds the vector indexes of one vector table after its first load, and exits.
 
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
 use super::sync_worker;
 use crate::catalog::Culprit;
-use crate::process::Errand;
+use crate::process::HelperArgument;
 use crate::transaction::{self, TxError};
 use crate::{catalog, index, shared, task};
 
-/// What the postmaster runs as an index builder.
+/// The entry point of an index builder.
 #[pg_guard]
 #[unsafe(no_mangle)]
 pub extern "C-unwind" fn embedd_index_builder_main(arg: pg_sys::Datum) {
-    let Errand { database, table_id: id } = sync_worker::begin(arg);
-    // A lock on the table is waited for: whoever has it does not wait for us.
+    let HelperArgument { database, table_id: id } = sync_worker::begin(arg);
+    // It may wait for a lock on the table: no holder of the lock waits for this process.
     sync_worker::set(c"lock_timeout", c"0");
     if let Err(failure) = build(id) {
         report(id, &failure);
@@ -22,8 +22,8 @@ pub extern "C-unwind" fn embedd_index_builder_main(arg: pg_sys::Datum) {
     shared::wake_worker(database);
 }
 
-/// Tells in the status of a vector table, and in the log, why its indexes are not built; the log only when the last attempt
-/// failed for another reason.
+/// Reports in the vector table's status and in the log why its indexes could not be built; in the log only if the
+/// reason is new.
 fn report(id: i32, failure: &TxError) {
     let (reason, stuck) = (&failure.message, !failure.is_transient());
     let noted = transaction::run(|| {
@@ -43,7 +43,8 @@ fn report(id: i32, failure: &TxError) {
     }
 }
 
-/// Builds the indexes one by one, each in a transaction of its own, and then notes it in a short one, which holds up nobody.
+/// Builds the indexes one by one, each in a transaction of its own; a second, short transaction records it, so that no
+/// lock is held for long.
 fn build(id: i32) -> Result<(), TxError> {
     let held = transaction::run(|| Spi::connect(|client| index::held(client, id)))?;
     for (name, rest) in held {

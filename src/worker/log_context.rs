@@ -1,4 +1,5 @@
-//! Adds to every line that a worker writes to the log which database it works in: %d of log_line_prefix is unknown for background processes.
+//! Adds the database to the CONTEXT of a worker's log lines: %d of log_line_prefix is unknown for background
+//! processes.
 
 use std::ffi::{CString, c_char, c_int, c_void};
 
@@ -7,11 +8,11 @@ use pgrx::pg_sys;
 use crate::transaction;
 
 unsafe extern "C-unwind" {
-    /// PostgreSQL's errcontext(), which the bindings leave out because of its variable arguments.
+    /// PostgreSQL's errcontext(), which the bindings omit because of its variable arguments.
     fn errcontext_msg(format: *const c_char, ...) -> c_int;
 }
 
-/// Names the database of this process, which is connected, in the CONTEXT of every message from now on.
+/// Adds the name of this process's database to the CONTEXT of every later message.
 pub fn name_database() {
     // SAFETY: a look-up in a transaction; the name is copied before its memory goes.
     let name = transaction::run(|| unsafe {
@@ -33,7 +34,7 @@ pub fn name_database() {
     unsafe { pg_sys::error_context_stack = Box::into_raw(callback) };
 }
 
-/// Called by PostgreSQL while it puts a message together.
+/// Called by PostgreSQL while it assembles a message.
 unsafe extern "C-unwind" fn add(words: *mut c_void) {
     // SAFETY: the words that name_database() has left, as the argument of a format that takes one text.
     unsafe { errcontext_msg(c"%s".as_ptr(), words.cast::<c_char>().cast_const()) };

@@ -1,4 +1,4 @@
-//! The background processes: registered here, one file for each.
+//! Registers the background processes; each has a file of its own.
 
 use std::time::Duration;
 
@@ -16,19 +16,19 @@ pub mod signals;
 pub mod supervisor;
 pub mod sync_worker;
 
-/// Name and type of the process that keeps the embedder running.
+/// The name and type of the process that supervises the embedder.
 pub const EMBEDDER: &str = "embedd embedder";
-/// Name and type of the process that starts sync workers.
+/// The name and type of the process that starts sync workers.
 pub const LAUNCHER: &str = "embedd launcher";
-/// Type of the processes that keep vector tables in sync, and the beginning of their names.
+/// The type of the sync workers, and the beginning of their names.
 pub const SYNC_WORKER: &str = "embedd sync worker";
 
-/// Pause before the postmaster starts a process again that has ended.
+/// The pause before the postmaster restarts a process.
 const RESTART: Duration = Duration::from_secs(1);
 
-/// Registers the processes that are one a server. Called while the postmaster loads its libraries.
+/// Registers the launcher and the supervisor. Called while the postmaster loads its libraries.
 pub fn register() {
-    // A transaction of a worker would corrupt the cluster that pg_upgrade is filling.
+    // A transaction of a worker would corrupt the cluster during pg_upgrade.
     // SAFETY: a plain global of the process.
     if unsafe { pg_sys::IsBinaryUpgrade } {
         return;
@@ -41,7 +41,7 @@ pub fn register() {
         .set_start_time(BgWorkerStartTime::ConsistentState)
         .set_restart_time(Some(RESTART))
         .load();
-    // Its start is RecoveryFinished: on a standby there is nothing to keep in sync until it is promoted.
+    // It starts at RecoveryFinished: on a standby there is nothing to sync until it is promoted.
     BackgroundWorkerBuilder::new(LAUNCHER)
         .set_type(LAUNCHER)
         .set_library("embedd")

@@ -1,4 +1,5 @@
-//! The embedder's program as a child process: started with the listening socket and a pipe each way, read, told, reaped.
+//! The embedder's program as a child process: starts it with the listening socket and two pipes, talks to it, and
+//! reaps it.
 
 use std::ffi::{CStr, OsStr, c_int};
 use std::io::{self, ErrorKind, PipeReader, Read, Write};
@@ -12,14 +13,14 @@ use std::time::{Duration, Instant};
 
 use embedd_wire::{Config, Order, Report};
 
-/// The program's name beside the library.
+/// The program's file name, in the directory of the library.
 const NAME: &str = "embedd-embedder";
-/// The longest line that is taken from it.
+/// The longest line accepted from it.
 const LONGEST_LINE: usize = 64 << 10;
-/// Bytes of its last line outside the protocol that are kept: what it said of its end.
+/// How many bytes are kept of its last line outside the protocol, which may explain its end.
 const LAST_WORDS: usize = 300;
 
-/// A program that was started.
+/// A started program.
 pub struct Program {
     child: Child,
     control: ChildStdin,
@@ -27,28 +28,28 @@ pub struct Program {
     line: Vec<u8>,
     /// When it was started.
     started: Instant,
-    /// When it said that it serves.
+    /// When it reported that it is ready.
     pub serving_since: Option<Instant>,
-    /// The last line it wrote outside the protocol, as an abort or a loader writes it.
+    /// The last line it wrote outside the protocol, such as an abort message or one of the dynamic loader.
     pub last_words: Option<String>,
 }
 
-/// A line that the program wrote.
+/// A line written by the program.
 pub enum Line {
     Report(Report),
     /// A line outside the protocol.
     Words(String),
 }
 
-/// What there was to read.
+/// The result of a read.
 pub struct Lines {
     pub lines: Vec<Line>,
-    /// Whether the program has closed its end, which it does by ending.
+    /// Whether the program has closed its end of the pipe, as it does when it ends.
     pub is_end: bool,
 }
 
 impl Program {
-    /// Starts the program on the listening socket, with these settings.
+    /// Starts the program with the listening socket and these settings.
     pub fn start(path: &Path, listener: &UnixListener, config: &Config) -> io::Result<Program> {
         let (output, writer) = io::pipe()?;
         let socket = listener.as_raw_fd();
@@ -58,7 +59,7 @@ impl Program {
         // SAFETY: between fork and exec the closure makes system calls only and allocates nothing.
         unsafe { command.pre_exec(move || hand_over_only(socket)) };
         let mut child = command.spawn()?;
-        // Dropped, so that the end of the program is the end of the pipe.
+        // Dropped, so that the pipe closes when the program ends.
         drop(command);
         let Some(control) = child.stdin.take() else {
             return Err(io::Error::other("the pipe to it is missing"));
@@ -77,7 +78,7 @@ impl Program {
             .and_then(|()| program.configure(config));
         match told {
             Ok(()) => Ok(program),
-            // A program that ended at once says why on the other pipe.
+            // If the program ended at once, its output says why.
             Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(program),
             Err(error) => {
                 program.kill();
@@ -86,24 +87,24 @@ impl Program {
         }
     }
 
-    /// Its process.
+    /// Its process id.
     pub fn pid(&self) -> i32 {
         self.child.id() as i32
     }
 
-    /// Readable when it has written something or has ended.
+    /// Becomes readable when it has written something or ended.
     pub fn fd(&self) -> RawFd {
         self.output.as_raw_fd()
     }
 
-    /// Gives it the settings; never waits, so a program that reads none for long is an error.
+    /// Sends the settings without blocking; if the program has not read the previous ones, that is an error.
     pub fn configure(&mut self, config: &Config) -> io::Result<()> {
         let mut line = serde_json::to_vec(&Order::Configure(config.clone()))?;
         line.push(b'\n');
         self.control.write_all(&line)
     }
 
-    /// Reads what it has written; never waits.
+    /// Reads its output without blocking.
     pub fn read(&mut self) -> Lines {
         let mut bytes = [0; 8192];
         let mut found = Lines { lines: Vec::new(), is_end: false };
@@ -153,7 +154,7 @@ impl Program {
         });
     }
 
-    /// How long it may still take to say that it serves; none once it has.
+    /// How long it may still take to become ready; None once it is.
     pub fn time_to_serve(&self) -> Option<Duration> {
         match self.serving_since {
             Some(_) => None,
@@ -161,12 +162,12 @@ impl Program {
         }
     }
 
-    /// Asks it to end by closing the pipe to it, and returns what is left of it.
+    /// Asks it to end by closing the pipe.
     pub fn ask_to_end(self) -> Ending {
         Ending { child: self.child, output: self.output }
     }
 
-    /// Ends it at once, and returns how it ended: by itself, if it had before.
+    /// Kills it, and returns how it ended.
     pub fn kill(&mut self) -> Option<ExitStatus> {
         let _ = self.child.kill();
         self.child.wait().ok()
@@ -195,7 +196,7 @@ impl Drop for Ending {
     }
 }
 
-/// How a program ended, as PostgreSQL words it.
+/// How a program ended, in PostgreSQL's words.
 pub fn describe(status: Option<ExitStatus>) -> String {
     let Some(status) = status else { return "ended".to_string() };
     match (status.signal(), status.code()) {
@@ -215,7 +216,7 @@ fn signal_name(signal: c_int) -> String {
     }
 }
 
-/// Where the program is: beside the library that runs, wherever that was installed.
+/// The path of the program: next to the loaded library, wherever that was installed.
 pub fn beside_the_library() -> io::Result<PathBuf> {
     // SAFETY: an answer is plain pointers, for which zeros are valid; the name is copied while the library is loaded.
     let library = unsafe {
@@ -229,10 +230,10 @@ pub fn beside_the_library() -> io::Result<PathBuf> {
     Ok(library.with_file_name(NAME))
 }
 
-/// Runs in the child: leaves it the standard descriptors and the socket, and nothing else of the server's.
+/// Runs in the child: leaves it the standard descriptors and the socket, and closes everything else of the server.
 fn hand_over_only(socket: RawFd) -> io::Result<()> {
     if !close_on_exec_from(3) {
-        // SAFETY: calls that take numbers only; a descriptor that is not open is an error that tells nothing.
+        // SAFETY: calls that take numbers only; a descriptor that is not open is an error that is ignored.
         unsafe {
             let most = libc::sysconf(libc::_SC_OPEN_MAX).clamp(256, 65_536) as RawFd;
             for descriptor in 3..most {
@@ -247,7 +248,7 @@ fn hand_over_only(socket: RawFd) -> io::Result<()> {
     }
 }
 
-/// Has the kernel close all descriptors from this one on at exec; false where it cannot.
+/// Sets close-on-exec for all descriptors from this one on; false if the kernel cannot.
 #[cfg(target_os = "linux")]
 fn close_on_exec_from(first: RawFd) -> bool {
     // SAFETY: the call takes numbers only.
@@ -271,8 +272,8 @@ fn set_nonblocking(descriptor: RawFd) -> io::Result<()> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-/// How long a program has to say that it serves. It loads no model before, so that takes milliseconds.
+/// How long a program may take to become ready. It loads no model before, so that takes milliseconds.
 const TO_SERVE: Duration = Duration::from_secs(20);
 
-/// How long a program that was asked to end has for it.
+/// How long a program that was asked to end may take.
 pub const TO_END: Duration = Duration::from_secs(2);

@@ -1,24 +1,24 @@
-//! When the embedder is started again after it has ended. Pure.
+//! The backoff for restarts of the embedder. Pure.
 
 use std::time::Duration;
 
-/// A program that served for so long starts with a clean slate.
+/// A program that ran for this long resets the backoff.
 const STEADY: Duration = Duration::from_secs(10);
-/// First and longest pause after a program that served has ended, but for the first time, when there is none.
+/// First and longest pause after a program that was ready ended; the first time there is no pause.
 const AFTER_END: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
-/// First and longest pause after a program that could not serve.
+/// First and longest pause after a program that failed to start.
 const AFTER_TROUBLE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 
 /// How a program ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
-    /// It had served for this time.
+    /// It had been ready for this time.
     Served(Duration),
-    /// It could not be started, or ended before it served.
+    /// It could not be started, or ended before it was ready.
     NeverServed,
 }
 
-/// Counts how often the program has ended lately.
+/// Counts recent ends of the program.
 #[derive(Debug, Default)]
 pub struct Restarts {
     ended: u32,
@@ -26,7 +26,7 @@ pub struct Restarts {
 }
 
 impl Restarts {
-    /// How long to wait before the next start: at once for the first time, then longer each time up to a limit.
+    /// The pause before the next start: none the first time, then doubling up to a limit.
     pub fn pause(&mut self, end: End) -> Duration {
         match end {
             End::Served(lived) => {
@@ -44,13 +44,13 @@ impl Restarts {
         }
     }
 
-    /// The settings were changed: what failed may work now.
+    /// The settings have changed, so the next start may succeed.
     pub fn forget_failures(&mut self) {
         self.failed = 0;
     }
 }
 
-/// A pause doubled so often, up to the longest.
+/// A pause doubled this many times, up to the longest.
 fn doubled((first, longest): (Duration, Duration), times: u32) -> Duration {
     first.saturating_mul(1 << times.min(16)).min(longest)
 }
@@ -60,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_restart_is_immediate_and_the_next_ones_wait_longer() {
+    fn the_first_restart_is_immediate_and_the_next_ones_back_off() {
         let mut restarts = Restarts::default();
         let brief = End::Served(Duration::from_millis(5));
         let pauses: Vec<u128> = (0..8).map(|_| restarts.pause(brief).as_millis()).collect();
@@ -70,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn a_program_that_cannot_serve_is_tried_less_and_less_often() {
+    fn a_program_that_cannot_start_is_retried_with_backoff() {
         let mut restarts = Restarts::default();
         let pauses: Vec<u64> = (0..7).map(|_| restarts.pause(End::NeverServed).as_secs()).collect();
         assert_eq!(pauses, [1, 2, 4, 8, 16, 30, 30]);

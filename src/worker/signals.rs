@@ -1,8 +1,8 @@
-//! The signals of the background processes: PostgreSQL's own handlers, set PostgreSQL's own way.
+//! Signal handlers of the background processes: PostgreSQL's own, installed the way PostgreSQL does.
 
 use pgrx::pg_sys;
 
-// pg_sys has only guarded wrappers of these, and a signal handler must be the function itself.
+// pg_sys has only guarded wrappers of these, but a signal handler must be the function itself.
 unsafe extern "C-unwind" {
     fn die(signal: core::ffi::c_int);
     fn SignalHandlerForConfigReload(signal: core::ffi::c_int);
@@ -11,13 +11,13 @@ unsafe extern "C-unwind" {
 
 /// What SIGTERM does to a process.
 pub enum Terminate {
-    /// It ends at the next check for interrupts, also while it waits for a lock: for processes with a database.
+    /// It exits at the next check for interrupts, even while it waits for a lock: for processes with a database.
     AtOnce,
-    /// It sets a flag that the process looks at when it likes.
+    /// It sets a flag that the process checks itself.
     Flag,
 }
 
-/// Takes the handlers, and only then lets signals in.
+/// Installs the handlers, and then unblocks signals.
 pub fn accept(terminate: Terminate) {
     // SAFETY: the handlers are PostgreSQL's own, and this is the main thread of a background worker.
     unsafe {
@@ -36,7 +36,7 @@ pub fn accept(terminate: Terminate) {
 /// Sets a handler.
 ///
 /// # Safety
-/// The handler must be fit to run at any moment.
+/// The handler must be safe to run at any moment.
 unsafe fn handle(signal: i32, handler: unsafe extern "C-unwind" fn(core::ffi::c_int)) {
     // SAFETY: the caller vouches for the handler.
     unsafe {
@@ -47,12 +47,12 @@ unsafe fn handle(signal: i32, handler: unsafe extern "C-unwind" fn(core::ffi::c_
     }
 }
 
-/// Whether a signal has asked the process to end.
+/// Whether the process was asked to exit.
 pub fn shutdown_requested() -> bool {
     is_pending(&raw const pg_sys::ShutdownRequestPending)
 }
 
-/// Reads the configuration files again when a signal has asked for it; true when it did.
+/// Reloads the configuration files after SIGHUP; true if it did.
 pub fn reload_if_asked() -> bool {
     let asked = is_pending(&raw const pg_sys::ConfigReloadPending);
     if asked {

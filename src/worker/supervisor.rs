@@ -1,5 +1,5 @@
-//! The supervisor of the embedder: it opens the socket, starts the program, gives it the settings, writes its lines to
-//! the server's log, and starts it again when it has ended.
+//! The supervisor of the embedder: opens the socket, starts the program, sends it the settings, writes its lines to
+//! the server log, and restarts it when it ends.
 
 use std::ffi::CString;
 use std::fs::Permissions;
@@ -21,19 +21,19 @@ use super::restarts::{End, Restarts};
 use super::signals::{self, Terminate};
 use crate::guc;
 use crate::latch::wait;
-use crate::shared::embedder::{self, Trouble};
+use crate::shared::embedder::{self, StartFailure};
 
-/// What the postmaster runs as the supervisor.
+/// The entry point of the supervisor.
 #[pg_guard]
 #[unsafe(no_mangle)]
 pub extern "C-unwind" fn embedd_embedder_main(_arg: pg_sys::Datum) {
     signals::accept(Terminate::Flag);
-    // Without a database, only to be seen in pg_stat_activity.
+    // Without a database, only to be listed in pg_stat_activity.
     BackgroundWorker::connect_worker_to_spi(None, None);
     // SAFETY: the function is static and guarded.
     unsafe { pg_sys::before_shmem_exit(Some(on_exit), pg_sys::Datum::from(0usize)) };
     let ended = run();
-    // The file goes also after a failure: a session then sees at once that no embedder is there.
+    // The socket file is removed even after a failure, so that a session sees at once that no embedder is running.
     let _ = std::fs::remove_file(SOCKET_PATH);
     if let Err(error) = ended {
         ereport!(
@@ -51,14 +51,14 @@ unsafe extern "C-unwind" fn on_exit(_code: i32, _arg: pg_sys::Datum) {
     embedder::set_supervised(false);
 }
 
-/// Keeps the program running until PostgreSQL wants the supervisor to end.
+/// Keeps the program running until the supervisor is asked to exit.
 fn run() -> io::Result<()> {
     let mut supervisor = Supervisor {
         listener: listen()?,
         program: None,
         restarts: Restarts::default(),
         start_at: Instant::now(),
-        told: None,
+        reported: None,
     };
     embedder::set_supervised(true);
     loop {
@@ -73,7 +73,7 @@ fn run() -> io::Result<()> {
         supervisor.read();
         supervisor.end_if_late();
         supervisor.start_if_due();
-        // For a signal, for lines of the program or its end, or for the next start.
+        // Wakes for a signal, for output or the end of the program, and for the next start.
         let (timeout, socket) = match &supervisor.program {
             Some(program) => {
                 let most = program.time_to_serve().unwrap_or(Duration::MAX);
@@ -85,20 +85,20 @@ fn run() -> io::Result<()> {
     }
 }
 
-/// The supervisor's own state.
+/// The state of the supervisor.
 struct Supervisor {
-    /// Open for as long as the supervisor runs: while the program is being started again, connections wait in it.
+    /// Open while the supervisor runs: connections wait in it while the program restarts.
     listener: UnixListener,
     program: Option<Program>,
     restarts: Restarts,
-    /// When the next program is to be started.
+    /// When to start the next program.
     start_at: Instant,
-    /// What the log was last told of what keeps the program from starting.
-    told: Option<Trouble>,
+    /// The start failure that the log mentioned last.
+    reported: Option<StartFailure>,
 }
 
 impl Supervisor {
-    /// Starts the program if none runs and the pause is over.
+    /// Starts the program if none is running and the pause is over.
     fn start_if_due(&mut self) {
         if self.program.is_some() || self.start_at > Instant::now() {
             return;
@@ -113,15 +113,15 @@ impl Supervisor {
         });
         match started {
             Ok(program) => self.program = Some(program),
-            Err(error) => self.could_not_serve(Trouble {
+            Err(error) => self.could_not_serve(StartFailure {
                 message: error.to_string(),
-                hint: "Install it beside the library: make install PG_CONFIG=..., or set embedd.embedder_path."
+                hint: "Install it next to the library with make install PG_CONFIG=..., or set embedd.embedder_path."
                     .to_string(),
             }),
         }
     }
 
-    /// Takes in what the program has written, and notices its end.
+    /// Reads the program's output, and notices its end.
     fn read(&mut self) {
         let Some(program) = &mut self.program else { return };
         let found = program.read();
@@ -140,7 +140,7 @@ impl Supervisor {
         }
     }
 
-    /// Ends a program that does not say in time that it serves: it hangs, or is none of embedd's.
+    /// Kills a program that is not ready in time: it hangs, or is another program.
     fn end_if_late(&mut self) {
         let is_late = |program: &Program| program.time_to_serve() == Some(Duration::ZERO);
         if self.program.as_ref().is_some_and(is_late) {
@@ -148,30 +148,30 @@ impl Supervisor {
         }
     }
 
-    /// The program serves the socket.
+    /// The program is ready.
     fn serves(&mut self) {
         let Some(program) = &mut self.program else { return };
         program.serving_since = Some(Instant::now());
         let pid = program.pid();
         embedder::set_serving(pid);
-        self.told = None;
-        log!("embedder process {pid} serves");
+        self.reported = None;
+        log!("embedder process {pid} is ready");
         show(&format!("embedd-embedder {VERSION}, process {pid}"));
     }
 
-    /// The program that was started does not fit this library.
+    /// The program's version does not match the library.
     fn is_of_another_version(&mut self, version: &str) {
         if let Some(mut program) = self.program.take() {
             program.kill();
         }
-        self.could_not_serve(Trouble {
+        self.could_not_serve(StartFailure {
             message: format!("the embedder has version {version}, and the library has {VERSION}"),
             hint: "Install both from one version with make install PG_CONFIG=..., and restart the server."
                 .to_string(),
         });
     }
 
-    /// The program has ended by itself.
+    /// The program ended by itself.
     fn has_ended(&mut self) {
         let Some(mut program) = self.program.take() else { return };
         // It has closed its pipe, so it has ended or is about to.
@@ -180,9 +180,9 @@ impl Supervisor {
         let words = program.last_words.take();
         let Some(since) = program.serving_since else {
             let words = words.map(|words| format!(" ({words})")).unwrap_or_default();
-            return self.could_not_serve(Trouble {
-                message: format!("the embedder {how} before it served{words}"),
-                hint: "The server log has its words; make install PG_CONFIG=... puts a fitting program beside the library."
+            return self.could_not_serve(StartFailure {
+                message: format!("the embedder {how} before it was ready{words}"),
+                hint: "See its output in the server log. make install PG_CONFIG=... installs the matching program next to the library."
                     .to_string(),
             });
         };
@@ -190,30 +190,30 @@ impl Supervisor {
         let pause = self.restarts.pause(End::Served(since.elapsed()));
         self.start_at = Instant::now() + pause;
         report_end(program.pid(), &how, status);
-        show("embedd-embedder is being started again");
+        show("embedd-embedder is restarting");
     }
 
-    /// The program could not be started, or not served: sessions are told why, and it is tried again later.
-    fn could_not_serve(&mut self, trouble: Trouble) {
-        embedder::set_ended(Some(&trouble));
+    /// The program failed to start: sessions get the reason, and the supervisor retries with backoff.
+    fn could_not_serve(&mut self, failure: StartFailure) {
+        embedder::set_ended(Some(&failure));
         let pause = self.restarts.pause(End::NeverServed);
         self.start_at = Instant::now() + pause;
-        if self.told.as_ref() != Some(&trouble) {
-            let report = warning(PgSqlErrorCode::ERRCODE_SYSTEM_ERROR, trouble.message.clone());
-            let detail = "Nothing is embedded and no new question is answered until it serves; it is tried again.";
-            report.set_detail(detail).set_hint(trouble.hint.clone()).report(PgLogLevel::WARNING);
+        if self.reported.as_ref() != Some(&failure) {
+            let report = warning(PgSqlErrorCode::ERRCODE_SYSTEM_ERROR, failure.message.clone());
+            let detail = "Until it starts, no text is embedded and no new question is answered. The supervisor keeps trying.";
+            report.set_detail(detail).set_hint(failure.hint.clone()).report(PgLogLevel::WARNING);
             show("embedd-embedder cannot be started");
-            self.told = Some(trouble);
+            self.reported = Some(failure);
         }
     }
 
-    /// The configuration files were read again.
+    /// The configuration files were reloaded.
     fn reconfigure(&mut self) {
         match &mut self.program {
             Some(program) => {
                 if let Err(error) = program.configure(&guc::embedder_config()) {
-                    // A program that has ended is noticed by its other pipe; one that reads nothing is of no use.
-                    log!("could not give the embedder its settings: {error}");
+                    // The other pipe reports a program that has ended; one that does not read its settings is killed.
+                    log!("could not send the embedder its settings: {error}");
                     program.kill();
                 }
             }
@@ -224,7 +224,7 @@ impl Supervisor {
         }
     }
 
-    /// Ends the program, and waits a little for it: it writes its counts.
+    /// Asks the program to end, and waits briefly: it writes its usage counts.
     fn end(&mut self) {
         let Some(program) = self.program.take() else { return };
         let until = Instant::now() + TO_END;
@@ -234,13 +234,13 @@ impl Supervisor {
             if rest.is_zero() {
                 return;
             }
-            // The end of the pipe is readable a moment before the process has gone.
+            // The pipe closes a moment before the process has exited.
             wait(rest.min(Duration::from_millis(20)), None);
         }
     }
 }
 
-/// Why a program cannot be started, as PostgreSQL words it.
+/// Why a program cannot be started, in PostgreSQL's words.
 fn cannot_start(path: &Path, error: &io::Error) -> String {
     let path = path.display();
     match error.kind() {
@@ -249,13 +249,13 @@ fn cannot_start(path: &Path, error: &io::Error) -> String {
     }
 }
 
-/// Tells the log how the program ended.
+/// Logs how the program ended.
 fn report_end(pid: i32, how: &str, status: Option<ExitStatus>) {
     use std::os::unix::process::ExitStatusExt;
     let message = format!("embedder process {pid} {how}");
     let limit = guc::embedder_memory_limit();
     let is_abort = status.and_then(|status| status.signal()) == Some(libc::SIGABRT);
-    let restarted = "No session is affected; it is started again.";
+    let restarted = "No session is affected. The supervisor restarts it.";
     let report = match limit.filter(|_| is_abort) {
         Some(bytes) => warning(PgSqlErrorCode::ERRCODE_OUT_OF_MEMORY, message)
             .set_detail(format!(
@@ -268,23 +268,23 @@ fn report_end(pid: i32, how: &str, status: Option<ExitStatus>) {
     report.report(PgLogLevel::WARNING);
 }
 
-/// The beginning of a line in the log.
+/// A log message of level WARNING.
 fn warning(sqlstate: PgSqlErrorCode, message: String) -> ErrorReport {
     ErrorReport::new(sqlstate, message, function_name!())
 }
 
-/// Shows in pg_stat_activity what the supervisor knows of the program.
+/// Shows the state of the program in pg_stat_activity.
 fn show(text: &str) {
     let Ok(text) = CString::new(text) else { return };
     // SAFETY: the text is terminated and copied.
     unsafe { pg_sys::pgstat_report_activity(pg_sys::BackendState::STATE_IDLE, text.as_ptr()) };
 }
 
-/// Opens the socket for the server's own operating system user alone.
+/// Opens a socket that only the server's own operating system user can use.
 fn listen() -> io::Result<UnixListener> {
     match std::fs::remove_file(SOCKET_PATH) {
         Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-        // A supervisor that was killed leaves the file behind, and there is never more than one supervisor.
+        // A killed supervisor leaves the file behind, and there is only one supervisor at a time.
         _ => {}
     }
     // SAFETY: the call takes numbers only, and this process has one thread.
@@ -297,7 +297,7 @@ fn listen() -> io::Result<UnixListener> {
     Ok(listener)
 }
 
-/// Writes a line to the server's log.
+/// Writes a line to the server log.
 fn write(line: &Log) {
     match line.level {
         LogLevel::Debug => debug1!("{}", line.message),

@@ -1,4 +1,4 @@
-//! A sync worker's process: one or more a database, it runs the rounds of the sync engine and waits in between.
+//! The sync worker: runs the rounds of the sync engine, and waits in between; a database has one or more.
 
 use std::ffi::CStr;
 use std::time::{Duration, Instant};
@@ -10,33 +10,33 @@ use super::log_context;
 use super::signals::{self, Terminate};
 use crate::guc;
 use crate::latch;
-use crate::process::Errand;
-use crate::shared::{Ask, Portion, SlotState, worker};
+use crate::process::HelperArgument;
+use crate::shared::{LeaveRequest, Portion, SlotState, worker};
 use crate::sync::{Engine, Round};
 use crate::text_settings;
 use crate::transaction;
 
-/// Time for which a worker that has something to do keeps its place while others wait for one.
+/// How long a busy worker may keep its slot while other databases wait for one.
 pub const FAIR_TIME: Duration = Duration::from_secs(10);
-/// The same where all of it was taken up by rows that are still being read: to leave would be to read them again.
+/// The same if it has only been reading its first batch: to yield would mean reading the rows again.
 const FIRST_BATCH_TIME: Duration = Duration::from_secs(120);
-/// Longest wait for what is in flight before the worker gives way all the same.
-const WIND_UP: Duration = Duration::from_secs(30);
+/// The longest wait for what is in flight before the worker yields its slot anyway.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Longest time for one batch or one page of one vector table, which take milliseconds unless its owner's own code waits.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// The timeout of one batch or one page of a vector table, which takes milliseconds unless its owner's own code waits.
+const BATCH_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Pause between two tries to store what is in the way of leaving.
-const TRY_AGAIN: Duration = Duration::from_millis(100);
+/// The pause between two attempts to store the remaining results while draining.
+const RETRY_PAUSE: Duration = Duration::from_millis(100);
 
 /// Settings that the safety of a query depends on, the same in every sync worker.
 const SETTINGS: &[(&CStr, &CStr)] = &[
     (c"search_path", c"pg_catalog, pg_temp"),
     (c"statement_timeout", c"0"),
-    // One locked table must not keep the others waiting.
-    // Shorter than deadlock_timeout, so that in a deadlock with a session it is the worker that gives way.
+    // One locked table must not block the others.
+    // Shorter than deadlock_timeout, so that in a deadlock with a session the worker is the one that aborts.
     (c"lock_timeout", c"500ms"),
-    // What a crash of the server takes away is taken away with the removal from the queue, so it is done again.
+    // A crash that loses the results also loses their removal from the queue, so the work is done again.
     (c"synchronous_commit", c"off"),
     (c"default_transaction_isolation", c"read committed"),
     (c"default_transaction_read_only", c"off"),
@@ -44,19 +44,19 @@ const SETTINGS: &[(&CStr, &CStr)] = &[
     #[cfg(any(feature = "pg17", feature = "pg18"))]
     (c"transaction_timeout", c"0"),
     (c"row_security", c"on"),
-    // A batch is read in less time than its query would be compiled.
+    // JIT compilation of a batch's query would take longer than running it.
     (c"jit", c"off"),
     (c"session_replication_role", c"origin"),
 ];
 
-/// Connects a helper's process to its database, and returns what it is to work on.
-pub fn begin(argument: pg_sys::Datum) -> Errand {
-    let errand = Errand::read(argument);
+/// Connects a helper to its database, and returns its job.
+pub fn begin(argument: pg_sys::Datum) -> HelperArgument {
+    let errand = HelperArgument::read(argument);
     connect(errand.database);
     errand
 }
 
-/// Connects a process that is starting to a database, with the settings above; a database that is gone ends the process.
+/// Connects a starting process to a database and applies the settings above; exits if the database does not exist.
 pub fn connect(database: pg_sys::Oid) {
     signals::accept(Terminate::AtOnce);
     // SAFETY: the main thread of a background worker that is not connected yet.
@@ -65,7 +65,7 @@ pub fn connect(database: pg_sys::Oid) {
     log_context::name_database();
 }
 
-/// Sets what nothing else in the process sets again.
+/// Sets a setting that nothing else in the process changes.
 pub fn set(name: &CStr, value: &CStr) {
     // SAFETY: the main thread of a process that is connected, with terminated names and values.
     unsafe {
@@ -78,7 +78,7 @@ pub fn set(name: &CStr, value: &CStr) {
     }
 }
 
-/// What the postmaster runs as a sync worker; the argument is the oid of the database and the worker's portion of it.
+/// The entry point of a sync worker; its argument holds the oid of the database and the worker's share of it.
 #[pg_guard]
 #[unsafe(no_mangle)]
 pub extern "C-unwind" fn embedd_sync_worker_main(arg: pg_sys::Datum) {
@@ -86,7 +86,7 @@ pub extern "C-unwind" fn embedd_sync_worker_main(arg: pg_sys::Datum) {
     // SAFETY: the function is static and guarded.
     unsafe { pg_sys::before_shmem_exit(Some(on_exit), arg) };
     connect(database);
-    transaction::set_bound(PATIENCE);
+    transaction::set_bound(BATCH_TIMEOUT);
     if worker::started(database, portion) {
         work(Engine::new(portion));
     }
@@ -98,7 +98,7 @@ unsafe extern "C-unwind" fn on_exit(_code: i32, arg: pg_sys::Datum) {
     worker::ended(database, portion);
 }
 
-/// The argument of a worker's main function.
+/// Packs the argument of a worker's main function.
 pub fn pack(database: pg_sys::Oid, portion: Portion) -> u64 {
     u64::from(database.to_u32()) << 32 | u64::from(portion.to_u32())
 }
@@ -108,39 +108,39 @@ fn unpack(arg: pg_sys::Datum) -> (pg_sys::Oid, Portion) {
     (pg_sys::Oid::from((argument >> 32) as u32), Portion::from_u32(argument as u32))
 }
 
-/// Runs round after round until there is a reason to leave the database.
+/// Runs rounds until the worker has to exit.
 fn work(mut engine: Engine) {
-    // Since when the worker has something to do, or has nothing to do, and how often it was woken by then.
+    // Since when the worker has been busy or idle, and its wake-up counter at that time.
     let mut busy_since = Instant::now();
     let mut idle_since: Option<(Instant, u32)> = None;
-    let mut winds_up_since: Option<Instant> = None;
+    let mut drains_since: Option<Instant> = None;
     loop {
         check_for_interrupts!();
         signals::reload_if_asked();
-        if worker::is_asked(Ask::Database) {
+        if worker::is_asked(LeaveRequest::AtOnce) {
             engine.leave();
             return worker::leave(SlotState::Left);
         }
         let wakes = worker::wakes();
-        if shall_give_way(&engine, idle_since.is_none().then_some(busy_since)) {
-            let since = *winds_up_since.get_or_insert_with(Instant::now);
-            if engine.drain() || since.elapsed() >= WIND_UP {
+        if should_yield_slot(&engine, idle_since.is_none().then_some(busy_since)) {
+            let since = *drains_since.get_or_insert_with(Instant::now);
+            if engine.drain() || since.elapsed() >= DRAIN_TIMEOUT {
                 engine.leave();
-                return worker::leave(SlotState::GaveWay);
+                return worker::leave(SlotState::Yielded);
             }
-            let left = WIND_UP.saturating_sub(since.elapsed());
-            let due = engine.due().map_or(left, |due| due.max(TRY_AGAIN));
+            let left = DRAIN_TIMEOUT.saturating_sub(since.elapsed());
+            let due = engine.due().map_or(left, |due| due.max(RETRY_PAUSE));
             latch::wait(due.min(left), engine.socket());
             continue;
         }
-        winds_up_since = None;
+        drains_since = None;
         let round = engine.round();
         if !matches!(round, Round::NoExtension) {
             worker::found();
         }
         match round {
             Round::NoExtension => {
-                if worker::step_aside(wakes, SlotState::NoExtension, None) {
+                if worker::release_slot(wakes, SlotState::NoExtension, None) {
                     return;
                 }
             }
@@ -155,11 +155,11 @@ fn work(mut engine: Engine) {
                 idle_since = Some((since, wakes));
                 let left = guc::worker_idle_timeout().map(|t| t.saturating_sub(since.elapsed()));
                 if left == Some(Duration::ZERO)
-                    || worker::others_wait()
-                    || worker::is_asked(Ask::Place)
+                    || worker::others_are_waiting()
+                    || worker::is_asked(LeaveRequest::YieldSlot)
                 {
                     engine.leave();
-                    if worker::step_aside(wakes, SlotState::Idle, engine.due()) {
+                    if worker::release_slot(wakes, SlotState::Idle, engine.due()) {
                         return;
                     }
                     continue;
@@ -178,17 +178,17 @@ fn work(mut engine: Engine) {
     }
 }
 
-/// Whether the worker shall leave although there is, or may be, something to do.
-fn shall_give_way(engine: &Engine, busy_since: Option<Instant>) -> bool {
+/// Whether the worker has to exit although there may be work.
+fn should_yield_slot(engine: &Engine, busy_since: Option<Instant>) -> bool {
     let fair_time = if engine.has_progressed() { FAIR_TIME } else { FIRST_BATCH_TIME };
-    let has_had_its_time = busy_since.is_some_and(|since| since.elapsed() >= fair_time);
-    worker::is_asked(Ask::Anew)
-        || (worker::is_asked(Ask::Place) && has_had_its_time && !engine.has_helpers())
+    let has_had_fair_time = busy_since.is_some_and(|since| since.elapsed() >= fair_time);
+    worker::is_asked(LeaveRequest::WhenDrained)
+        || (worker::is_asked(LeaveRequest::YieldSlot) && has_had_fair_time && !engine.has_helpers())
 }
 
-/// Waits after a round, unless somebody has woken the worker since: that may have been after the round had looked.
+/// Waits after a round, unless the worker was woken since the round began.
 fn wait(wakes: u32, pause: Duration, engine: &Engine) {
-    // Others plan, vacuum and analyze by the statistics; a short pause is no reason to send them at once.
+    // Sends statistics for the planner and autovacuum; before a short pause that can wait.
     // SAFETY: outside of a transaction.
     unsafe { pg_sys::pgstat_report_stat(pause > Duration::from_millis(500)) };
     if worker::wakes() == wakes {

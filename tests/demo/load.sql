@@ -1,5 +1,5 @@
 -- The rows: some thousand packages, the same ones in every run with the same catalogue. Sections of which most
--- packages are parts of others (headers, translations, language libraries) are left out: nobody asks for those.
+-- packages are parts of others (headers, translations, language libraries) are left out: they are not useful results.
 
 SET client_min_messages = warning;
 

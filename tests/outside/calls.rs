@@ -1,4 +1,4 @@
-//! Calls as clients make them: waiting for a vector table, and errors that show nothing of how embedd is built.
+//! Client calls: waiting for a vector table, and errors that reveal nothing about how embedd was built.
 
 mod waiting;
 
@@ -7,7 +7,7 @@ use std::process::Command;
 use support::source::{COLUMNS, create_source, synced_source};
 use support::{Cluster, LONG};
 
-/// What no client is to see of an error: frames of Rust, and where the library or its crates were built.
+/// What no client may see in an error: Rust backtraces, and where the library or its crates were built.
 const INSIDES: [&str; 6] = [
     "backtrace",
     "rust_begin_unwind",
@@ -17,8 +17,8 @@ const INSIDES: [&str; 6] = [
     "core::panicking",
 ];
 
-/// Statements that fail in different rooms: refusals of embedd's own, errors of PostgreSQL in statements that embedd runs, in
-/// functions and types of the user's, and in the middle of DDL.
+/// Statements that fail in different rooms: errors of embedd, errors of PostgreSQL in statements that embedd runs, in
+/// user functions and types, and in the middle of DDL.
 const FAILING: [&str; 12] = [
     "SELECT embedd.query('no such table', 'x')",
     "SELECT embedd.query('t', 'x', 5000)",
@@ -35,7 +35,7 @@ const FAILING: [&str; 12] = [
 ];
 
 #[test]
-fn errors_show_no_frames_whatever_the_environment_says() {
+fn errors_show_no_backtrace_whatever_the_environment_is() {
     for preloaded in [true, false] {
         let builder = Cluster::builder()
             .environment("RUST_BACKTRACE", "full")
@@ -63,7 +63,7 @@ fn errors_show_no_frames_whatever_the_environment_says() {
     }
 }
 
-/// What psql says of a statement with everything that a client can ask for, and whether it failed.
+/// The output of psql for a statement with all verbosity settings, and whether it failed.
 fn say(mut psql: Command, statement: &str) -> (String, bool) {
     let output = psql
         .args(["-v", "VERBOSITY=verbose", "-v", "SHOW_CONTEXT=always", "-v", "ON_ERROR_STOP=1"])
@@ -86,7 +86,7 @@ fn the_log_names_the_database() {
     let mut client = cluster.database("a named database");
     synced_source(&cluster, "a named database", &mut client, "t", 3);
     client.batch_execute("ALTER TABLE t DROP COLUMN body").unwrap();
-    cluster.wait_until(LONG, "the worker to say so", || {
+    cluster.wait_until(LONG, "the worker to log it", || {
         let log = cluster.log();
         let after = log.split("sync of vector table \"t\" failed").nth(1);
         after.is_some_and(|rest| {

@@ -1,4 +1,4 @@
-//! Every way a row can change arrives: key changes, TRUNCATE, COPY, ON CONFLICT, MERGE, partitions, ordinary roles.
+//! Every kind of change is synced: key changes, TRUNCATE, COPY, ON CONFLICT, MERGE, partitions, ordinary roles.
 
 use std::io::Write;
 
@@ -12,7 +12,7 @@ use support::{Frozen, Shared};
 static SHARED: Shared = Shared::new();
 
 #[test]
-fn keys_change_and_change_places() {
+fn keys_change_and_are_swapped() {
     let cluster = SHARED.cluster();
     let mut client = cluster.database("keys");
     synced_source(&cluster, "keys", &mut client, "t", 20);
@@ -61,7 +61,7 @@ fn text_keys_of_every_kind() {
 }
 
 #[test]
-fn truncate_alone_and_with_rows_after_it() {
+fn truncate_alone_and_followed_by_inserts() {
     let cluster = SHARED.cluster();
     let mut client = cluster.database("truncated");
     synced_source(&cluster, "truncated", &mut client, "t", 30);
@@ -182,7 +182,7 @@ fn keys_are_packed_about_a_thousand_to_a_queue_row() {
 }
 
 #[test]
-fn a_role_without_any_grant_of_embedd_writes() {
+fn a_role_without_any_privilege_on_embedd_writes() {
     let cluster = SHARED.cluster();
     let mut client = cluster.database("grants");
     create_source(&mut client, "t", 10);

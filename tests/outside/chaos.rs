@@ -1,8 +1,8 @@
-//! A random mix of writers against a provider that misbehaves, while processes are killed and the server crashes: in
-//! the end everything is equal, and little was paid for twice.
+//! Random writers and a misbehaving provider, while processes are killed and the server crashes: in the end everything
+//! is in sync, and little was paid for twice.
 //!
-//! Everything random comes from one seed: what each writer does and what befalls the cluster, step by step. Only how
-//! the steps interleave is the machine's.
+//! All randomness comes from one seed: what each writer does and which faults occur, step by step. Only the
+//! interleaving of the steps depends on the machine.
 //!
 //!     EMBEDD_CHAOS_SEED=..    the seed of a run that is to be repeated; the time of day otherwise
 //!     EMBEDD_CHAOS_KILLS=..   how many processes are killed
@@ -29,33 +29,33 @@ use writers::Writers;
 
 const DB: &str = "chaos";
 
-/// Sessions that write.
+/// Writing sessions.
 const WRITERS: u64 = 4;
 
 /// Kills between two full checks.
 const KILLS_PER_CHECK: u64 = 20;
 
-/// Settings of the worker, which bound what a kill can cost.
+/// Settings of the worker that bound the cost of a kill.
 const BATCH_TEXTS: u64 = 8;
 const TEXTS_IN_FLIGHT: u64 = 16;
 
-/// Texts that the worker may have given the embedder when it is killed: changes and a scan have the limit each, and
-/// the last batch may go beyond it.
+/// Texts that the worker may have in flight when it is killed: changes and a scan have the limit each, and the last
+/// batch may exceed it.
 const IN_FLIGHT: u64 = 2 * (TEXTS_IN_FLIGHT + BATCH_TEXTS);
 
-/// How large a run is.
+/// The size of a run.
 #[derive(Clone, Copy)]
 struct Size {
     seed: u64,
     kills: u64,
     events: u64,
-    /// Rows at the beginning; from 5,000 on the index is built by a process of its own.
+    /// Rows at the start; from 5,000 on the indexes are deferred.
     rows: i64,
-    /// Runs side by side that share kills and events.
+    /// Parallel runs that share kills and events.
     runs: u64,
 }
 
-/// Says how to repeat a run that fails.
+/// Prints how to repeat a failed run.
 struct Repeat(Size);
 
 impl Drop for Repeat {
@@ -70,7 +70,7 @@ impl Drop for Repeat {
     }
 }
 
-/// A run: one cluster, its provider, and what has happened so far.
+/// A run: its cluster, its provider, and the history so far.
 struct Run {
     size: Size,
     cluster: Arc<Cluster>,
@@ -110,7 +110,7 @@ impl Run {
         }
     }
 
-    /// A stretch of rounds, and a check.
+    /// Several rounds, and a check.
     fn stretch(&mut self, rounds: std::ops::Range<u64>) {
         let per_round = (self.size.events / self.size.kills.max(1) / WRITERS).max(1);
         let steps = rounds.start * per_round..rounds.end * per_round;
@@ -126,61 +126,61 @@ impl Run {
         self.breathe(&losses);
     }
 
-    /// Writers go on, the weather changes, something is killed.
+    /// One round: writers continue, the provider's behaviour changes, a process is killed.
     fn round(&mut self, round: u64, step: u64, writers: &Writers, losses: &mut Vec<Instant>) {
-        let trouble = script::trouble(self.size.seed, round);
-        if trouble.weather == Weather::Down {
-            // An answer may be on its way.
+        let faults = script::faults(self.size.seed, round);
+        if faults.weather == Weather::Down {
+            // An answer may be in flight.
             losses.push(Instant::now());
             self.account.lost += IN_FLIGHT;
         }
-        strike::weather(&self.fake, trouble.weather, trouble.requests);
-        // What the worker has committed so far goes to disk with this, so that a crash takes only what comes after.
+        strike::weather(&self.fake, faults.weather, faults.requests);
+        // This flushes what the worker has committed so far, so that a crash loses only later commits.
         let mut client = self.connect();
         let paid = self.fake.paid_total();
         let _ = client.batch_execute("INSERT INTO mark VALUES (now())");
         writers.release(step);
-        if let Some((who, time)) = trouble.frozen {
+        if let Some((who, time)) = faults.frozen {
             strike::freeze(&self.cluster, writers, who, time);
         }
-        strike::await_moment(&self.fake, trouble.moment);
+        strike::await_moment(&self.fake, faults.moment);
         let mut killed = None;
         until(LONG, || {
-            killed = strike::kill(&self.cluster, writers, &trouble);
+            killed = strike::kill(&self.cluster, writers, &faults);
             killed.is_some()
         });
         let (victim, at) = killed.expect("there is a sync worker to be killed");
         *self.killed.entry(victim).or_default() += 1;
         losses.push(at);
         let mut times = 1;
-        if let Some(how) = trouble.crash {
+        if let Some(how) = faults.crash {
             strike::crash(&self.cluster, how);
             losses.push(Instant::now());
             self.crashes += 1;
             times = 2;
         }
-        if victim == Victim::Embedder && trouble.crash.is_none() {
-            // The embedder is no process of the server's: its end is felt by no session.
+        if victim == Victim::Embedder && faults.crash.is_none() {
+            // The embedder is not a child of the postmaster: sessions do not notice its end.
             let felt = client.simple_query("SELECT 1").err();
             assert!(felt.is_none(), "a session felt the end of the embedder: {felt:?}");
         } else {
-            // The postmaster needs a moment to see that a process has died, and the session is the first to feel it.
+            // The postmaster needs a moment to notice that a process has died; a session notices it first.
             until(LONG, || client.simple_query("SELECT 1").is_err());
             drop(self.connect());
         }
-        // What was in flight when the mark was made, and all that was paid since, may be lost.
+        // What was in flight at the mark, and everything paid since, may be lost.
         self.account.lost += times * IN_FLIGHT + (self.fake.paid_total() - paid);
     }
 
-    /// A session, however long the server takes to come back.
+    /// Connects, however long the server takes to restart.
     fn connect(&self) -> Client {
         self.cluster.connect(DB)
     }
 
-    /// The provider is well, what was prepared is ended, the queue drains: now all has to be right.
+    /// The provider recovers, prepared transactions are ended, the queue drains: now everything has to be correct.
     fn breathe(&mut self, losses: &[Instant]) {
         let mut client = self.connect();
-        // The last kill may be felt only now.
+        // The last kill may take effect only now.
         let ended = until(LONG, || {
             let is_ended = writers::end_prepared(&mut client, "").is_ok();
             if !is_ended {
@@ -189,7 +189,7 @@ impl Run {
             is_ended
         });
         assert!(ended.is_some(), "prepared transactions can be ended");
-        // Any change of a provider has it tried again at once, which spares a long rest.
+        // Any change of the provider makes the worker retry at once, which avoids a long backoff.
         let timeout = 3000 + self.begin.elapsed().as_millis() % 100;
         let sql = format!(
             "SELECT embedd.update_provider('fake', options => '{{\"timeout\": {timeout}}}')"
@@ -197,8 +197,7 @@ impl Run {
         client.batch_execute(&sql).expect("the provider can be changed");
         let waited = Instant::now();
         self.cluster.wait_done(DB);
-        // A text that was asked for alone when the answers were of the wrong size has failed, with that reason. Asked for
-        // again, each goes well.
+        // A text sent alone while the answers had wrong dimensions has failed for that reason. A retry succeeds.
         let retry = "SELECT sum(embedd.retry_failed(name)) FROM embedd.vector_tables";
         client.query(retry, &[]).expect("rows that have failed can be tried again");
         self.cluster.wait_done(DB);
@@ -217,7 +216,7 @@ impl Run {
         );
     }
 
-    /// The process that builds the first index is killed twice, if the source is large enough to have one.
+    /// Kills the index builder twice, if the source is large enough to have one.
     fn kill_index_builders(&mut self) -> Vec<Instant> {
         let mut losses = Vec::new();
         for _ in 0..2 {
@@ -236,7 +235,7 @@ impl Run {
     }
 }
 
-/// A whole run; fails where anything is not as it has to be.
+/// A whole run; panics if a check fails.
 fn run(size: Size) {
     let _repeat = Repeat(size);
     let mut run = Run::start(size);
@@ -269,7 +268,7 @@ fn from_environment(name: &str) -> Option<u64> {
     Some(value.parse().unwrap_or_else(|_| panic!("{name} is no number: {value}")))
 }
 
-/// The seed that was asked for, or one that nobody has had before.
+/// The requested seed, or a new one.
 fn seed() -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("the clock is past 1970");
     from_environment("EMBEDD_CHAOS_SEED").unwrap_or(now.as_micros() as u64 % 1_000_000_000)
@@ -287,7 +286,7 @@ fn a_short_run() {
 fn a_long_run() {
     let kills = from_environment("EMBEDD_CHAOS_KILLS").unwrap_or(1000);
     let events = from_environment("EMBEDD_CHAOS_EVENTS").unwrap_or(40 * kills);
-    // Two clusters side by side: while one of them recovers, the other one works.
+    // Two clusters in parallel: while one of them recovers, the other one works.
     let half = move |seed| {
         let (kills, events) = (kills.div_ceil(2), events / 2);
         Size { seed, kills, events, rows: 6000, runs: 2 }

@@ -1,5 +1,5 @@
-//! Sources and vector tables that Citus keeps in shards on a coordinator and a worker node. Where the server has no Citus,
-//! these tests say so and do nothing.
+//! Sources and vector tables that Citus shards over a coordinator and a worker node. Without Citus these tests report
+//! that and do nothing.
 
 mod names;
 mod questions;
@@ -12,11 +12,11 @@ use support::binaries::pg_config_says;
 use support::source::{BODY, relation, synced_texts, wait_status, wait_synced};
 use support::{Builder, Cluster};
 
-/// Two servers; tests make databases of their own in them.
+/// Two servers; each test creates its own databases.
 struct Nodes {
     coordinator: Cluster,
     worker: Cluster,
-    /// Held while a database gets its nodes: Citus writes their roles then, which fails beside another one that does.
+    /// Held while a database gets its nodes, because concurrent changes of the roles in Citus fail.
     joining: Mutex<()>,
 }
 
@@ -29,7 +29,7 @@ fn is_available() -> bool {
     control.exists()
 }
 
-/// The servers that run, or new ones; none where there is no Citus.
+/// The running servers, or new ones; None without Citus.
 fn nodes() -> Option<Arc<Nodes>> {
     static NODES: Mutex<Weak<Nodes>> = Mutex::new(Weak::new());
     if !is_available() {
@@ -61,7 +61,7 @@ fn server() -> Builder {
 }
 
 impl Nodes {
-    /// A database on both nodes, with shards on both, and a session of the coordinator.
+    /// A database on both nodes, with shards on both, and a session on the coordinator.
     fn database(&self, db: &str) -> Client {
         let _joining = self.joining.lock().unwrap_or_else(PoisonError::into_inner);
         for node in [&self.worker, &self.coordinator] {

@@ -1,4 +1,4 @@
-//! Nothing is lost and nothing is done twice when processes are killed, stand still, or the whole server goes down.
+//! Nothing is lost and nothing is done twice when processes are killed or frozen, or the whole server goes down.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
@@ -11,7 +11,7 @@ use support::{Cluster, Frozen, LONG, SHORT, Shutdown};
 
 const DB: &str = "crash";
 
-/// A session that changes rows of `t` until it is told to stop, and connects again when it is cut off.
+/// A session that changes rows of `t` until it is stopped, and reconnects when its connection breaks.
 struct Writer {
     stop: Arc<AtomicBool>,
     /// Process id of its backend, while it has one.
@@ -47,7 +47,7 @@ impl Writer {
         Self { stop, backend, thread }
     }
 
-    /// The backend it writes through at the moment.
+    /// Its current backend.
     fn pid(&self, cluster: &Cluster) -> i32 {
         cluster.wait_until(LONG, "the writer to have a session", || {
             self.backend.load(Ordering::SeqCst) != 0
@@ -55,7 +55,7 @@ impl Writer {
         self.backend.load(Ordering::SeqCst)
     }
 
-    /// Ends it; returns how many of its transactions were committed for certain.
+    /// Stops it; returns how many of its transactions were committed for certain.
     fn finish(self) -> u32 {
         self.stop.store(true, Ordering::SeqCst);
         self.thread.join().expect("the writer ends well")
@@ -79,13 +79,13 @@ fn change(n: u32) -> String {
     }
 }
 
-/// Waits until the backfill of `t` has stored more rows than there were, or is over.
+/// Waits until the backfill of `t` has stored more rows, or has ended.
 fn wait_for_progress(cluster: &Cluster, relation: &str, more_than: i64) {
     let sql = format!(
         "SELECT (SELECT count(*) FROM {relation}) > {more_than}
              OR NOT EXISTS (SELECT FROM embedd.tasks WHERE status IN ('pending', 'running'))"
     );
-    cluster.wait_for(DB, LONG, "the backfill to get on", &sql);
+    cluster.wait_for(DB, LONG, "the backfill to progress", &sql);
 }
 
 #[test]
@@ -111,7 +111,7 @@ fn kills_in_a_backfill_under_writes_lose_nothing() {
             other => kill9(cluster.pid(other)),
         }
     }
-    // In the stream of changes after the backfill, too.
+    // Also in the stream of changes after the backfill.
     cluster.wait_for(
         DB,
         LONG,
@@ -151,7 +151,7 @@ fn a_power_cut_loses_nothing() {
 }
 
 #[test]
-fn a_backfill_goes_on_where_it_was() {
+fn a_backfill_continues_after_a_crash() {
     let cluster = Cluster::builder().never_polling().start();
     let mut client = cluster.database(DB);
     create_source(&mut client, "t", 2500);
@@ -163,7 +163,7 @@ fn a_backfill_goes_on_where_it_was() {
         "the first page to be done",
         "SELECT last_processed_pk IS NOT NULL FROM embedd.tasks",
     );
-    // The worker does not wait for the disk, but what it has committed goes there with the next commit that does.
+    // The worker does not wait for the disk, but the next synchronous commit flushes its commits too.
     client.batch_execute("CREATE TABLE flushed ()").unwrap();
     let worker = cluster.sync_worker(DB);
     kill9(worker);
@@ -193,7 +193,7 @@ fn a_backfill_goes_on_where_it_was() {
     assert!(attempts >= 1 && row.get::<_, i32>(0) >= 2, "attempts {attempts}, {row:?}");
     assert_eq!(row.get::<_, i64>(1), 2500);
     assert_eq!(row.get::<_, String>(2), "completed");
-    // A worker that has nothing to do embeds nothing: a second backfill writes no row.
+    // A worker without work embeds nothing: a second backfill writes no row.
     let sql =
         format!("CREATE TABLE before AS SELECT pk_value, xmin::text AS version FROM {vectors}");
     client.batch_execute(&sql).unwrap();
@@ -206,7 +206,7 @@ fn a_backfill_goes_on_where_it_was() {
 }
 
 #[test]
-fn a_frozen_embedder_holds_up_nobody() {
+fn a_frozen_embedder_blocks_no_writer_and_no_lock() {
     let cluster = Cluster::builder().never_polling().start();
     let mut client = cluster.database(DB);
     synced_source(&cluster, DB, &mut client, "t", 20);
@@ -220,7 +220,7 @@ fn a_frozen_embedder_holds_up_nobody() {
         .batch_execute("INSERT INTO t SELECT i, 'n', '', 0 FROM generate_series(100, 2000) i")
         .unwrap();
 
-    // A question ends by statement_timeout, and by a cancel request.
+    // statement_timeout and a cancel request end a question.
     let mut asking = cluster.connect(DB);
     asking.batch_execute("SET statement_timeout = '300ms'").unwrap();
     let question = "SELECT * FROM embedd.query('t', 'never asked before')";
@@ -258,7 +258,7 @@ fn a_frozen_embedder_holds_up_nobody() {
 }
 
 #[test]
-fn a_frozen_worker_holds_up_nobody() {
+fn a_frozen_worker_blocks_no_writer() {
     let cluster = Cluster::builder().never_polling().start();
     let mut client = cluster.database(DB);
     synced_source(&cluster, DB, &mut client, "t", 20);

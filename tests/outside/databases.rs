@@ -1,4 +1,4 @@
-//! Many databases in one server: each has its worker, and no worker stands in the way of what is done with a database.
+//! Many databases in one server: each has its worker, and no worker blocks operations on a database.
 
 use support::processes::{SYNC_WORKER, is_alive};
 use support::source::{backfill, create_source, synced_source};
@@ -7,7 +7,7 @@ use support::{Cluster, LONG, SHORT, Shared};
 /// The cluster of most of these tests.
 static SHARED: Shared = Shared::new();
 
-/// Waits for a backfill of `t` to be in the middle of its work.
+/// Waits until a backfill of `t` is in progress.
 fn wait_busy(cluster: &Cluster, db: &str) {
     let sql = "SELECT synced_rows > 50 FROM embedd.sync_status('t')";
     cluster.wait_for(db, LONG, "the backfill to be under way", sql);
@@ -55,7 +55,7 @@ fn drop_database_while_its_worker_works() {
         cluster.psql("postgres", statement);
         cluster.wait_until(SHORT, "the worker to go", || !is_alive(worker));
     }
-    // The name can be had again, and the new database gets a worker.
+    // The name can be used again, and the new database gets a worker.
     let mut client = cluster.database("working");
     synced_source(&cluster, "working", &mut client, "t", 10);
 }
@@ -72,7 +72,7 @@ fn rename_database_while_its_worker_works() {
     cluster.wait_for("postgres", SHORT, "the sessions to be gone", &no_sessions("before"));
     cluster.psql("postgres", "ALTER DATABASE \"before\" RENAME TO \"after it\"");
     assert!(!is_alive(worker) || cluster.pids_in("before", SYNC_WORKER).is_empty());
-    // Nobody writes to it, and the backfill goes on all the same.
+    // Without any write, the backfill continues.
     cluster.assert_synced("after it", "t");
     let mut client = cluster.connect("after it");
     client.batch_execute("UPDATE t SET title = 'renamed' WHERE id = 1").unwrap();
@@ -80,7 +80,7 @@ fn rename_database_while_its_worker_works() {
 }
 
 #[test]
-fn a_write_brings_the_worker_back_after_a_rename() {
+fn a_write_starts_the_worker_again_after_a_rename() {
     let cluster = SHARED.cluster();
     let mut client = cluster.database("old_name");
     synced_source(&cluster, "old_name", &mut client, "t", 10);
@@ -136,7 +136,7 @@ fn a_role_that_may_not_drop_a_database_does_not_move_its_worker() {
 }
 
 #[test]
-fn a_database_of_another_encoding_is_refused() {
+fn a_database_with_another_encoding_is_rejected() {
     let cluster = SHARED.cluster();
     let create = "CREATE DATABASE latin ENCODING 'LATIN1' TEMPLATE template0 LOCALE 'C'";
     cluster.psql("postgres", create);
@@ -145,7 +145,7 @@ fn a_database_of_another_encoding_is_refused() {
     assert_eq!(error.code().unwrap().code(), "0A000", "{error:?}");
     assert!(error.as_db_error().unwrap().hint().is_some());
 
-    // One that had the extension before that was looked at: what is not UTF-8 is read without harm.
+    // A database that had the extension before the check existed: text that is not UTF-8 is read without harm.
     cluster.database("turned");
     let turn =
         "UPDATE pg_database SET encoding = pg_char_to_encoding('LATIN1') WHERE datname = 'turned'";
@@ -168,14 +168,14 @@ fn a_database_of_another_encoding_is_refused() {
 }
 
 #[test]
-fn a_schema_of_somebody_elses_is_refused() {
+fn a_schema_of_another_role_is_rejected() {
     let cluster = SHARED.cluster();
     cluster.create_database("prepared");
     let mut client = cluster.connect("prepared");
     client
         .batch_execute("CREATE ROLE squatter; CREATE SCHEMA embedd AUTHORIZATION squatter")
         .unwrap();
-    // The script runs with this schema in front of all but pg_catalog.
+    // The script runs with this schema before all others but pg_catalog.
     client
         .batch_execute(
             "CREATE FUNCTION embedd.never(oid, regrole) RETURNS boolean LANGUAGE sql AS 'SELECT false';
@@ -190,7 +190,7 @@ fn a_schema_of_somebody_elses_is_refused() {
     client.batch_execute("CREATE EXTENSION embedd CASCADE").unwrap();
 }
 
-/// Whether no client is connected to a database, as it takes a moment for one that went.
+/// Whether no client is connected to a database; a closed connection takes a moment to disappear.
 fn no_sessions(db: &str) -> String {
     format!(
         "SELECT NOT EXISTS (SELECT FROM pg_stat_activity

@@ -1,4 +1,4 @@
-//! Faults that are planted one by one: doctor() names each with what helps, and after that nothing is wrong any more.
+//! Faults are injected one by one: doctor() reports each with a remedy, and after the remedy nothing is wrong.
 
 mod bookkeeping;
 mod indexes;
@@ -30,7 +30,7 @@ struct Told {
 }
 
 impl Told {
-    /// The remedy, which has to be there.
+    /// The remedy, which must exist.
     fn remedy(&self) -> &str {
         self.remedy.as_deref().unwrap_or_else(|| panic!("there is no remedy: {self:?}"))
     }
@@ -56,7 +56,7 @@ fn told_by(client: &mut Client, call: &str) -> Vec<Told> {
         .collect()
 }
 
-/// What is wrong; the pgvector of a server may have faults of its own.
+/// The problems and warnings; known bugs of the server's pgvector are left out.
 fn faults(client: &mut Client) -> Vec<Told> {
     let mut told = doctor(client);
     let old = "SELECT string_to_array(default_version, '.')::int[] < '{0,8,4}' FROM pg_available_extensions WHERE name = 'vector'";
@@ -79,7 +79,7 @@ fn wait_healthy(cluster: &Cluster, client: &mut Client) {
     }
 }
 
-/// Waits until a fault is named, and returns the row.
+/// Waits until a fault is reported, and returns the row.
 fn wait_told(
     cluster: &Cluster,
     client: &mut Client,
@@ -101,7 +101,7 @@ fn wait_told(
     })
 }
 
-/// Pastes a text into psql, which has to take it.
+/// Pastes a text into psql, which must succeed.
 fn paste(cluster: &Cluster, db: &str, text: &str) {
     let mut psql = cluster.psql_command(db);
     psql.args(["-v", "ON_ERROR_STOP=1", "-f", "-"]).stdin(Stdio::piped()).stdout(Stdio::null());
@@ -112,7 +112,7 @@ fn paste(cluster: &Cluster, db: &str, text: &str) {
     assert!(running.wait().expect("psql ends").success(), "psql refuses: {text}");
 }
 
-/// A database with a vector table `t` of 30 rows, in which nothing is wrong until a fault is planted.
+/// A database with a vector table `t` of 30 rows, in which nothing is wrong until a fault is injected.
 struct Patient {
     cluster: Arc<Cluster>,
     db: &'static str,
@@ -152,7 +152,7 @@ impl Patient {
         wait_told(&self.cluster, &mut self.client, check, state, object)
     }
 
-    /// The fault is named, and nothing is wrong after the remedy.
+    /// The fault is reported, and after the remedy nothing is wrong.
     fn cured(&mut self, check: &str, state: &str, object: &str) -> Told {
         let told = self.told(check, state, object);
         paste(&self.cluster, self.db, told.remedy());

@@ -1,4 +1,4 @@
-//! What a new user does first works as it stands in README and docs/roles.md, word for word, for an ordinary role.
+//! The first steps of a new user in README and docs/roles.md, copied word for word, as an ordinary role.
 
 use std::io::Write;
 use std::process::{Command, Stdio};
@@ -71,7 +71,7 @@ fn the_extension_in_template1_is_in_new_databases() {
     )
     .unwrap();
     app.batch_execute("SELECT embedd.wait_until_synced('t')").unwrap();
-    // A role without CREATE EXTENSION's right is told so.
+    // A role without the privilege for CREATE EXTENSION gets an error.
     cluster.psql("postgres", "CREATE DATABASE bare TEMPLATE template0 OWNER app");
     let mut bare = cluster.connect_as("bare", "app");
     let error = bare.batch_execute("CREATE EXTENSION IF NOT EXISTS embedd CASCADE").unwrap_err();

@@ -1,5 +1,5 @@
-//! Providers from outside: keys stay out of the log and of what other sessions see, the worker hears of every change, and
-//! dumps and dropped extensions lose nothing.
+//! Providers as foreign servers: keys stay out of the log and of other sessions' views, the worker notices every
+//! change, and dumps and dropped extensions lose nothing.
 
 use std::thread;
 
@@ -26,11 +26,11 @@ fn wait_for_provider(cluster: &Cluster, db: &str, name: &str) {
     let sql = format!(
         "SELECT embedding_provider = '{name}' FROM embedd.vector_tables WHERE name = 'books'"
     );
-    cluster.wait_for(db, LONG, "the name to be followed", &sql);
+    cluster.wait_for(db, LONG, "the new name", &sql);
 }
 
 #[test]
-fn no_key_is_seen_after_the_fact() {
+fn no_key_is_visible_after_the_statement() {
     let cluster = Cluster::builder()
         .set("log_parameter_max_length_on_error", "-1")
         .set("log_min_error_statement", "error")
@@ -47,7 +47,7 @@ fn no_key_is_seen_after_the_fact() {
         )
         .unwrap();
 
-    // What succeeds, and what fails, each as a text of its own and inside others.
+    // Successful and failing statements, each on its own and inside others.
     let good = [
         "SELECT embedd.create_provider('a', 'openai', 'sk-hush-1')",
         "SELECT embedd.create_provider('b', 'openai', options => '{\"headers\": {\"x\": \"hush-2\"}}')",
@@ -103,7 +103,7 @@ fn no_key_is_seen_after_the_fact() {
         let shown = seen(&mut other);
         assert!(!shown.contains("hush"), "{statement}: {shown}");
     }
-    // With parameters, which a server can be told to log with an error.
+    // With parameters, which the server can be configured to log with an error.
     let key = "sk-hush-bound";
     client.query("SELECT embedd.create_provider('e', 'openai', $1)", &[&key]).unwrap();
     let error = client.query("SELECT embedd.create_provider('e', 'openai', $1)", &[&key]);
@@ -113,7 +113,7 @@ fn no_key_is_seen_after_the_fact() {
     let line = log.lines().find(|line| line.contains("hush"));
     assert_eq!(line, None);
 
-    // What is said of servers of other wrappers is nobody's secret.
+    // Statements on servers of other wrappers are not hidden.
     client
         .batch_execute(
             "CREATE FOREIGN DATA WRAPPER other; CREATE SERVER theirs FOREIGN DATA WRAPPER other",
@@ -123,7 +123,7 @@ fn no_key_is_seen_after_the_fact() {
     client.batch_execute(theirs).unwrap();
     assert_eq!(seen(&mut other), theirs);
 
-    // Another statement of the session is shown as ever, and errors have their context again.
+    // The next statement of the session is shown normally, and errors have their context again.
     let error = client
         .batch_execute(
             "DO $$ BEGIN PERFORM embedd.update_provider('a', 'sk-a'); PERFORM 1 / 0; END $$",
@@ -136,7 +136,7 @@ fn no_key_is_seen_after_the_fact() {
 
 #[test]
 fn every_change_of_a_provider_wakes_the_worker() {
-    // Without a poll for an hour, nothing but a wake-up makes the worker look.
+    // With a poll interval of an hour, only a wake-up makes the worker check.
     let cluster = Cluster::builder().never_polling().start();
     let mut client = cluster.database("changes");
     remote_table(&mut client, "first");
@@ -144,7 +144,7 @@ fn every_change_of_a_provider_wakes_the_worker() {
     client.batch_execute("ALTER SERVER first RENAME TO second").unwrap();
     wait_for_provider(&cluster, "changes", "second");
 
-    // The dependency is taken away, and comes again with whatever makes the worker read the providers.
+    // The dependency is removed, and recreated when the worker reads the providers.
     let changes = [
         "SELECT embedd.update_provider('second', default_model => 'm')",
         "SELECT embedd.update_provider('second', api_key => 'k')",
@@ -169,13 +169,13 @@ fn every_change_of_a_provider_wakes_the_worker() {
             )
             .unwrap();
         client.batch_execute(change).unwrap();
-        cluster.wait_for("changes", LONG, &format!("the worker to hear of: {change}"), depends);
+        cluster.wait_for("changes", LONG, &format!("the worker to notice: {change}"), depends);
     }
 }
 
 #[test]
-fn a_dump_carries_providers_and_what_uses_them() {
-    // Nothing wakes the worker for rows that a restore copies in.
+fn a_dump_contains_providers_and_their_vector_tables() {
+    // Rows copied by a restore do not wake the worker.
     let cluster = Cluster::builder().set("embedd.poll_interval", "200ms").start();
     let mut client = cluster.database("before");
     remote_table(&mut client, "mine");
@@ -213,7 +213,7 @@ fn a_dump_carries_providers_and_what_uses_them() {
 }
 
 #[test]
-fn a_dropped_extension_leaves_the_vectors() {
+fn dropping_the_extension_keeps_the_vectors() {
     let cluster = Cluster::start();
     for (db, statement) in [
         ("extension", "DROP EXTENSION embedd CASCADE"),
@@ -231,7 +231,7 @@ fn a_dropped_extension_leaves_the_vectors() {
                 "INSERT INTO {table} (pk_value, embedded_text) VALUES ('1', 'paid for')"
             ))
             .unwrap();
-        // What is refused, or undone, changes nothing.
+        // Rejected and rolled-back statements change nothing.
         let error = client.batch_execute(statement.trim_end_matches(" CASCADE")).unwrap_err();
         assert_eq!(error.code().unwrap().code(), "2BP01", "{statement}");
         client.batch_execute(&format!("BEGIN; {statement}; ROLLBACK")).unwrap();
@@ -245,7 +245,7 @@ fn a_dropped_extension_leaves_the_vectors() {
     }
 }
 
-/// What a second session is told that does `second` after `first`, whose transaction commits while the second waits.
+/// The result of `second` in a second session, after `first`, whose transaction commits while the second one waits.
 fn outcome_of(cluster: &Cluster, db: &str, first: &str, second: &str) -> Option<String> {
     let mut client = cluster.connect(db);
     client.batch_execute(&format!("BEGIN; {first}")).unwrap();
@@ -264,7 +264,7 @@ fn outcome_of(cluster: &Cluster, db: &str, first: &str, second: &str) -> Option<
 }
 
 #[test]
-fn sessions_that_change_a_provider_at_once_take_turns() {
+fn concurrent_changes_of_a_provider_are_serialized() {
     let cluster = Cluster::start();
     let mut client = cluster.database("turns");
     let make = |name: &str| {
@@ -297,7 +297,7 @@ fn sessions_that_change_a_provider_at_once_take_turns() {
     assert_eq!(code(drop, drop).as_deref(), Some("42704"));
     client.batch_execute(&make("a")).unwrap();
     assert_eq!(code(drop, &table("t", "a")).as_deref(), Some("42704"));
-    // The name is another's by then.
+    // By then another provider has the name.
     client.batch_execute(&make("a")).unwrap();
     let swap = "SELECT embedd.update_provider('a', default_model => 'm'); ALTER SERVER a RENAME TO c; ALTER SERVER b RENAME TO a";
     assert_eq!(code(swap, timeout), None);

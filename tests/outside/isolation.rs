@@ -1,4 +1,4 @@
-//! One bad row, one locked table, one owner without rights or one ended process never stops the others.
+//! One bad row, one locked table, one owner without privileges or one terminated process does not stop the others.
 
 use postgres::Client;
 use support::processes::{EMBEDDER, LAUNCHER, SYNC_WORKER};
@@ -19,7 +19,7 @@ fn wait_for_rows(cluster: &Cluster, db: &str, client: &mut Client, name: &str) {
 }
 
 #[test]
-fn a_row_that_cannot_be_read_stands_aside() {
+fn a_row_that_cannot_be_read_is_isolated() {
     let cluster = SHARED.cluster();
     let mut client = cluster.database("badrow");
     client
@@ -58,7 +58,7 @@ fn a_row_that_cannot_be_read_stands_aside() {
 }
 
 #[test]
-fn a_locked_table_holds_up_only_itself() {
+fn a_locked_table_blocks_only_itself() {
     let cluster = SHARED.cluster();
     let mut client = cluster.database("locked");
     for table in ["a", "b"] {
@@ -80,7 +80,7 @@ fn a_locked_table_holds_up_only_itself() {
 }
 
 #[test]
-fn an_owner_without_rights_holds_up_only_his_table() {
+fn an_owner_without_privileges_blocks_only_its_own_table() {
     let cluster = SHARED.cluster();
     let mut client = cluster.database("rights");
     client
@@ -111,7 +111,7 @@ fn an_owner_without_rights_holds_up_only_his_table() {
 }
 
 #[test]
-fn processes_that_are_told_to_end_come_back() {
+fn terminated_processes_are_restarted() {
     let cluster = Cluster::builder().never_polling().start();
     let mut client = cluster.database("ended");
     create_source(&mut client, "t", 1000);
@@ -125,7 +125,7 @@ fn processes_that_are_told_to_end_come_back() {
             .batch_execute(&format!("UPDATE t SET title = 'without {kind}' WHERE id % 50 = 1"))
             .unwrap();
         cluster.successor(kind, pid);
-        // The session outlives it: this is no crash.
+        // The session survives: this is not a crash.
         client.query("SELECT * FROM embedd.query('t', 'a question', 1)", &[]).unwrap();
     }
     cluster.assert_synced("ended", "t");
@@ -141,11 +141,11 @@ fn two(db: &str) -> (std::sync::Arc<Cluster>, Client) {
     (cluster, client)
 }
 
-/// A session has asked for a backfill and does not commit, so that the task is locked which the worker is about to begin.
+/// A session has requested a backfill without committing, so the task that the worker is about to begin is locked.
 #[test]
-fn a_task_that_a_session_holds_holds_up_only_its_table() {
+fn a_task_locked_by_a_session_blocks_only_its_table() {
     let (cluster, mut client) = two("held_task");
-    // A comparison that cannot begin before the column is there again.
+    // A comparison that cannot begin before the column exists again.
     client.batch_execute("SELECT embedd.pause_sync('x'); SELECT embedd.reconcile('x')").unwrap();
     client.batch_execute("ALTER TABLE x DROP COLUMN body; SELECT embedd.resume_sync('x')").unwrap();
     let told = "SELECT last_error LIKE '%\"body\"%' FROM embedd.sync_status('x')";
@@ -160,9 +160,9 @@ fn a_task_that_a_session_holds_holds_up_only_its_table() {
     assert_equal(&mut client, "y");
 }
 
-/// A source that was dropped before its name was kept is nowhere to be found.
+/// A source that was dropped before its name was stored cannot be found.
 #[test]
-fn a_source_without_a_name_holds_up_only_its_table() {
+fn a_source_without_a_name_blocks_only_its_table() {
     let (cluster, mut client) = two("no_name");
     client.batch_execute("DROP TABLE x").unwrap();
     let told = "SELECT sync_status = 'error' FROM embedd.sync_status('x')";
@@ -170,7 +170,7 @@ fn a_source_without_a_name_holds_up_only_its_table() {
     client
         .batch_execute("UPDATE embedd.vector_tables SET source_name = '' WHERE name = 'x'")
         .unwrap();
-    // The worker has the tables read again.
+    // Makes the worker read the tables again.
     client.batch_execute("SELECT embedd.pause_sync('y'); SELECT embedd.resume_sync('y')").unwrap();
     client.batch_execute("INSERT INTO y VALUES (11, 'not held up', '', 0)").unwrap();
     wait_for_rows(&cluster, "no_name", &mut client, "y");
@@ -179,9 +179,9 @@ fn a_source_without_a_name_holds_up_only_its_table() {
     cluster.assert_synced("no_name", "y");
 }
 
-/// The owner of a vector table may put any code on it, also such as never ends.
+/// The owner of a vector table may attach any code to it, including code that never ends.
 #[test]
-fn a_trigger_that_hangs_holds_up_only_its_table() {
+fn a_trigger_that_hangs_blocks_only_its_table() {
     let (cluster, mut client) = two("hanging");
     let vectors = relation(&mut client, "x");
     client
@@ -202,7 +202,7 @@ fn a_trigger_that_hangs_holds_up_only_its_table() {
 }
 
 #[test]
-fn an_index_that_cannot_be_built_is_told_of_once() {
+fn an_index_that_cannot_be_built_is_logged_once() {
     let cluster = SHARED.cluster();
     let mut client = cluster.database("unbuilt");
     synced_source(&cluster, "unbuilt", &mut client, "unbuilt", 10);
@@ -221,7 +221,7 @@ fn an_index_that_cannot_be_built_is_told_of_once() {
         cluster.wait_until(SHORT, "its end", || cluster.pids(INDEX_BUILDER).is_empty());
         let at = "SELECT last_error_at::text FROM embedd.vector_tables";
         last = client.query_one(at, &[]).unwrap().get(0);
-        // The next worker does not wait before it tries again.
+        // The next worker retries without waiting.
         let worker = cluster.sync_worker("unbuilt");
         client.execute("SELECT pg_terminate_backend($1)", &[&worker]).unwrap();
     }

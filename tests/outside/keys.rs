@@ -1,4 +1,4 @@
-//! Keys of several columns, of every type, written by sessions with odd settings.
+//! Composite keys, keys of every type, written by sessions with unusual settings.
 
 use postgres::Client;
 use support::source::{assert_equal, relation};
@@ -7,12 +7,12 @@ use support::{Cluster, LONG, Shared};
 /// The cluster of most of these tests.
 static SHARED: Shared = Shared::new();
 
-/// Settings under which nothing looks as it does by default.
+/// Settings that change the text of most values.
 const ODD: &str =
     "SET datestyle = 'German'; SET timezone = 'Asia/Kolkata'; SET intervalstyle = 'sql_standard';
     SET bytea_output = 'escape'; SET extra_float_digits = -5";
 
-/// Makes the vector table `t` of the table `t` and backfills it.
+/// Creates and backfills the vector table `t` of the table `t`.
 fn synced(cluster: &Cluster, db: &str, client: &mut Client) {
     client
         .batch_execute(
@@ -23,7 +23,8 @@ fn synced(cluster: &Cluster, db: &str, client: &mut Client) {
     assert_all_equal(cluster, db, client);
 }
 
-/// Waits; then source and vector table are equal, for this program and for embedd, and every row can be asked for.
+/// Waits; then source and vector table must be equal, according to this test and to embedd, and every row can be
+/// found.
 fn assert_all_equal(cluster: &Cluster, db: &str, client: &mut Client) {
     cluster.wait_done(db);
     assert_equal(client, "t");
@@ -45,7 +46,7 @@ fn assert_all_equal(cluster: &Cluster, db: &str, client: &mut Client) {
     }
 }
 
-/// One type of a key: its name, four values as SQL (the last two are no part of the first rows), and what it needs.
+/// A type of a key: its name, four values as SQL (the last two are not in the initial rows), and its prerequisites.
 struct Kind {
     name: &'static str,
     values: [&'static str; 4],
@@ -122,7 +123,7 @@ fn database(cluster: &Cluster, db: &str) -> Client {
     client
 }
 
-/// Makes rows, changes one part of their keys and both, swaps, deletes and truncates.
+/// Inserts rows, changes one part of their keys and both, swaps, deletes and truncates.
 fn live(cluster: &Cluster, db: &str, client: &mut Client, kind: &Kind) {
     let Kind { name, values: [a, b, c, d] } = kind;
     let cast = |value: &str| format!("{value}::{name}");
@@ -163,7 +164,7 @@ fn live(cluster: &Cluster, db: &str, client: &mut Client, kind: &Kind) {
 }
 
 #[test]
-fn every_type_is_part_of_a_key() {
+fn every_type_works_in_a_composite_key() {
     let cluster = SHARED.cluster();
     let mut client = database(&cluster, "parts");
     for kind in KINDS {
@@ -174,12 +175,12 @@ fn every_type_is_part_of_a_key() {
 }
 
 #[test]
-fn every_type_is_a_key_alone() {
+fn every_type_works_as_a_key() {
     let cluster = SHARED.cluster();
     let mut client = database(&cluster, "alone");
     for Kind { name, values: [a, b, c, d] } in KINDS {
         println!("{name}");
-        // There are but two truth values.
+        // There are only two boolean values.
         let (c, d) = if *name == "boolean" { ("NULL", "NULL") } else { (*c, *d) };
         client
             .batch_execute(&format!(
@@ -203,7 +204,7 @@ fn every_type_is_a_key_alone() {
 }
 
 #[test]
-fn numbers_that_are_equal_and_not_the_same() {
+fn numbers_that_are_equal_but_not_identical() {
     let cluster = SHARED.cluster();
     let mut client = cluster.database("scale");
     client
@@ -222,7 +223,7 @@ fn numbers_that_are_equal_and_not_the_same() {
 }
 
 #[test]
-fn pages_of_few_distinct_first_parts() {
+fn pages_with_few_distinct_first_columns() {
     let cluster = SHARED.cluster();
     let mut client = cluster.database("pages");
     client
@@ -253,7 +254,7 @@ fn pages_of_few_distinct_first_parts() {
 }
 
 #[test]
-fn keys_of_several_columns_in_partitions_and_under_other_names() {
+fn composite_keys_in_partitions_and_after_renames() {
     let cluster = SHARED.cluster();
     let mut client = cluster.database("partitioned");
     client
@@ -289,7 +290,7 @@ fn keys_of_several_columns_in_partitions_and_under_other_names() {
 }
 
 #[test]
-fn a_key_of_several_columns_that_is_chosen() {
+fn a_composite_key_chosen_by_argument() {
     let cluster = SHARED.cluster();
     let mut client = cluster.database("chosen");
     client
@@ -304,7 +305,7 @@ fn a_key_of_several_columns_that_is_chosen() {
         .batch_execute("UPDATE t SET id = id + 100; UPDATE t SET \"A b\" = 'é' WHERE n = 2; UPDATE t SET c = gen_random_uuid() WHERE n = 3")
         .unwrap();
     assert_all_equal(&cluster, "chosen", &mut client);
-    // A part of the key goes: the status names it, and writers are not told.
+    // A part of the key is dropped: the status names it, and writers get no error.
     client.batch_execute("ALTER TABLE t DROP COLUMN c").unwrap();
     let told =
         "SELECT sync_status = 'error' AND last_error LIKE '%\"c\"%' FROM embedd.sync_status('t')";
@@ -316,6 +317,6 @@ fn a_key_of_several_columns_that_is_chosen() {
         .batch_execute("ALTER TABLE t ADD COLUMN c uuid NOT NULL DEFAULT gen_random_uuid(), ADD UNIQUE (\"A b\", c)")
         .unwrap();
     let well = "SELECT sync_status = 'synced' FROM embedd.sync_status('t')";
-    cluster.wait_for("chosen", LONG, "it to be well again", well);
+    cluster.wait_for("chosen", LONG, "it to recover", well);
     assert_all_equal(&cluster, "chosen", &mut client);
 }

@@ -1,4 +1,4 @@
-//! The processes come and go with the extension, the server and its settings.
+//! The processes start and exit with the extension, the server and its settings.
 
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
@@ -15,7 +15,7 @@ use support::{Cluster, LONG, SHORT, Shared, Shutdown};
 static SHARED: Shared = Shared::new();
 
 #[test]
-fn a_worker_comes_and_goes_with_the_extension() {
+fn a_worker_starts_and_exits_with_the_extension() {
     let cluster = SHARED.cluster();
     let mut client = cluster.database("comes");
     let first = cluster.sync_worker("comes");
@@ -24,17 +24,17 @@ fn a_worker_comes_and_goes_with_the_extension() {
         .batch_execute("SET client_min_messages = warning; DROP EXTENSION embedd CASCADE")
         .unwrap();
     cluster.wait_until(SHORT, "the worker to go", || !is_alive(first));
-    // The source is an ordinary table again, the vectors are left to the user.
+    // The source is an ordinary table again, and the user keeps the vectors.
     client.batch_execute("UPDATE t SET title = 'nobody notes this'; TRUNCATE t").unwrap();
 
     client.batch_execute("CREATE EXTENSION embedd").unwrap();
     let second = cluster.sync_worker("comes");
     assert_ne!(first, second);
-    // The name that was in use before, for the same source.
+    // The same name again, for the same source.
     create_vector_table(&mut client, "t");
     synced_source(&cluster, "comes", &mut client, "other", 20);
 
-    // Also before anybody could notice, and in one transaction.
+    // Also within one transaction, before the worker can notice.
     client.batch_execute("DROP EXTENSION embedd CASCADE; CREATE EXTENSION embedd").unwrap();
     synced_source(&cluster, "comes", &mut client, "third", 20);
     client.batch_execute("BEGIN; DROP EXTENSION embedd CASCADE; ROLLBACK").unwrap();
@@ -80,7 +80,7 @@ fn drop_vector_table_and_source_while_a_backfill_runs() {
     let worker = cluster.sync_worker("dropped");
     client.batch_execute("SELECT embedd.drop_vector_table('a')").unwrap();
     client.batch_execute("UPDATE a SET title = 'x'; DROP TABLE a; DROP TABLE b").unwrap();
-    // The one without a source says so, and the third is not kept from going on.
+    // The table without a source reports it, and the third table continues.
     let done = "SELECT sync_status = 'synced' AND rows_pending = 0 FROM embedd.sync_status('c')";
     cluster.wait_for("dropped", LONG, "the third table to be synced", done);
     let lost = "SELECT sync_status = 'error' AND last_error LIKE '%does not exist%' FROM embedd.sync_status('b')";
@@ -115,12 +115,12 @@ fn a_server_start_starts_every_process_and_a_fast_stop_ends_them_in_a_backfill()
     client.batch_execute("UPDATE t SET title = 'after the restart' WHERE id = 1").unwrap();
     cluster.assert_synced("one", "t");
     cluster.assert_synced("one", "big");
-    // Without the extension there is none, in any database.
+    // Without the extension no database has a worker.
     assert_eq!(cluster.pids(SYNC_WORKER).len(), 2);
 }
 
 #[test]
-fn a_model_that_is_not_there_is_an_error_that_ends_by_itself() {
+fn a_missing_model_is_an_error_until_it_is_there() {
     let cluster = Cluster::builder()
         .never_polling()
         .set("embedd.local_model_path", "/nowhere/at/all")
@@ -146,7 +146,7 @@ fn a_model_that_is_not_there_is_an_error_that_ends_by_itself() {
                   FROM embedd.sync_status('t')";
     cluster.wait_for("model", SHORT, "the error to be over", well);
 
-    // Another model in the same place of the settings: what is asked from now on is computed by it.
+    // Another model at another path: from now on it computes the vectors.
     let vector = |client: &mut postgres::Client| -> String {
         client.query_one("SELECT embedd.embed('t', 'a text')::text", &[]).unwrap().get(0)
     };
@@ -159,7 +159,7 @@ fn a_model_that_is_not_there_is_an_error_that_ends_by_itself() {
 }
 
 #[test]
-fn the_socket_is_the_servers_alone() {
+fn only_the_servers_user_can_use_the_socket() {
     let cluster = SHARED.cluster();
     cluster.pid(EMBEDDER);
     let mut sockets = Vec::new();
@@ -178,7 +178,7 @@ fn the_socket_is_the_servers_alone() {
     if !support::binaries::is_root() {
         return;
     }
-    // Another user is kept out by the directory, and by the socket itself when somebody opens the directories.
+    // Directory permissions keep another user out, and so do those of the socket if the directories are opened.
     let code = format!(
         "import socket; socket.socket(socket.AF_UNIX).connect({:?})",
         sockets[0].path().to_str().unwrap()

@@ -24,7 +24,7 @@ mod keys;
 mod lifecycle;
 mod many_databases;
 mod ordering;
-mod patience;
+mod slow_provider;
 mod preload;
 mod providers;
 mod reference;

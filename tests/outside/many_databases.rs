@@ -1,4 +1,4 @@
-//! More databases than places for workers, several workers in one database, and workers that step aside and come back.
+//! More databases than worker slots, several workers for one database, and workers that exit and restart.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -10,14 +10,14 @@ use support::processes::{SYNC_WORKER, is_alive, kill9};
 use support::source::{backfill, create_source, relation, synced_source};
 use support::{Cluster, Frozen, LONG, SHORT, StopOnDrop};
 
-/// The processes of a database's workers by their titles.
+/// The workers of a database by title.
 type Workers = BTreeMap<&'static str, i32>;
 
-/// Whether no client is connected to any other database, as it takes a moment for one that went.
+/// Whether no client is connected to any other database; a closed connection takes a moment to disappear.
 const NO_SESSIONS: &str = "SELECT NOT EXISTS (SELECT FROM pg_stat_activity
      WHERE datname <> 'postgres' AND backend_type = 'client backend')";
 
-/// Changes rows of `t` until `stop`, in many small transactions; returns how many there were.
+/// Changes rows of `t` until `stop`, in many small transactions; returns how many.
 fn write_until(cluster: &Cluster, db: &str, stop: &AtomicBool) -> u32 {
     let (mut changes, mut client) = (0, cluster.connect(db));
     while !stop.load(Ordering::SeqCst) {
@@ -29,14 +29,14 @@ fn write_until(cluster: &Cluster, db: &str, stop: &AtomicBool) -> u32 {
         };
         match client.batch_execute(&sql) {
             Ok(()) => changes += 1,
-            // The server restarts its sessions after a kill.
+            // After a kill the server ends all sessions.
             Err(_) => client = cluster.connect(db),
         }
     }
     changes
 }
 
-/// Waits for exactly these titles of sync workers, without what every title begins with; returns the process of each.
+/// Waits for exactly these titles of sync workers, without their common prefix; returns the process ids.
 fn wait_for_workers(cluster: &Cluster, of: &str, expected: &[&'static str]) -> Workers {
     let kind = format!("{SYNC_WORKER} for {of}");
     let mut found = Workers::new();
@@ -63,15 +63,15 @@ fn set_and_reload(cluster: &Cluster, name: &str, value: &str) {
     cluster.reload();
 }
 
-/// Waits until the stored row of a key has this text in it; says how long that took.
+/// Waits until the stored row of a key contains this text; returns how long that took.
 fn wait_stored(cluster: &Cluster, client: &mut Client, vectors: &str, text: &str) -> Duration {
     let sql = format!(
         "SELECT EXISTS (SELECT FROM {vectors} WHERE pk_value = '1' AND embedded_text LIKE $1)"
     );
     let statement = client.prepare(&sql).unwrap();
     let pattern = format!("%{text}%");
-    cluster.wait_until(SHORT, &format!("\"{text}\" to be brought in"), || {
-        // Far shorter than a look of the waiting loop: the figure is to be one of the worker.
+    cluster.wait_until(SHORT, &format!("\"{text}\" to be stored"), || {
+        // Polls at a far shorter interval than usual, so that the time is the worker's.
         let begin = Instant::now();
         while begin.elapsed() < Duration::from_millis(100) {
             if client.query_one(&statement, &[&pattern]).unwrap().get::<_, bool>(0) {
@@ -103,7 +103,7 @@ fn the_number_of_workers_is_changed_under_writes() {
             set_and_reload(&cluster, "embedd.workers_per_database", count);
             wait_for_workers(&cluster, "pair", titles);
         }
-        // Without waiting for the one to be over.
+        // Without waiting for the first change to finish.
         for count in ["4", "1", "2", "3", "2"] {
             set_and_reload(&cluster, "embedd.workers_per_database", count);
         }
@@ -115,7 +115,7 @@ fn the_number_of_workers_is_changed_under_writes() {
 }
 
 #[test]
-fn two_workers_are_killed_and_asked_to_leave_together() {
+fn two_workers_are_killed_and_asked_to_exit_together() {
     let cluster =
         Cluster::builder().never_polling().set("embedd.workers_per_database", "2").start();
     let mut client = cluster.database("pair");
@@ -136,7 +136,7 @@ fn two_workers_are_killed_and_asked_to_leave_together() {
     cluster.assert_synced("pair", "t");
     wait_for_workers(&cluster, "pair", &[" 1/2", " 2/2"]);
 
-    // Without the extension there is none of them.
+    // Without the extension there are no workers.
     let mut client = cluster.connect("pair");
     client.batch_execute("CREATE DATABASE bare").unwrap();
     let mut bare = cluster.connect("bare");
@@ -162,8 +162,8 @@ fn two_workers_are_killed_and_asked_to_leave_together() {
     cluster.wait_until(SHORT, "the workers to go", || !workers.iter().any(|pid| is_alive(*pid)));
 }
 
-/// A worker that has seen a vector table before its backfill was asked for, and its queue only after the other worker had
-/// handed it its part of the backfill.
+/// A worker that has read a vector table before its backfill was requested, and its queue only after the other worker
+/// had handed over its part of the backfill.
 #[test]
 fn a_backfill_begins_while_the_other_worker_reads() {
     let cluster =
@@ -181,7 +181,7 @@ fn a_backfill_begins_while_the_other_worker_reads() {
           WHERE datname = 'pair' AND backend_type LIKE 'embedd%' AND wait_event_type = 'Lock'",
     );
     let id: i32 = client.query_one("SELECT id FROM embedd.vector_tables", &[]).unwrap().get(0);
-    // The one that goes over the table is the one of this number.
+    // The worker with this number does the scan.
     let other = Frozen::new(if id % 2 == 0 { workers[" 2/2"] } else { workers[" 1/2"] });
     backfill(&mut client, "t");
     holder.batch_execute("COMMIT").unwrap();
@@ -192,7 +192,7 @@ fn a_backfill_begins_while_the_other_worker_reads() {
 }
 
 #[test]
-fn fifty_databases_share_four_places() {
+fn fifty_databases_share_four_slots() {
     let cluster = Cluster::builder()
         .never_polling()
         .set("max_worker_processes", "8")
@@ -210,7 +210,7 @@ fn fifty_databases_share_four_places() {
     for n in 1..50 {
         admin.batch_execute(&format!("CREATE DATABASE d{n} TEMPLATE d0 {strategy}")).unwrap();
     }
-    // Every one is to be looked at once, and three have work for all that time.
+    // Every database gets a worker once, while three have work all the time.
     cluster.restart(support::Shutdown::Fast);
     let begin = Instant::now();
     let (stop, most) = (AtomicBool::new(false), AtomicUsize::new(0));
@@ -223,7 +223,7 @@ fn fifty_databases_share_four_places() {
         }
         let mut before = Vec::new();
         cluster.wait_until(LONG, "every database to be looked at", || {
-            // A look takes a while in which one may come after another has gone; who is there twice was there between.
+            // Between two looks another worker may have started; a database seen twice was served in between.
             let now = cluster.pids(SYNC_WORKER);
             let stayed = now.iter().filter(|pid| before.contains(*pid)).count();
             most.fetch_max(stayed, Ordering::SeqCst);
@@ -239,17 +239,16 @@ fn fifty_databases_share_four_places() {
     for db in ["d3", "d17", "d49"] {
         cluster.assert_synced(db, "t");
     }
-    let took = cluster
-        .wait_until(LONG, "every worker to step aside", || cluster.pids(SYNC_WORKER).is_empty());
+    let took =
+        cluster.wait_until(LONG, "every worker to exit", || cluster.pids(SYNC_WORKER).is_empty());
     println!("every worker had stepped aside {took:?} later");
-    // A commit brings one back, also in a database that nobody has written to.
+    // A commit starts a worker again, even in a database without earlier writes.
     let mut times = Vec::new();
     for db in ["d3", "d4", "d5", "d48"] {
         let mut client = cluster.connect(db);
         let vectors = relation(&mut client, "t");
         client.batch_execute("INSERT INTO t VALUES (1, '', '', 1) ON CONFLICT DO NOTHING").unwrap();
-        cluster
-            .wait_until(LONG, "the worker to step aside", || cluster.pids(SYNC_WORKER).is_empty());
+        cluster.wait_until(LONG, "the worker to exit", || cluster.pids(SYNC_WORKER).is_empty());
         client.batch_execute("UPDATE t SET title = 'back again' WHERE id = 1").unwrap();
         times.push(wait_stored(&cluster, &mut client, &vectors, "back again"));
         cluster.assert_synced(db, "t");
@@ -258,7 +257,7 @@ fn fifty_databases_share_four_places() {
 }
 
 #[test]
-fn a_commit_while_the_worker_steps_aside_is_brought_in() {
+fn a_commit_while_the_worker_exits_is_synced() {
     for (timeout, workers) in [("1ms", "1"), ("20ms", "2")] {
         let cluster = Cluster::builder()
             .never_polling()
@@ -275,11 +274,11 @@ fn a_commit_while_the_worker_steps_aside_is_brought_in() {
                 .unwrap();
             times.push(wait_stored(&cluster, &mut client, &vectors, &format!("round {round}.")));
             if round % 10 == 0 {
-                cluster.wait_until(SHORT, "the worker to step aside", || {
+                cluster.wait_until(SHORT, "the worker to exit", || {
                     cluster.pids(SYNC_WORKER).is_empty()
                 });
             } else {
-                // Hits the moments of leaving, of being gone and of coming back.
+                // Hits the moments of exiting, of absence and of restarting.
                 thread::sleep(Duration::from_micros(round * 397 % 30_000));
             }
         }
@@ -294,8 +293,8 @@ fn a_commit_while_the_worker_steps_aside_is_brought_in() {
 }
 
 #[test]
-fn databases_with_much_work_take_turns() {
-    // One place, and a backfill that a row at a time would take minutes.
+fn busy_databases_take_turns() {
+    // One slot, and a backfill that would take minutes one row at a time.
     let cluster = Cluster::builder()
         .never_polling()
         .set("embedd.max_sync_workers", "1")
@@ -324,7 +323,7 @@ fn databases_with_much_work_take_turns() {
 }
 
 #[test]
-fn workers_that_cannot_start_do_not_keep_others_from_it() {
+fn workers_that_cannot_start_do_not_block_others() {
     let cluster = Cluster::builder().never_polling().start();
     cluster.create_database("fresh");
     for db in ["stuck_a", "stuck_b"] {

@@ -1,5 +1,5 @@
-//! The last committed state wins, whatever the order in which things happen: late writers, old snapshots, rows that
-//! change or go while their embedding is under way, pauses.
+//! The last committed state wins, in any order of events: late writers, old snapshots, rows changed or deleted while
+//! they are embedded, pauses.
 
 use std::sync::Arc;
 use std::thread;
@@ -23,8 +23,8 @@ fn synced(db: &str) -> (Arc<Cluster>, Client) {
 #[test]
 fn a_writer_that_commits_after_later_ones() {
     let (cluster, mut client) = synced("late");
-    // Its queue row is written before its commit, so this trigger holds the commit back with the low id already taken:
-    // what is noted past the bound of memory is written at once.
+    // Its queue row is written before its commit, so this trigger delays the commit after the low id was taken: keys
+    // beyond the memory limit are written at once.
     let mut late = cluster.connect("late");
     late.batch_execute("BEGIN; UPDATE t SET title = 'late' WHERE id IN (1, 2)").unwrap();
     late.batch_execute(
@@ -56,7 +56,7 @@ fn a_writer_that_commits_after_later_ones() {
 #[test]
 fn many_writers_that_overlap() {
     let (cluster, mut client) = synced("overlap");
-    // Each holds its transaction open over the commits of the others, so ids become visible in any order.
+    // Each holds its transaction open across the commits of the others, so ids become visible in any order.
     let mut writers: Vec<Client> = (0..6).map(|_| cluster.connect("overlap")).collect();
     for writer in &mut writers {
         writer.batch_execute("SET synchronous_commit = off; BEGIN").unwrap();
@@ -64,7 +64,7 @@ fn many_writers_that_overlap() {
     for step in 0..120_i64 {
         let mine = step % 6;
         let writer = &mut writers[mine as usize];
-        // A TRUNCATE of an empty partition is not at hand; a savepoint and a row of its own for each writer are.
+        // A savepoint and a separate row for each writer, since there is no empty partition to TRUNCATE.
         writer
             .batch_execute(&format!(
                 "INSERT INTO t VALUES ({0}, 'step {step}', '', 0);
@@ -85,7 +85,7 @@ fn many_writers_that_overlap() {
 }
 
 #[test]
-fn a_burst_of_small_transactions_on_few_rows_is_worked_off_at_once() {
+fn a_burst_of_small_transactions_on_few_rows_is_processed_quickly() {
     let (cluster, mut client) = synced("burst");
     {
         let _worker = Frozen::new(cluster.sync_worker("burst"));
@@ -146,7 +146,7 @@ fn an_old_snapshot_changes_nothing() {
             cluster.assert_synced("snapshot", "t");
         }
     }
-    // What the old snapshot still sees cannot be taken away, and the worker has to look past it.
+    // What the old snapshot still sees cannot be removed, and the worker has to skip it.
     let seen: i64 = old.query_one("SELECT count(*) FROM t", &[]).unwrap().get(0);
     assert_eq!(before, seen);
     old.batch_execute("COMMIT").unwrap();
@@ -155,7 +155,7 @@ fn an_old_snapshot_changes_nothing() {
 }
 
 #[test]
-fn the_newer_text_wins_over_one_under_way() {
+fn the_newer_text_wins_over_one_in_flight() {
     let cluster = Cluster::builder().never_polling().start();
     let mut client = cluster.database("newer");
     synced_source(&cluster, "newer", &mut client, "t", 20);
@@ -174,7 +174,7 @@ fn the_newer_text_wins_over_one_under_way() {
     client
         .batch_execute("DELETE FROM t WHERE id = 4; INSERT INTO t VALUES (9, 'back again', '', 1)")
         .unwrap();
-    // What needs no provider does not wait for it: a row that goes is gone while the embedder stands still.
+    // Deletes need no provider, so they do not wait for it: a deleted row is gone while the embedder is frozen.
     client.batch_execute("DELETE FROM t WHERE id = 20").unwrap();
     let sql = format!(
         "SELECT NOT EXISTS (SELECT FROM {} WHERE pk_value = '20')",
@@ -189,7 +189,7 @@ fn the_newer_text_wins_over_one_under_way() {
 }
 
 #[test]
-fn a_pause_keeps_changes_and_a_resume_brings_them() {
+fn changes_during_a_pause_are_synced_after_the_resume() {
     let (cluster, mut client) = synced("paused");
     client.batch_execute("SELECT embedd.pause_sync('t')").unwrap();
     client
@@ -198,7 +198,7 @@ fn a_pause_keeps_changes_and_a_resume_brings_them() {
              INSERT INTO t VALUES (40, 'new while paused', '', 1); UPDATE t SET id = 41 WHERE id = 40",
         )
         .unwrap();
-    // Another table of the same database goes on, which also shows that the worker has been there since.
+    // Another table of the same database continues, which also shows that the worker has run since.
     synced_other(&cluster, &mut client);
     assert_eq!(stored_text(&mut client, "t", "1").unwrap(), "Title: title 1\nbody of 1");
     let status: String =
@@ -207,7 +207,7 @@ fn a_pause_keeps_changes_and_a_resume_brings_them() {
     client.query("SELECT * FROM embedd.query('t', 'title 3')", &[]).unwrap();
     client.batch_execute("SELECT embedd.resume_sync('t')").unwrap();
     cluster.assert_synced("paused", "t");
-    // A pause in the middle of a backfill, and one over a TRUNCATE.
+    // A pause during a backfill, and one across a TRUNCATE.
     client
         .batch_execute(
             "SELECT embedd.pause_sync('t'); SELECT embedd.backfill('t'); TRUNCATE t;
@@ -225,7 +225,7 @@ fn a_pause_keeps_changes_and_a_resume_brings_them() {
     );
 }
 
-/// Brings a row of a second vector table in, while the first one is paused.
+/// Syncs a row of a second vector table, while the first one is paused.
 fn synced_other(cluster: &Cluster, client: &mut Client) {
     let known = client.query_one("SELECT to_regclass('other') IS NOT NULL", &[]).unwrap();
     if !known.get::<_, bool>(0) {
@@ -240,7 +240,7 @@ fn synced_other(cluster: &Cluster, client: &mut Client) {
     cluster.wait_for("paused", LONG, "the other table to be synced", &sql);
 }
 
-/// Waits until the sync worker of a database has read all there is and does nothing.
+/// Waits until the sync worker of a database has read everything and is idle.
 fn wait_idle(cluster: &Cluster, db: &str) {
     let sql = format!(
         "SELECT state = 'idle' AND xact_start IS NULL AND wait_event IS NOT NULL FROM pg_stat_activity

@@ -1,11 +1,11 @@
-//! Without its processes, for want of the library or of a place for the worker, embedd still notes every change.
+//! Without its processes, for lack of preloading or of a worker slot, embedd still queues every change.
 
 use support::processes::{EMBEDDER, SYNC_WORKER};
 use support::source::{backfill, create_source, relation, synced_source};
 use support::{Cluster, LONG, Shutdown};
 
 #[test]
-fn without_preload_changes_are_noted_and_arrive_later() {
+fn without_preload_changes_are_queued_and_synced_later() {
     let cluster = Cluster::builder().never_polling().not_preloaded().start();
     cluster.create_database("later");
     let mut psql = cluster.psql_command("later");
@@ -45,7 +45,7 @@ fn without_preload_changes_are_noted_and_arrive_later() {
     cluster.restart(Shutdown::Fast);
     cluster.assert_synced("later", "t");
 
-    // And once more with a table that is in sync.
+    // The same with a synced table.
     cluster.configure(&[("shared_preload_libraries", "")]);
     cluster.restart(Shutdown::Fast);
     let mut client = cluster.connect("later");
@@ -58,15 +58,16 @@ fn without_preload_changes_are_noted_and_arrive_later() {
 }
 
 #[test]
-fn without_a_place_for_the_worker_changes_wait() {
-    // The embedder, the launcher and PostgreSQL's own launcher of logical replication take them all.
+fn without_a_worker_slot_changes_stay_queued() {
+    // The embedder, the launcher and PostgreSQL's logical replication launcher take all worker slots.
     let cluster = Cluster::builder().never_polling().set("max_worker_processes", "3").start();
     let mut client = cluster.database("crowded");
     create_source(&mut client, "t", 10);
     backfill(&mut client, "t");
     client.batch_execute("UPDATE t SET title = 'waits' WHERE id = 1").unwrap();
-    cluster.wait_until(LONG, "the log to tell of it", || {
-        cluster.log_contains("no place for the embedd sync worker of database")
+    cluster.wait_until(LONG, "the log to report it", || {
+        cluster
+            .log_contains("no free background worker slot for the embedd sync worker of database")
     });
     assert!(cluster.log_contains("max_worker_processes"));
     assert!(cluster.pids(SYNC_WORKER).is_empty());
@@ -80,7 +81,7 @@ fn without_a_place_for_the_worker_changes_wait() {
 }
 
 #[test]
-fn two_databases_take_turns_in_the_only_place() {
+fn two_databases_take_turns_in_the_only_slot() {
     let cluster = Cluster::builder().never_polling().set("max_worker_processes", "4").start();
     let mut first = cluster.database("first");
     synced_source(&cluster, "first", &mut first, "t", 5);

@@ -1,4 +1,4 @@
-//! Providers as users meet them: real clusters against scripted services.
+//! Providers in real clusters, with scripted services.
 
 mod fairness;
 mod hanging;
@@ -7,7 +7,7 @@ mod network;
 mod prefixes;
 mod secrets;
 mod services;
-mod trouble;
+mod failures;
 
 use postgres::Client;
 use support::Shared;
@@ -17,18 +17,18 @@ use support::source::COLUMNS;
 /// The cluster of most of these tests.
 static SHARED: Shared = Shared::new();
 
-/// The key every fake wants.
+/// The key that every fake requires.
 const KEY: &str = "sk-test-0123456789abcdef";
 
-/// The model every fake knows.
+/// The model that every fake has.
 const MODEL: &str = "fake-model";
 
-/// A fake that wants the key and knows one model of eight dimensions.
+/// A fake that requires the key and has one model of eight dimensions.
 fn fake(dialect: Dialect) -> FakeProvider {
     FakeProvider::builder(dialect).key(KEY).dimensions(8).model(MODEL).start()
 }
 
-/// The word embedd has for what a fake speaks.
+/// embedd's name for the API of a fake.
 fn kind(dialect: Dialect) -> &'static str {
     match dialect {
         Dialect::OpenAi => "openai",
@@ -39,7 +39,7 @@ fn kind(dialect: Dialect) -> &'static str {
     }
 }
 
-/// Makes a provider of this name that is the fake; options are an object in JSON.
+/// Creates a provider of this name for the fake; options are a JSON object.
 fn create_provider(client: &mut Client, name: &str, dialect: Dialect, url: &str, options: &str) {
     client
         .execute(
@@ -50,7 +50,7 @@ fn create_provider(client: &mut Client, name: &str, dialect: Dialect, url: &str,
         .expect("the provider can be made");
 }
 
-/// Makes a table of this many rows and a vector table of the same name, whose vectors a provider makes, and begins.
+/// Creates a table of this many rows and a vector table of the same name with this provider, and backfills it.
 fn create_source(client: &mut Client, name: &str, provider: &str, rows: i64) {
     let dimensions = if provider == "local" { "NULL" } else { "8" };
     let sql = format!(

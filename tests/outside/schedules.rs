@@ -1,5 +1,5 @@
-//! The orders of events in which a sync of this kind can lose or resurrect a row, each forced and not hoped for: the
-//! provider is held at a gate, the worker at a lock or in its tracks, and meanwhile the source goes on.
+//! The orders of events in which a sync can lose or resurrect a row, each of them forced: the provider is held at a
+//! gate, the worker at a lock or frozen, and meanwhile the source changes.
 
 mod late;
 mod lost;
@@ -22,17 +22,17 @@ use support::{Cluster, LONG, SHORT, Shared};
 /// The cluster of most of these tests.
 static SHARED: Shared = Shared::new();
 
-/// The model every fake knows.
+/// The model that every fake has.
 const MODEL: &str = "fake-model";
 
-/// A database with a source `t` of ten rows that is synced, and the provider that can be held.
+/// A database with a synced source `t` of ten rows, and a provider that can be held.
 struct Stage {
     cluster: Arc<Cluster>,
     db: String,
     fake: FakeProvider,
     client: Client,
     vectors: String,
-    /// What each text had cost when the last check began, which asks for some of them itself.
+    /// The cost of each text at the start of the last check, which embeds some of them itself.
     paid: HashMap<String, u64>,
 }
 
@@ -42,7 +42,7 @@ impl Stage {
         Self::in_cluster(SHARED.cluster(), db)
     }
 
-    /// In a cluster of its own, for what no other test could live beside.
+    /// In its own cluster, for a test that would disturb others.
     fn alone() -> Self {
         Self::in_cluster(Arc::new(Cluster::builder().never_polling().start()), "alone")
     }
@@ -64,12 +64,12 @@ impl Stage {
         Self { cluster, db: db.into(), fake, client, vectors, paid: HashMap::new() }
     }
 
-    /// Runs statements, each its own transaction unless they say otherwise.
+    /// Runs statements, each in its own transaction by default.
     fn run(&mut self, sql: &str) {
         self.client.batch_execute(sql).unwrap_or_else(|error| panic!("{sql}: {error:?}"));
     }
 
-    /// A statement whose texts are at the provider when this returns; the provider has to be held.
+    /// Runs a statement whose texts are at the provider when this returns; the provider must be held.
     fn run_into_flight(&mut self, sql: &str) {
         let before = self.fake.request_count();
         self.run(sql);
@@ -98,7 +98,7 @@ impl Stage {
                                                            AND state = 'idle' AND xact_start IS NULL)",
             self.db
         );
-        self.cluster.wait_for(&self.db, LONG, "the worker to rest", &sql);
+        self.cluster.wait_for(&self.db, LONG, "the worker to be idle", &sql);
     }
 
     /// Whether there is a vector row for this key.
@@ -107,17 +107,17 @@ impl Stage {
         self.client.query_one(&sql, &[&key.to_string()]).unwrap().get(0)
     }
 
-    /// How often a title was paid for before the last check.
+    /// How often a title had been paid for before the last check.
     fn paid(&self, title: &str) -> u64 {
         self.paid.get(&format!("Title: {title}")).copied().unwrap_or(0)
     }
 
-    /// Waits until nothing is left to be done; then everything has to be equal, and every vector that of its text.
+    /// Waits until no work is left; then everything must be equal, and every vector that of its text.
     fn assert_synced(&mut self) {
         self.cluster.wait_done(&self.db);
         let texts = self.fake.requests().into_iter().flat_map(|seen| seen.texts);
         self.paid = texts.map(|text| (text.clone(), self.fake.paid(&text))).collect();
-        // A crash of the server has cut the session off.
+        // A crash of the server has ended the session.
         self.client = self.cluster.connect(&self.db);
         let sql = format!(
             "SELECT embedded_text, embedding FROM {} WHERE embedding IS NOT NULL",
@@ -140,7 +140,7 @@ impl Stage {
 }
 
 impl Drop for Stage {
-    /// Makes room for the worker of another test's database.
+    /// Frees the worker slot for another test's database.
     fn drop(&mut self) {
         if !std::thread::panicking() {
             self.cluster.psql("postgres", &format!("DROP DATABASE \"{}\" WITH (FORCE)", self.db));

@@ -1,11 +1,11 @@
-//! A hot standby answers questions; promoted, it starts its sync worker by itself and goes on where the primary was.
+//! A hot standby answers queries; after promotion it starts its sync worker and continues where the primary was.
 
 use support::processes::{EMBEDDER, LAUNCHER, SYNC_WORKER};
 use support::source::{assert_equal, stored_text, synced_source};
 use support::{Cluster, Frozen, LONG, Shutdown};
 
 #[test]
-fn a_standby_answers_and_takes_over() {
+fn a_standby_answers_queries_and_is_promoted() {
     let primary = Cluster::start();
     let mut client = primary.database("shop");
     synced_source(&primary, "shop", &mut client, "t", 50);
@@ -33,7 +33,7 @@ fn a_standby_answers_and_takes_over() {
     standby.pid(EMBEDDER);
     assert!(standby.pids(LAUNCHER).is_empty() && standby.pids(SYNC_WORKER).is_empty());
 
-    // Changes that the primary could not bring in any more are the standby's to do after the promotion.
+    // Changes that the primary has not synced are left to the promoted standby.
     {
         let _worker = Frozen::new(primary.sync_worker("shop"));
         client.batch_execute("UPDATE t SET title = 'left behind' WHERE id = 1").unwrap();
@@ -52,7 +52,7 @@ fn a_standby_answers_and_takes_over() {
 }
 
 #[test]
-fn a_standby_refuses_what_would_write() {
+fn a_standby_rejects_writes() {
     let primary = Cluster::start();
     let mut client = primary.database("shop");
     synced_source(&primary, "shop", &mut client, "t", 5);
@@ -71,7 +71,7 @@ fn a_standby_refuses_what_would_write() {
     }
 }
 
-/// How far the primary has written.
+/// The current WAL position of the primary.
 fn lsn(client: &mut postgres::Client) -> String {
     client.query_one("SELECT pg_current_wal_flush_lsn()::text", &[]).unwrap().get(0)
 }

@@ -1,4 +1,5 @@
-//! What a transaction notes is what it commits: savepoints, exception blocks, deferred triggers, two-phase commit, size.
+//! A transaction queues exactly what it commits: savepoints, exception blocks, deferred triggers, two-phase commit,
+//! size.
 
 use support::source::{backfill, create_source, drop_vector_index, synced_source};
 use support::{Cluster, Frozen, LONG, Shared, Shutdown};
@@ -7,7 +8,7 @@ use support::{Cluster, Frozen, LONG, Shared, Shutdown};
 static SHARED: Shared = Shared::new();
 
 #[test]
-fn savepoints_count_as_they_end() {
+fn released_and_rolled_back_savepoints() {
     let cluster = SHARED.cluster();
     let mut client = cluster.database("savepoints");
     synced_source(&cluster, "savepoints", &mut client, "t", 20);
@@ -44,7 +45,7 @@ fn savepoints_count_as_they_end() {
 }
 
 #[test]
-fn what_is_rolled_back_is_not_noted() {
+fn rolled_back_changes_are_not_queued() {
     let cluster = SHARED.cluster();
     let mut client = cluster.database("rollback");
     synced_source(&cluster, "rollback", &mut client, "t", 5);
@@ -105,7 +106,7 @@ fn exception_blocks_in_a_loop() {
 }
 
 #[test]
-fn deferred_triggers_and_cascades_are_noted() {
+fn deferred_triggers_and_cascades_are_queued() {
     let cluster = SHARED.cluster();
     let mut client = cluster.database("deferred");
     synced_source(&cluster, "deferred", &mut client, "t", 30);
@@ -179,7 +180,7 @@ fn a_transaction_of_200000_keys_with_savepoints() {
     drop_vector_index(&mut client, "t");
     backfill(&mut client, "t");
     cluster.assert_synced("large", "t");
-    // Rows without text need no provider; the keys are what this is about.
+    // Rows without text need no provider; this test is about the keys.
     client
         .batch_execute(
             "BEGIN;

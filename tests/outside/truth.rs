@@ -1,4 +1,4 @@
-//! The status tells the truth, and no vector is removed because its row could not be seen.
+//! The status is correct, and no vector is deleted because its row could not be seen.
 
 mod copies;
 mod dumps;
@@ -15,7 +15,7 @@ use support::{Cluster, Shared};
 /// The cluster of most of these tests.
 static SHARED: Shared = Shared::new();
 
-/// A database whose provider counts what it is paid for, with 60 rows of which every copy has to keep the vectors.
+/// A database whose provider counts payments, with 60 rows whose vectors every copy has to keep.
 fn paid(cluster: &Cluster, db: &str, fake: &FakeProvider) -> Client {
     let mut client = cluster.database(db);
     create_texts_of(&mut client, fake, "items", 60);
@@ -24,7 +24,7 @@ fn paid(cluster: &Cluster, db: &str, fake: &FakeProvider) -> Client {
     client
 }
 
-/// Writes to a copy, which has to come to rest with equal vectors and nothing paid but for what is new.
+/// Writes to a copy, which must become synced with equal vectors and pay only for new texts.
 fn goes_on(cluster: &Cluster, db: &str, fake: &FakeProvider) {
     let before = fake.paid_total();
     let mut client = cluster.connect(db);
@@ -34,7 +34,7 @@ fn goes_on(cluster: &Cluster, db: &str, fake: &FakeProvider) {
     wait_status(cluster, db, "items", "sync_status = 'synced' AND synced_rows = 60");
     wait_synced(cluster, db, "items");
     assert_eq!(fake.paid_total() - before, 1, "only the new row is paid for");
-    // A second one is possible, whatever its number was in the other place.
+    // Another vector table can be created, whatever its id was in the original.
     client
         .batch_execute(&format!("SELECT embedd.create_vector_table('second', 'items', '{BODY}')"))
         .unwrap();

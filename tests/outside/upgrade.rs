@@ -1,4 +1,4 @@
-//! An extension that was updated from 0.1.0 is the same as a fresh one, object by object, and its vector tables go on.
+//! An extension updated from 0.1.0 equals a fresh one, object by object, and its vector tables continue.
 
 mod from_0_3_0;
 
@@ -10,7 +10,7 @@ use postgres::Client;
 use support::source::{COLUMNS, backfill};
 use support::{Cluster, SHORT, binaries};
 
-/// What tells two installations of the extension apart, as queries for one text a row; none names an oid.
+/// Queries that describe an installation of the extension, one text a row and without oids.
 const DESCRIPTIONS: [(&str, &str); 13] = [
     (
         "version",
@@ -36,7 +36,7 @@ const DESCRIPTIONS: [(&str, &str); 13] = [
         "columns",
         "SELECT format('%s.%s %s %s %s %s %s %s %s', r.relname, a.attname, row_number() OVER (PARTITION BY r.oid ORDER BY a.attnum), format_type(a.atttypid, a.atttypmod), a.attnotnull, a.attidentity, a.attstorage, a.attacl, pg_get_expr(d.adbin, d.adrelid)) FROM relations r JOIN pg_attribute a ON a.attrelid = r.oid AND a.attnum > 0 AND NOT a.attisdropped LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum",
     ),
-    // That a column is not null is told with the column; since 18 it is a constraint too, whose name is that of an older column.
+    // NOT NULL is described with the column; since 18 it is a constraint too, with the name of an older column.
     (
         "constraints",
         "SELECT format('%s %s %s %s', r.relname, c.conname, pg_get_constraintdef(c.oid), c.convalidated) FROM relations r JOIN pg_constraint c ON c.conrelid = r.oid WHERE c.contype <> 'n'",
@@ -64,7 +64,7 @@ const DESCRIPTIONS: [(&str, &str); 13] = [
     ("models", "SELECT m::text FROM embedd.models m WHERE m.built_in"),
 ];
 
-/// A source with its vector table, backfilled while it was empty, in the form of 0.1.0.
+/// A source with its vector table, backfilled while it was empty, as created by 0.1.0.
 const OLD_TABLE: &str = "
     CREATE TABLE t (id bigint PRIMARY KEY, title text, body text, price integer);
     CREATE TABLE embedd_vt_00000001_t (pk_value text PRIMARY KEY, embedding vector(384), embedded_text text,
@@ -86,7 +86,7 @@ const OBJECTS: &str = "WITH members AS (
          WHERE d.refclassid = 'pg_extension'::regclass AND d.deptype = 'e' AND e.extname = 'embedd'),
     relations AS (SELECT c.* FROM pg_class c, members m WHERE m.classid = 'pg_class'::regclass AND m.objid = c.oid)";
 
-/// Everything that DESCRIPTIONS find, as sorted lines.
+/// The results of DESCRIPTIONS, as sorted lines.
 fn describe(client: &mut Client) -> Vec<String> {
     let mut lines = Vec::new();
     for (what, query) in DESCRIPTIONS {
@@ -103,7 +103,7 @@ fn describe(client: &mut Client) -> Vec<String> {
     lines
 }
 
-/// A script of an older version among those of the server, taken away again at the end.
+/// A script of an older version, temporarily installed in the server.
 struct OldScript {
     path: PathBuf,
     before: Option<Vec<u8>>,
@@ -137,7 +137,7 @@ impl Drop for OldScript {
     }
 }
 
-/// Copies a file, with the rights that `make install` takes too.
+/// Copies a file, with the permissions of `make install`.
 fn put(from: &Path, to: &Path) {
     if fs::copy(from, to).is_err() {
         run(Command::new("sudo").args(["-n", "install", "-m", "644"]).args([from, to]));
@@ -149,8 +149,8 @@ fn run(command: &mut Command) {
     assert!(status.is_ok_and(|status| status.success()), "{command:?} failed");
 }
 
-/// Operators for two types that have one in pg_catalog for others only, in the schema of pgvector, which the search_path of a
-/// script has. Whoever runs one is told so, and what has one in it depends on it.
+/// Operators for two types that pg_catalog covers only for other types, in the schema of pgvector, which is in the
+/// search_path of a script. An operator that runs raises a notice, and objects that use one depend on it.
 const TRAPS: &str = r#"
     DO $$
     DECLARE
@@ -168,13 +168,13 @@ const TRAPS: &str = r#"
         END LOOP;
     END $$"#;
 
-/// What has an operator of [`TRAPS`] in it.
+/// Objects that use an operator of [`TRAPS`].
 const TRAPPED: &str = "SELECT pg_describe_object(d.classid, d.objid, d.objsubid) || ' has ' || o.oid::regoperator
        FROM pg_depend d JOIN pg_operator o ON d.refclassid = 'pg_operator'::regclass AND d.refobjid = o.oid
        JOIN pg_proc p ON p.oid = o.oprcode WHERE p.proname = 'trap'";
 
-/// Neither CREATE EXTENSION nor an update takes an operator of a role that may create in the schema of pgvector, and what was
-/// said of the old version goes on to hold.
+/// Neither CREATE EXTENSION nor an update uses operators of a role that may create objects in pgvector's schema, and
+/// comments on old objects are kept.
 fn assert_updates_safely(cluster: &Cluster) {
     let with_vector = |db: &str| {
         cluster.create_database(db);
@@ -236,7 +236,7 @@ fn an_updated_extension_is_the_same_as_a_fresh_one() {
     );
     let mut old = cluster.connect("old");
 
-    // A vector table as 0.1.0 has made it. Until somebody updates, its changes are noted by the new library.
+    // A vector table as created by 0.1.0. Until the update, the new library queues its changes.
     old.batch_execute(&OLD_TABLE.replace("COLUMNS", COLUMNS)).unwrap();
     let create = format!("SELECT embedd.create_vector_table('x', 't', '{COLUMNS}')");
     for call in [&create, "SELECT * FROM embedd.sync_status('t')"] {
@@ -250,8 +250,8 @@ fn an_updated_extension_is_the_same_as_a_fresh_one() {
          UPDATE t SET title = 'changed' WHERE id = 3; UPDATE t SET id = 40 WHERE id = 4; DELETE FROM t WHERE id = 5",
     )
     .unwrap();
-    let log = "extension \"embedd\" has to be updated";
-    cluster.wait_until(SHORT, "the worker to say so", || cluster.log_contains(log));
+    let log = "extension \"embedd\" must be updated";
+    cluster.wait_until(SHORT, "the worker to log it", || cluster.log_contains(log));
     let noted = "SELECT sum(cardinality(keys)) = 24 AND (SELECT count(*) = 0 FROM embedd_vt_00000001_t) FROM embedd.queue";
     assert!(old.query_one(noted, &[]).unwrap().get::<_, bool>(0));
     old.batch_execute(
@@ -259,7 +259,7 @@ fn an_updated_extension_is_the_same_as_a_fresh_one() {
     )
     .unwrap();
 
-    // What a fresh one refuses is refused by the update too.
+    // What CREATE EXTENSION rejects, the update rejects too.
     cluster.psql("old", "CREATE ROLE squatter; ALTER SCHEMA embedd OWNER TO squatter");
     let update = |encoding: &str| {
         let sql = format!(
@@ -285,7 +285,7 @@ fn an_updated_extension_is_the_same_as_a_fresh_one() {
     );
     assert_eq!(is.len(), shall.len());
 
-    // What was there is there.
+    // Existing data is unchanged.
     let mine = old
         .query_one("SELECT dimensions, is_default FROM embedd.models WHERE NOT built_in", &[])
         .unwrap();

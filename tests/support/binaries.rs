@@ -1,13 +1,13 @@
-//! Where PostgreSQL's programs are, and who runs them.
+//! Finds PostgreSQL's programs, and runs them as the right user.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::OnceLock;
 
-/// The operating system user that runs clusters when the tests run as root, whom initdb refuses.
+/// The operating system user for clusters when the tests run as root, since initdb refuses root.
 const CLUSTER_USER: &str = "postgres";
 
-/// The pg_config that PG_CONFIG names, else that of the newest server of Debian's packages, else the one in PATH.
+/// The pg_config named by PG_CONFIG, otherwise that of the newest Debian server packages, otherwise the one in PATH.
 pub fn pg_config() -> PathBuf {
     if let Some(path) = std::env::var_os("PG_CONFIG").filter(|path| !path.is_empty()) {
         return path.into();
@@ -19,7 +19,7 @@ pub fn pg_config() -> PathBuf {
     newest.map_or_else(|| "pg_config".into(), |bin| bin.join("pg_config"))
 }
 
-/// One answer of pg_config, for instance of `--bindir`.
+/// A single answer of pg_config, for example to `--bindir`.
 pub fn pg_config_says(option: &str) -> PathBuf {
     let mut command = Command::new(pg_config());
     command.arg(option);
@@ -37,13 +37,13 @@ pub fn program(name: &str) -> PathBuf {
     bin_dir().join(name)
 }
 
-/// Does this process run as root?
+/// Whether this process runs as root.
 pub fn is_root() -> bool {
     // SAFETY: geteuid has no arguments and cannot fail.
     unsafe { libc::geteuid() == 0 }
 }
 
-/// User and group id of those who run the clusters.
+/// User and group id of the clusters' user.
 pub fn owner() -> (u32, u32) {
     static OWNER: OnceLock<(u32, u32)> = OnceLock::new();
     *OWNER.get_or_init(|| {
@@ -57,12 +57,12 @@ pub fn owner() -> (u32, u32) {
     })
 }
 
-/// A PostgreSQL program, to be run by the clusters' user, from a directory that this user can enter.
+/// A PostgreSQL program, run by the clusters' user from a directory that this user can enter.
 pub fn as_owner(name: &str) -> Command {
     owner_runs(&program(name))
 }
 
-/// The same of any program.
+/// The same for any program.
 pub fn owner_runs(program: &Path) -> Command {
     let mut command = if is_root() {
         let mut command = Command::new("setpriv");
@@ -79,14 +79,14 @@ pub fn owner_runs(program: &Path) -> Command {
     command
 }
 
-/// A PostgreSQL client program, run by the user of the tests, who can read the checkout.
+/// A PostgreSQL client program, run by the tests' own user, who can read the checkout.
 pub fn client(name: &str) -> Command {
     let mut command = Command::new(program(name));
     isolate(&mut command);
     command
 }
 
-/// Takes away what the caller's environment would change: connection settings, language, the home directory.
+/// Removes environment variables that would change the result: connection settings, language, home directory.
 fn isolate(command: &mut Command) {
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("PG") {
@@ -100,12 +100,12 @@ fn isolate(command: &mut Command) {
         .stdin(std::process::Stdio::null());
 }
 
-/// Runs a command that has to succeed and returns what it printed.
+/// Runs a command that must succeed, and returns its output.
 pub fn stdout_of(command: Command) -> String {
     String::from_utf8_lossy(&output_of(command).stdout).into_owned()
 }
 
-/// Runs a command that has to succeed; when it does not, panics with all it said.
+/// Runs a command that must succeed; otherwise panics with all its output.
 pub fn output_of(mut command: Command) -> Output {
     let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
     assert!(
@@ -118,7 +118,7 @@ pub fn output_of(mut command: Command) -> Output {
     output
 }
 
-/// Runs a program that leaves a server behind, which would hold a pipe open; what it says goes to a file instead.
+/// Runs a program that starts a server, which would keep a pipe open, so the output goes to a file.
 pub fn run_detached(mut command: Command, log: &std::path::Path) {
     let out = std::fs::File::options()
         .create(true)

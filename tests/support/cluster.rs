@@ -1,4 +1,4 @@
-//! A cluster: made, started, stopped, asked, copied to a standby, removed.
+//! A test cluster: creating, starting, stopping, connecting, copying to a standby, removing.
 
 use std::fmt::Write as _;
 use std::fs::{self, DirBuilder, Permissions};
@@ -14,21 +14,21 @@ use super::binaries::{
     as_owner, bin_dir, client, output_of, owner, owner_runs, run_detached, stdout_of,
 };
 use super::tiny_model::write_tiny_model;
-use super::wait::{LONG, tail};
+use super::wait::LONG;
 
-/// The superuser of every cluster made here.
+/// The superuser of every test cluster.
 pub const SUPERUSER: &str = "postgres";
 
-/// How a server is asked to stop.
+/// How to stop a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shutdown {
-    /// Sessions are ended and a checkpoint is written: `pg_ctl stop -m fast`.
+    /// Ends sessions and writes a checkpoint: `pg_ctl stop -m fast`.
     Fast,
-    /// Everything is dropped where it stands, and the next start recovers: `pg_ctl stop -m immediate`.
+    /// Aborts everything, and the next start recovers: `pg_ctl stop -m immediate`.
     Immediate,
 }
 
-/// What a cluster shall be like.
+/// The options of a cluster.
 pub struct Builder {
     settings: Vec<(String, String)>,
     environment: Vec<(String, String)>,
@@ -37,18 +37,18 @@ pub struct Builder {
     initdb: Vec<String>,
 }
 
-/// One cluster with a directory of its own, which holds everything: data, socket, log, model.
+/// A cluster with its own directory for everything: data, socket, log, model.
 pub struct Cluster {
     dir: PathBuf,
     port: u16,
     /// The directory of the server's programs.
     bin: PathBuf,
-    /// Variables the server is started with.
+    /// Environment variables of the server.
     environment: Vec<(String, String)>,
 }
 
 impl Builder {
-    /// Adds a line to postgresql.conf; a later one of the same name wins, also over the ones made here.
+    /// Adds a line to postgresql.conf; the last one of the same name applies.
     pub fn set(mut self, name: &str, value: &str) -> Self {
         self.settings.push((name.into(), value.into()));
         self
@@ -60,19 +60,19 @@ impl Builder {
         self
     }
 
-    /// Puts a file beside the data directory, and a setting to its path.
+    /// Creates a file next to the data directory, and sets a setting to its path.
     pub fn file(mut self, name: &str, content: &str, setting: &str) -> Self {
         self.files.push((name.into(), content.into(), setting.into()));
         self
     }
 
-    /// Takes the programs of another server, in this directory.
+    /// Uses the programs of another server, in this directory.
     pub fn server(mut self, bin: &Path) -> Self {
         self.bin = bin.to_path_buf();
         self
     }
 
-    /// Gives initdb one argument more.
+    /// Adds an argument to initdb.
     pub fn initdb(mut self, argument: &str) -> Self {
         self.initdb.push(argument.into());
         self
@@ -83,17 +83,17 @@ impl Builder {
         self.set("shared_preload_libraries", "")
     }
 
-    /// Makes the sync worker's safety net so wide that a wake-up which was forgotten is seen.
+    /// Sets the poll interval so high that a missing wake-up shows.
     pub fn never_polling(self) -> Self {
         self.set("embedd.poll_interval", "1h")
     }
 
-    /// Writes to disk as a real server does, for figures that mean something.
+    /// Enables fsync like a real server, for meaningful measurements.
     pub fn durable(self) -> Self {
         self.set("fsync", "on")
     }
 
-    /// Makes the cluster and starts it.
+    /// Creates the cluster and starts it.
     pub fn start(self) -> Cluster {
         let mut cluster = Cluster::in_new_directory();
         cluster.environment = self.environment;
@@ -140,12 +140,12 @@ impl Builder {
 }
 
 impl Cluster {
-    /// A running cluster as most tests want it: embedd preloaded, a tiny model, nothing forced to disk.
+    /// A running cluster for most tests: embedd preloaded, a tiny model, no fsync.
     pub fn start() -> Self {
         Self::builder().start()
     }
 
-    /// The same with a say in its settings.
+    /// A builder for other options.
     pub fn builder() -> Builder {
         Builder {
             settings: Vec::new(),
@@ -156,7 +156,7 @@ impl Cluster {
         }
     }
 
-    /// A directory of a short name (a socket's path has a limit) that none but the clusters' user and root can enter.
+    /// A directory with a short name (socket paths are limited) that only the clusters' user and root can enter.
     fn in_new_directory() -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
@@ -180,22 +180,22 @@ impl Cluster {
         self.dir.join("data")
     }
 
-    /// The directory to name as the host.
+    /// The directory to use as host.
     pub fn socket_dir(&self) -> PathBuf {
         self.dir.join("socket")
     }
 
-    /// The port, which is a part of the socket's name; nothing listens on TCP.
+    /// The port, which is part of the socket's name; the server does not listen on TCP.
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// A place of the test's own beside the data directory, removed with the cluster.
+    /// A directory of the test's own next to the data directory, removed with the cluster.
     pub fn dir(&self) -> &Path {
         &self.dir
     }
 
-    /// Appends settings to postgresql.conf. They count from the next start or [`Cluster::reload`] on.
+    /// Appends settings to postgresql.conf. They apply after the next start or [`Cluster::reload`].
     pub fn configure<N: AsRef<str>, V: AsRef<str>>(&self, settings: &[(N, V)]) {
         let path = self.data().join("postgresql.conf");
         let mut text = fs::read_to_string(&path).expect("postgresql.conf can be read");
@@ -206,12 +206,12 @@ impl Cluster {
         fs::write(&path, text).expect("postgresql.conf can be written");
     }
 
-    /// Reads the settings anew, as `pg_ctl reload`.
+    /// Reloads the settings: `pg_ctl reload`.
     pub fn reload(&self) {
         output_of(self.pg_ctl(&["reload"]));
     }
 
-    /// Starts the server that was stopped or has crashed, and waits until it takes connections.
+    /// Starts a server that was stopped or has crashed, and waits until it accepts connections.
     pub fn start_again(&self) {
         let options = format!(
             "-c listen_addresses= -c unix_socket_directories={} -p {}",
@@ -224,7 +224,7 @@ impl Cluster {
         run_detached(start, &self.dir.join("pg_ctl.log"));
     }
 
-    /// Stops the server and waits until it has gone. Fails the test when that takes more than a minute.
+    /// Stops the server and waits for it. Panics if that takes more than a minute.
     pub fn stop(&self, how: Shutdown) {
         let mode = match how {
             Shutdown::Fast => "fast",
@@ -245,7 +245,7 @@ impl Cluster {
         command
     }
 
-    /// A copy of this cluster that follows it, running and readable: pg_basebackup -R.
+    /// A running hot standby of this cluster: pg_basebackup -R.
     pub fn standby(&self) -> Self {
         let standby = self.base_backup(&["-R"]);
         standby.configure(&[("hot_standby", "on")]);
@@ -253,7 +253,7 @@ impl Cluster {
         standby
     }
 
-    /// A copy of this cluster as it is now, not started: pg_basebackup.
+    /// A copy of this cluster, not started: pg_basebackup.
     pub fn base_backup(&self, arguments: &[&str]) -> Self {
         let copied = Self::in_new_directory();
         let mut copy = as_owner("pg_basebackup");
@@ -264,24 +264,24 @@ impl Cluster {
         copied
     }
 
-    /// Makes a standby a server of its own.
+    /// Promotes a standby.
     pub fn promote(&self) {
         output_of(self.pg_ctl(&["promote", "-w", "-t", "60"]));
     }
 
-    /// The connection settings, to be changed (another user, options) before connecting.
+    /// The connection settings, which can be changed (user, options) before connecting.
     pub fn config(&self, db: &str) -> Config {
         let mut config = Config::new();
         config.host_path(self.socket_dir()).port(self.port).user(SUPERUSER).dbname(db);
         config
     }
 
-    /// One try to connect as superuser.
+    /// Tries once to connect as superuser.
     pub fn try_connect(&self, db: &str) -> Result<Client, postgres::Error> {
         self.config(db).connect(NoTls)
     }
 
-    /// A session as superuser. Waits out a server that is coming back; another refusal fails the test.
+    /// A session as superuser. Waits for a server that is starting; other errors panic.
     pub fn connect(&self, db: &str) -> Client {
         self.connect_with(&self.config(db))
     }
@@ -293,35 +293,37 @@ impl Cluster {
 
     fn connect_with(&self, config: &Config) -> Client {
         let mut client = None;
-        self.wait_until(LONG, "the server to take a connection", || match config.connect(NoTls) {
-            Ok(open) => {
-                client = Some(open);
-                true
+        self.wait_until(LONG, "the server to accept a connection", || {
+            match config.connect(NoTls) {
+                Ok(open) => {
+                    client = Some(open);
+                    true
+                }
+                Err(error) if error.code().is_some_and(|code| code.code() != "57P03") => {
+                    panic!("connecting: {error:?}")
+                }
+                Err(_) => false,
             }
-            Err(error) if error.code().is_some_and(|code| code.code() != "57P03") => {
-                panic!("connecting: {error:?}")
-            }
-            Err(_) => false,
         });
         client.expect("just connected")
     }
 
-    /// Runs statements through psql, for what a client library does not do (meta-commands, COPY from a file), and
-    /// returns the rows, columns separated by `|`. An error fails the test.
+    /// Runs statements through psql, for what a client library does not support (meta-commands, COPY from a file), and
+    /// returns the rows, with columns separated by `|`. An error panics.
     pub fn psql(&self, db: &str, sql: &str) -> String {
         let mut command = self.psql_command(db);
         command.args(["-v", "ON_ERROR_STOP=1", "-c", sql]);
         stdout_of(command).trim_end().to_string()
     }
 
-    /// psql, to be given more arguments.
+    /// psql, for further arguments.
     pub fn psql_command(&self, db: &str) -> Command {
         let mut command = self.client("psql", db);
         command.args(["-X", "-A", "-t", "-q"]);
         command
     }
 
-    /// A client program of PostgreSQL (psql, pg_dump, pg_restore) for a database, to be given more arguments.
+    /// A client program of PostgreSQL (psql, pg_dump, pg_restore) for a database, for further arguments.
     pub fn client(&self, program: &str, db: &str) -> Command {
         let mut command = client(program);
         command.args(["-U", SUPERUSER, "-d", db]);
@@ -329,47 +331,22 @@ impl Cluster {
         command
     }
 
-    /// Makes a database.
+    /// Creates a database.
     pub fn create_database(&self, db: &str) {
         self.psql("postgres", &format!("CREATE DATABASE \"{db}\""));
     }
 
-    /// Makes the extension in a database, and pgvector with it.
+    /// Creates the extension in a database, and pgvector with it.
     pub fn create_extension(&self, db: &str) {
         self.psql(db, "SET client_min_messages = warning; CREATE EXTENSION embedd CASCADE");
     }
 
-    /// Where the server's log is.
+    /// The path of the server log.
     pub fn log_path(&self) -> PathBuf {
         self.dir.join("server.log")
     }
 
-    /// The whole log of the server.
-    pub fn log(&self) -> String {
-        String::from_utf8_lossy(&fs::read(self.log_path()).unwrap_or_default()).into_owned()
-    }
-
-    /// The last lines of the log.
-    pub fn log_tail(&self, lines: usize) -> String {
-        tail(&self.log(), lines)
-    }
-
-    /// Does the log have this text anywhere?
-    pub fn log_contains(&self, text: &str) -> bool {
-        self.log().contains(text)
-    }
-
-    /// How long the log is now: a mark for [`Cluster::log_since`].
-    pub fn log_mark(&self) -> usize {
-        self.log().len()
-    }
-
-    /// What the log got after the mark.
-    pub fn log_since(&self, mark: usize) -> String {
-        self.log().split_off(mark)
-    }
-
-    /// Gives a file or directory that the test made to the clusters' user.
+    /// Gives a file or directory created by the test to the clusters' user.
     pub fn give_to_owner(&self, path: &Path) {
         let (user, group) = owner();
         chown(path, Some(user), Some(group)).expect("the file can be given away");
@@ -379,7 +356,7 @@ impl Cluster {
 }
 
 impl Drop for Cluster {
-    /// Stops the server, and removes the cluster unless the test failed: then its log is what one wants to see.
+    /// Stops the server, and removes the cluster unless the test failed: then its log is of interest.
     fn drop(&mut self) {
         for (pid, _) in self.processes() {
             super::processes::thaw(pid);
@@ -403,7 +380,7 @@ impl Drop for Cluster {
     }
 }
 
-/// A TCP port that nobody has at the moment.
+/// A free TCP port.
 fn free_port() -> u16 {
     let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port can be had");
     listener.local_addr().expect("a listener has an address").port()

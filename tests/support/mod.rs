@@ -1,12 +1,12 @@
-//! Real clusters for the tests that drive embedd from outside: made by initdb in a directory of their own, run by an
-//! unprivileged user, reached over a socket that only this user and root can open, gone when the test passed.
+//! Real clusters for tests from outside: created by initdb in their own directories, run by an unprivileged user,
+//! reached over a socket that only this user and root can open, removed when the test passes.
 //!
 //!     let cluster = Cluster::start();
 //!     cluster.create_extension("postgres");
 //!     let mut client = cluster.connect("postgres");
 //!     cluster.wait_for("postgres", LONG, "the queue to be empty", "SELECT NOT EXISTS (SELECT FROM embedd.queue)");
 //!
-//! PG_CONFIG chooses the PostgreSQL, as in the Makefile; the extension has to be installed there.
+//! PG_CONFIG chooses the PostgreSQL, as in the Makefile; the extension must be installed there.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -17,6 +17,7 @@
 pub mod binaries;
 pub mod cluster;
 pub mod fake_provider;
+pub mod log;
 pub mod pages;
 pub mod processes;
 pub mod shared;

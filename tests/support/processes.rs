@@ -1,6 +1,6 @@
-//! The processes of a cluster: who they are, and how to kill one.
+//! The processes of a cluster: finding, freezing and killing them.
 //!
-//! They are found by their titles in /proc and not by pg_stat_activity alone: the embedder is no process of PostgreSQL's,
+//! They are found by their titles in /proc and not only in pg_stat_activity: the embedder is not a PostgreSQL process,
 //! and during a crash no session can connect.
 
 use std::fs;
@@ -9,36 +9,35 @@ use std::path::Path;
 use super::Cluster;
 use super::wait::{SHORT, until};
 
-/// The titles of embedd's processes, as they begin: the program, and the background worker that starts it.
+/// The beginnings of the titles of embedd's processes: the program, and the background worker that starts it.
 pub const EMBEDDER: &str = "embedd-embedder";
 pub const SUPERVISOR: &str = "embedd embedder";
 pub const LAUNCHER: &str = "embedd launcher";
 pub const SYNC_WORKER: &str = "embedd sync worker";
 
-/// Ends a process at once, as `kill -9` does. No error if it has gone already.
+/// Kills a process like `kill -9`. A process that has already ended is not an error.
 pub fn kill9(pid: i32) {
     send(pid, libc::SIGKILL);
 }
 
-/// Asks a process to end, as `kill` does: the postmaster restarts it alone, and no session is cut off.
+/// Terminates a process like `kill`: the postmaster restarts only this one, and no session ends.
 pub fn terminate(pid: i32) {
     send(pid, libc::SIGTERM);
 }
 
-/// Stops a process, with all of its threads: for one that is there and does not move. Returns when it stands still.
+/// Stops a process with all its threads (SIGSTOP). Returns when all are stopped.
 pub fn freeze(pid: i32) {
     send(pid, libc::SIGSTOP);
-    // A thread that runs on another processor does not stop at once.
-    until(SHORT, || stands_still(pid))
-        .unwrap_or_else(|| panic!("process {pid} does not stand still"));
+    // A thread running on another processor does not stop at once.
+    until(SHORT, || stands_still(pid)).unwrap_or_else(|| panic!("process {pid} does not stop"));
 }
 
-/// Lets a frozen process go on.
+/// Continues a stopped process (SIGCONT).
 pub fn thaw(pid: i32) {
     send(pid, libc::SIGCONT);
 }
 
-/// A process that stands still until this value is dropped, also when the test fails in between.
+/// A process that is stopped until this value is dropped, also when the test fails.
 pub struct Frozen(i32);
 
 impl Frozen {
@@ -55,7 +54,7 @@ impl Drop for Frozen {
     }
 }
 
-/// Is there a process of this id that has not ended? One that nobody has waited for yet counts as ended.
+/// Whether there is a process with this id that has not ended. A zombie counts as ended.
 pub fn is_alive(pid: i32) -> bool {
     stat(pid).is_some_and(|(state, _)| state != 'Z')
 }
@@ -66,7 +65,7 @@ fn send(pid: i32, signal: i32) {
     unsafe { libc::kill(pid, signal) };
 }
 
-/// Is every thread of a process stopped, or the process gone?
+/// Whether every thread of a process is stopped, or the process has ended.
 fn stands_still(pid: i32) -> bool {
     let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { return true };
     let mut states = threads.flatten().filter_map(|thread| stat_of(&thread.path()));
@@ -78,7 +77,7 @@ fn stat(pid: i32) -> Option<(char, i32)> {
     stat_of(Path::new(&format!("/proc/{pid}")))
 }
 
-/// State and parent as a process's or thread's directory in /proc has them.
+/// State and parent from the /proc directory of a process or thread.
 fn stat_of(directory: &Path) -> Option<(char, i32)> {
     let line = fs::read_to_string(directory.join("stat")).ok()?;
     let mut fields = line[line.rfind(')')? + 1..].split_ascii_whitespace();
@@ -86,7 +85,7 @@ fn stat_of(directory: &Path) -> Option<(char, i32)> {
     Some((state, fields.next()?.parse().ok()?))
 }
 
-/// A process's title, without what PostgreSQL puts before it ("postgres: ", and the cluster's name); of a program its name.
+/// The title of a process, without PostgreSQL's prefix ("postgres: " and the cluster name); for a program its name.
 fn title(pid: i32) -> Option<String> {
     let bytes = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
     let line = String::from_utf8_lossy(&bytes).trim_end_matches(['\0', ' ']).to_string();
@@ -96,7 +95,7 @@ fn title(pid: i32) -> Option<String> {
     }
 }
 
-/// Megabytes of memory that a process has for itself; None when it is gone.
+/// The private memory of a process in megabytes; None if it has ended.
 pub fn own_megabytes(pid: i32) -> Option<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"))?;
@@ -104,13 +103,13 @@ pub fn own_megabytes(pid: i32) -> Option<u64> {
 }
 
 impl Cluster {
-    /// The postmaster's process id, if the server runs.
+    /// The postmaster's process id, if it is running.
     pub fn postmaster(&self) -> Option<i32> {
         let file = fs::read_to_string(self.data().join("postmaster.pid")).ok()?;
         file.lines().next()?.trim().parse().ok().filter(|pid| is_alive(*pid))
     }
 
-    /// Every process of the cluster but the postmaster, with its title: the server's, and the embedder.
+    /// Every process of the cluster except the postmaster, with its title, including the embedder.
     pub fn processes(&self) -> Vec<(i32, String)> {
         let Some(postmaster) = self.postmaster() else { return Vec::new() };
         let pids = fs::read_dir("/proc").expect("/proc is there").flatten();
@@ -124,7 +123,7 @@ impl Cluster {
         };
         let mut found: Vec<(i32, String)> = children(postmaster).collect();
         let supervisors = found.iter().filter(|(_, title)| title.starts_with(SUPERVISOR));
-        // Before it is the program, a child has the title of its supervisor.
+        // Before exec a child has the title of its supervisor.
         let programs: Vec<(i32, String)> = supervisors
             .flat_map(|(supervisor, _)| children(*supervisor))
             .filter(|(_, title)| title.starts_with(EMBEDDER))
@@ -133,13 +132,13 @@ impl Cluster {
         found
     }
 
-    /// The ids of the processes whose title begins like this, for instance [`EMBEDDER`].
+    /// The ids of the processes whose title begins with this, for example [`EMBEDDER`].
     pub fn pids(&self, kind: &str) -> Vec<i32> {
         let begins = |(pid, title): (i32, String)| title.starts_with(kind).then_some(pid);
         self.processes().into_iter().filter_map(begins).collect()
     }
 
-    /// The one process of this kind. Waits for it to appear; more than one fails the test.
+    /// The only process of this kind. Waits for it to appear; more than one panics.
     pub fn pid(&self, kind: &str) -> i32 {
         let mut pids = Vec::new();
         self.wait_until(SHORT, &format!("a process \"{kind}\""), || {
@@ -150,7 +149,7 @@ impl Cluster {
         pids[0]
     }
 
-    /// A process of this kind other than the given one: what replaced it after it was killed.
+    /// A process of this kind other than the given one, which replaced it.
     pub fn successor(&self, kind: &str, of: i32) -> i32 {
         let mut found = None;
         self.wait_until(SHORT, &format!("another \"{kind}\" than {of}"), || {
@@ -160,7 +159,7 @@ impl Cluster {
         found.expect("just found")
     }
 
-    /// The processes of this backend_type that pg_stat_activity shows for a database.
+    /// The processes of this backend_type in pg_stat_activity for a database.
     pub fn pids_in(&self, db: &str, backend_type: &str) -> Vec<i32> {
         let sql = "SELECT pid FROM pg_stat_activity WHERE datname = $1 AND backend_type = $2 ORDER BY pid";
         let rows = self
@@ -180,8 +179,8 @@ impl Cluster {
         found.expect("just found")
     }
 
-    /// What a power cut leaves: the postmaster killed, every other process gone after it, nothing flushed. The server
-    /// stays down until [`Cluster::start_again`].
+    /// Simulates a power failure: kills the postmaster, waits for all other processes to end, nothing is flushed. The
+    /// server stays down until [`Cluster::start_again`].
     pub fn crash(&self) {
         let postmaster = self.postmaster().expect("the server runs");
         let others: Vec<i32> = self.processes().into_iter().map(|(pid, _)| pid).collect();
@@ -190,7 +189,7 @@ impl Cluster {
         self.wait_until(SHORT, "the crashed processes to be gone", || {
             !is_alive(postmaster) && !others.iter().any(|pid| is_alive(*pid))
         });
-        // Until init has reaped the postmaster, its id looks taken and the next start would refuse.
+        // Until init has reaped the postmaster, its id seems in use and the next start would fail.
         if until(SHORT, || stat(postmaster).is_none()).is_none() {
             fs::remove_file(self.data().join("postmaster.pid"))
                 .expect("the lock file can be removed");

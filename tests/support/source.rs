@@ -1,4 +1,4 @@
-//! Sources with vector tables for tests, and the question every test ends with: does the one equal the other?
+//! Sources with vector tables for tests, and the check that both are equal.
 
 use postgres::Client;
 
@@ -6,17 +6,17 @@ use super::Cluster;
 use super::fake_provider::FakeProvider;
 use super::wait::LONG;
 
-/// Holds when nothing waits and nothing is worked on: no row in the queue and no backfill that is not ended.
+/// Holds when no work is left: no row in the queue and no unfinished task.
 const IS_DONE: &str = "SELECT NOT EXISTS (SELECT FROM embedd.queue)
     AND NOT EXISTS (SELECT FROM embedd.tasks WHERE status IN ('pending', 'running'))";
 
-/// Columns of the sources made here: two texts, one with a prefix, and a number as metadata.
+/// The columns of sources created here: two texts, one with a prefix, and a number as metadata.
 pub const COLUMNS: &str = r#"[
     {"name": "title", "role": "embedding", "ordinal": 1, "name_prefix": "Title: "},
     {"name": "body", "role": "embedding", "ordinal": 2},
     {"name": "price", "role": "metadata", "filter_type": "integer"}]"#;
 
-/// One column as the text, the form of the simplest sources.
+/// A single text column, for the simplest sources.
 pub const BODY: &str = r#"[{"name": "body", "role": "embedding"}]"#;
 
 impl Cluster {
@@ -27,25 +27,25 @@ impl Cluster {
         self.connect(db)
     }
 
-    /// Waits until nothing is left to be done in a database.
+    /// Waits until no work is left in a database.
     pub fn wait_done(&self, db: &str) {
         self.wait_for(db, LONG, &format!("the work in \"{db}\" to be done"), IS_DONE);
     }
 
-    /// Waits until nothing is left to be done in a database; then its vector table has to equal its source.
+    /// Waits until no work is left in a database; then its vector table must equal its source.
     pub fn assert_synced(&self, db: &str, name: &str) {
         self.wait_done(db);
         assert_equal(&mut self.connect(db), name);
     }
 }
 
-/// Waits until sync_status() shows something.
+/// Waits until sync_status() has this value.
 pub fn wait_status(cluster: &Cluster, db: &str, name: &str, condition: &str) {
     let sql = format!("SELECT {condition} FROM embedd.sync_status('{name}')");
     cluster.wait_for(db, LONG, condition, &sql);
 }
 
-/// Waits until a vector table says that it is synced; then it is.
+/// Waits until a vector table has status synced; then it must equal its source.
 pub fn wait_synced(cluster: &Cluster, db: &str, name: &str) {
     wait_status(cluster, db, name, "sync_status = 'synced' AND rows_pending = 0");
     let sql = format!("SELECT count(*) FROM embedd.verify('{name}')");
@@ -53,13 +53,13 @@ pub fn wait_synced(cluster: &Cluster, db: &str, name: &str) {
     assert_eq!(differences, 0, "synced, and {differences} rows differ");
 }
 
-/// A table of this many rows of one text each, with a vector table of the same name, synced.
+/// A table with this many rows of one text each, and a synced vector table of the same name.
 pub fn synced_texts(cluster: &Cluster, db: &str, client: &mut Client, name: &str, rows: i64) {
     create_texts(client, name, rows, "");
     wait_synced(cluster, db, name);
 }
 
-/// The same of a provider, which is asked for vectors of 384 dimensions, and not waited for.
+/// The same with a provider, with 384 dimensions, and without waiting.
 pub fn create_texts_of(client: &mut Client, provider: &FakeProvider, name: &str, rows: i64) {
     client
         .batch_execute(&format!(
@@ -80,7 +80,7 @@ fn create_texts(client: &mut Client, name: &str, rows: i64, more: &str) {
         .unwrap();
 }
 
-/// Makes a table with this many rows and a vector table of the same name for it, not backfilled.
+/// Creates a table with this many rows and a vector table of the same name, not backfilled.
 pub fn create_source(client: &mut Client, name: &str, rows: i64) {
     let sql = format!(
         "CREATE TABLE {name} (id bigint PRIMARY KEY, title text, body text, price integer);
@@ -90,25 +90,25 @@ pub fn create_source(client: &mut Client, name: &str, rows: i64) {
     create_vector_table(client, name);
 }
 
-/// Makes a vector table of the same name for a table that has the columns of [`create_source`], not backfilled.
+/// Creates a vector table of the same name for a table with the columns of [`create_source`], not backfilled.
 pub fn create_vector_table(client: &mut Client, name: &str) {
     let sql = format!("SELECT embedd.create_vector_table('{name}', '{name}', '{COLUMNS}')");
     client.batch_execute(&sql).expect("the vector table can be made");
 }
 
-/// Asks for a backfill.
+/// Requests a backfill.
 pub fn backfill(client: &mut Client, name: &str) {
     client.execute("SELECT embedd.backfill($1)", &[&name]).expect("the backfill can be asked for");
 }
 
-/// A source of this many rows and its vector table, backfilled and equal.
+/// A source with this many rows and its vector table, backfilled and equal.
 pub fn synced_source(cluster: &Cluster, db: &str, client: &mut Client, name: &str, rows: i64) {
     create_source(client, name, rows);
     backfill(client, name);
     cluster.assert_synced(db, name);
 }
 
-/// The quoted and qualified name of the table that holds the vectors.
+/// The quoted and qualified name of the table of vectors.
 pub fn relation(client: &mut Client, name: &str) -> String {
     let sql = "SELECT format('%I.%I', n.nspname, c.relname)
                  FROM embedd.vector_tables v JOIN pg_class c ON c.oid = v.vector_table
@@ -116,7 +116,7 @@ pub fn relation(client: &mut Client, name: &str) -> String {
     client.query_one(sql, &[&name]).expect("the vector table is there").get(0)
 }
 
-/// Drops the index of the vectors, whose upkeep costs more than all the rest where a test brings in many rows.
+/// Drops the vector index, whose maintenance would dominate a test with many rows.
 pub fn drop_vector_index(client: &mut Client, name: &str) {
     let sql = "SELECT i.indexrelid::regclass::text FROM pg_index i
                  JOIN embedd.vector_tables v ON v.vector_table = i.indrelid
@@ -125,14 +125,14 @@ pub fn drop_vector_index(client: &mut Client, name: &str) {
     client.batch_execute(&format!("DROP INDEX {index}")).expect("the index can be dropped");
 }
 
-/// The text that is stored for a key, if there is a row.
+/// The stored text of a key, if there is a row.
 pub fn stored_text(client: &mut Client, name: &str, key: &str) -> Option<String> {
     let sql = format!("SELECT embedded_text FROM {} WHERE pk_value = $1", relation(client, name));
     client.query_opt(&sql, &[&key]).expect("the vectors can be read").map(|row| row.get(0))
 }
 
-/// The vector table holds exactly the source's keys; each row has the text, the metadata and the vector that follow
-/// from the source row as it is now; and no row failed. What they have to be is computed here and not by embedd.
+/// Asserts that the vector table has exactly the source's keys, that each row has the text, the metadata and the
+/// vector of the current source row, and that no row failed. The expected values are computed here, not by embedd.
 pub fn assert_equal(client: &mut Client, name: &str) {
     let relation = relation(client, name);
     let documents = documents_sql(client, name);
@@ -165,7 +165,7 @@ pub fn assert_equal(client: &mut Client, name: &str) {
     assert!(failed.is_empty(), "rows failed, first {}", failed[0].get::<_, String>(0));
 }
 
-/// The query that says what a vector table has to hold: key, text and metadata of every row of its source.
+/// A query for the expected content of a vector table: key, text and metadata of every source row.
 fn documents_sql(client: &mut Client, name: &str) -> String {
     let sql = "
         WITH configured AS (
@@ -186,10 +186,10 @@ fn documents_sql(client: &mut Client, name: &str) -> String {
     format!("SELECT {key} AS key, {text} AS text, {metadata} AS metadata FROM {source} s")
 }
 
-/// What pk_value has to be for a row `s`: the text of the one column, or of several a JSON array with numbers and truth
-/// values as they are and everything else as its text.
+/// The expected pk_value of a row `s`: the text of a single column, or a JSON array of several, with numbers and
+/// booleans as they are and everything else as text.
 fn key_sql(client: &mut Client, name: &str) -> String {
-    // The base type of a column counts, so that a domain over integer is a number too.
+    // The base type decides, so that a domain over integer is a number too.
     let sql = "
         WITH RECURSIVE part AS (
             SELECT k.n, a.attname, a.atttypid AS type
@@ -223,7 +223,7 @@ fn key_sql(client: &mut Client, name: &str) -> String {
     }
 }
 
-/// Runs a query with the settings under which embedd turns values into text, whatever the session has set.
+/// Runs a query with the settings that embedd uses for texts, whatever the session has set.
 fn in_fixed_settings(client: &mut Client, sql: &str) -> Vec<postgres::Row> {
     let mut transaction = client.transaction().expect("a transaction can be begun");
     transaction
@@ -237,7 +237,7 @@ fn in_fixed_settings(client: &mut Client, sql: &str) -> Vec<postgres::Row> {
     rows
 }
 
-/// A few of the vectors are those of the text they stand beside.
+/// Asserts that some of the vectors are those of their texts.
 fn assert_vectors(client: &mut Client, name: &str, relation: &str) {
     let sql = format!(
         "SELECT pk_value FROM (SELECT pk_value, embedding, embedded_text FROM {relation}

@@ -1,16 +1,16 @@
-//! Writes a small sentence-embedding model with made-up weights, so that tests need not load the real one.
+//! Writes a small sentence-embedding model with random weights, so that tests need not load the real one.
 
 use std::fs;
 use std::io;
 use std::path::Path;
 
-/// Positions the model has, and so the most word pieces a text may have.
+/// The positions of the model, and so the most word pieces of a text.
 pub const TINY_POSITIONS: usize = 256;
 
 /// Writes `config.json`, `sentence_bert_config.json`, `vocab.txt` and `model.safetensors` into a directory.
 ///
-/// The same arguments always give the same files. The vocabulary has the marks, and every ASCII character as a piece
-/// that begins a word and, letters and digits, as one that goes on with it.
+/// The same arguments always produce the same files. The vocabulary has the special tokens, every ASCII character as a
+/// piece that begins a word, and letters and digits as pieces that continue one.
 pub fn write_tiny_model(
     dir: &Path,
     hidden: usize,
@@ -70,7 +70,7 @@ pub fn write_tiny_model(
     let mut data = Vec::new();
     for (name, shape) in tensors {
         let begin = data.len();
-        // A normalisation's scale is near 1; everything else is near 0, and smaller where more of it is added up.
+        // The scale of a normalisation is near 1; other weights are near 0, and smaller for larger sums.
         let (middle, spread) = match (name.contains("LayerNorm.weight"), shape.as_slice()) {
             (true, _) => (1.0, 0.1),
             (false, [_, inputs]) if !name.starts_with("embeddings") => {
@@ -103,7 +103,7 @@ fn tiny_vocabulary() -> Vec<String> {
     pieces
 }
 
-/// A small generator of even numbers between -1 and 1.
+/// A small generator of uniform numbers between -1 and 1.
 struct Random(u64);
 
 impl Random {

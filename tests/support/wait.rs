@@ -1,20 +1,20 @@
-//! Waiting for something to become true, with a limit, instead of sleeping and hoping.
+//! Waits for a condition with a timeout, instead of sleeping for a fixed time.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::Cluster;
 
-/// For what takes milliseconds when nothing is wrong.
+/// For what takes milliseconds if nothing is wrong.
 pub const SHORT: Duration = Duration::from_secs(15);
 
 /// For what may take seconds on a busy machine: restarts, backfills.
 pub const LONG: Duration = Duration::from_secs(90);
 
-/// How long to wait between two looks. It bounds how late a test notices, never whether it passes.
+/// The pause between two checks. It affects how late a test notices, never whether it passes.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(10);
 
-/// Looks again and again until the condition holds; says how long it took, or nothing after the limit.
+/// Checks repeatedly until the condition holds; returns how long that took, or None after the limit.
 pub fn until(limit: Duration, mut condition: impl FnMut() -> bool) -> Option<Duration> {
     let begin = Instant::now();
     loop {
@@ -28,8 +28,8 @@ pub fn until(limit: Duration, mut condition: impl FnMut() -> bool) -> Option<Dur
     }
 }
 
-/// Tells the threads of a scope to stop when it is dropped: a test that fails unwinds out of the scope, which then waits
-/// for its threads, for ever if nobody told them.
+/// Stops the threads of a scope when it is dropped: a failing test unwinds out of the scope, which waits for its
+/// threads.
 pub struct StopOnDrop<'a>(pub &'a AtomicBool);
 
 impl Drop for StopOnDrop<'_> {
@@ -45,8 +45,8 @@ pub fn tail(text: &str, lines: usize) -> String {
 }
 
 impl Cluster {
-    /// Waits until the condition holds and returns how long that took; after the limit, panics with the condition's
-    /// name and the end of the server's log.
+    /// Waits until the condition holds and returns how long that took; after the limit, panics with its description
+    /// and the end of the server log.
     pub fn wait_until(
         &self,
         limit: Duration,
@@ -62,8 +62,8 @@ impl Cluster {
         })
     }
 
-    /// Waits until a query that returns one boolean returns true. It connects again when the connection was lost, so
-    /// it can be used across a crash; a query that is wrong fails the test with its error.
+    /// Waits until a query that returns one boolean returns true. It reconnects after a lost connection, so it can be
+    /// used across a crash; an invalid query panics with its error.
     pub fn wait_for(&self, db: &str, limit: Duration, what: &str, sql: &str) -> Duration {
         let mut client = None;
         self.wait_until(limit, what, || {
@@ -83,7 +83,7 @@ impl Cluster {
     }
 }
 
-/// Is this error the server's going away or coming back, rather than an answer?
+/// Whether an error means that the server is stopping or starting.
 fn is_interrupted(error: &postgres::Error) -> bool {
     error.code().is_none_or(|code| code.code().starts_with("57P"))
 }

@@ -1,4 +1,5 @@
-//! Texts a second of the local model against Python's onnxruntime: same texts, same cores, two threads each, in turns.
+//! Throughput of the local model compared with Python's onnxruntime: same texts, same cores, two threads each, in
+//! turns.
 //!
 //!     EMBEDD_MODEL_DIR=... taskset -c 0,1 cargo bench -p embedd-embedder
 //!
@@ -14,13 +15,13 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, ExitCode, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-/// Threads each side may use.
+/// The threads of each side.
 const THREADS: usize = 2;
 
-/// Turns each side takes for each kind of text.
+/// How many turns each side has with each kind of text.
 const ROUNDS: usize = 7;
 
-/// What is measured: a name, how many texts, of how many words, how many a batch.
+/// The kinds of text: name, number of texts, words in each, texts in a batch.
 const KINDS: [(&str, usize, [usize; 2], usize); 3] =
     [("short", 512, [18, 36], 32), ("long", 32, [256, 300], 16), ("question", 100, [6, 14], 1)];
 
@@ -54,7 +55,7 @@ fn run() -> Result<(), Box<dyn Error>> {
     );
     let mut python = Python::start(&dir).map_err(|error| {
         format!(
-            "NO COMPARISON: onnxruntime in Python cannot be had ({error}); \
+            "NO COMPARISON: onnxruntime for Python is not available ({error}); \
              python3 -m venv ~/.cache/embedd/bench-venv && \
              ~/.cache/embedd/bench-venv/bin/pip install numpy onnx onnxruntime tokenizers"
         )
@@ -97,12 +98,12 @@ fn run() -> Result<(), Box<dyn Error>> {
     }
     println!("embedd: {} after all batches", memory());
     println!(
-        "Both sides' times include cutting the texts into pieces. A question is one text at a time: embedd answers it on one thread, onnxruntime on {THREADS}."
+        "The times of both sides include tokenization. A question is one text at a time: embedd answers it on one thread, onnxruntime on {THREADS}."
     );
     Ok(())
 }
 
-/// Embeds all texts on the allowed threads, and says how long it took; one batch of one text at a time is one thread.
+/// Embeds all texts on the allowed threads and returns the time; a single text in a batch uses one thread.
 fn ours(model: &Model, texts: &[String], size: usize) -> (f64, Vec<Vec<f32>>) {
     let threads = if size == 1 { 1 } else { THREADS };
     let next = AtomicUsize::new(0);
@@ -129,7 +130,7 @@ fn ours(model: &Model, texts: &[String], size: usize) -> (f64, Vec<Vec<f32>>) {
     (seconds, done.into_iter().flat_map(|(_, vectors)| vectors).collect())
 }
 
-/// The Python side, which does what it is told.
+/// The Python side.
 struct Python {
     child: Child,
     input: ChildStdin,
@@ -185,7 +186,7 @@ impl Drop for Python {
     }
 }
 
-/// A text of random words, between two numbers of them.
+/// A text of random words; the two numbers bound their count.
 fn text([least, most]: [usize; 2], random: &mut u64) -> String {
     let mut draw = |below: usize| {
         *random =
@@ -197,7 +198,7 @@ fn text([least, most]: [usize; 2], random: &mut u64) -> String {
     (0..count).map(|_| words[draw(words.len())]).collect::<Vec<_>>().join(" ")
 }
 
-/// The lowest cosine between our vectors and theirs.
+/// The lowest cosine similarity between our vectors and theirs.
 fn lowest_cosine(ours: &[Vec<f32>], theirs: &Value) -> Result<f64, Box<dyn Error>> {
     let theirs: Vec<Vec<f64>> = serde_json::from_value(theirs.clone())?;
     if ours.len() != theirs.len() {
@@ -217,7 +218,7 @@ fn sorted(values: impl Iterator<Item = f64>) -> Vec<f64> {
     values
 }
 
-/// How much memory this process takes, as the operating system says.
+/// The memory of this process, as the operating system reports it.
 fn memory() -> String {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));

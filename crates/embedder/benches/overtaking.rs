@@ -1,9 +1,10 @@
-//! What a question costs while the local model is saturated by documents, against an idle one, over the program's socket.
+//! The latency of a question while documents saturate the local model, compared with an idle model, over the program's
+//! socket.
 //!
 //!     EMBEDD_MODEL_DIR=... cargo bench -p embedd-embedder --bench overtaking [-- ROUNDS [PROGRAM ...]]
 //!
-//! Each round asks an idle program, one that has only documents, and one that has both; several programs take turns.
-//! Every question is a new one; texts are random words from a fixed seed.
+//! Each round measures an idle program, one with documents only, and one with both; several programs take turns.
+//! Every question is new; texts are random words from a fixed seed.
 
 use std::error::Error;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -21,13 +22,13 @@ use embedd_wire::{
 
 type Fallible<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
-/// How long each part of a round takes.
+/// The duration of each part of a round.
 const PART: Duration = Duration::from_secs(10);
 
-/// Time from one question to the next.
+/// The interval between questions.
 const PACE: Duration = Duration::from_millis(150);
 
-/// What a sync worker keeps outstanding: requests, and texts in each.
+/// What a sync worker keeps in flight: requests, and texts in each.
 const REQUESTS: u64 = 16;
 const TEXTS: usize = 16;
 
@@ -72,7 +73,7 @@ fn run() -> Fallible<()> {
     Ok(())
 }
 
-/// What was measured of one program.
+/// The measurements of one program.
 #[derive(Default)]
 struct Figures {
     idle: Vec<Duration>,
@@ -112,7 +113,7 @@ impl Figures {
     }
 }
 
-/// Asks questions at their pace for so long.
+/// Asks questions at their interval for this time.
 fn questions(program: &Program, most: Duration) -> Fallible<Vec<Duration>> {
     let mut client = program.client()?;
     let (begin, mut times, mut random) = (Instant::now(), Vec::new(), program.seed());
@@ -127,7 +128,7 @@ fn questions(program: &Program, most: Duration) -> Fallible<Vec<Duration>> {
     Ok(times)
 }
 
-/// Keeps the program busy with documents; returns texts a second, and how long each question took if some are asked.
+/// Keeps the program busy with documents; returns texts a second, and the latency of each question if there are any.
 fn backfill(
     program: &Program,
     words: [usize; 2],
@@ -188,7 +189,7 @@ fn request(priority: Priority, id: u64, texts: Vec<String>) -> Request {
     }
 }
 
-/// A text of random words, between so many and so many.
+/// A text of random words; the two numbers bound their count.
 fn text(words: [usize; 2], random: &mut u64) -> String {
     let all: Vec<&str> = WORDS.split_whitespace().collect();
     let mut draw = |most: usize| {
@@ -200,7 +201,7 @@ fn text(words: [usize; 2], random: &mut u64) -> String {
     words.join(" ")
 }
 
-/// A running program; it ends when this is dropped.
+/// A running program; dropping it ends it.
 struct Program {
     child: Child,
     directory: PathBuf,
@@ -213,7 +214,7 @@ impl Program {
         let _ = std::fs::remove_dir_all(&directory);
         std::fs::create_dir(&directory)?;
         let listener = UnixListener::bind(directory.join("s"))?;
-        // The shell makes descriptor 3 of the listening socket, which Rust would close.
+        // The shell passes the listening socket on as descriptor 3, which Rust would close.
         let mut child = Command::new("sh")
             .args(["-c", "exec \"$0\" --socket 3 3<&2 2>/dev/null"])
             .arg(path)
@@ -250,7 +251,7 @@ impl Program {
         Ok(Client { stream, buffer: FrameBuffer::default() })
     }
 
-    /// Another beginning of random words each time.
+    /// A different start of the random words each time.
     fn seed(&self) -> u64 {
         self.seeds.fetch_add(1, Ordering::Relaxed)
     }
@@ -274,7 +275,7 @@ impl Client {
         Ok(self.stream.write_all(&encode_request(request)?)?)
     }
 
-    /// The number of the request that was answered with vectors.
+    /// The id of the request that was answered with vectors.
     fn receive(&mut self) -> Fallible<u64> {
         let mut bytes = vec![0; 64 << 10];
         loop {

@@ -1,16 +1,16 @@
-//! Remembers the vectors of questions asked before, as many as fit into a number of bytes.
+//! A cache of the vectors of earlier questions, bounded by bytes.
 
 use embedd_wire::{Embeddings, InputType, Request, account};
 use lru::LruCache;
 use sha2::{Digest, Sha256};
 
-/// Bytes an entry takes besides its vector: its key, its links and its place in the table, rounded up.
+/// Bytes an entry takes besides its vector: its key, its links and its slot in the table, rounded up.
 const ENTRY_BYTES: usize = 160;
 
-/// What stands for a question and the model it was asked of.
+/// A hash of a question and its model.
 pub type Key = [u8; 32];
 
-/// The key of one of a request's texts.
+/// The key of a text of a request.
 pub fn key(request: &Request, text: &str) -> Key {
     let kind = match request.input_type {
         InputType::Query => b'q',
@@ -20,7 +20,7 @@ pub fn key(request: &Request, text: &str) -> Key {
     hash.update([kind]);
     hash.update(request.model.dimensions.to_le_bytes());
     hash.update(account(&request.provider));
-    // Lengths keep two different lists of words from running together into one.
+    // Length prefixes keep two different lists of words from having the same key.
     for word in [request.model.name.as_str(), text] {
         hash.update((word.len() as u64).to_le_bytes());
         hash.update(word);
@@ -28,12 +28,12 @@ pub fn key(request: &Request, text: &str) -> Key {
     hash.finalize().into()
 }
 
-/// A remembered vector.
+/// A cached vector.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Entry {
     /// The vector.
     pub vector: Box<[f32]>,
-    /// Whether the model did not take all of the text.
+    /// Whether the text was truncated.
     pub truncated: bool,
 }
 
@@ -43,14 +43,14 @@ impl Entry {
     }
 }
 
-/// What the cache knows of a request's texts.
+/// The cached vectors of a request's texts.
 pub struct Lookup {
     generation: u64,
     dimensions: usize,
     texts: Vec<(Key, Option<Entry>)>,
 }
 
-/// The vectors of questions; the one not asked for the longest time goes first.
+/// The vectors of questions; the least recently used is evicted first.
 pub struct QueryCache {
     entries: LruCache<Key, Entry>,
     bytes: usize,
@@ -61,24 +61,24 @@ pub struct QueryCache {
 }
 
 impl QueryCache {
-    /// A cache of so many bytes; 0 remembers nothing.
+    /// A cache of this many bytes; 0 caches nothing.
     pub fn new(limit: usize) -> QueryCache {
         let entries = LruCache::unbounded();
         QueryCache { entries, bytes: 0, limit, generation: 0, hits: 0, misses: 0 }
     }
 
-    /// What is remembered under a key.
+    /// The entry of a key.
     pub fn get(&mut self, key: &Key) -> Option<&Entry> {
         self.entries.get(key)
     }
 
-    /// Which filling of the cache this is; it changes with every [`QueryCache::clear`].
+    /// The generation of the cache, which changes with every [`QueryCache::clear`].
     #[cfg(test)]
     pub fn generation(&self) -> u64 {
         self.generation
     }
 
-    /// Remembers a vector, unless the cache was cleared since its making began.
+    /// Inserts a vector, unless the cache was cleared since this generation.
     pub fn insert(&mut self, generation: u64, key: Key, entry: Entry) {
         if generation != self.generation || entry.bytes() > self.limit {
             return;
@@ -90,7 +90,7 @@ impl QueryCache {
         self.shrink();
     }
 
-    /// Looks a request's texts up; only those that are not known stay in the request.
+    /// Looks up a request's texts; only those not found stay in the request.
     pub fn look_up(&mut self, request: &mut Request) -> Lookup {
         let keys = request.texts.iter().map(|text| key(request, text));
         let texts: Vec<_> = keys.map(|key| (key, self.get(&key).cloned())).collect();
@@ -103,7 +103,7 @@ impl QueryCache {
         Lookup { generation: self.generation, dimensions, texts }
     }
 
-    /// Puts what was known and the vectors of what was not together, and remembers these.
+    /// Combines the cached vectors with the new ones, and caches the new ones.
     pub fn complete(&mut self, lookup: Lookup, fresh: &Embeddings) -> Embeddings {
         let mut all = Embeddings { dimensions: lookup.dimensions, ..Embeddings::default() };
         let mut next = 0;
@@ -124,18 +124,18 @@ impl QueryCache {
         all
     }
 
-    /// Bytes that are taken, and how many texts were found and not found since the start.
+    /// Bytes in use, hits and misses since the start.
     pub fn counts(&self) -> (u64, u64, u64) {
         (self.bytes as u64, self.hits, self.misses)
     }
 
-    /// Changes how many bytes may be taken.
+    /// Changes the limit.
     pub fn set_limit(&mut self, limit: usize) {
         self.limit = limit;
         self.shrink();
     }
 
-    /// Forgets everything, also what is being made at this moment.
+    /// Clears the cache; vectors being computed at this moment will not be inserted.
     pub fn clear(&mut self) {
         self.entries = LruCache::unbounded();
         self.bytes = 0;
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_is_in_the_key_but_the_id() {
+    fn the_key_covers_everything_but_the_id() {
         let plain = request("local", "m", 3, InputType::Query);
         let same = key(&plain, "text");
         assert_eq!(same, key(&Request { id: 9, ..plain.clone() }, "text"));
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn known_texts_leave_the_request_and_come_back_in_their_place() {
+    fn cached_texts_leave_the_request_and_come_back_in_order() {
         let mut cache = QueryCache::new(1 << 20);
         let mut first = request("local", "m", 2, InputType::Query);
         first.texts = vec!["a".to_string(), "b".to_string()];
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn the_least_recently_used_goes_first() {
+    fn the_least_recently_used_is_evicted_first() {
         let mut cache = QueryCache::new(2 * entry(0.0).bytes());
         cache.insert(0, [1; 32], entry(1.0));
         cache.insert(0, [2; 32], entry(2.0));
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_begun_before_a_clearing_is_not_remembered() {
+    fn a_vector_begun_before_a_clear_is_not_cached() {
         let mut cache = QueryCache::new(1 << 20);
         let before = cache.generation();
         cache.insert(before, [1; 32], entry(1.0));

@@ -1,4 +1,5 @@
-//! One connection to the embedder: requests are read, answered side by side, and written back as fast as the client reads.
+//! One connection to the embedder: requests are read, answered concurrently, and replies are written as fast as the
+//! client reads.
 
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
@@ -21,17 +22,17 @@ use super::server::Server;
 
 /// Kibibytes that the requests and replies of one connection may take, unless there is only one.
 ///
-/// A worker keeps far less outstanding for each account, so that only dozens of hanging ones could fill it.
+/// A worker keeps far less in flight for each account, so that only dozens of hanging accounts could fill it.
 const IN_FLIGHT: u32 = 512 << 10;
 
-/// Kibibytes that a request counts at least for, so that there are not too many of them.
+/// The least that a request counts, in kibibytes, which bounds their number.
 const LEAST_SHARE: u32 = 4;
 
-/// How often a connection that is full is looked at for the end of its client.
+/// How often a full connection is checked for a disconnected client.
 const HANGUP_CHECK: Duration = Duration::from_millis(200);
 
-/// Serves one connection until its client goes; whatever it still wanted is then dropped.
-pub async fn converse(server: Arc<Server>, stream: UnixStream, lane: u64) {
+/// Serves one connection until its client disconnects; its unanswered requests are then cancelled.
+pub async fn converse(server: Arc<Server>, stream: UnixStream, client_id: u64) {
     // SAFETY: the call only reads this process's identity.
     let own = unsafe { libc::geteuid() };
     match stream.peer_cred() {
@@ -44,8 +45,8 @@ pub async fn converse(server: Arc<Server>, stream: UnixStream, lane: u64) {
     let (reader, writer) = stream.into_split();
     let (outbox, replies) = mpsc::unbounded_channel();
     let outcome = tokio::select! {
-        outcome = read_requests(&server, reader, outbox, lane) => outcome,
-        // A client that does not listen has gone, which is no trouble of the server's.
+        outcome = read_requests(&server, reader, outbox, client_id) => outcome,
+        // A client that closed its side has disconnected, which is not an error of the server.
         _ = write_replies(writer, replies) => Ok(()),
     };
     if let Err(error) = outcome {
@@ -53,12 +54,12 @@ pub async fn converse(server: Arc<Server>, stream: UnixStream, lane: u64) {
     }
 }
 
-/// Reads requests and has each answered by a task of its own; dropping this ends the tasks.
+/// Reads requests and spawns a task to answer each; dropping the future ends the tasks.
 async fn read_requests(
     server: &Arc<Server>,
     mut reader: OwnedReadHalf,
     outbox: mpsc::UnboundedSender<Outgoing>,
-    lane: u64,
+    client_id: u64,
 ) -> io::Result<()> {
     let budget = Arc::new(Semaphore::new(IN_FLIGHT as usize));
     let mut tasks = JoinSet::new();
@@ -80,7 +81,7 @@ async fn read_requests(
             let (server, outbox) = (server.clone(), outbox.clone());
             tasks.spawn(async move {
                 let mut answer = Answer::new(request.id, permit, outbox);
-                answer.outcome = server.answer(lane, request).await;
+                answer.outcome = server.answer(client_id, request).await;
             });
         }
         match reader.read(&mut bytes).await {
@@ -113,7 +114,7 @@ async fn write_replies(
     Ok(())
 }
 
-/// The part of a connection's budget that a request and its reply take.
+/// The kibibytes that a request and its reply count.
 fn share(bytes: usize, request: &Request) -> u32 {
     let vector = (request.model.dimensions as usize).saturating_mul(4);
     let reply = request.texts.len().saturating_mul(vector);
@@ -121,7 +122,7 @@ fn share(bytes: usize, request: &Request) -> u32 {
     u32::try_from(kibibytes).unwrap_or(u32::MAX).clamp(LEAST_SHARE, IN_FLIGHT)
 }
 
-/// Waits until the budget has room for a request; none when the client has gone meanwhile.
+/// Waits until the connection has room for a request; none when the client disconnected meanwhile.
 async fn admit(
     budget: &Arc<Semaphore>,
     share: u32,
@@ -138,7 +139,7 @@ async fn admit(
     }
 }
 
-/// Whether the other end of a socket is closed, also when there is something left to read.
+/// Whether the other end of a socket is closed, even if unread data is left.
 fn has_hung_up(fd: RawFd) -> bool {
     let mut poll = libc::pollfd { fd, events: 0, revents: 0 };
     // SAFETY: one valid entry, on this stack; with no timeout the call returns at once.
@@ -146,15 +147,15 @@ fn has_hung_up(fd: RawFd) -> bool {
     ready > 0 && poll.revents & (libc::POLLHUP | libc::POLLERR | libc::POLLNVAL) != 0
 }
 
-/// What is on its way to the client.
+/// A frame for the client.
 enum Outgoing {
     /// A reply, and the room it takes until it is written.
     Reply(Reply, Option<OwnedSemaphorePermit>),
-    /// The frame of a status.
+    /// A status frame.
     Status(Vec<u8>),
 }
 
-/// A reply in the making, which goes out when this is dropped: a panic must not leave its client waiting.
+/// A reply that is sent when this is dropped: after a panic the client gets a reply too.
 struct Answer {
     id: u64,
     outcome: Result<Embeddings, Failure>,
@@ -178,7 +179,7 @@ impl Drop for Answer {
     fn drop(&mut self) {
         let outcome = std::mem::replace(&mut self.outcome, Ok(Embeddings::default()));
         let reply = Reply { id: self.id, outcome };
-        // When the connection has ended nobody is there to take it.
+        // If the connection has ended, the reply is not needed.
         let _ = self.outbox.send(Outgoing::Reply(reply, self.permit.take()));
     }
 }

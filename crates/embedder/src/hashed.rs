@@ -1,20 +1,20 @@
-//! Vectors of provider kind `test`, for the tests of applications: they follow from the words of a text alone, need no model and
-//! no network, and are the same on every machine and in every version.
+//! Vectors of provider kind `test`, for testing applications: they depend only on the words of a text, need no model
+//! and no network, and are the same on every machine and in every version.
 //!
-//! A word is a run of letters and digits, in lower case. The number `i` of its vector, from 0, is taken from block `i / 8` of
-//! the word: SHA-256 of the word's UTF-8 bytes followed by the number of the block as four bytes, little-endian. Bytes
-//! `4 * (i % 8)` up to the next four of it, read as a signed little-endian integer and divided by 2^31, are the number. The
-//! vector is brought to length 1. A text's vector is the sum of the vectors of its words, each as often as it occurs, and of a
-//! tenth of the vector of the byte 0 followed by the whole text, brought to length 1: texts that share words are near each
-//! other, and no two texts are the same.
+//! A word is a run of letters and digits, in lower case. Element `i` of its vector, from 0, comes from block `i / 8`
+//! of the word, which is the SHA-256 of the word's UTF-8 bytes followed by the block number as four bytes,
+//! little-endian. The four bytes of the block at `4 * (i % 8)`, read as a signed little-endian integer and divided by
+//! 2^31, are the element. The vector is normalised to length 1. A text's vector is the sum of the vectors of its
+//! words, each as often as it occurs, plus a tenth of the vector of the byte 0 followed by the whole text, normalised
+//! to length 1: texts that share words are near each other, and no two texts have the same vector.
 
 use embedd_wire::{Embeddings, Request};
 use sha2::{Digest, Sha256};
 
-/// Dimensions where none are asked for.
+/// Dimensions where the request names none.
 const DIMENSIONS: usize = 64;
 
-/// The part of the text as a whole.
+/// The weight of the text as a whole.
 const WHOLE: f64 = 0.1;
 
 /// The vectors of a request's texts.
@@ -60,7 +60,7 @@ fn add(sum: &mut [f64], word: &[u8], weight: f64) {
 }
 
 fn length(numbers: &[f64]) -> f64 {
-    // Never zero, which no hash is expected to be: the numbers of a vector are to be numbers all the same.
+    // A hash is not expected to be all zeros, but the elements must be numbers even then.
     numbers.iter().map(|number| number * number).sum::<f64>().sqrt().max(f64::MIN_POSITIVE)
 }
 
@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn texts_that_share_words_are_near_each_other() {
+    fn texts_that_share_words_have_similar_vectors() {
         assert!(near("a red tent for two", "two red tents: a TENT for all") > 0.6);
         assert!(near("a red tent for two", "invoices and taxes") < 0.4);
         assert!(near("Red Tent!", "red tent") > 0.97);
@@ -86,9 +86,9 @@ mod tests {
     }
 
     #[test]
-    fn vectors_stay_what_they_are() {
+    fn vectors_never_change() {
         let numbers = vector("Hello, world", 4);
-        // As the description above has it, computed elsewhere.
+        // Computed independently from the description above.
         assert_eq!(numbers, [0.41183308, 0.021134648, -0.3143841, -0.85504943]);
     }
 }

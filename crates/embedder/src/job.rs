@@ -1,4 +1,4 @@
-//! Requests on their way through the local model, and the queue they wait in.
+//! Requests to the local model, and the queue they wait in.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,64 +8,64 @@ use tokio::sync::oneshot;
 
 use super::local::{Model, Tokens};
 
-/// Texts that are embedded together, at most.
+/// The most texts in a batch.
 const BATCH_TEXTS: usize = 32;
 
-/// Word pieces that are embedded together, unless one text has more: what a question may have to wait for.
+/// The most word pieces in a batch, unless one text has more: a question may have to wait for a whole batch.
 const BATCH_TOKENS: usize = 512;
 
-/// Bytes of text that are cut into word pieces together, unless one text has more.
+/// The most bytes of text tokenized in one task, unless one text has more.
 const TOKENIZE_BYTES: usize = 64 << 10;
 
-/// What a request comes to.
+/// The outcome of a request.
 pub type Outcome = Result<Embeddings, Failure>;
 
-/// Different texts by their number, as word pieces, to be embedded together.
+/// Distinct texts by number, as word pieces, to be embedded together.
 pub type Batch = Vec<(usize, Tokens)>;
 
-/// A request on its way through the model.
+/// A request to the local model.
 pub struct Job {
-    /// Whom it came from.
-    pub lane: u64,
-    /// How urgent it is.
+    /// The client that sent it.
+    pub client_id: u64,
+    /// Its priority.
     pub priority: Priority,
-    /// Numbers a vector shall have.
+    /// The dimensions of its vectors.
     pub dimensions: usize,
-    /// How far it has come.
+    /// Its state.
     pub progress: Mutex<Progress>,
 }
 
-/// How far a job has come.
+/// The state of a job.
 pub struct Progress {
-    /// The model it began with, and is finished with.
+    /// The model it began with; it finishes with the same.
     pub model: Option<Arc<Model>>,
-    /// For each text of the request, its number among the different ones.
+    /// For each text of the request, its number among the distinct texts.
     slots: Vec<usize>,
-    /// Different texts that are not word pieces yet.
+    /// Distinct texts that are not tokenized yet.
     texts: VecDeque<String>,
     tokens: Vec<Tokens>,
-    /// Batches that nobody has begun.
+    /// Batches that no thread has taken yet.
     batches: Vec<Batch>,
     truncated: Vec<bool>,
     vectors: Vec<Vec<f32>>,
-    /// Different texts that have no vector yet.
+    /// Distinct texts that have no vector yet.
     missing: usize,
     reply: Option<oneshot::Sender<Outcome>>,
 }
 
-/// The next thing to be done for a job.
+/// The next task of a job.
 pub enum Task {
-    /// It is answered, or nobody waits for it any more.
+    /// Nothing is left, or the client has gone.
     Nothing,
-    /// Cut these texts into word pieces.
+    /// Tokenize these texts.
     Tokenize(Vec<String>),
-    /// Embed this batch; whether there are more of them.
+    /// Embed this batch; the flag says whether there are more.
     Embed(Batch, bool),
 }
 
 impl Job {
-    /// A job whose outcome goes to `reply`; equal texts are embedded once.
-    pub fn new(lane: u64, request: Request, reply: oneshot::Sender<Outcome>) -> Job {
+    /// A job whose outcome goes to `reply`; duplicates are embedded once.
+    pub fn new(client_id: u64, request: Request, reply: oneshot::Sender<Outcome>) -> Job {
         let mut numbers: HashMap<&str, usize> = HashMap::new();
         let mut slots = Vec::with_capacity(request.texts.len());
         let mut firsts = Vec::with_capacity(request.texts.len());
@@ -89,7 +89,7 @@ impl Job {
             reply: Some(reply),
         };
         Job {
-            lane,
+            client_id,
             priority: request.priority,
             dimensions: request.model.dimensions as usize,
             progress: Mutex::new(progress),
@@ -98,7 +98,7 @@ impl Job {
 }
 
 impl Job {
-    /// Whether the model makes the vectors that were asked for.
+    /// Checks that the model has the dimensions of the request.
     pub fn check_dimensions(&self, model: &Model) -> Result<(), Failure> {
         let (has, wanted) = (model.dimensions(), self.dimensions);
         if has == wanted {
@@ -111,20 +111,20 @@ impl Job {
 }
 
 impl Progress {
-    /// Whether somebody still waits for the outcome.
+    /// Whether the client still waits for the outcome.
     pub fn is_awaited(&self) -> bool {
         self.reply.as_ref().is_some_and(|reply| !reply.is_closed())
     }
 
-    /// Tells the outcome, if nothing was told before.
+    /// Sends the outcome, unless one was sent before.
     pub fn answer(&mut self, outcome: Outcome) {
         if let Some(reply) = self.reply.take() {
-            // Nobody may be waiting any more, and then nobody misses it.
+            // The client may have gone meanwhile.
             let _ = reply.send(outcome);
         }
     }
 
-    /// What is to be done next; it is taken out, so nobody else does it too.
+    /// Takes the next task out, so that no other thread does it too.
     pub fn next_task(&mut self) -> Task {
         if !self.is_awaited() {
             return Task::Nothing;
@@ -147,7 +147,7 @@ impl Progress {
         }
     }
 
-    /// Takes word pieces of the texts handed out last; those of the last texts of all make the batches.
+    /// Stores the word pieces of the texts taken last; when all texts are tokenized, makes the batches.
     pub fn add_tokens(&mut self, tokens: Vec<Tokens>) {
         self.truncated.extend(tokens.iter().map(|tokens| tokens.truncated));
         self.tokens.extend(tokens);
@@ -159,7 +159,7 @@ impl Progress {
         }
     }
 
-    /// Takes the vectors of a batch; those of the last batch are the end of the job.
+    /// Stores the vectors of a batch; the last batch completes the job.
     pub fn add_vectors(
         &mut self,
         batch: &[(usize, Tokens)],
@@ -179,7 +179,7 @@ impl Progress {
     }
 }
 
-/// Cuts texts into batches, in the order they have.
+/// Groups texts into batches, keeping their order.
 fn batches(texts: Batch) -> Vec<Batch> {
     let mut batches: Vec<Batch> = Vec::new();
     let mut pieces = 0;
@@ -198,55 +198,55 @@ fn batches(texts: Batch) -> Vec<Batch> {
     batches
 }
 
-/// A queue in which every lane has its turn.
+/// A queue in which clients take turns.
 #[derive(Default)]
-pub struct Lanes(VecDeque<Lane>);
+pub struct JobQueue(VecDeque<Client>);
 
-/// The jobs of one lane; there is at least one.
-struct Lane {
+/// The jobs of one client, at least one.
+struct Client {
     id: u64,
     jobs: VecDeque<Arc<Job>>,
 }
 
-impl Lanes {
-    /// Adds a job behind its lane's others.
+impl JobQueue {
+    /// Appends a job to its client's queue.
     pub fn push(&mut self, job: Arc<Job>) {
-        self.jobs(job.lane).push_back(job);
+        self.jobs(job.client_id).push_back(job);
     }
 
-    /// Adds a job before its lane's others.
+    /// Puts a job in front of its client's queue.
     pub fn put_back(&mut self, job: Arc<Job>) {
-        self.jobs(job.lane).push_front(job);
+        self.jobs(job.client_id).push_front(job);
     }
 
-    /// Takes the first job of the lane whose turn it is; the lane's next turn comes last.
+    /// Takes the first job of the client whose turn it is; that client then goes to the end.
     pub fn take(&mut self) -> Option<Arc<Job>> {
-        let mut lane = self.0.pop_front()?;
-        let job = lane.jobs.pop_front();
-        if !lane.jobs.is_empty() {
-            self.0.push_back(lane);
+        let mut client = self.0.pop_front()?;
+        let job = client.jobs.pop_front();
+        if !client.jobs.is_empty() {
+            self.0.push_back(client);
         }
         job
     }
 
-    /// Drops the jobs nobody waits for.
+    /// Drops jobs whose clients have gone.
     pub fn purge(&mut self) {
-        for lane in &mut self.0 {
-            lane.jobs.retain(|job| lock(&job.progress).is_awaited());
+        for client in &mut self.0 {
+            client.jobs.retain(|job| lock(&job.progress).is_awaited());
         }
-        self.0.retain(|lane| !lane.jobs.is_empty());
+        self.0.retain(|client| !client.jobs.is_empty());
     }
 
     fn jobs(&mut self, id: u64) -> &mut VecDeque<Arc<Job>> {
-        let at = self.0.iter().position(|lane| lane.id == id).unwrap_or_else(|| {
-            self.0.push_back(Lane { id, jobs: VecDeque::new() });
+        let at = self.0.iter().position(|client| client.id == id).unwrap_or_else(|| {
+            self.0.push_back(Client { id, jobs: VecDeque::new() });
             self.0.len() - 1
         });
         &mut self.0[at].jobs
     }
 }
 
-/// Locks, also after a panic of another holder: nothing here is left half changed.
+/// Locks a mutex even if another thread panicked while it held the lock: no state is left half changed.
 pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

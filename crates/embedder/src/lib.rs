@@ -1,12 +1,12 @@
-//! The embedder: turns texts into vectors for the sessions and workers of one PostgreSQL server. It is a program of its
-//! own, so that a fault in what parses a provider's replies or runs the model ends no session.
+//! The embedder: turns texts into vectors for the sessions and workers of one PostgreSQL server. It is a program of
+//! its own, so that a fault in parsing a provider's reply or in running the model ends no session.
 
 mod cache;
 mod connection;
-mod crew;
+mod thread_pool;
 mod hashed;
 mod job;
-mod learned;
+mod learned_limits;
 mod loading;
 pub mod local;
 mod log;

@@ -1,4 +1,4 @@
-//! Loads the local model, or says why it cannot be loaded.
+//! Loads the local model, or reports why it cannot be loaded.
 
 use std::panic::catch_unwind;
 use std::path::Path;
@@ -10,11 +10,11 @@ use embedd_wire::{Failure, FailureClass, LogLevel};
 use super::local::{Model, ModelError};
 use super::log::LogSender;
 
-/// What helps against a model that is not there or not right.
+/// The hint for a model that is missing or wrong.
 const MODEL_HINT: &str = "Run make model PG_CONFIG=..., or set embedd.local_model_path to a directory \
                           that has the model's files.";
 
-/// Reads the model's files, and writes to the log what came of it.
+/// Loads the model and logs the outcome.
 pub fn load(path: &Path, log: &LogSender) -> Result<Arc<Model>, Failure> {
     let begin = Instant::now();
     let failure = match catch_unwind(|| Model::open(path)) {
@@ -37,7 +37,7 @@ pub fn load(path: &Path, log: &LogSender) -> Result<Arc<Model>, Failure> {
     Err(failure)
 }
 
-/// What a model that cannot be loaded looks like to those who asked for it.
+/// The error of a request when the model cannot be loaded.
 fn load_failure(error: &ModelError) -> Failure {
     let (message, hint) = match error {
         ModelError::Missing { .. } => ("local model is missing", MODEL_HINT),
@@ -46,7 +46,7 @@ fn load_failure(error: &ModelError) -> Failure {
             "Let the operating system user of the server read the model's files.",
         ),
         ModelError::Damaged { .. } => ("local model is damaged", MODEL_HINT),
-        ModelError::Unsupported { .. } => ("local model is of an unknown kind", MODEL_HINT),
+        ModelError::Unsupported { .. } => ("local model is not supported", MODEL_HINT),
     };
     let mut detail = format!("{error}.");
     if let Some(first) = detail.get_mut(..1) {

@@ -1,5 +1,5 @@
-//! The life of the program: settings come in on its standard input, lines for the log go out on its standard output, and
-//! sessions are served on a socket that the supervisor opened. It ends with the supervisor.
+//! The main loop of the program: settings arrive on its standard input, log lines go to its standard output, and
+//! clients connect to a socket that the supervisor opened. The program ends with the supervisor.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, ErrorKind, Write};
@@ -15,18 +15,18 @@ use signal_hook::iterator::Signals;
 use super::log::{LogReceiver, log_channel};
 use super::{memory, server};
 
-/// What the program waits for.
+/// An event of the main loop.
 enum Event {
-    /// The supervisor has other settings.
+    /// The supervisor sent changed settings.
     Configure(Box<Config>),
-    /// The supervisor closed the pipe, has gone, or wrote what is no order.
+    /// The supervisor closed the pipe, ended, or sent an invalid order.
     ControlEnded(Option<String>),
     Signal(i32),
-    /// The server has ended by itself.
+    /// The server ended by itself.
     ServerEnded,
 }
 
-/// Serves until the supervisor wants the program to end or has gone.
+/// Serves until the supervisor asks it to end or ends itself.
 pub fn run() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
@@ -53,7 +53,7 @@ fn serve(socket: RawFd) -> io::Result<()> {
     memory::volunteer_for_the_oom_killer();
     end_with_the_supervisor()?;
     let (sender, events) = mpsc::channel();
-    // Before any other thread: from here on a signal is an event.
+    // Before any other thread starts: from here on a signal is an event.
     listen_to_signals(sender.clone())?;
     let listener = listener(socket)?;
     let mut control = BufReader::new(File::from(io::stdin().as_fd().try_clone_to_owned()?));
@@ -81,7 +81,7 @@ fn serve(socket: RawFd) -> io::Result<()> {
                 server.reconfigure(*config);
             }
             Event::Signal(SIGHUP | SIGINT) => {}
-            // An immediate stop of the server: the whole process group is told.
+            // An immediate shutdown: the postmaster signals the whole process group.
             Event::Signal(SIGQUIT) => return Ok(()),
             Event::Signal(_) | Event::ControlEnded(None) => {
                 server.stop();
@@ -95,18 +95,18 @@ fn serve(socket: RawFd) -> io::Result<()> {
     Ok(())
 }
 
-/// Has the kernel end this program when the supervisor ends, also by kill -9.
+/// Has the kernel kill this program when the supervisor ends, even by kill -9.
 fn end_with_the_supervisor() -> io::Result<()> {
     #[cfg(target_os = "linux")]
     // SAFETY: the call takes numbers only.
     if unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) } != 0 {
         return Err(io::Error::last_os_error());
     }
-    // A supervisor that ended before this call has closed the pipe, which ends the program as well.
+    // If the supervisor ended before this call, the closed pipe ends the program.
     Ok(())
 }
 
-/// Makes events of the signals that the postmaster sends to the supervisor's process group.
+/// Turns the signals that the postmaster sends to the process group into events.
 fn listen_to_signals(events: mpsc::Sender<Event>) -> io::Result<()> {
     let mut signals = Signals::new([SIGHUP, SIGINT, SIGQUIT, SIGTERM])?;
     let forward = move || {
@@ -119,7 +119,7 @@ fn listen_to_signals(events: mpsc::Sender<Event>) -> io::Result<()> {
     std::thread::Builder::new().name("embedd signals".to_string()).spawn(forward).map(drop)
 }
 
-/// The listening socket that the supervisor has handed over.
+/// The listening socket inherited from the supervisor.
 fn listener(socket: RawFd) -> io::Result<UnixListener> {
     // SAFETY: the call takes numbers only.
     if socket < 3 || unsafe { libc::fcntl(socket, libc::F_SETFD, libc::FD_CLOEXEC) } < 0 {
@@ -144,7 +144,7 @@ fn read_order(control: &mut impl BufRead) -> io::Result<Option<Config>> {
     Ok(Some(config))
 }
 
-/// Passes orders on until the pipe is closed.
+/// Forwards orders until the pipe is closed.
 fn read_orders(mut control: impl BufRead, events: &mpsc::Sender<Event>) {
     loop {
         let event = match read_order(&mut control) {
@@ -161,7 +161,7 @@ fn read_orders(mut control: impl BufRead, events: &mpsc::Sender<Event>) {
     }
 }
 
-/// Writes lines for the log as fast as the supervisor reads them.
+/// Writes log lines as fast as the supervisor reads them.
 fn write_lines(lines: &LogReceiver) {
     for Log { level, message } in lines {
         if report(&Report::Log(Log { level, message })).is_err() {

@@ -1,6 +1,6 @@
-//! Runs the local model on threads of its own: some for questions, and some for documents, which give way to questions.
+//! Runs the local model on two pools of threads: one for questions, and one for documents, which yields to questions.
 //!
-//! Changes go before backfills, and each connection has its turn.
+//! Changes go before backfills, and connections take turns.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
@@ -10,27 +10,27 @@ use std::time::{Duration, Instant};
 use embedd_wire::{Config, Embeddings, Failure, FailureClass, LOCAL_MODEL, LogLevel, Request};
 use tokio::sync::oneshot;
 
-use super::crew::{Crew, lower_priority, thread_count};
-use super::job::{Job, Lanes, Outcome, Task, lock};
+use super::job::{Job, JobQueue, Outcome, Task, lock};
 use super::loading::load;
-use super::local::{Gate, Model, Precedence, Scratch, Tokens};
+use super::local::{Gate, Model, RunningQuestion, Scratch, Tokens};
 use super::log::LogSender;
+use super::thread_pool::{ThreadPool, lower_priority, thread_count};
 
-/// How long a model that could not be loaded is not tried again.
+/// How long a failure to load the model is cached.
 const FAILURE_KEPT: Duration = Duration::from_secs(1);
 
-/// The local model and its threads; both are made when the first request needs them.
+/// The local model and its threads; both are created by the first request.
 pub struct Scheduler {
     shared: Arc<Shared>,
 }
 
 impl Scheduler {
-    /// A scheduler without threads and without a model, so far.
+    /// A scheduler without threads and without a loaded model.
     pub fn new(config: &Config, log: LogSender) -> Scheduler {
         Scheduler::with_gate(config, log, Arc::default())
     }
 
-    /// The same, where questions pass documents at this gate.
+    /// The same with this gate.
     pub fn with_gate(config: &Config, log: LogSender, gate: Arc<Gate>) -> Scheduler {
         let state = State {
             path: config.local_model_path.clone(),
@@ -38,7 +38,7 @@ impl Scheduler {
             wanted: thread_count(config.local_threads),
             threads: [0; 2],
             idle_unload: config.local_idle_unload,
-            lanes: Default::default(),
+            queues: Default::default(),
             model: Slot::Empty,
             busy: 0,
             last_used: Instant::now(),
@@ -54,7 +54,7 @@ impl Scheduler {
         Scheduler { shared: Arc::new(shared) }
     }
 
-    /// Takes other settings on; requests that have begun are finished with the model they began with.
+    /// Applies changed settings; requests that have begun finish with the model they began with.
     pub fn reconfigure(&self, config: &Config) {
         let mut state = lock(&self.shared.state);
         if state.path != config.local_model_path {
@@ -64,10 +64,10 @@ impl Scheduler {
         }
         state.wanted = thread_count(config.local_threads);
         state.idle_unload = config.local_idle_unload;
-        for crew in Crew::ALL {
-            if state.threads[crew as usize] > 0 {
-                // With too few of them the work goes on, only slower; the next request tries again.
-                let _ = ensure_threads(&self.shared, &mut state, crew);
+        for pool in ThreadPool::ALL {
+            if state.threads[pool as usize] > 0 {
+                // Fewer threads are slower but work; the next request tries again to start them.
+                let _ = ensure_threads(&self.shared, &mut state, pool);
             }
         }
         self.shared.wake_all();
@@ -78,10 +78,10 @@ impl Scheduler {
         matches!(lock(&self.shared.state).model, Slot::Loaded(_))
     }
 
-    /// Embeds a request's texts; when the returned future is dropped, what has not begun is not done.
+    /// Embeds a request's texts; dropping the returned future cancels what has not begun.
     ///
-    /// The lane is whom the request came from: lanes take turns, and one's requests are served in their order.
-    pub async fn embed(&self, lane: u64, request: Request) -> Outcome {
+    /// Clients take turns, and the requests of one client are served in order.
+    pub async fn embed(&self, client_id: u64, request: Request) -> Outcome {
         if request.model.name != LOCAL_MODEL {
             let message = format!("unknown local model \"{}\"", request.model.name);
             return Err(Failure::new(FailureClass::Refused, message)
@@ -92,7 +92,7 @@ impl Scheduler {
             return Ok(Embeddings { dimensions, ..Embeddings::default() });
         }
         let (reply, receiver) = oneshot::channel();
-        self.shared.submit(Job::new(lane, request, reply))?;
+        self.shared.submit(Job::new(client_id, request, reply))?;
         let mut waiting = Waiting { shared: &self.shared, receiver, answered: false };
         let outcome = (&mut waiting.receiver).await;
         waiting.answered = true;
@@ -105,12 +105,12 @@ impl Drop for Scheduler {
     fn drop(&mut self) {
         let mut state = lock(&self.shared.state);
         state.stopping = true;
-        state.lanes = Default::default();
+        state.queues = Default::default();
         self.shared.wake_all();
     }
 }
 
-/// Somebody who waits for a job, which leaves the queue when they go.
+/// A client's wait for a job; dropping it before the answer removes the job from the queue.
 struct Waiting<'a> {
     shared: &'a Shared,
     receiver: oneshot::Receiver<Outcome>,
@@ -122,41 +122,41 @@ impl Drop for Waiting<'_> {
         if !self.answered {
             self.receiver.close();
             let mut state = lock(&self.shared.state);
-            state.lanes.iter_mut().for_each(Lanes::purge);
+            state.queues.iter_mut().for_each(JobQueue::purge);
         }
     }
 }
 
-/// What the threads share. Whoever holds the state may lock a job's progress, never the other way round.
+/// What the threads share. Lock order: a thread that holds the state may lock a job's progress, never the reverse.
 struct Shared {
     state: Mutex<State>,
-    /// There may be something to do for a thread of a crew.
+    /// Signalled when a pool may have work.
     changed: [Condvar; 2],
-    /// A model was loaded, or could not be.
+    /// Signalled when the model was loaded or failed to load.
     loaded: Condvar,
     gate: Arc<Gate>,
     log: LogSender,
 }
 
-/// What is to be done, with what, and by how many.
+/// The queues, the model and the threads.
 struct State {
     path: PathBuf,
-    /// Counts the changes of the path.
+    /// Incremented when the path changes.
     generation: u64,
-    /// Threads of each crew.
+    /// The wanted and the actual number of threads of each pool.
     wanted: usize,
     threads: [usize; 2],
     idle_unload: Option<Duration>,
-    /// What waits, by priority.
-    lanes: [Lanes; 3],
+    /// Queued jobs, by priority.
+    queues: [JobQueue; 3],
     model: Slot,
-    /// Threads at work.
+    /// Threads that are working.
     busy: usize,
     last_used: Instant,
     stopping: bool,
 }
 
-/// The model, as far as it is there.
+/// The state of the model.
 enum Slot {
     Empty,
     Loading,
@@ -165,31 +165,31 @@ enum Slot {
 }
 
 impl Shared {
-    /// Puts a job into its queue.
+    /// Queues a job.
     fn submit(self: &Arc<Self>, job: Job) -> Result<(), Failure> {
-        let crew = Crew::of(job.priority);
+        let pool = ThreadPool::of(job.priority);
         let mut state = lock(&self.state);
-        ensure_threads(self, &mut state, crew).map_err(|error| {
+        ensure_threads(self, &mut state, pool).map_err(|error| {
             let message = "could not start a thread for the local model";
             Failure::new(FailureClass::Unavailable, message)
                 .with_detail(format!("The operating system says: {error}."))
         })?;
-        state.lanes[job.priority as usize].push(Arc::new(job));
-        self.changed[crew as usize].notify_one();
+        state.queues[job.priority as usize].push(Arc::new(job));
+        self.changed[pool as usize].notify_one();
         Ok(())
     }
 
-    /// What a thread does, until it is not needed any more.
-    fn work(&self, crew: Crew) {
-        let mut scratch = match crew {
-            Crew::Questions => Scratch::default(),
-            Crew::Documents => {
+    /// The main loop of a thread.
+    fn work(&self, pool: ThreadPool) {
+        let mut scratch = match pool {
+            ThreadPool::Questions => Scratch::default(),
+            ThreadPool::Documents => {
                 lower_priority();
-                Scratch::giving_way(self.gate.clone())
+                Scratch::yielding_at(self.gate.clone())
             }
         };
-        let mut precedence = None;
-        while let Some(job) = self.next(crew, &mut precedence, &mut scratch) {
+        let mut running = None;
+        while let Some(job) = self.next(pool, &mut running, &mut scratch) {
             let step = catch_unwind(AssertUnwindSafe(|| self.step(&job, &mut scratch)));
             let failure = match step {
                 Ok(Ok(())) => None,
@@ -209,30 +209,30 @@ impl Shared {
         }
     }
 
-    /// Waits for the next job; none when the thread is not needed any more. Unloads a model nobody uses.
+    /// Waits for the next job; none when the thread has to end. Unloads an idle model.
     ///
-    /// A thread has precedence over documents from its first question until there is none for it any more.
+    /// A thread of the question pool counts as a running question from its first job until it has no more.
     fn next<'a>(
         &'a self,
-        crew: Crew,
-        precedence: &mut Option<Precedence<'a>>,
+        pool: ThreadPool,
+        running: &mut Option<RunningQuestion<'a>>,
         scratch: &mut Scratch,
     ) -> Option<Arc<Job>> {
         let mut state = lock(&self.state);
         loop {
-            if state.stopping || state.threads[crew as usize] > state.wanted {
-                state.threads[crew as usize] -= 1;
-                *precedence = None;
+            if state.stopping || state.threads[pool as usize] > state.wanted {
+                state.threads[pool as usize] -= 1;
+                *running = None;
                 return None;
             }
-            if let Some(job) = state.lanes[crew.priorities()].iter_mut().find_map(Lanes::take) {
+            if let Some(job) = state.queues[pool.priorities()].iter_mut().find_map(JobQueue::take) {
                 state.busy += 1;
-                if crew == Crew::Questions && precedence.is_none() {
-                    *precedence = Some(self.gate.enter());
+                if pool == ThreadPool::Questions && running.is_none() {
+                    *running = Some(self.gate.enter());
                 }
                 return Some(job);
             }
-            *precedence = None;
+            *running = None;
             let loaded = matches!(state.model, Slot::Loaded(_));
             if !loaded {
                 scratch.clear();
@@ -246,21 +246,21 @@ impl Shared {
                     drop(state);
                     drop(model);
                     give_memory_back();
-                    let line = "unloaded the local model, which nobody used";
+                    let line = "unloaded the idle local model";
                     self.log.send(LogLevel::Debug, line);
                     lock(&self.state)
                 }
-                rest => wait(&self.changed[crew as usize], state, rest.unwrap_or(Duration::MAX)),
+                rest => wait(&self.changed[pool as usize], state, rest.unwrap_or(Duration::MAX)),
             };
         }
     }
 
-    /// Has all threads look at the state again.
+    /// Wakes all threads, so that they check the state again.
     fn wake_all(&self) {
         self.changed.iter().for_each(Condvar::notify_all);
     }
 
-    /// Does the next piece of a job.
+    /// Does the next task of a job.
     fn step(&self, job: &Arc<Job>, scratch: &mut Scratch) -> Result<(), Failure> {
         let known = lock(&job.progress).model.clone();
         let model = match known {
@@ -277,7 +277,7 @@ impl Shared {
             Task::Nothing => {}
             Task::Tokenize(texts) => {
                 let tokenize = |text: &String| {
-                    scratch.give_way();
+                    scratch.yield_to_questions();
                     model.tokenize(text)
                 };
                 let tokens = texts.iter().map(tokenize).collect();
@@ -291,7 +291,8 @@ impl Shared {
                 let tokens: Vec<&Tokens> = batch.iter().map(|(_, tokens)| tokens).collect();
                 let vectors = model.embed(&tokens, scratch);
                 if !vectors.iter().flatten().all(|value| value.is_finite()) {
-                    let message = "the local model made a vector that is none";
+                    let message =
+                        "the local model returned a vector with values that are not finite";
                     return Err(Failure::new(FailureClass::BadReply, message));
                 }
                 lock(&job.progress).add_vectors(&batch, vectors, job.dimensions);
@@ -300,13 +301,13 @@ impl Shared {
         Ok(())
     }
 
-    /// Puts a job with more to do in front of its lane's others.
+    /// Puts a job with remaining tasks back in front of its client's others.
     fn put_back(&self, job: &Arc<Job>) {
-        lock(&self.state).lanes[job.priority as usize].put_back(job.clone());
-        self.changed[Crew::of(job.priority) as usize].notify_one();
+        lock(&self.state).queues[job.priority as usize].put_back(job.clone());
+        self.changed[ThreadPool::of(job.priority) as usize].notify_one();
     }
 
-    /// The model, loaded if it is not there; only one thread loads it, the others wait.
+    /// The model, loaded if necessary; one thread loads it while the others wait.
     fn model(&self) -> Result<Arc<Model>, Failure> {
         let mut state = lock(&self.state);
         loop {
@@ -329,7 +330,7 @@ impl Shared {
                 Err(failure) => Slot::Failed(Instant::now(), failure),
             };
             state = lock(&self.state);
-            // Meanwhile the setting may have changed: then this model is not the one that is wanted.
+            // If the path changed meanwhile, this model is not the configured one.
             if state.generation == generation {
                 state.model = slot;
             }
@@ -338,7 +339,7 @@ impl Shared {
     }
 }
 
-/// Waits until it is told that the state has changed, or so long.
+/// Waits until the state changes, for at most this time.
 fn wait<'a>(
     changed: &Condvar,
     state: MutexGuard<'a, State>,
@@ -347,21 +348,25 @@ fn wait<'a>(
     changed.wait_timeout(state, most).unwrap_or_else(PoisonError::into_inner).0
 }
 
-/// Starts a crew's threads that are missing; an error when there is none at all.
-fn ensure_threads(shared: &Arc<Shared>, state: &mut State, crew: Crew) -> std::io::Result<()> {
-    while state.threads[crew as usize] < state.wanted {
+/// Starts the missing threads of a pool; an error if none could be started.
+fn ensure_threads(
+    shared: &Arc<Shared>,
+    state: &mut State,
+    pool: ThreadPool,
+) -> std::io::Result<()> {
+    while state.threads[pool as usize] < state.wanted {
         let worker = shared.clone();
-        let builder = std::thread::Builder::new().name(crew.thread_name().to_string());
-        match builder.spawn(move || worker.work(crew)) {
-            Ok(_) => state.threads[crew as usize] += 1,
-            Err(error) if state.threads[crew as usize] == 0 => return Err(error),
+        let builder = std::thread::Builder::new().name(pool.thread_name().to_string());
+        match builder.spawn(move || worker.work(pool)) {
+            Ok(_) => state.threads[pool as usize] += 1,
+            Err(error) if state.threads[pool as usize] == 0 => return Err(error),
             Err(_) => break,
         }
     }
     Ok(())
 }
 
-/// Hands freed memory back to the operating system, so that an unloaded model is really gone.
+/// Returns freed memory to the operating system, so that unloading the model shows in the process's size.
 fn give_memory_back() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     // SAFETY: the call may be made at any time by any thread.

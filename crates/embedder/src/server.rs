@@ -1,4 +1,4 @@
-//! Answers requests on the embedder's socket, many at a time, on threads that never call PostgreSQL.
+//! Answers requests on the embedder's socket, concurrently, on threads that never call PostgreSQL.
 
 use std::io;
 use std::os::unix::net::UnixListener as StdListener;
@@ -20,7 +20,7 @@ use super::cache::QueryCache;
 use super::connection::converse;
 use super::hashed;
 use super::job::lock;
-use super::learned::Learned;
+use super::learned_limits::LearnedLimits;
 use super::log::LogSender;
 use super::memory;
 use super::remote::Remote;
@@ -30,46 +30,46 @@ use super::usage::{self, Ledger};
 /// How often changed counts are written.
 const USAGE_PAUSE: Duration = Duration::from_secs(1);
 
-/// How long no connection is accepted after one could not be; it doubles up to a second.
+/// The pause after a failed accept; it doubles up to a second.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// A running server; it ends when this is dropped.
+/// A running server; dropping it ends the server.
 pub struct Handle {
     orders: mpsc::UnboundedSender<Order>,
     kept: Kept,
 }
 
-/// What is kept in files across restarts.
+/// What is persisted in files.
 #[derive(Clone)]
 struct Kept {
     ledger: Arc<Mutex<Ledger>>,
-    learned: Arc<Mutex<Learned>>,
+    learned: Arc<Mutex<LearnedLimits>>,
 }
 
-/// What the program tells the server.
+/// A message from the program to the server.
 enum Order {
     Reconfigure(Config),
     Stop,
 }
 
 impl Handle {
-    /// Makes the server take other settings on; does not wait for it.
+    /// Sends changed settings; does not wait for them to apply.
     pub fn reconfigure(&self, config: Config) {
         let _ = self.orders.send(Order::Reconfigure(config));
     }
 
-    /// Makes the server end; does not wait for it.
+    /// Tells the server to end; does not wait for it.
     pub fn stop(&self) {
         let _ = self.orders.send(Order::Stop);
     }
 
-    /// Writes the counts and limits that are not written yet.
+    /// Writes unsaved counts and limits.
     pub fn save_usage(&self) {
         self.kept.save();
     }
 }
 
-/// Starts a server on a thread of its own. `on_end` runs when it has ended, for whatever reason.
+/// Starts a server on its own thread. `on_end` runs when it has ended, for whatever reason.
 pub fn spawn(
     listener: StdListener,
     config: Config,
@@ -82,7 +82,7 @@ pub fn spawn(
     let usage_path = config.usage_path.as_deref();
     let kept = Kept {
         ledger: Arc::new(Mutex::new(Ledger::open(usage_path))),
-        learned: Arc::new(Mutex::new(Learned::open(usage_path))),
+        learned: Arc::new(Mutex::new(LearnedLimits::open(usage_path))),
     };
     let keeping = kept.clone();
     let serving = move || {
@@ -124,7 +124,7 @@ pub(super) struct Server {
     pub(super) log: LogSender,
 }
 
-/// Accepts connections and takes orders until told to stop.
+/// Accepts connections and handles orders until told to stop.
 async fn serve(
     server: Arc<Server>,
     listener: StdListener,
@@ -136,7 +136,7 @@ async fn serve(
     connections.spawn(keep(server.kept.clone()));
     let mut resume = Instant::now();
     let mut pause = ACCEPT_PAUSE;
-    for lane in 0.. {
+    for client_id in 0.. {
         let stream = loop {
             let accept = async {
                 sleep_until(resume).await;
@@ -162,12 +162,12 @@ async fn serve(
             }
         };
         pause = ACCEPT_PAUSE;
-        connections.spawn(converse(server.clone(), stream, lane));
+        connections.spawn(converse(server.clone(), stream, client_id));
     }
     Ok(())
 }
 
-/// Writes counts and limits now and then while they change.
+/// Writes changed counts and limits regularly.
 async fn keep(kept: Kept) {
     loop {
         sleep(USAGE_PAUSE).await;
@@ -182,14 +182,14 @@ impl Kept {
         let counts = lock(&self.ledger).take_changes();
         let limits = lock(&self.learned).take_changes();
         for (path, json) in counts.into_iter().chain(limits) {
-            // A disk that is full costs what was new in a moment, and the next change tries again.
+            // A full disk loses the latest counts; the next change tries again.
             let _ = usage::write(&path, &json);
         }
     }
 }
 
 impl Server {
-    /// Takes other settings on.
+    /// Applies changed settings.
     async fn reconfigure(&self, config: &mut Config, new: Config) {
         {
             let mut cache = lock(&self.cache);
@@ -203,7 +203,7 @@ impl Server {
         *config = new;
     }
 
-    /// How the embedder is at this moment.
+    /// The embedder's current status.
     pub(super) fn status(&self) -> Status {
         let (cache_bytes, cache_hits, cache_misses) = lock(&self.cache).counts();
         Status {
@@ -217,10 +217,10 @@ impl Server {
         }
     }
 
-    /// Answers a request, questions from the cache where it knows them.
+    /// Answers a request, questions from the cache if possible.
     pub(super) async fn answer(
         &self,
-        lane: u64,
+        client_id: u64,
         mut request: Request,
     ) -> Result<Embeddings, Failure> {
         let _counted = InFlight::count(&self.in_flight);
@@ -230,23 +230,23 @@ impl Server {
             return Err(Failure::new(FailureClass::Refused, message));
         }
         if request.input_type == InputType::Document {
-            return self.ask(lane, request).await;
+            return self.ask(client_id, request).await;
         }
         let lookup = lock(&self.cache).look_up(&mut request);
         let fresh = match request.texts.is_empty() {
             true => Embeddings::default(),
-            false => self.ask(lane, request).await?,
+            false => self.ask(client_id, request).await?,
         };
         Ok(lock(&self.cache).complete(lookup, &fresh))
     }
 
-    /// Has a request answered by its provider, and checks that the answer is one.
-    async fn ask(&self, lane: u64, request: Request) -> Result<Embeddings, Failure> {
+    /// Sends a request to its provider and validates the answer.
+    async fn ask(&self, client_id: u64, request: Request) -> Result<Embeddings, Failure> {
         let (count, dimensions) = (request.texts.len(), request.model.dimensions as usize);
         let embeddings = match request.provider.kind {
-            Kind::Local => self.local.embed(lane, request).await?,
+            Kind::Local => self.local.embed(client_id, request).await?,
             Kind::Test => hashed::embed(&request),
-            _ => self.remote.embed(lane, request).await?,
+            _ => self.remote.embed(client_id, request).await?,
         };
         let dimensions = if dimensions == 0 { embeddings.dimensions } else { dimensions };
         let values = count * dimensions;
@@ -261,8 +261,8 @@ impl Server {
     }
 }
 
-/// Has the texts as the model wants them: behind the words that tell it what they are for. Everything that follows, limits and
-/// cache, goes by that.
+/// Puts the model's prefix for queries or documents in front of each text. Limits and the cache apply to the text with
+/// its prefix.
 fn put_prefix_in_front(request: &mut Request) {
     let query = std::mem::take(&mut request.model.query_prefix);
     let document = std::mem::take(&mut request.model.document_prefix);
@@ -275,7 +275,7 @@ fn put_prefix_in_front(request: &mut Request) {
     }
 }
 
-/// A request that is being answered; it is counted until this is dropped, also when its client has gone.
+/// A request that is being answered; it counts until this is dropped, even if its client has disconnected.
 struct InFlight<'a>(&'a AtomicU64);
 
 impl InFlight<'_> {

@@ -1,4 +1,4 @@
-//! Tests of the embedder's server and its scheduler, over real sockets, with a small made-up model.
+//! Tests of the embedder's server and scheduler, over real sockets, with a small synthetic model.
 
 use std::io::{Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -18,7 +18,7 @@ use embedd_wire::{
 use support::tiny_model::write_tiny_model;
 
 const HIDDEN: u32 = 32;
-pub(super) const PATIENCE: Duration = Duration::from_secs(120);
+pub(super) const TIMEOUT: Duration = Duration::from_secs(120);
 
 /// A running server and its log, in a directory of its own.
 pub(super) struct Fixture {
@@ -57,11 +57,11 @@ impl Fixture {
         self.handle.reconfigure(config);
     }
 
-    pub(super) fn client(&self) -> Asker {
+    pub(super) fn client(&self) -> BlockingClient {
         let stream = UnixStream::connect(self.directory.join("s")).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_read_timeout(Some(TIMEOUT)).unwrap();
         let buffer = FrameBuffer::default();
-        Asker { stream, buffer }
+        BlockingClient { stream, buffer }
     }
 
     pub(super) fn await_line(&mut self, level: LogLevel, part: &str) {
@@ -72,7 +72,7 @@ impl Fixture {
             if self.lines.iter().any(is_it) {
                 return;
             }
-            assert!(begin.elapsed() < PATIENCE, "{part:?}: {:?}", self.lines);
+            assert!(begin.elapsed() < TIMEOUT, "{part:?}: {:?}", self.lines);
             std::thread::sleep(Duration::from_millis(5));
         }
     }
@@ -84,20 +84,20 @@ impl Drop for Fixture {
     }
 }
 
-/// Writes a small model; other seeds make other vectors.
+/// Writes a small model; another seed makes another model.
 fn write_model(directory: &Path, seed: u64) -> PathBuf {
     let path = directory.join(format!("model{seed}"));
     write_tiny_model(&path, HIDDEN as usize, 2, 4, 64, seed).unwrap();
     path
 }
 
-/// A client that waits.
-pub(super) struct Asker {
+/// A blocking client.
+pub(super) struct BlockingClient {
     pub(super) stream: UnixStream,
     buffer: FrameBuffer,
 }
 
-impl Asker {
+impl BlockingClient {
     pub(super) fn send(&mut self, request: &Request) {
         let frame = encode_request(request).unwrap();
         self.stream.write_all(&frame).unwrap();
@@ -146,7 +146,7 @@ fn question(id: u64, texts: &[&str]) -> Request {
     Request { input_type, priority, ..documents(id, texts) }
 }
 
-/// Many texts, all different, each of about so many words.
+/// This many different texts, each of about this many words.
 fn many(count: usize, id: u64, words: usize) -> Vec<String> {
     let text = "long ".repeat(words);
     (0..count).map(|n| format!("{id} {n} {text}")).collect()
@@ -164,7 +164,7 @@ fn assert_near(one: &[f32], other: &[f32]) {
 }
 
 #[test]
-fn every_text_gets_its_vector_in_its_place() {
+fn each_text_gets_its_vector_in_order() {
     let fixture = Fixture::new(|config| config.local_threads = 2);
     let mut texts: Vec<String> =
         (0..150).map(|n| format!("{n} words {}", "and more ".repeat(n * 7 % 40))).collect();
@@ -183,7 +183,7 @@ fn every_text_gets_its_vector_in_its_place() {
 #[test]
 fn many_connections_and_many_requests_at_once() {
     let fixture = Fixture::new(|config| config.local_threads = 2);
-    let mut clients: Vec<Asker> = (0..20).map(|_| fixture.client()).collect();
+    let mut clients: Vec<BlockingClient> = (0..20).map(|_| fixture.client()).collect();
     for (number, client) in (0..).zip(&mut clients) {
         for id in 0..100 {
             let text = format!("client {number} request {id}");
@@ -210,11 +210,11 @@ fn a_question_overtakes_documents() {
 }
 
 #[test]
-fn a_question_is_answered_while_documents_stand_still() {
+fn documents_yield_while_a_question_runs() {
     let fixture = Fixture::new(|_| {});
-    let gate = Arc::new(Gate::of_patience(Duration::MAX));
+    let gate = Arc::new(Gate::with_max_debt(Duration::MAX));
     let scheduler = Scheduler::with_gate(&fixture.config, log_channel().0, gate.clone());
-    let precedence = gate.enter();
+    let running = gate.enter();
     let text = "long ".repeat(80);
     let order = Mutex::new(Vec::new());
     let documents = async {
@@ -223,12 +223,12 @@ fn a_question_is_answered_while_documents_stand_still() {
         embeddings
     };
     let question = async {
-        while gate.standing() == 0 {
+        while gate.yielding() == 0 {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         scheduler.embed(0, question(2, &["short?"])).await.unwrap();
         order.lock().unwrap().push("question");
-        drop(precedence);
+        drop(running);
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     let (embeddings, ()) = runtime.block_on(async { tokio::join!(documents, question) });
@@ -237,7 +237,7 @@ fn a_question_is_answered_while_documents_stand_still() {
 }
 
 #[test]
-fn a_small_request_does_not_wait_for_anothers_large_one() {
+fn a_small_request_does_not_wait_for_another_clients_large_one() {
     let fixture = Fixture::new(|_| {});
     let mut large = fixture.client();
     large.send(&documents(1, &many(4000, 0, 80)));
@@ -248,7 +248,7 @@ fn a_small_request_does_not_wait_for_anothers_large_one() {
 }
 
 #[test]
-fn what_a_client_wanted_goes_with_it() {
+fn the_requests_of_a_client_are_cancelled_when_it_disconnects() {
     let fixture = Fixture::new(|_| {});
     let large = |id| documents(id, &many(200, id, 12));
     let mut client = fixture.client();
@@ -261,13 +261,13 @@ fn what_a_client_wanted_goes_with_it() {
     let begin = Instant::now();
     client.ask(&large(66)).unwrap();
     client.ask(&large(67)).unwrap();
-    // While both connections took turns, two of these would take as long as four.
+    // If the disconnected client still had its turns, these two requests would take as long as four.
     let twice = begin.elapsed();
     assert!(twice < once * 3 + Duration::from_millis(300), "{twice:?}");
 }
 
 #[test]
-fn refusals_say_why() {
+fn invalid_requests_are_refused_with_the_reason() {
     let fixture = Fixture::new(|_| {});
     let mut client = fixture.client();
     let mut refusal = |change: fn(&mut Request)| {
@@ -289,7 +289,7 @@ fn refusals_say_why() {
 }
 
 #[test]
-fn a_missing_model_is_told_and_found_once_it_is_there() {
+fn a_missing_model_is_reported_and_loaded_once_it_is_there() {
     let mut fixture = Fixture::new(|config| config.local_model_path = "/nowhere/at/all".into());
     let mut client = fixture.client();
     let question = self::question(1, &["text"]);
@@ -310,13 +310,13 @@ fn a_missing_model_is_told_and_found_once_it_is_there() {
     fixture.reconfigure(|config| config.local_model_path = path);
     let begin = Instant::now();
     while client.ask(&question).is_err() {
-        assert!(begin.elapsed() < PATIENCE);
+        assert!(begin.elapsed() < TIMEOUT);
     }
     fixture.await_line(LogLevel::Log, "loaded the local model");
 }
 
 #[test]
-fn another_model_path_means_other_vectors_also_for_remembered_questions() {
+fn another_model_path_invalidates_the_cache() {
     let fixture = Fixture::new(|_| {});
     let mut client = fixture.client();
     let question = self::question(1, &["what is it", "and what else"]);
@@ -331,18 +331,18 @@ fn another_model_path_means_other_vectors_also_for_remembered_questions() {
 }
 
 #[test]
-fn an_unused_model_is_unloaded_and_comes_back() {
+fn an_idle_model_is_unloaded_and_loaded_again() {
     let mut fixture =
         Fixture::new(|config| config.local_idle_unload = Some(Duration::from_millis(100)));
     let mut client = fixture.client();
     let documents = self::documents(1, &["text"]);
     let first = client.ask(&documents).unwrap();
-    fixture.await_line(LogLevel::Debug, "unloaded the local model");
+    fixture.await_line(LogLevel::Debug, "unloaded the idle local model");
     assert_eq!(first, client.ask(&documents).unwrap());
 }
 
 #[test]
-fn garbage_ends_its_own_connection_only() {
+fn a_malformed_frame_closes_only_its_own_connection() {
     let mut fixture = Fixture::new(|_| {});
     let mut good = fixture.client();
     for frame in [b"\xff\xff\xff\xffab", b"\x02\0\0\0{}", b"\0\0\0\0\0\0"] {
@@ -355,20 +355,20 @@ fn garbage_ends_its_own_connection_only() {
 }
 
 #[test]
-fn a_client_that_does_not_read_is_not_read_from() {
+fn a_client_that_does_not_read_replies_is_blocked() {
     let fixture = Fixture::new(|_| {});
     let mut client = fixture.client();
     client.ask(&question(0, &["same"])).unwrap();
     let timeout = Some(Duration::from_millis(500));
     client.stream.set_write_timeout(timeout).unwrap();
-    // Every text is known, so each of these small requests brings a large reply at once.
+    // Every text is in the cache, so each of these small requests has a large reply at once.
     let frame = encode_request(&question(1, &["same"; 4000])).unwrap();
     let mut sent = 0;
     while sent < 4000 && client.stream.write_all(&frame).is_ok() {
         sent += 1;
     }
     assert!(sent < 3000, "{sent} were taken without a reply being read");
-    // And when it goes, although there is more to read, the server lets go of it.
+    // The server also closes its side when such a client disconnects with replies unread.
     let mut other = fixture.client();
     other.ask(&question(2, &["other"])).unwrap();
     drop(client);
@@ -376,7 +376,7 @@ fn a_client_that_does_not_read_is_not_read_from() {
 }
 
 #[test]
-fn it_stops_and_says_so() {
+fn stopping_is_logged() {
     let mut fixture = Fixture::new(|_| {});
     let mut client = fixture.client();
     client.ask(&question(1, &["text"])).unwrap();

@@ -1,4 +1,4 @@
-//! Counts what providers were asked for, by day, and keeps the counts in a file across restarts.
+//! Counts the requests to providers by day, and persists the counts in a file.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -8,7 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use embedd_wire::Usage;
 
-/// Days after which counts are forgotten.
+/// How many days counts are kept.
 const KEPT_DAYS: u32 = 400;
 
 /// All counts.
@@ -20,10 +20,10 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// The counts of a file, which need not be there; without one nothing is kept.
+    /// Opens a file of counts, which may be missing; without a path nothing is kept.
     pub fn open(path: Option<&Path>) -> Ledger {
         let mut ledger = Ledger { path: path.map(Path::to_path_buf), ..Ledger::default() };
-        // Counts are no reason not to serve: a file that cannot be read is begun anew.
+        // An unreadable file must not keep the embedder from serving: it is replaced.
         let rows = path.and_then(|path| read(path).ok()).unwrap_or_default();
         let oldest = today().saturating_sub(KEPT_DAYS);
         for row in rows.into_iter().filter(|row| row.day >= oldest) {
@@ -32,7 +32,7 @@ impl Ledger {
         ledger
     }
 
-    /// The counts of a provider today, to be added to.
+    /// Today's counts of a provider.
     pub fn today(&mut self, (database, server): (u32, u32)) -> &mut Usage {
         self.changed = true;
         let day = today();
@@ -44,7 +44,7 @@ impl Ledger {
         })
     }
 
-    /// What to write, if there is something new to be written.
+    /// The file's new content, if there are changes.
     pub fn take_changes(&mut self) -> Option<(PathBuf, Vec<u8>)> {
         let path = self.path.clone().filter(|_| self.changed)?;
         let rows: Vec<&Usage> = self.rows.values().collect();
@@ -54,14 +54,14 @@ impl Ledger {
     }
 }
 
-/// The counts in a file.
+/// Reads the counts of a file.
 pub fn read(path: &Path) -> io::Result<Vec<Usage>> {
     Ok(serde_json::from_slice(&std::fs::read(path)?)?)
 }
 
-/// Puts counts in the place of those in a file; who reads at the same time sees the ones or the others.
+/// Replaces a file of counts atomically, so that concurrent readers see the old or the new counts.
 pub fn write(path: &Path, json: &[u8]) -> io::Result<()> {
-    // The last writing, by the main thread, may meet one that is still under way.
+    // The main thread's last write may overlap with one still running.
     static WRITING: Mutex<()> = Mutex::new(());
     let _writing = WRITING.lock();
     let new = path.with_extension("new");
@@ -78,18 +78,18 @@ fn today() -> u32 {
 mod tests {
     use std::time::Duration;
 
-    use embedd_wire::Mishap;
+    use embedd_wire::RequestError;
 
     use super::*;
 
     #[test]
-    fn counts_survive_in_their_file_and_a_broken_one_is_begun_anew() {
+    fn counts_survive_a_restart_and_a_corrupt_file_is_replaced() {
         let path = std::env::temp_dir().join(format!("embedd-usage-{}.json", std::process::id()));
         let _ = std::fs::remove_file(&path);
         let mut ledger = Ledger::open(Some(&path));
         assert!(ledger.take_changes().is_none());
         ledger.today((1, 2)).add_request(Duration::from_millis(5));
-        ledger.today((1, 2)).add_mishap(Mishap::RateLimited);
+        ledger.today((1, 2)).add_error(RequestError::RateLimited);
         ledger.today((1, 3)).texts += 7;
         let (to, json) = ledger.take_changes().unwrap();
         assert!(ledger.take_changes().is_none());

@@ -1,20 +1,20 @@
-//! What tells one account with a service from another: limits, connections and trouble belong to it.
+//! The identity of an account with a service. Rate limits, connections and failures belong to an account.
 
 use sha2::{Digest, Sha256};
 
 use crate::Provider;
 
-/// A hash of everything that decides who is asked and who pays.
+/// A hash of everything that decides where requests go and which key pays for them.
 pub type AccountId = [u8; 32];
 
-/// The account of a provider. Two providers are two accounts, also with the same key: each has limits of its own, and
-/// nobody learns of the other.
+/// The account of a provider. Two providers are two accounts even with the same key: each has its own limits, and
+/// neither reveals anything about the other.
 pub fn account(provider: &Provider) -> AccountId {
     let mut hash = Sha256::new();
     hash.update(provider.database.to_le_bytes());
     hash.update(provider.server.to_le_bytes());
     let mut add = |word: &str| {
-        // Lengths keep two different lists of words from running together into one.
+        // Length prefixes keep two different lists of words from having the same hash.
         hash.update((word.len() as u64).to_le_bytes());
         hash.update(word);
     };

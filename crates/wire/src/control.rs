@@ -1,12 +1,12 @@
-//! What the supervisor and the embedder tell each other over the control pipes, one line of JSON each; and the embedder's
-//! status, which sessions ask for over the socket.
+//! The messages between supervisor and embedder over the control pipes, one line of JSON each; and the embedder's
+//! status, which sessions request over the socket.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// What an administrator may set.
+/// The settings of the embedder.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
@@ -14,23 +14,23 @@ pub struct Config {
     pub local_model_path: PathBuf,
     /// Threads of the local model; 0 is half of the processors.
     pub local_threads: usize,
-    /// How long the local model is kept without being used; none is for ever.
+    /// After how long an idle local model is unloaded; none is never.
     pub local_idle_unload: Option<Duration>,
-    /// Bytes that the vectors of earlier questions may take.
+    /// The size of the cache for vectors of questions, in bytes.
     pub query_cache_bytes: usize,
-    /// Certificates to be trusted besides those of the system.
+    /// A file of certificates to trust in addition to the system's.
     pub ca_file: Option<PathBuf>,
-    /// Where the counts of what providers were asked for are kept.
+    /// The file of the usage counts.
     pub usage_path: Option<PathBuf>,
-    /// Bytes of memory that the embedder may take; none is no limit.
+    /// The limit of the embedder's memory in bytes; none is no limit.
     pub memory_limit: Option<u64>,
 }
 
-/// A line from the supervisor to the embedder. The end of the pipe means: stop.
+/// A line from the supervisor to the embedder. When the pipe is closed, the embedder ends.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Order {
-    /// The settings, first of all and after each change.
+    /// The settings: the first line, and again after each change.
     Configure(Config),
 }
 
@@ -38,20 +38,20 @@ pub enum Order {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Report {
-    /// The first line: the embedder serves the socket.
+    /// The first line: the embedder accepts connections.
     Ready {
-        /// Its version, which has to be the extension's.
+        /// The embedder's version, which must be the extension's.
         version: String,
     },
     /// A line for the server's log.
     Log(Log),
 }
 
-/// How much a line of the log matters.
+/// The level of a log line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LogLevel {
-    /// For a developer who looks for a fault.
+    /// For developers.
     Debug,
     /// For the administrator.
     Log,
@@ -62,28 +62,28 @@ pub enum LogLevel {
 /// A line for the server's log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Log {
-    /// How much it matters.
+    /// The level.
     pub level: LogLevel,
-    /// The line.
+    /// The text.
     pub message: String,
 }
 
-/// How the embedder is.
+/// The embedder's status.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
-    /// Its operating system process.
+    /// Its process id.
     pub pid: u32,
-    /// Bytes of its memory that are resident; none where the operating system does not tell.
+    /// Its resident memory in bytes; none where the operating system does not report it.
     pub rss_bytes: Option<u64>,
     /// Whether the local model is loaded.
     pub model_loaded: bool,
-    /// Requests that have not been answered yet.
+    /// Requests that are not answered yet.
     pub requests_in_flight: u64,
-    /// Bytes that the vectors of earlier questions take.
+    /// Bytes in use by the cache of questions.
     pub cache_bytes: u64,
-    /// Questions that the cache answered, since the embedder started.
+    /// Cache hits since the embedder started.
     pub cache_hits: u64,
-    /// Questions that it could not answer.
+    /// Cache misses since the embedder started.
     pub cache_misses: u64,
 }
 

@@ -1,34 +1,34 @@
-//! The vectors of a request's texts, whole or in part.
+//! The vectors of a request's texts, all or some of them.
 
 use std::ops::Range;
 
 use crate::Failure;
 
-/// Vectors of a request's texts, in their order.
+/// The vectors of a request's texts, in order.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Embeddings {
-    /// Numbers in a vector.
+    /// The dimensions of a vector.
     pub dimensions: usize,
-    /// The vectors, one after the other.
+    /// The elements of the vectors, one vector after the other.
     pub values: Vec<f32>,
-    /// For each text, whether the model did not take all of it.
+    /// For each text, whether it was truncated.
     pub truncated: Vec<bool>,
-    /// Texts that the provider refuses, by number, with its reason; their numbers are all zero.
+    /// Texts that the provider rejects, by index, with the reason; their vectors are zeros.
     pub refused: Vec<(u32, String)>,
-    /// Texts that have no vector yet because their part of the request failed, by number; their numbers are all zero.
+    /// Texts without a vector because their part of the request failed, by index; their vectors are zeros.
     pub unanswered: Vec<u32>,
-    /// Why.
+    /// Why they have none.
     pub failure: Option<Failure>,
 }
 
 impl Embeddings {
-    /// The vector of the text with this number; empty when there is no such text.
+    /// The vector of the text at this index; empty if there is no such text.
     pub fn vector(&self, index: usize) -> &[f32] {
         let start = index.saturating_mul(self.dimensions);
         self.values.get(start..start.saturating_add(self.dimensions)).unwrap_or_default()
     }
 
-    /// Those of some of the texts.
+    /// The embeddings of a range of the texts.
     pub fn part(&self, range: Range<usize>) -> Embeddings {
         let numbers = range.start * self.dimensions..range.end * self.dimensions;
         let is_in = |(number, _): &&(u32, String)| range.contains(&(*number as usize));
@@ -43,7 +43,7 @@ impl Embeddings {
         }
     }
 
-    /// Those of the texts with these numbers, which have to be in their order.
+    /// The embeddings of the texts at these indexes, which must be in ascending order.
     pub fn only(&self, numbers: &[usize]) -> Embeddings {
         let place = |number: u32| numbers.binary_search(&(number as usize)).ok();
         let moved =
@@ -57,7 +57,7 @@ impl Embeddings {
         }
     }
 
-    /// How many texts there were.
+    /// The number of texts.
     pub fn count(&self) -> usize {
         self.truncated.len()
     }

@@ -1,26 +1,26 @@
-//! Frames: how requests and replies are told apart in a stream of bytes.
+//! Frames: each message has its length in front.
 
-/// The most bytes a frame may have, its length not counted.
+/// The largest body of a frame, in bytes.
 pub const MAX_FRAME: usize = 256 << 20;
 
-/// Bytes of the length in front of every frame.
+/// Bytes of the length.
 pub(crate) const LENGTH_BYTES: usize = 4;
 
-/// A buffer that has been larger than this gives its memory back once it is empty.
+/// A buffer that grew beyond this is freed once it is empty.
 const KEPT_BUFFER: usize = 1 << 20;
 
-/// Cuts a stream of bytes, as they arrive, into frames.
+/// Splits a stream of bytes into frames.
 ///
-/// Its memory grows with the bytes that have arrived, never with a length that was only announced.
+/// Its memory grows with the bytes received, never with a length that was only announced.
 #[derive(Debug, Default)]
 pub struct FrameBuffer {
     bytes: Vec<u8>,
-    /// Where the bytes begin that no frame has taken yet.
+    /// The start of the bytes that are not part of a frame yet.
     start: usize,
 }
 
 impl FrameBuffer {
-    /// Adds bytes that arrived.
+    /// Appends received bytes.
     pub fn extend(&mut self, bytes: &[u8]) {
         if self.start == self.bytes.len() && self.bytes.capacity() > KEPT_BUFFER {
             *self = FrameBuffer::default();
@@ -31,7 +31,7 @@ impl FrameBuffer {
         self.bytes.extend_from_slice(bytes);
     }
 
-    /// The body of the next frame, if all of it is there; after an error the stream cannot be read on.
+    /// The body of the next frame, if it is complete; after an error the stream is unusable.
     pub fn next_frame(&mut self) -> Result<Option<&[u8]>, WireError> {
         let Some((length, rest)) = self.bytes[self.start..].split_first_chunk::<LENGTH_BYTES>()
         else {
@@ -50,29 +50,29 @@ impl FrameBuffer {
     }
 }
 
-/// Why bytes are not a frame, or something cannot become one.
+/// A framing error.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum WireError {
-    /// More bytes than a frame may have.
+    /// A frame is too large.
     #[error("a frame of {bytes} bytes is larger than {MAX_FRAME} bytes")]
     TooLarge {
-        /// How many there are.
+        /// Its size.
         bytes: usize,
     },
-    /// Bytes that mean nothing.
+    /// A frame is malformed.
     #[error("malformed frame: {what}")]
     Malformed {
-        /// What is wrong with them.
+        /// What is wrong.
         what: String,
     },
 }
 
-/// The error for bytes that mean nothing.
+/// The error for a malformed frame.
 pub(crate) fn malformed(what: impl Into<String>) -> WireError {
     WireError::Malformed { what: what.into() }
 }
 
-/// Writes a finished frame's length into the room left for it.
+/// Fills in the length of a finished frame.
 pub(crate) fn close_frame(mut frame: Vec<u8>) -> Result<Vec<u8>, WireError> {
     let bytes = frame.len() - LENGTH_BYTES;
     match u32::try_from(bytes) {
@@ -89,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn frames_are_found_however_the_bytes_arrive_but_not_too_large_ones() {
+    fn frames_are_split_regardless_of_chunks_and_too_large_ones_are_errors() {
         let bodies: Vec<Vec<u8>> = (0..50u8).map(|n| vec![n; usize::from(n) * 7]).collect();
         let frames = bodies.iter();
         let frames = frames.map(|body| [&(body.len() as u32).to_le_bytes(), &body[..]].concat());

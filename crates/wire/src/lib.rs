@@ -1,6 +1,6 @@
-//! The messages between the extension and the embedder: requests, replies, settings, log lines, and their form as bytes.
+//! The messages between the extension and the embedder: requests, replies, settings, log lines, and their encoding.
 //!
-//! Nothing here reads a file or opens a socket, so both sides test it without the other.
+//! Nothing here reads a file or opens a socket, so each side can be tested without the other.
 
 mod account;
 mod control;
@@ -26,7 +26,7 @@ pub use provider::{
 };
 pub use secret::Secret;
 pub use sql::quote_literal;
-pub use usage::{Mishap, USAGE_PATH, Usage};
+pub use usage::{RequestError, USAGE_PATH, Usage};
 
-/// The version that extension and embedder must share: they are installed together.
+/// The version of extension and embedder, which must be the same: they are installed together.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -1,4 +1,4 @@
-//! What travels between the embedder and those who ask it: requests, replies, and their form as bytes.
+//! The messages between the embedder and its clients: requests and replies, and their encoding.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::frame::{LENGTH_BYTES, MAX_FRAME, WireError, close_frame, malformed};
 use crate::{Embeddings, InputType, Model, Provider, Status};
 
-/// Where the embedder listens, relative to the data directory.
+/// The path of the embedder's socket, relative to the data directory.
 pub const SOCKET_PATH: &str = "pg_stat_tmp/embedd.sock";
 
 /// Bytes of a reply before its payload: the tag and the id.
@@ -22,15 +22,15 @@ const TAG_FAILURE: u8 = 2;
 /// The body of the frame that asks for the embedder's status; a request is JSON and begins with a brace.
 const STATUS_REQUEST: &[u8] = b"status";
 
-/// Who goes first where there is not room for everybody.
+/// The priority of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Priority {
-    /// Somebody waits for the answer.
+    /// A session waits for the answer.
     Question,
     /// A row has changed.
     Change,
-    /// One of the many rows of a backfill.
+    /// A row of a backfill.
     Backfill,
 }
 
@@ -38,66 +38,66 @@ pub enum Priority {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Request {
-    /// Chosen by the asker, and repeated in the reply.
+    /// Chosen by the client, and repeated in the reply.
     pub id: u64,
-    /// Who embeds.
+    /// The provider.
     pub provider: Provider,
     /// The model.
     pub model: Model,
-    /// What the texts are.
+    /// Whether the texts are queries or documents.
     pub input_type: InputType,
-    /// How urgent it is.
+    /// The priority.
     pub priority: Priority,
-    /// Whether another request follows at once, so that it is worth to wait for it and send both together.
+    /// Whether another request follows at once, so that both should be sent in one batch.
     pub more: bool,
-    /// How long the asker is going to wait, in milliseconds.
+    /// How long the client will wait, in milliseconds.
     pub patience_ms: u64,
-    /// Whether it is to show what the provider makes of these texts in one request: nothing is mended that goes wrong.
+    /// Whether this is a test of the provider, which is neither retried nor bisected.
     pub is_test: bool,
     /// The texts.
     pub texts: Vec<String>,
 }
 
-/// What is told of the texts without a vector.
+/// The texts without a vector, as encoded in a reply.
 #[derive(Default, Serialize, Deserialize)]
-struct Aside {
+struct WithoutVector {
     refused: Vec<(u32, String)>,
     unanswered: Vec<u32>,
     failure: Option<Failure>,
 }
 
-/// What kind of trouble a failure is, and so what can be done about it.
+/// The class of a failure, which decides how to handle it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FailureClass {
-    /// It may work later.
+    /// A retry may succeed.
     Unavailable,
-    /// The provider takes no more for a while.
+    /// The provider is rate limited.
     RateLimited,
-    /// The provider does not take the key.
+    /// The provider rejects the key.
     KeyRejected,
-    /// The provider says no, and will say no again.
+    /// The provider refuses the request, and would refuse it again.
     Refused,
-    /// The provider answered with something that cannot be used.
+    /// The provider's reply is invalid.
     BadReply,
-    /// An administrator has to act.
+    /// An administrator has to change a setting.
     BadSetting,
 }
 
-/// Why a request brought no vectors.
+/// Why a request failed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[serde(deny_unknown_fields)]
 #[error("{message}")]
 pub struct Failure {
-    /// What kind of trouble it is.
+    /// The class.
     pub class: FailureClass,
-    /// What went wrong, as PostgreSQL words it.
+    /// The message, in PostgreSQL's style.
     pub message: String,
-    /// A sentence on what was found.
+    /// The DETAIL.
     pub detail: Option<String>,
-    /// A sentence on what to do.
+    /// The HINT.
     pub hint: Option<String>,
-    /// When it is worth to ask again, in milliseconds from now.
+    /// After how many milliseconds a retry makes sense.
     pub retry_after_ms: Option<u64>,
 }
 
@@ -107,36 +107,36 @@ impl Failure {
         Failure { class, message: message.into(), detail: None, hint: None, retry_after_ms: None }
     }
 
-    /// Whether the same request may succeed later without anybody changing anything.
+    /// Whether a later retry may succeed without any change.
     pub fn is_transient(&self) -> bool {
         matches!(self.class, FailureClass::Unavailable | FailureClass::RateLimited)
     }
 
-    /// Adds when it is worth to ask again.
+    /// Sets when a retry makes sense.
     pub fn with_retry_after(mut self, wait: Duration) -> Failure {
         self.retry_after_ms = Some(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
         self
     }
 
-    /// Adds a sentence on what was found.
+    /// Sets the DETAIL.
     pub fn with_detail(mut self, detail: impl Into<String>) -> Failure {
         self.detail = Some(detail.into());
         self
     }
 
-    /// Adds a sentence on what to do.
+    /// Sets the HINT.
     pub fn with_hint(mut self, hint: impl Into<String>) -> Failure {
         self.hint = Some(hint.into());
         self
     }
 }
 
-/// The answer to one request.
+/// The reply to a request.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Reply {
     /// The request's id.
     pub id: u64,
-    /// Its vectors, or why there are none.
+    /// Its vectors, or why it failed.
     pub outcome: Result<Embeddings, Failure>,
 }
 
@@ -147,7 +147,7 @@ pub fn reply_fits(texts: usize, dimensions: usize) -> bool {
         .is_some_and(|bytes| bytes <= MAX_FRAME)
 }
 
-/// Bytes of a payload of vectors: the two counts, a mark for each text, the numbers.
+/// Bytes of encoded vectors: the two counts, a flag for each text, the elements.
 fn payload_bytes(texts: usize, dimensions: usize) -> Option<usize> {
     dimensions.checked_mul(4)?.checked_add(1)?.checked_mul(texts)?.checked_add(8)
 }
@@ -222,7 +222,7 @@ pub fn decode_reply(body: &[u8]) -> Result<Reply, WireError> {
     Ok(Reply { id: u64::from_le_bytes(id), outcome })
 }
 
-/// Appends vectors: numbers in a vector, number of vectors, the marks, the numbers, and of the texts without a vector why, as JSON.
+/// Appends vectors: dimensions, number of vectors, the flags, the elements, and the texts without a vector as JSON.
 fn encode_embeddings(embeddings: &Embeddings, frame: &mut Vec<u8>) -> Result<(), WireError> {
     let (count, dimensions) = (embeddings.count(), embeddings.dimensions);
     if count.checked_mul(dimensions) != Some(embeddings.values.len()) {
@@ -239,7 +239,7 @@ fn encode_embeddings(embeddings: &Embeddings, frame: &mut Vec<u8>) -> Result<(),
     let (marks, values) = (&embeddings.truncated, &embeddings.values);
     frame.extend(marks.iter().map(|mark| u8::from(*mark)));
     frame.extend(values.iter().flat_map(|value| value.to_le_bytes()));
-    let aside = Aside {
+    let aside = WithoutVector {
         refused: embeddings.refused.clone(),
         unanswered: embeddings.unanswered.clone(),
         failure: embeddings.failure.clone(),
@@ -247,7 +247,7 @@ fn encode_embeddings(embeddings: &Embeddings, frame: &mut Vec<u8>) -> Result<(),
     serde_json::to_writer(frame, &aside).map_err(|error| malformed(error.to_string()))
 }
 
-/// Reads what [`encode_embeddings`] wrote, and nothing else.
+/// Decodes what [`encode_embeddings`] wrote, and nothing else.
 fn decode_embeddings(payload: &[u8]) -> Result<Embeddings, WireError> {
     let short = || malformed("vectors that end too early");
     let (width, rest) = payload.split_first_chunk::<4>().ok_or_else(short)?;
@@ -264,7 +264,7 @@ fn decode_embeddings(payload: &[u8]) -> Result<Embeddings, WireError> {
     if marks.iter().any(|mark| *mark > 1) {
         return Err(malformed("a mark that is neither 0 nor 1"));
     }
-    let Aside { refused, unanswered, failure } =
+    let WithoutVector { refused, unanswered, failure } =
         serde_json::from_slice(reasons).map_err(|error| malformed(error.to_string()))?;
     let numbers = rest.strip_suffix(reasons).unwrap_or(rest);
     let values = numbers.as_chunks::<4>().0.iter();
@@ -283,7 +283,7 @@ mod tests {
     use super::*;
     use crate::Secret;
 
-    /// A good body, and whatever is one byte more or any bytes less.
+    /// A valid body, and variants of it that are a byte longer or any number of bytes shorter.
     fn spoilt(frame: &[u8]) -> (&[u8], Vec<Vec<u8>>) {
         assert_eq!(frame[..4], (frame.len() as u32 - 4).to_le_bytes());
         let body = &frame[4..];
@@ -293,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn only_whole_requests_and_replies_come_back() {
+    fn only_complete_requests_and_replies_are_decoded() {
         let request = Request {
             id: u64::MAX,
             provider: Provider {
@@ -343,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn a_status_comes_back_and_is_asked_for_by_a_frame_that_is_no_request() {
+    fn a_status_round_trips_and_its_request_is_distinct() {
         let ask = encode_status_request();
         let mut buffer = crate::FrameBuffer::default();
         buffer.extend(&ask);
@@ -358,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reply_that_would_not_fit_is_known_beforehand() {
+    fn a_reply_too_large_for_a_frame_is_known_beforehand() {
         assert!(reply_fits(1000, 1536) && !reply_fits(100_000, 1536));
         assert!(!reply_fits(usize::MAX, usize::MAX));
     }

@@ -1,22 +1,22 @@
-//! What a provider and a model are, as far as the embedder has to know them.
+//! Providers and models, as far as the embedder needs them.
 
 use serde::{Deserialize, Serialize};
 
 use crate::Secret;
 
-/// The name of the one local model there is.
+/// The name of the only local model.
 pub const LOCAL_MODEL: &str = "all-MiniLM-L6-v2";
 
-/// The files that a local model needs: its shape, its word pieces, its weights.
+/// The files of a local model: its shape, its word pieces, its weights.
 pub const LOCAL_MODEL_FILES: [&str; 3] = ["config.json", "vocab.txt", "model.safetensors"];
 
-/// Which service's language a provider speaks.
+/// The API of a provider.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
-    /// The model inside the server; nothing is sent anywhere.
+    /// The local model; nothing is sent anywhere.
     Local,
-    /// Vectors that follow from the words of a text, for the tests of applications; nothing is sent anywhere.
+    /// Vectors computed from the words of a text, for testing applications; nothing is sent anywhere.
     Test,
     /// OpenAI.
     Openai,
@@ -26,12 +26,12 @@ pub enum Kind {
     Voyage,
     /// Ollama.
     Ollama,
-    /// Any server that speaks OpenAI's language: TEI, vLLM, LM Studio, llama.cpp, Azure, a gateway.
+    /// Any OpenAI-compatible server: TEI, vLLM, LM Studio, llama.cpp, Azure, a gateway.
     OpenaiCompatible,
 }
 
 impl Kind {
-    /// The services that a foreign server can stand for.
+    /// The kinds that a foreign server can have.
     pub const SERVICES: [Kind; 6] = [
         Kind::Openai,
         Kind::Gemini,
@@ -41,7 +41,7 @@ impl Kind {
         Kind::Test,
     ];
 
-    /// The word users write.
+    /// The name in SQL.
     pub fn as_str(self) -> &'static str {
         match self {
             Kind::Local => "local",
@@ -54,12 +54,12 @@ impl Kind {
         }
     }
 
-    /// The service of this name.
+    /// The service with this name.
     pub fn parse(word: &str) -> Option<Kind> {
         Kind::SERVICES.into_iter().find(|kind| kind.as_str() == word)
     }
 
-    /// Where the service is when no base_url says otherwise; none where there is no such place.
+    /// The default base_url; none if there is none.
     pub fn default_base_url(self) -> Option<&'static str> {
         match self {
             Kind::Openai => Some("https://api.openai.com/v1"),
@@ -70,80 +70,80 @@ impl Kind {
         }
     }
 
-    /// Whether there is a service of this kind only where a base_url says.
+    /// Whether a base_url is required.
     pub fn needs_base_url(self) -> bool {
         self == Kind::OpenaiCompatible
     }
 
-    /// Whether the embedder makes the vectors itself.
+    /// Whether the embedder computes the vectors itself.
     pub fn is_inside(self) -> bool {
         matches!(self, Kind::Local | Kind::Test)
     }
 
-    /// Whether the service answers nobody without a key.
+    /// Whether the service requires a key.
     pub fn needs_key(self) -> bool {
         matches!(self, Kind::Openai | Kind::Gemini | Kind::Voyage)
     }
 }
 
-/// Form in which the numbers of a vector travel.
+/// The encoding of vectors in replies.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Encoding {
-    /// What the service is known to have: base64 where it can.
+    /// The best one the service is known to support: base64 if possible.
     #[default]
     Auto,
     /// Numbers in JSON.
     Float,
-    /// Little-endian single floats in base64, a quarter of the bytes.
+    /// Little-endian 32-bit floats in base64, a quarter of the bytes.
     Base64,
 }
 
-/// Who embeds, and all that decides where texts and keys are sent.
+/// A provider: everything that decides where texts and keys are sent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Provider {
-    /// The name of the foreign server, for messages; "local" is the model inside the server.
+    /// The name of the foreign server, for messages; "local" is the local model.
     pub name: String,
-    /// Database of the foreign server, and its oid in it; both 0 for the local model. For the statistics.
+    /// The oids of the database and of the foreign server, for the usage counts; both 0 for the local model.
     pub database: u32,
     pub server: u32,
-    /// Which service it is.
+    /// The API.
     pub kind: Kind,
-    /// Where it is; none is the service's own place.
+    /// The base URL; none is the service's default.
     pub base_url: Option<String>,
     /// The key: literal, `env:NAME` or `file:PATH`.
     pub api_key: Option<Secret>,
-    /// Whether the key may be one of the last two, which are read with the rights of the server's operating system user.
+    /// Whether the key may be `env:` or `file:`, which are read with the rights of the server's operating system user.
     pub may_refer: bool,
-    /// The header that carries the bare key in place of `Authorization: Bearer`.
+    /// The header that carries the bare key instead of `Authorization: Bearer`.
     pub key_header: Option<String>,
-    /// Headers sent with every request, by name.
+    /// Headers of every request, by name.
     pub headers: Vec<(String, Secret)>,
-    /// Form of the vectors in replies.
+    /// The encoding of vectors in replies.
     pub encoding: Encoding,
-    /// How much may be asked of it.
+    /// The limits of requests.
     pub limits: Limits,
 }
 
-/// How much may be asked of a provider.
+/// The limits of requests to a provider.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Limits {
-    /// Requests a minute; none is no budget of our own.
+    /// Requests a minute; none is no limit.
     pub requests_per_minute: Option<u32>,
-    /// Tokens a minute; none is no budget of our own.
+    /// Tokens a minute; none is no limit.
     pub tokens_per_minute: Option<u32>,
-    /// Requests at the same time, at most.
+    /// The most requests in flight.
     pub max_in_flight: u32,
-    /// How long one request may take, in milliseconds.
+    /// The timeout of a request, in milliseconds.
     pub timeout_ms: u32,
-    /// Texts a request, at most; none is what the model takes.
+    /// The most texts in a request; none is the model's limit.
     pub texts_per_request: Option<u32>,
 }
 
 impl Limits {
-    /// The limits of a provider that says nothing about them.
+    /// The limits of a provider that sets none.
     pub const DEFAULT: Limits = Limits {
         requests_per_minute: None,
         tokens_per_minute: None,
@@ -154,7 +154,7 @@ impl Limits {
 }
 
 impl Provider {
-    /// The model inside the server.
+    /// The local model.
     pub fn local() -> Provider {
         Provider {
             name: Kind::Local.as_str().to_string(),
@@ -172,31 +172,31 @@ impl Provider {
     }
 }
 
-/// A model, as the catalog knows it.
+/// A model, as the catalog describes it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Model {
-    /// The name the service knows it under.
+    /// The name of the model at the service.
     pub name: String,
-    /// Numbers a vector shall have; 0 takes as many as come.
+    /// The dimensions of its vectors; 0 accepts any.
     pub dimensions: u32,
-    /// Whether the service has to be asked for this number, because its own is another.
+    /// Whether the request must name the dimensions, because the model's default is another.
     pub ask_dimensions: bool,
-    /// Tokens of one text that it reads; none is unknown.
+    /// The most tokens it reads of a text; none is unknown.
     pub tokens_per_text: Option<u32>,
-    /// Texts it takes in one request; none is unknown.
+    /// The most texts in a request; none is unknown.
     pub texts_per_request: Option<u32>,
-    /// Tokens it takes in one request; none is unknown.
+    /// The most tokens in a request; none is unknown.
     pub tokens_per_request: Option<u32>,
-    /// What is put in front of a question, and of a text to be found; empty for nothing.
+    /// The prefixes of queries and of documents; empty for none.
     pub query_prefix: String,
     pub document_prefix: String,
-    /// The model that its maker names for the time after this one; none is unknown.
+    /// The model that its maker names as its replacement; none is unknown.
     pub replacement: Option<String>,
 }
 
 impl Model {
-    /// A model of which nothing is known but how long its vectors shall be.
+    /// A model with known dimensions and unknown limits.
     pub fn of_unknown_limits(name: &str, dimensions: u32) -> Model {
         Model {
             name: name.to_string(),
@@ -211,18 +211,18 @@ impl Model {
         }
     }
 
-    /// The number of dimensions the service has to be asked for, where it has to be.
-    pub fn asked(&self) -> Option<u32> {
+    /// The dimensions to name in the request, if required.
+    pub fn requested_dimensions(&self) -> Option<u32> {
         Some(self.dimensions).filter(|dimensions| self.ask_dimensions && *dimensions > 0)
     }
 }
 
-/// What a text is: some models embed a question otherwise than the text that answers it.
+/// What a text is: some models embed a query and a document differently.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum InputType {
-    /// A question.
+    /// A query.
     Query,
-    /// A text to be found.
+    /// A document.
     Document,
 }

@@ -1,19 +1,19 @@
-//! A value that cannot be printed: API keys and headers that may carry one.
+//! Values that cannot be printed: API keys, and headers that may carry one.
 
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// A key or a header's value. It has no Display, its Debug hides it, and its memory is wiped when it is dropped.
+/// A secret: it has no Display, its Debug hides it, and its memory is wiped when it is dropped.
 #[derive(Clone)]
 pub struct Secret(SecretString);
 
 impl Secret {
-    /// Hides a value.
+    /// Wraps a value.
     pub fn new(value: impl Into<String>) -> Secret {
         Secret(SecretString::from(value.into()))
     }
 
-    /// The value itself, for the one place that sends it.
+    /// The value itself, for the code that sends it.
     pub fn expose(&self) -> &str {
         self.0.expose_secret()
     }
@@ -33,7 +33,7 @@ impl PartialEq for Secret {
 
 impl Eq for Secret {}
 
-/// Only for the embedder's socket, which nobody but the server's own operating system user can open.
+/// Only for the embedder's socket, which only the server's own operating system user can open.
 impl Serialize for Secret {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(self.expose())
@@ -51,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_secret_cannot_be_printed_and_still_travels() {
+    fn a_secret_cannot_be_printed_but_can_be_sent() {
         let secret = Secret::new("sk-123");
         assert_eq!(format!("{secret:?} {:#?}", Some(&secret)), "[hidden] Some(\n    [hidden],\n)");
         let json = serde_json::to_string(&secret).unwrap();

@@ -1,6 +1,6 @@
-//! How a text becomes a SQL literal: the HINTs of both sides hold statements to be pasted.
+//! SQL literals for HINTs, which hold statements that can be pasted.
 
-/// A text as a SQL literal that means the same whatever standard_conforming_strings is.
+/// A text as a SQL literal that is the same whatever standard_conforming_strings is.
 pub fn quote_literal(text: &str) -> String {
     let quoted = text.replace('\'', "''");
     if quoted.contains('\\') {

@@ -1,15 +1,15 @@
-//! The counts of what providers were asked for, as they are kept in a file that the embedder writes and sessions read.
+//! The usage counts of providers, as kept in a file that the embedder writes and sessions read.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// Where the counts are kept, relative to the data directory, beside those of PostgreSQL itself.
+/// The path of the file, relative to the data directory, next to PostgreSQL's own statistics.
 pub const USAGE_PATH: &str = "pg_stat/embedd_usage.json";
 
-/// What went wrong with a request, as far as the counts tell it apart.
+/// Why a request failed, as far as the counts distinguish it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mishap {
+pub enum RequestError {
     RateLimited,
     Unavailable,
     KeyRejected,
@@ -17,7 +17,7 @@ pub enum Mishap {
     BadReply,
 }
 
-/// The counts of one provider on one day.
+/// The usage of one provider on one day.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Usage {
@@ -26,25 +26,25 @@ pub struct Usage {
     pub server: u32,
     /// Days since 1970-01-01, UTC.
     pub day: u32,
-    /// Requests sent, whatever became of them.
+    /// Requests sent, whatever the outcome.
     pub requests: u64,
-    /// Texts sent, whatever became of them.
+    /// Texts sent, whatever the outcome.
     pub texts: u64,
-    /// Tokens of the requests that the service has done its work for: as it counts them, or as estimated where it does not tell.
+    /// Tokens of the requests that the service processed: as it counts them, or estimated if it does not report them.
     pub tokens: u64,
-    /// Requests that brought no vectors, by what went wrong.
+    /// Failed requests, by reason.
     pub rate_limited: u64,
     pub unavailable: u64,
     pub key_rejected: u64,
     pub refused: u64,
     pub bad_reply: u64,
-    /// Milliseconds from request to reply: of all requests together, and of the slowest.
+    /// Milliseconds from request to reply: the sum over all requests, and the slowest.
     pub latency_ms: f64,
     pub slowest_ms: f64,
 }
 
 impl Usage {
-    /// Counts a request and how long it took.
+    /// Counts a request and its latency.
     pub fn add_request(&mut self, latency: Duration) {
         let milliseconds = latency.as_secs_f64() * 1000.0;
         self.requests += 1;
@@ -52,14 +52,14 @@ impl Usage {
         self.slowest_ms = self.slowest_ms.max(milliseconds);
     }
 
-    /// Counts what went wrong with it.
-    pub fn add_mishap(&mut self, mishap: Mishap) {
+    /// Counts a failed request.
+    pub fn add_error(&mut self, mishap: RequestError) {
         *match mishap {
-            Mishap::RateLimited => &mut self.rate_limited,
-            Mishap::Unavailable => &mut self.unavailable,
-            Mishap::KeyRejected => &mut self.key_rejected,
-            Mishap::Refused => &mut self.refused,
-            Mishap::BadReply => &mut self.bad_reply,
+            RequestError::RateLimited => &mut self.rate_limited,
+            RequestError::Unavailable => &mut self.unavailable,
+            RequestError::KeyRejected => &mut self.key_rejected,
+            RequestError::Refused => &mut self.refused,
+            RequestError::BadReply => &mut self.bad_reply,
         } += 1;
     }
 }

@@ -1,4 +1,4 @@
-//! Every option with what it takes and what it refuses.
+//! Valid and invalid values of every option.
 
 use serde_json::json;
 
@@ -18,7 +18,7 @@ fn mapping(name: &str, value: &str) -> Result<MappingOptions, OptionError> {
 }
 
 #[test]
-fn a_server_with_everything_is_read() {
+fn a_server_with_all_options_is_parsed() {
     let options = ServerOptions::parse(&pairs(&[
         ("provider", "openai_compatible"),
         ("default_model", "BAAI/bge-m3"),
@@ -57,7 +57,7 @@ fn a_server_with_everything_is_read() {
 }
 
 #[test]
-fn a_server_needs_a_service_and_an_address() {
+fn a_server_requires_a_service_and_an_address() {
     let missing = |given: &[(&str, &str)]| match ServerOptions::parse(&pairs(given)) {
         Err(OptionError::Missing { name, .. }) => name,
         other => panic!("{other:?}"),
@@ -74,7 +74,7 @@ fn a_server_needs_a_service_and_an_address() {
 }
 
 #[test]
-fn unknown_options_are_refused_with_those_that_there_are() {
+fn unknown_options_are_errors_that_list_the_valid_ones() {
     for (name, value) in [("api_key", "sk-secret"), ("Timeout", "1"), ("", ""), ("headers", "{}")] {
         match with(name, value) {
             Err(OptionError::Unknown { valid, .. }) => {
@@ -90,7 +90,7 @@ fn unknown_options_are_refused_with_those_that_there_are() {
 }
 
 #[test]
-fn addresses_hide_nothing() {
+fn addresses_cannot_hold_secrets() {
     for good in
         ["http://localhost", "https://h:1/p/", "HTTPS://EXAMPLE.com/v1", "http://10.0.0.1:11434"]
     {
@@ -138,7 +138,7 @@ fn numbers_have_ranges() {
 }
 
 #[test]
-fn times_are_written_as_in_settings() {
+fn durations_have_the_format_of_settings() {
     let good = [
         ("100", 100),
         ("100ms", 100),
@@ -158,7 +158,7 @@ fn times_are_written_as_in_settings() {
 }
 
 #[test]
-fn times_of_creation_have_one_form() {
+fn creation_times_have_one_format() {
     for good in ["2025-11-21T10:30:00Z", "2000-02-29T00:00:00.1Z", "0001-12-31T23:59:59.999999Z"] {
         assert!(with("created_at", good).is_ok(), "{good}");
     }
@@ -190,7 +190,7 @@ fn times_of_creation_have_one_form() {
 }
 
 #[test]
-fn keys_go_into_a_header_or_say_where_they_are() {
+fn keys_are_header_values_or_references() {
     for good in
         ["sk-1", "a:b", "ENV:X", "env:OPENAI_API_KEY", "env:_x9", "file:/run/secrets/open ai.key"]
     {
@@ -219,7 +219,7 @@ fn keys_go_into_a_header_or_say_where_they_are() {
 }
 
 #[test]
-fn only_superusers_have_keys_read_for_them() {
+fn only_superusers_may_set_references() {
     for key in ["env:HOME", "file:/etc/passwd"] {
         let given = pairs(&[("api_key", key)]);
         assert_eq!(MappingOptions::check(&given, false), Err(OptionError::Reference));
@@ -230,7 +230,7 @@ fn only_superusers_have_keys_read_for_them() {
 }
 
 #[test]
-fn headers_are_names_and_texts() {
+fn headers_are_names_and_strings() {
     let options = mapping("headers", r#"{"X-Team": "a b", "x.y": ""}"#).unwrap();
     let headers: Vec<(&str, &str)> =
         options.headers.iter().map(|(name, value)| (name.as_str(), value.expose())).collect();
@@ -263,7 +263,7 @@ fn headers_are_names_and_texts() {
 }
 
 #[test]
-fn a_header_for_the_key_is_a_name() {
+fn key_header_is_a_header_name() {
     assert!(with("key_header", "api-key").is_ok());
     for bad in ["", "a b", "a:", "a\r\n", "Host", "TE"] {
         assert!(with("key_header", bad).is_err(), "{bad}");
@@ -271,13 +271,13 @@ fn a_header_for_the_key_is_a_name() {
 }
 
 #[test]
-fn options_of_a_call_are_sorted_into_server_and_mapping() {
+fn options_of_a_call_are_split_into_server_and_mapping() {
     let given =
         json!({"timeout": "30s", "max_in_flight": 4, "headers": {"a": "b"}, "encoding": null});
     let wanted = |name: &str, value: Option<&str>| (name.to_string(), value.map(str::to_string));
     assert_eq!(
-        wishes(&given, false).unwrap(),
-        Wishes {
+        requested_options(&given, false).unwrap(),
+        RequestedOptions {
             server: vec![
                 wanted("timeout", Some("30s")),
                 wanted("max_in_flight", Some("4")),
@@ -286,13 +286,13 @@ fn options_of_a_call_are_sorted_into_server_and_mapping() {
             mapping: vec![wanted("headers", Some(r#"{"a":"b"}"#))],
         }
     );
-    let removed = wishes(&json!({"api_key": null, "base_url": null}), true).unwrap();
+    let removed = requested_options(&json!({"api_key": null, "base_url": null}), true).unwrap();
     assert_eq!(removed.mapping, [wanted("api_key", None)]);
     assert_eq!(removed.server, [wanted("base_url", None)]);
 }
 
 #[test]
-fn options_of_a_call_are_refused_without_their_secrets() {
+fn errors_about_options_do_not_quote_secrets() {
     for bad in [
         json!("secret"),
         json!(["secret"]),
@@ -308,10 +308,10 @@ fn options_of_a_call_are_refused_without_their_secrets() {
         json!({"timeout": true}),
     ] {
         for is_update in [false, true] {
-            let error = wishes(&bad, is_update).unwrap_err();
+            let error = requested_options(&bad, is_update).unwrap_err();
             assert!(!format!("{error} {error:?}").contains("secret"), "{error:?}");
         }
     }
-    assert!(wishes(&json!({"api_key": null}), false).is_err());
-    assert!(wishes(&json!({"provider": null}), true).is_err());
+    assert!(requested_options(&json!({"api_key": null}), false).is_err());
+    assert!(requested_options(&json!({"provider": null}), true).is_err());
 }

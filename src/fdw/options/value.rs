@@ -1,4 +1,4 @@
-//! The form of each option's value, and what is said of one that does not have it.
+//! The format of each option's value, and the errors for invalid values.
 
 use embedd_wire::{Encoding, Kind, Secret};
 use serde_json::Value;
@@ -7,19 +7,19 @@ use url::Url;
 use super::kinds;
 use crate::error::OptionError;
 
-/// What headers have to be, as a sentence.
-pub const HEADERS_FORM: &str = "It has to be a JSON object of texts: {\"name\": \"value\"}.";
+/// The DETAIL for invalid headers.
+pub const HEADERS_FORM: &str = "It must be a JSON object of strings: {\"name\": \"value\"}.";
 
-/// Headers that a provider has at most.
+/// The most headers of a provider.
 const MOST_HEADERS: usize = 32;
-/// The longest value of any option, in bytes.
+/// The longest value of an option, in bytes.
 const LONGEST: usize = 8192;
-/// The longest text in front of others, in bytes.
+/// The longest prefix, in bytes.
 const LONGEST_PREFIX: usize = 2000;
 /// The longest name of a model, in bytes.
 const LONGEST_MODEL: usize = 200;
 
-/// Headers that say how a request is framed and where it goes, which is not for options to change.
+/// Headers that define the framing or the target of a request, which options must not change.
 const RESERVED_HEADERS: [&str; 12] = [
     "accept-encoding",
     "connection",
@@ -35,7 +35,7 @@ const RESERVED_HEADERS: [&str; 12] = [
     "upgrade",
 ];
 
-/// Parameters of an address that carry a secret somewhere: an address is shown to everybody.
+/// URL parameters that carry a secret at some services: a base_url is visible to all roles.
 const SECRET_PARAMETERS: [&str; 18] = [
     "access_token",
     "api-key",
@@ -57,11 +57,11 @@ const SECRET_PARAMETERS: [&str; 18] = [
     "x-api-key",
 ];
 
-/// Lowest and highest value of a number.
+/// The minimum and maximum of a number.
 #[derive(Clone, Copy)]
 pub struct Range(pub u32, pub u32);
 
-/// An option whose value is looked at.
+/// An option to be parsed.
 pub struct Form<'a> {
     pub name: &'a str,
     pub text: &'a str,
@@ -69,7 +69,7 @@ pub struct Form<'a> {
 
 impl Form<'_> {
     fn invalid(&self, detail: impl Into<String>) -> OptionError {
-        // An address can hold a password by mistake, and a key stand in the place of the kind.
+        // A base_url may contain a password by mistake, and a key may be passed in the place of the provider.
         let is_secret = matches!(self.name, "api_key" | "headers" | "base_url" | "provider");
         let shown = self.text.chars().take(100).collect();
         OptionError::Invalid {
@@ -81,7 +81,7 @@ impl Form<'_> {
 
     /// The service.
     pub fn kind(&self) -> Result<Kind, OptionError> {
-        Kind::parse(self.text).ok_or_else(|| self.invalid(format!("It is one of: {}.", kinds())))
+        Kind::parse(self.text).ok_or_else(|| self.invalid(format!("Valid values: {}.", kinds())))
     }
 
     /// The name of a model.
@@ -92,26 +92,26 @@ impl Form<'_> {
         match fits {
             true => Ok(self.text.to_string()),
             false => Err(self.invalid(format!(
-                "It has to be the name of a model: 1 to {LONGEST_MODEL} bytes, no control characters."
+                "It must be the name of a model: 1 to {LONGEST_MODEL} bytes, no control characters."
             ))),
         }
     }
 
-    /// What is put in front of texts. Blanks count, and a line end may be part of it.
+    /// A prefix. White space is significant, and line ends are allowed.
     pub fn prefix(&self) -> Result<String, OptionError> {
         let is_text = |c: char| !c.is_control() || matches!(c, '\n' | '\t');
         match self.text.len() <= LONGEST_PREFIX && self.text.chars().all(is_text) {
             true => Ok(self.text.to_string()),
             false => Err(self.invalid(format!(
-                "It has to be a text of {LONGEST_PREFIX} bytes at most, without control characters but line ends and tabs."
+                "It must be a string of at most {LONGEST_PREFIX} bytes, without control characters except line ends and tabs."
             ))),
         }
     }
 
-    /// The address of a service.
+    /// The URL of a service.
     pub fn url(&self) -> Result<String, OptionError> {
-        const FORM: &str = "It has to be an address such as https://host:port/path.";
-        // The reader of addresses overlooks blanks, line ends, and slashes too many or the wrong way round.
+        const FORM: &str = "It must be a URL such as https://host:port/path.";
+        // The URL parser accepts blanks, line ends, and extra or reversed slashes, so they are checked here.
         let lower = self.text.to_ascii_lowercase();
         let place = lower.strip_prefix("http://").or_else(|| lower.strip_prefix("https://"));
         if place.is_none_or(|place| place.starts_with('/'))
@@ -123,18 +123,18 @@ impl Form<'_> {
         let url = Url::parse(self.text).map_err(|_| self.invalid(FORM))?;
         if !url.username().is_empty() || url.password().is_some() {
             return Err(self.invalid(
-                "It must not have a user name or a password in it, for everybody may read it.",
+                "It must not contain a user name or a password, because all roles can read it.",
             ));
         }
         if url.fragment().is_some() {
-            return Err(self.invalid("It must not have a fragment (#)."));
+            return Err(self.invalid("It must not contain a fragment (#)."));
         }
         let secret = url
             .query_pairs()
             .find(|(name, _)| SECRET_PARAMETERS.contains(&name.to_ascii_lowercase().as_str()));
         match secret {
             Some((name, _)) => Err(self.invalid(format!(
-                "It must not have the parameter {name} in it, for everybody may read it; a key is given as api_key."
+                "It must not contain the parameter {name}, because all roles can read it. Pass a key as api_key."
             ))),
             None => Ok(self.text.to_string()),
         }
@@ -142,30 +142,30 @@ impl Form<'_> {
 
     /// The name of a header.
     pub fn header_name(&self) -> Result<String, OptionError> {
-        match header_trouble(self.text) {
+        match header_name_error(self.text) {
             None => Ok(self.text.to_string()),
-            Some(trouble) => Err(self.invalid(trouble)),
+            Some(failure) => Err(self.invalid(failure)),
         }
     }
 
-    /// The form of vectors in replies.
+    /// The encoding of vectors in replies.
     pub fn encoding(&self) -> Result<Encoding, OptionError> {
         match self.text {
             "auto" => Ok(Encoding::Auto),
             "float" => Ok(Encoding::Float),
             "base64" => Ok(Encoding::Base64),
-            _ => Err(self.invalid("It is one of: auto, float, base64.")),
+            _ => Err(self.invalid("Valid values: auto, float, base64.")),
         }
     }
 
     /// A whole number.
     pub fn number(&self, range: Range) -> Result<u32, OptionError> {
         digits(self.text).filter(|n| (range.0..=range.1).contains(n)).ok_or_else(|| {
-            self.invalid(format!("It has to be a whole number from {} to {}.", range.0, range.1))
+            self.invalid(format!("It must be a whole number from {} to {}.", range.0, range.1))
         })
     }
 
-    /// A time as PostgreSQL's settings have it, in milliseconds.
+    /// A duration in the format of PostgreSQL's settings, in milliseconds.
     pub fn duration(&self, range: Range) -> Result<u32, OptionError> {
         let text = self.text.trim();
         let unit = text.trim_start_matches(|c: char| c.is_ascii_digit());
@@ -180,64 +180,64 @@ impl Form<'_> {
             .and_then(|(number, factor)| number.checked_mul(factor))
             .filter(|ms| (range.0..=range.1).contains(ms))
             .ok_or_else(|| {
-                self.invalid("It has to be a time from 100 ms to 1 hour: a number of milliseconds, or one with ms, s or min.")
+                self.invalid("It must be from 100 ms to 1 hour: a number of milliseconds, or a number with the unit ms, s or min.")
             })
     }
 
-    /// A point in time in the one form that create_provider() writes, which every setting of DateStyle reads alike.
+    /// A timestamp in the only format that create_provider() writes, which does not depend on DateStyle.
     pub fn timestamp(&self) -> Result<(), OptionError> {
         match is_timestamp(self.text) {
             true => Ok(()),
-            false => Err(self.invalid("It has to have the form 2025-12-31T23:59:59.999999Z.")),
+            false => Err(self.invalid("It must have the format 2025-12-31T23:59:59.999999Z.")),
         }
     }
 
-    /// A key, or where the embedder finds it.
+    /// A key, or a reference to it.
     pub fn key(&self) -> Result<Secret, OptionError> {
-        let trouble = if let Some(name) = self.text.strip_prefix("env:") {
+        let failure = if let Some(name) = self.text.strip_prefix("env:") {
             let starts = name.bytes().next().is_some_and(|b| b.is_ascii_alphabetic() || b == b'_');
             let fits = starts && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
-            (!fits).then_some("After env: it has to be the name of an environment variable.")
+            (!fits).then_some("env: must be followed by the name of an environment variable.")
         } else if let Some(path) = self.text.strip_prefix("file:") {
             let fits = path.starts_with('/') && !path.chars().any(char::is_control);
-            (!fits).then_some("After file: it has to be an absolute path.")
+            (!fits).then_some("file: must be followed by an absolute path.")
         } else if self.text.is_empty() {
             Some("It must not be empty.")
         } else {
-            // It goes into a header.
+            // It is sent in a header.
             let fits = self.text.bytes().all(|b| b.is_ascii_graphic());
-            (!fits).then_some("It has to be printable ASCII without spaces.")
+            (!fits).then_some("It must be printable ASCII without spaces.")
         };
-        match trouble {
+        match failure {
             None if self.text.len() <= LONGEST => Ok(Secret::new(self.text)),
-            None => Err(self.invalid(format!("It has more than {LONGEST} bytes."))),
-            Some(trouble) => Err(self.invalid(trouble)),
+            None => Err(self.invalid(format!("It must not exceed {LONGEST} bytes."))),
+            Some(failure) => Err(self.invalid(failure)),
         }
     }
 
     /// Headers by name.
     pub fn headers(&self) -> Result<Vec<(String, Secret)>, OptionError> {
-        // What the reader of JSON would say can quote what it has read.
+        // The JSON parser's own errors can quote the input, so they are not used.
         let Ok(Value::Object(members)) = serde_json::from_str(self.text) else {
             return Err(self.invalid(HEADERS_FORM));
         };
         if members.len() > MOST_HEADERS || self.text.len() > LONGEST {
             return Err(self.invalid(format!(
-                "There may be {MOST_HEADERS} headers of {LONGEST} bytes in all."
+                "The limit is {MOST_HEADERS} headers with {LONGEST} bytes in total."
             )));
         }
         let mut headers: Vec<(String, Secret)> = Vec::with_capacity(members.len());
         for (name, value) in members {
-            if let Some(trouble) = header_trouble(&name) {
-                return Err(self.invalid(trouble));
+            if let Some(failure) = header_name_error(&name) {
+                return Err(self.invalid(failure));
             }
             if headers.iter().any(|(known, _)| known.eq_ignore_ascii_case(&name)) {
-                return Err(self.invalid(format!("Header {name} is there twice.")));
+                return Err(self.invalid(format!("Header {name} occurs twice.")));
             }
             let Value::String(value) = value else { return Err(self.invalid(HEADERS_FORM)) };
             if !value.bytes().all(|b| b.is_ascii_graphic() || b == b' ') {
                 return Err(
-                    self.invalid(format!("The value of header {name} has to be printable ASCII."))
+                    self.invalid(format!("The value of header {name} must be printable ASCII."))
                 );
             }
             headers.push((name, Secret::new(value)));
@@ -246,17 +246,17 @@ impl Form<'_> {
     }
 }
 
-/// Whether a key says where the embedder finds it.
+/// Whether a key is a reference.
 pub fn is_reference(key: &str) -> bool {
     key.starts_with("env:") || key.starts_with("file:")
 }
 
-/// What is wrong with the name of a header. It is not repeated: a name may be a value in the wrong place.
-fn header_trouble(name: &str) -> Option<String> {
+/// What is wrong with the name of a header. The error does not quote it: it may be a secret in the wrong place.
+fn header_name_error(name: &str) -> Option<String> {
     let is_token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
     if name.is_empty() || name.len() > 100 || !name.bytes().all(is_token) {
         return Some(
-            "The name of a header has 1 to 100 letters, digits and any of !#$%&'*+-.^_`|~."
+            "The name of a header consists of 1 to 100 letters, digits and any of !#$%&'*+-.^_`|~."
                 .to_string(),
         );
     }
@@ -269,7 +269,7 @@ fn digits(text: &str) -> Option<u32> {
     plain.then(|| text.parse().ok()).flatten()
 }
 
-/// Whether a text is `YYYY-MM-DDTHH:MM:SS[.ffffff]Z`, with a date and a time that there are.
+/// Whether a text is `YYYY-MM-DDTHH:MM:SS[.ffffff]Z` with a valid date and time.
 fn is_timestamp(text: &str) -> bool {
     let Some((date, time)) = text.strip_suffix('Z').and_then(|t| t.split_once('T')) else {
         return false;

@@ -1,11 +1,11 @@
-//! Tests of what a filter is refused for, word for word.
+//! Tests of a filter's errors, word for word.
 
 use serde_json::json;
 
 use super::{condition, refused};
 
 #[test]
-fn values_of_the_wrong_type_are_refused() {
+fn values_of_the_wrong_type_are_errors() {
     let integer = "an integer from -9223372036854775808 to 9223372036854775807, \
                    without a decimal point";
     let datetime = "a string with an ISO 8601 date or time such as \"2024-05-31T12:00:00Z\"";
@@ -49,11 +49,11 @@ fn values_of_the_wrong_type_are_refused() {
 }
 
 #[test]
-fn refusals_read_word_for_word() {
+fn errors_have_message_detail_and_hint() {
     let every = "which takes eq, ne, neq, gt, gte, lt, lte, in, nin and exists.";
     let or_hint = Some("Write it as {\"$or\": [{\"field\": value}, {\"field\": value}]}.");
     let exists_hint =
-        Some("To ask whether the field is there, write {\"exists\": true} or {\"exists\": false}.");
+        Some("To test whether the field exists, use {\"exists\": true} or {\"exists\": false}.");
     let cases = [
         (
             json!([]),
@@ -162,5 +162,5 @@ fn refusals_read_word_for_word() {
     }
     assert_eq!(refused(json!({"$and": []})).0, "unknown filter field \"$and\"");
     let error = condition(&json!({"a": 1}), &[], 1).unwrap_err();
-    assert_eq!(error.detail.unwrap(), "There is no field to filter on.");
+    assert_eq!(error.detail.unwrap(), "There are no fields to filter on.");
 }

@@ -1,11 +1,11 @@
-//! A foreign table in another real cluster, which goes away and comes back.
+//! A foreign table in another real cluster, which stops and restarts.
 
 use super::{SHARED, assert_arrives, create_batch, wait_error, wait_well};
 use support::source::{assert_equal, stored_text, synced_source};
 use support::{Cluster, LONG, Shutdown};
 
 #[test]
-fn a_foreign_table_whose_server_goes_and_comes() {
+fn a_foreign_table_whose_server_stops_and_restarts() {
     let remote = Cluster::builder().not_preloaded().start();
     let mut there = remote.connect("postgres");
     there
@@ -39,7 +39,7 @@ fn a_foreign_table_whose_server_goes_and_comes() {
     drop(there);
     remote.stop(Shutdown::Fast);
     wait_error(&cluster, "remote", "f", "could not connect to server");
-    // Others go on, and questions are answered from what is there.
+    // Other tables continue, and queries use the stored vectors.
     client.batch_execute("UPDATE own SET title = 'not held up' WHERE id = 1").unwrap();
     cluster.wait_for(
         "remote",
@@ -57,11 +57,11 @@ fn a_foreign_table_whose_server_goes_and_comes() {
     wait_well(&cluster, "remote", "f");
     assert_arrives(&cluster, "remote", "f");
     assert_eq!(stored_text(&mut client, "f", "5"), None);
-    // A lock over there holds up nobody but the one table.
+    // A lock on the remote server blocks only this table.
     let mut locking = remote.connect("postgres");
     locking.batch_execute("BEGIN; LOCK t").unwrap();
     let waits = "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)";
-    remote.wait_for("postgres", LONG, "the run to wait over there", waits);
+    remote.wait_for("postgres", LONG, "the run to wait on the remote server", waits);
     client.batch_execute("UPDATE own SET title = 'not held up either' WHERE id = 2").unwrap();
     cluster.wait_for(
         "remote",
@@ -72,6 +72,6 @@ fn a_foreign_table_whose_server_goes_and_comes() {
     assert_equal(&mut client, "own");
     locking.batch_execute("UPDATE t SET title = 'under the lock' WHERE id = 6; COMMIT").unwrap();
     assert_arrives(&cluster, "remote", "f");
-    // The databases and the server can be stopped at any moment.
+    // Databases and server can be stopped at any time.
     client.batch_execute("SELECT embedd.drop_vector_table('f')").unwrap();
 }

@@ -1,4 +1,4 @@
-//! What a run has paid for is stored, and what failed is tried again when somebody asks.
+//! What a run has paid for is stored, and failed rows are retried on request.
 
 use postgres::Client;
 
@@ -7,7 +7,7 @@ use support::fake_provider::{Dialect, FakeProvider, Respond, Rule};
 use support::source::relation;
 use support::{Cluster, LONG};
 
-/// A view of 20 rows whose vectors the fake makes, filled once and not run again before somebody asks.
+/// A view of 20 rows with vectors of the fake, filled once and not run again without a request.
 fn paid_for(cluster: &Cluster, db: &str, fake: &FakeProvider) -> Client {
     let mut client = cluster.database(db);
     client
@@ -25,7 +25,7 @@ fn paid_for(cluster: &Cluster, db: &str, fake: &FakeProvider) -> Client {
     client
 }
 
-/// The vector table is locked for as long as an index is built on it. What came from the provider meanwhile is paid for.
+/// The vector table is locked while an index is built on it. The answers that arrive meanwhile are paid for.
 #[test]
 fn a_locked_vector_table_is_paid_for_once() {
     let fake = FakeProvider::start(Dialect::OpenAi);
@@ -52,9 +52,9 @@ fn a_locked_vector_table_is_paid_for_once() {
     assert_arrives(&cluster, "batch_locked", "v");
 }
 
-/// A run that skips what has failed is under way when somebody wants it tried again.
+/// A run that skips failed rows is active when a retry is requested.
 #[test]
-fn failed_rows_are_tried_again_though_a_run_is_under_way() {
+fn failed_rows_are_retried_although_a_run_is_under_way() {
     let fake = FakeProvider::start(Dialect::OpenAi);
     let refused = fake.script(Rule::when_text("unlucky").respond(Respond::status(400)));
     let cluster = SHARED.cluster();
@@ -74,7 +74,7 @@ fn failed_rows_are_tried_again_though_a_run_is_under_way() {
     assert_eq!(retried.get::<_, i64>(0), 1);
     gate.release();
     let none = "SELECT failed_rows = 0 FROM embedd.sync_status('v')";
-    cluster.wait_for("batch_retry", LONG, "no row to be left that failed", none);
+    cluster.wait_for("batch_retry", LONG, "no failed row to be left", none);
     wait_over(&cluster, "batch_retry");
     assert_eq!(fake.paid("unlucky"), 1);
     assert_arrives(&cluster, "batch_retry", "v");

@@ -9,7 +9,7 @@ use support::processes::kill9;
 use support::source::{assert_equal, stored_text, synced_source};
 use support::{Cluster, LONG, SHORT, Shutdown};
 
-/// A view whose every reading takes this many seconds.
+/// A view that takes this many seconds to read.
 fn slow_view(seconds: u32) -> String {
     format!(
         "CREATE TABLE base (id integer PRIMARY KEY, title text, n integer);
@@ -19,7 +19,7 @@ fn slow_view(seconds: u32) -> String {
 }
 
 #[test]
-fn a_slow_view_holds_nobody_up() {
+fn a_slow_view_blocks_no_other_table() {
     let cluster = SHARED.cluster();
     let mut client = cluster.database("slow");
     client.batch_execute(&slow_view(5)).unwrap();
@@ -30,7 +30,7 @@ fn a_slow_view_holds_nobody_up() {
     client
         .batch_execute("UPDATE t SET title = 'fast' WHERE id < 5; DELETE FROM t WHERE id = 7")
         .unwrap();
-    // Nothing but the slow run may be left when the changes are there.
+    // When the changes are there, only the slow run may be active.
     cluster.wait_for("slow", LONG, "the changes", "SELECT NOT EXISTS (SELECT FROM embedd.queue)");
     assert_equal(&mut client, "t");
     let still = "SELECT EXISTS (SELECT FROM embedd.tasks t JOIN embedd.vector_tables v ON v.id = t.target_id
@@ -41,28 +41,28 @@ fn a_slow_view_holds_nobody_up() {
 }
 
 #[test]
-fn a_run_that_finds_no_place() {
-    // The embedder, the two launchers and the sync worker take them all.
+fn a_run_without_a_worker_slot() {
+    // The embedder, the two launchers and the sync worker take all worker slots.
     let cluster = Cluster::builder().set("max_worker_processes", "4").start();
     let mut client = cluster.database("crowded");
     client.batch_execute(&slow_view(0)).unwrap();
     create_batch(&mut client, "v", NEVER);
     let reason = "no place for a batch run: increase max_worker_processes";
     let told = format!("SELECT last_error = '{reason}' FROM embedd.sync_status('v')");
-    cluster.wait_for("crowded", LONG, "the status to tell", &told);
+    cluster.wait_for("crowded", LONG, "the status to show it", &told);
     let told = format!("sync of vector table \"v\" failed: {reason}");
     assert_eq!(cluster.log().matches(&told).count(), 1);
     cluster.configure(&[("max_worker_processes", "8")]);
     cluster.restart(Shutdown::Fast);
     wait_well(&cluster, "crowded", "v");
     assert_equal(&mut cluster.connect("crowded"), "v");
-    cluster.wait_until(LONG, "the log to tell that it is over", || {
+    cluster.wait_until(LONG, "the log to report the end", || {
         cluster.log_contains("sync of vector table \"v\" works again")
     });
 }
 
 #[test]
-fn a_run_is_asked_for() {
+fn a_run_on_demand() {
     let cluster = SHARED.cluster();
     let mut client = cluster.database("asked");
     client.batch_execute(&slow_view(0)).unwrap();
@@ -79,7 +79,7 @@ fn a_run_is_asked_for() {
         wait_over(&cluster, "asked");
         assert_equal(&mut client, "v");
     }
-    // Who asks during a run is told so.
+    // A request during a run reports that one is active.
     client.batch_execute("CREATE OR REPLACE VIEW v AS SELECT id, title, n FROM base, (SELECT pg_sleep(2) OFFSET 0) s").unwrap();
     client.batch_execute("SELECT embedd.reconcile('v')").unwrap();
     let error = client.query("SELECT embedd.reconcile('v')", &[]).unwrap_err();
@@ -88,7 +88,7 @@ fn a_run_is_asked_for() {
 }
 
 #[test]
-fn a_pause_and_what_was_changed_in_it() {
+fn changes_made_during_a_pause() {
     let cluster = SHARED.cluster();
     let mut client = cluster.database("paused");
     client.batch_execute(&slow_view(0)).unwrap();
@@ -106,7 +106,7 @@ fn a_pause_and_what_was_changed_in_it() {
             "UPDATE base SET title = 'in the pause' WHERE id = 1; DELETE FROM base WHERE id = 2",
         )
         .unwrap();
-    // Runs of another table go on meanwhile, so that time passes for both.
+    // Runs of another table continue, so time passes for both.
     client.batch_execute("CREATE VIEW w AS SELECT * FROM base").unwrap();
     create_batch(&mut client, "w", "1 second");
     let passed =
@@ -157,7 +157,7 @@ fn a_run_is_killed_in_the_middle() {
 }
 
 #[test]
-fn the_provider_goes_during_a_run() {
+fn the_provider_fails_during_a_run() {
     let fake = FakeProvider::start(Dialect::OpenAi);
     let cluster = SHARED.cluster();
     let mut client = cluster.database("provider");
@@ -184,10 +184,11 @@ fn the_provider_goes_during_a_run() {
         )
         .unwrap();
     synced_source(&cluster, "provider_other", &mut cluster.database("provider_other"), "t", 5);
-    // What needs no provider arrives, and the status tells why the rest does not.
+    // Changes that need no provider arrive, and the status shows why the others do not.
     let sql = "SELECT last_error IS NOT NULL FROM embedd.sync_status('v')";
     cluster.wait_for("provider", LONG, "the error", sql);
-    cluster.wait_until(LONG, "the row to go", || stored_text(&mut client, "v", "6").is_none());
+    cluster
+        .wait_until(LONG, "the row to be deleted", || stored_text(&mut client, "v", "6").is_none());
     assert_eq!(stored_text(&mut client, "v", "1").unwrap(), "title 1");
     fake.up();
     wait_well(&cluster, "provider", "v");
@@ -195,7 +196,7 @@ fn the_provider_goes_during_a_run() {
     cluster.wait_for("provider", LONG, "the changes", arrived);
     assert_eq!(fake.paid_total(), 23, "{:?}", fake.paid_more_than_once());
     assert_equal(&mut client, "v");
-    // A text that the provider refuses is that row's trouble.
+    // A text that the provider rejects fails only its row.
     let refused = fake.script(
         support::fake_provider::Rule::when_text("bad")
             .respond(support::fake_provider::Respond::status(400)),
@@ -216,7 +217,7 @@ fn the_provider_goes_during_a_run() {
     assert_eq!(
         refused.hits(),
         hits,
-        "a row that has failed is tried again when it changes, or when somebody asks"
+        "a row that has failed is tried again when it changes, or on request"
     );
     fake.clear_script();
     assert_eq!(
@@ -233,7 +234,7 @@ fn the_provider_goes_during_a_run() {
 }
 
 #[test]
-fn more_rows_than_a_page_and_an_index_that_is_built_after_them() {
+fn more_rows_than_a_page_and_an_index_built_after_them() {
     let cluster = SHARED.cluster();
     let mut client = cluster.database("many");
     client

@@ -1,4 +1,5 @@
-//! What can be a source: views, materialized views, tables; with keys that are no keys, and with other roles' rights.
+//! Possible sources: views, materialized views, tables; with keys that are not unique, and with other roles'
+//! privileges.
 
 use super::{
     NEVER, SHARED, assert_arrives, create_batch, create_batch_of, wait_error, wait_over, wait_well,
@@ -33,7 +34,7 @@ fn a_view_that_joins_and_aggregates() {
     assert_arrives(&cluster, "view", "v");
     assert_eq!(stored_text(&mut client, "v", "31").unwrap(), "of one book: the only");
     assert_eq!(stored_text(&mut client, "v", "2"), None);
-    // Another definition, and another name.
+    // A changed definition, and another name.
     client
         .batch_execute("CREATE OR REPLACE VIEW v AS SELECT id, name AS title, 1::bigint AS n FROM author; ALTER VIEW v RENAME TO w")
         .unwrap();
@@ -79,7 +80,7 @@ fn a_materialized_view_and_a_table_without_triggers() {
 }
 
 #[test]
-fn rows_without_a_key_and_keys_of_several_rows() {
+fn rows_without_a_key_and_duplicate_keys() {
     let cluster = SHARED.cluster();
     let mut client = cluster.database("no_keys");
     client
@@ -102,11 +103,11 @@ fn rows_without_a_key_and_keys_of_several_rows() {
     client.batch_execute("INSERT INTO base VALUES (6, 'a twin of six', 0)").unwrap();
     failed(2);
     assert_eq!(stored_text(&mut client, "v", "6"), None);
-    // Some tries later it is still so.
+    // After some retries the result is the same.
     let retried: i64 = client.query_one("SELECT embedd.retry_failed('v')", &[]).unwrap().get(0);
     assert_eq!(retried, 2);
     let tried = "SELECT bool_and(attempts >= 2) FROM embedd.failed_rows";
-    cluster.wait_for("no_keys", LONG, "another try", tried);
+    cluster.wait_for("no_keys", LONG, "another retry", tried);
     client.batch_execute("DELETE FROM base WHERE title LIKE 'a twin%'").unwrap();
     failed(0);
     client.batch_execute("DELETE FROM base WHERE id IS NULL").unwrap();
@@ -114,7 +115,7 @@ fn rows_without_a_key_and_keys_of_several_rows() {
 }
 
 #[test]
-fn a_row_that_cannot_be_read_is_the_views_trouble() {
+fn a_row_that_cannot_be_read_affects_only_its_view() {
     let cluster = SHARED.cluster();
     let mut client = cluster.database("bad_row");
     client
@@ -194,7 +195,7 @@ fn a_view_is_read_with_the_rights_of_its_owner_only() {
 }
 
 #[test]
-fn a_view_that_is_dropped_and_made_anew() {
+fn a_view_that_is_dropped_and_recreated() {
     let cluster = Cluster::builder().set("embedd.poll_interval", "200ms").start();
     let mut client = cluster.database("anew");
     client

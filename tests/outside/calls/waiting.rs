@@ -1,4 +1,4 @@
-//! wait_until_synced(): it ends when everything is stored, says how far it is, and is cancelled at once.
+//! wait_until_synced(): it ends when everything is stored, reports progress, and can be cancelled.
 
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -10,7 +10,7 @@ use support::{Cluster, LONG, SHORT, Shared};
 
 static SHARED: Shared = Shared::new();
 
-/// A connection that keeps the notices that it gets.
+/// A connection that collects notices.
 fn with_notices(cluster: &Cluster, db: &str) -> (Client, Arc<Mutex<Vec<String>>>) {
     let notices = Arc::new(Mutex::new(Vec::new()));
     let kept = notices.clone();
@@ -19,7 +19,7 @@ fn with_notices(cluster: &Cluster, db: &str) -> (Client, Arc<Mutex<Vec<String>>>
     (config.connect(NoTls).unwrap(), notices)
 }
 
-/// SQLSTATE, message with DETAIL, and HINT of a statement that fails.
+/// SQLSTATE, message with DETAIL, and HINT of a failing statement.
 fn refusal(client: &mut Client, sql: &str) -> (String, String, String) {
     let error = client.batch_execute(sql).unwrap_err();
     let error = error.as_db_error().unwrap();
@@ -40,12 +40,12 @@ fn it_ends_when_all_is_stored() {
         .unwrap();
     client.batch_execute("SELECT embedd.wait_until_synced('t', '1 min')").unwrap();
     assert_equal(&mut client, "t");
-    // A number of seconds does too, and nothing is waited for where all is done.
+    // A number of seconds works too, and if all is done there is no wait.
     client.batch_execute("SELECT embedd.wait_until_synced('t'::varchar, 0)").unwrap();
 }
 
 #[test]
-fn it_says_how_far_it_is_and_is_cancelled_at_once() {
+fn it_reports_progress_and_can_be_cancelled() {
     let cluster = SHARED.cluster();
     let mut client = cluster.database("cancelled");
     let fake = FakeProvider::builder(Dialect::OpenAiCompatible).dimensions(384).start();
@@ -76,7 +76,7 @@ fn it_says_how_far_it_is_and_is_cancelled_at_once() {
 }
 
 #[test]
-fn it_gives_up_where_waiting_does_not_help() {
+fn it_gives_up_if_waiting_does_not_help() {
     let cluster = SHARED.cluster();
     let mut client = cluster.database("hopeless");
     create_source(&mut client, "pending", 5);
@@ -125,7 +125,8 @@ fn it_gives_up_where_waiting_does_not_help() {
         "{said} {hint}"
     );
 
-    // An error that lasts is told with its reason; a role that may only read the vectors is not told what a row holds.
+    // A lasting error is reported with its reason; a role that may only read the vectors does not see the content of a
+    // row.
     client.batch_execute("SELECT embedd.resume_sync('t'); ALTER TABLE t DROP COLUMN body").unwrap();
     let (code, said, _) = refusal(&mut client, "SELECT embedd.wait_until_synced('t')");
     assert!(
@@ -135,7 +136,7 @@ fn it_gives_up_where_waiting_does_not_help() {
 }
 
 #[test]
-fn rows_that_have_failed_are_told_of() {
+fn failed_rows_are_reported() {
     let cluster = SHARED.cluster();
     let mut client = cluster.database("with_failed_rows");
     let fake = FakeProvider::builder(Dialect::OpenAiCompatible).dimensions(384).start();

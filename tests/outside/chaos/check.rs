@@ -1,5 +1,5 @@
-//! What has to hold whenever a chaos run takes a breath: source and vectors are equal, every vector is the one of its
-//! text, and no text was paid for more often than its changes and the kills between explain.
+//! The invariants at each check of a chaos run: source and vectors are equal, each vector is that of its text, and no
+//! text was paid for more often than its changes and the kills explain.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -12,17 +12,17 @@ use super::script::SOURCES;
 use support::fake_provider::{FakeProvider, vector};
 use support::source::{COLUMNS, assert_equal, relation};
 
-/// The model, and the numbers in its vectors.
+/// The model and its dimensions.
 pub const MODEL: &str = "fake-model";
 pub const DIMENSIONS: usize = 8;
 
-/// What the embedder sends to see whether a service takes anything at all.
+/// The text of the embedder's probe.
 const PROBE: &str = "embedd";
 
-/// Texts whose answer a dying embedder still took from the network may be noted by the fake a little later.
+/// The fake may record a little later which answers a dying embedder still read from the network.
 const LATE: Duration = Duration::from_secs(1);
 
-/// Makes sources and vector tables, and a history of the texts that each transaction has left behind.
+/// Creates sources and vector tables, and a history of the texts committed by each transaction.
 pub fn set_up(client: &mut Client, base_url: &str, rows: i64) {
     client
         .execute(
@@ -66,21 +66,21 @@ pub fn set_up(client: &mut Client, base_url: &str, rows: i64) {
     }
 }
 
-/// What was paid, over a whole run.
+/// The payments of a whole run.
 #[derive(Default)]
 pub struct Account {
-    /// What each text had cost when it was last looked at.
+    /// The cost of each text at the last check.
     paid_before: HashMap<String, u64>,
     total_before: u64,
-    /// Changes of a text that committed, the superseded ones too.
+    /// Committed changes of a text, including superseded ones.
     pub changes: u64,
-    /// Payments that a change of their text made necessary.
+    /// Payments explained by a change of their text.
     pub necessary: u64,
     /// All payments.
     pub paid: u64,
     /// Payments beyond the changes of their text.
     pub again: u64,
-    /// How many of these losses can have made necessary.
+    /// How many of them the losses can explain.
     pub lost: u64,
 }
 
@@ -96,9 +96,9 @@ impl fmt::Display for Account {
 }
 
 impl Account {
-    /// Compares what was paid since the last time with what was committed since, and the losses between. Nothing may
-    /// be under way. A text is paid for once at most for each change that committed; each loss may cost it once more,
-    /// if it lies between two payments. All losses together cost no more than was in flight and not on disk.
+    /// Compares the payments since the last check with the commits and losses since. Nothing may be in flight. A text
+    /// may be paid for once for each committed change, and once more for each loss between two payments. All losses
+    /// together may cost no more than what was in flight and not on disk.
     pub fn settle(&mut self, client: &mut Client, fake: &FakeProvider, losses: &[Instant]) {
         let rows = client
             .query(
@@ -136,7 +136,7 @@ impl Account {
         assert!(*again <= *lost, "{again} texts were paid for again, and losses explain {lost}");
     }
 
-    /// Everything that was paid up to now is settled.
+    /// Marks everything paid so far as settled.
     pub fn close(&mut self, client: &mut Client, fake: &FakeProvider) {
         client.batch_execute("TRUNCATE history").expect("the history can be emptied");
         for text in fake.requests().into_iter().flat_map(|seen| seen.texts) {
@@ -148,7 +148,7 @@ impl Account {
     }
 }
 
-/// Every source equals its vectors, and every vector is the one of the text beside it.
+/// Every source equals its vectors, and every vector is that of its text.
 pub fn check(client: &mut Client) {
     for source in SOURCES {
         assert_equal(client, source);

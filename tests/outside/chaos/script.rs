@@ -1,4 +1,4 @@
-//! What writers do and what befalls the cluster, each step a function of the seed and its number alone.
+//! The script of writers and faults: each step is a function of the seed and its number alone.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use fastrand::Rng;
 /// The sources, an ordinary and a partitioned one.
 pub const SOURCES: [&str; 2] = ["t", "p"];
 
-/// Keys that the writers meet on.
+/// Keys on which the writers conflict.
 const KEYS: i64 = 300;
 
 /// One step of a writer.
@@ -17,7 +17,7 @@ pub enum Event {
     Sql(Vec<String>),
     /// COPY of these lines.
     Copy(String, String),
-    /// Ends a transaction that somebody has prepared, as its name says.
+    /// Ends a transaction prepared by any session, as its name says.
     EndPrepared,
 }
 
@@ -31,21 +31,21 @@ pub enum Victim {
     WritersBackend,
 }
 
-/// When it is killed, after the writers were let go on.
+/// When it is killed, after the writers were released.
 #[derive(Clone, Copy, Debug)]
 pub enum Moment {
     After(Duration),
-    /// While the provider works, so much later.
+    /// After this time, while the provider works.
     Working(Duration),
-    /// Once the provider was paid, so much later.
+    /// After this time, once the provider was paid.
     Paid(Duration),
 }
 
-/// How the provider is.
+/// The behaviour of the provider.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Weather {
     Calm,
-    /// 429, with the milliseconds after which to come again.
+    /// 429, with the milliseconds of Retry-After.
     Limited(Option<u64>),
     Status(u16),
     Hanging,
@@ -58,17 +58,17 @@ pub enum Weather {
     Down,
 }
 
-/// One round of trouble.
+/// One round of faults.
 #[derive(Debug)]
-pub struct Trouble {
+pub struct Faults {
     pub weather: Weather,
-    /// Requests that the weather lasts for.
+    /// For how many requests the behaviour lasts.
     pub requests: u64,
-    /// What stands still for so long before the kill.
+    /// What is frozen before the kill, and for how long.
     pub frozen: Option<(Victim, Duration)>,
     pub moment: Moment,
     pub victim: Victim,
-    /// After the kill the whole server goes down too: by an immediate stop, or as in a power cut.
+    /// After the kill the whole server goes down too: by an immediate shutdown, or as in a power failure.
     pub crash: Option<Crash>,
 }
 
@@ -79,14 +79,14 @@ pub enum Crash {
     PowerCut,
 }
 
-/// The generator of one step.
+/// The random generator of one step.
 fn chance(seed: u64, who: u64, step: u64) -> Rng {
     let mut mixed = Rng::with_seed(seed ^ who.wrapping_mul(0x9e37_79b9_7f4a_7c15));
     Rng::with_seed(mixed.u64(..) ^ step.wrapping_mul(0xbf58_476d_1ce4_e5b9))
 }
 
-/// The n-th round of trouble.
-pub fn trouble(seed: u64, n: u64) -> Trouble {
+/// The n-th round of faults.
+pub fn faults(seed: u64, n: u64) -> Faults {
     let mut rng = chance(seed, u64::MAX, n);
     let weather = match rng.u32(..100) {
         0..40 => Weather::Calm,
@@ -128,7 +128,7 @@ pub fn trouble(seed: u64, n: u64) -> Trouble {
         1 => Some(Crash::PowerCut),
         _ => None,
     };
-    Trouble { weather, requests: rng.u64(1..5), frozen, moment, victim, crash }
+    Faults { weather, requests: rng.u64(1..5), frozen, moment, victim, crash }
 }
 
 /// The n-th step of a writer.
@@ -138,10 +138,10 @@ pub fn event(seed: u64, writer: u64, n: u64) -> Event {
     let id = rng.i64(1..=KEYS);
     let other = rng.i64(1..=KEYS);
     let few = rng.i64(1..8);
-    // No two steps write the same text, so that what is paid twice is seen; a few texts that all share are for the rest.
+    // No two steps write the same text, so that double payments show; a few shared texts test deduplication.
     let text = format!("w{writer} e{n}");
     let shared = format!("shared {}", rng.u32(..4));
-    // Where nobody else writes.
+    // Keys that no other writer uses.
     let own = 100_000 * (1 + writer as i64) + (n as i64 % 2000) * 10;
     let upsert = |id: i64, title: &str| {
         format!(
@@ -227,7 +227,7 @@ pub fn event(seed: u64, writer: u64, n: u64) -> Event {
         115..116 => {
             let mut statements = vec![
                 "BEGIN".to_string(),
-                // Who has prepared a transaction holds it up, and it holds up all others.
+                // An open prepared transaction blocks the others, so it has to end.
                 "SET LOCAL lock_timeout = '150ms'".into(),
                 format!("TRUNCATE {table}"),
             ];

@@ -1,22 +1,22 @@
-//! What befalls a cluster in a chaos run: bad weather at the provider, processes that stand still, kills, crashes.
+//! The faults of a chaos run: misbehaviour of the provider, frozen processes, kills, crashes.
 
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::script::{Crash, Moment, Trouble, Victim, Weather};
+use super::script::{Crash, Faults, Moment, Victim, Weather};
 use super::writers::Writers;
 use support::fake_provider::{FakeProvider, Respond, Rule};
 use support::processes::{EMBEDDER, LAUNCHER, SYNC_WORKER, kill9};
 use support::wait::{SHORT, until};
 use support::{Cluster, Frozen, Shutdown};
 
-/// The title of the processes that build indexes, as it begins.
+/// The beginning of an index builder's title.
 pub const INDEX_BUILDER: &str = "embedd index builder";
 
-/// How long a kill waits for its moment; without it, it comes at no moment in particular.
+/// How long a kill waits for its moment; after that it comes at any moment.
 const MOMENT: Duration = Duration::from_millis(1500);
 
-/// Brings the weather of a round about; the one of the round before is over.
+/// Applies the provider's behaviour of a round, replacing the previous one.
 pub fn weather(fake: &FakeProvider, weather: Weather, requests: u64) {
     clear(fake);
     let respond = match weather {
@@ -36,7 +36,7 @@ pub fn weather(fake: &FakeProvider, weather: Weather, requests: u64) {
     fake.script(Rule::always().respond(respond).times(requests));
 }
 
-/// Ends all bad weather.
+/// Ends all misbehaviour.
 pub fn clear(fake: &FakeProvider) {
     fake.clear_script();
     fake.let_go();
@@ -57,11 +57,11 @@ pub fn await_moment(fake: &FakeProvider, moment: Moment) {
             more
         }
     };
-    // The time of a kill is a part of the script; nothing depends on it.
+    // The time of a kill is part of the script; no assertion depends on it.
     thread::sleep(more);
 }
 
-/// Has a process stand still for a while.
+/// Freezes a process for a while.
 pub fn freeze(cluster: &Cluster, writers: &Writers, who: Victim, time: Duration) {
     if let Some((_, pid)) = find(cluster, writers, who) {
         let _frozen = Frozen::new(pid);
@@ -69,14 +69,14 @@ pub fn freeze(cluster: &Cluster, writers: &Writers, who: Victim, time: Duration)
     }
 }
 
-/// Kills the victim of a round, or the sync worker where there is none of its kind; tells what it was and when.
-pub fn kill(cluster: &Cluster, writers: &Writers, trouble: &Trouble) -> Option<(Victim, Instant)> {
-    let (who, pid) = find(cluster, writers, trouble.victim)?;
+/// Kills the victim of a round, or the sync worker if there is none of its kind; returns what it was and when.
+pub fn kill(cluster: &Cluster, writers: &Writers, faults: &Faults) -> Option<(Victim, Instant)> {
+    let (who, pid) = find(cluster, writers, faults.victim)?;
     kill9(pid);
     Some((who, Instant::now()))
 }
 
-/// Takes the whole server down and brings it back.
+/// Crashes the whole server and restarts it.
 pub fn crash(cluster: &Cluster, how: Crash) {
     match how {
         Crash::ImmediateStop => cluster.stop(Shutdown::Immediate),
@@ -108,7 +108,7 @@ fn find(cluster: &Cluster, writers: &Writers, who: Victim) -> Option<(Victim, i3
             pid.is_some()
         });
     }
-    // A backend that has just gone may have left its number to nobody of the cluster.
+    // If a backend has just exited, its id may not belong to the cluster any more.
     let is_ours = |pid: &i32| cluster.processes().iter().any(|(known, _)| known == pid);
     match pid.filter(is_ours) {
         Some(pid) => Some((who, pid)),

@@ -1,4 +1,4 @@
-//! The writers of a chaos run: each goes through its script, and connects again when it is cut off.
+//! The writers of a chaos run: each follows its script, and reconnects when its connection breaks.
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
@@ -11,8 +11,8 @@ use postgres::Client;
 use super::script::{self, Event};
 use support::Cluster;
 
-/// Errors that are a writer's own doing, or that of a kill: a key that is taken, a deadlock between writers, a
-/// transaction that another session has ended, no room for another prepared one, a server that goes or comes.
+/// Errors caused by a writer or by a kill: a duplicate key, a deadlock between writers, a prepared transaction ended
+/// by another session, too many prepared transactions, a server that stops or starts.
 const EXPECTED: [&str; 9] =
     ["23505", "40P01", "42704", "55000", "53200", "57P01", "57P02", "57P03", "40001"];
 
@@ -22,9 +22,9 @@ pub struct Writers {
     threads: Vec<JoinHandle<()>>,
 }
 
-/// What writers and their leader tell each other.
+/// State shared between the writers and the test.
 struct Told {
-    /// Up to which step each may go.
+    /// Up to which step each writer may go.
     released: AtomicU64,
     done: AtomicU64,
     committed: AtomicU64,
@@ -35,7 +35,7 @@ struct Told {
 }
 
 impl Writers {
-    /// Starts so many writers; each will go through these steps once they are released.
+    /// Starts this many writers; each runs these steps once they are released.
     pub fn start(
         cluster: &Arc<Cluster>,
         db: &str,
@@ -66,12 +66,12 @@ impl Writers {
         self.told.released.store(step, Ordering::SeqCst);
     }
 
-    /// A backend that a writer has at the moment.
+    /// The current backend of a writer.
     pub fn backend(&self) -> Option<i32> {
         self.told.backends.iter().map(|pid| pid.load(Ordering::SeqCst)).find(|pid| *pid != 0)
     }
 
-    /// Waits for the end of all; returns how many steps were done without an error, and what went wrong.
+    /// Waits for all writers; returns how many steps had no error, and unexpected errors.
     pub fn finish(mut self) -> (u64, Vec<String>) {
         for thread in std::mem::take(&mut self.threads) {
             thread.join().expect("a writer ends well");
@@ -82,7 +82,7 @@ impl Writers {
 }
 
 impl Drop for Writers {
-    /// A run that has failed leaves no writer behind.
+    /// A failed run leaves no writer behind.
     fn drop(&mut self) {
         self.told.give_up.store(true, Ordering::SeqCst);
     }
@@ -128,20 +128,20 @@ fn write(cluster: &Cluster, db: &str, seed: u64, writer: u64, steps: Range<u64>,
     slot.store(0, Ordering::SeqCst);
 }
 
-/// A new session, whose backend is told.
+/// A new session; records its backend.
 fn session(cluster: &Cluster, db: &str, slot: &AtomicI32) -> Option<Client> {
     let Ok(mut client) = cluster.try_connect(db) else {
         thread::sleep(Duration::from_millis(10));
         return None;
     };
-    // No wait of a writer for another one comes near this, but for those of a TRUNCATE.
+    // Waits of writers for each other are far shorter, except those of a TRUNCATE.
     client.batch_execute("SET lock_timeout = '10s'").ok()?;
     let pid = client.query_one("SELECT pg_backend_pid()", &[]).ok()?.get(0);
     slot.store(pid, Ordering::SeqCst);
     Some(client)
 }
 
-/// Goes one step.
+/// Runs one step.
 fn run(client: &mut Client, event: &Event) -> Result<(), postgres::Error> {
     match event {
         Event::Sql(statements) => {
@@ -149,7 +149,7 @@ fn run(client: &mut Client, event: &Event) -> Result<(), postgres::Error> {
         }
         Event::Copy(table, lines) => {
             let mut copy = client.copy_in(&format!("COPY {table} FROM STDIN"))?;
-            // What cannot be written is told by finish().
+            // finish() reports statements that fail.
             let _ = std::io::Write::write_all(&mut copy, lines.as_bytes());
             copy.finish().map(drop)
         }
@@ -169,7 +169,7 @@ pub fn end_prepared(client: &mut Client, which: &str) -> Result<(), postgres::Er
     Ok(())
 }
 
-/// Is this no fault of embedd's?
+/// Whether an error is expected, and not a bug of embedd.
 fn is_expected(error: &postgres::Error, truncates: bool) -> bool {
     match error.code() {
         // The connection broke.

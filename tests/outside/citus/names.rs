@@ -1,16 +1,16 @@
-//! Tables that Citus creates again under their names, and names that it gives to shards.
+//! Tables that Citus recreates under their names, and names of shards.
 
 use super::{BODY, nodes, number, relation, synced_texts, wait_status, wait_synced};
 
 #[test]
-fn vectors_that_are_created_again_are_found_by_their_name() {
+fn recreated_vectors_are_found_by_their_name() {
     let Some(nodes) = nodes() else { return };
     let db = "names";
     let mut client = nodes.database(db);
     synced_texts(&nodes.coordinator, db, &mut client, "items", 100);
     let vectors = relation(&mut client, "items");
     let steps = [
-        // A table with a shard on the coordinator, whose name its oid gets.
+        // A table with a single shard on the coordinator, whose name contains its oid.
         format!("SELECT citus_add_local_table_to_metadata('{vectors}')"),
         format!("SELECT undistribute_table('{vectors}')"),
         format!("SELECT create_distributed_table('{vectors}', 'pk_value')"),
@@ -38,7 +38,7 @@ fn vectors_that_are_created_again_are_found_by_their_name() {
 }
 
 #[test]
-fn a_source_that_citus_takes_over_for_a_foreign_key_comes_back() {
+fn a_source_that_citus_converts_for_a_foreign_key_is_restored() {
     let Some(nodes) = nodes() else { return };
     let db = "references_";
     let mut client = nodes.database(db);
@@ -69,7 +69,7 @@ fn a_source_that_citus_takes_over_for_a_foreign_key_comes_back() {
     client
         .batch_execute("INSERT INTO items VALUES (1000, 'new', 1); DELETE FROM items WHERE id = 1")
         .unwrap();
-    // What is compared goes on.
+    // The comparison continues.
     wait_status(
         &nodes.coordinator,
         db,

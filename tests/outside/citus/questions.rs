@@ -1,4 +1,4 @@
-//! Questions over vectors in shards: whole answers from every node.
+//! Queries of vectors in shards: complete results from all nodes.
 
 use postgres::Client;
 
@@ -7,17 +7,17 @@ use super::{nodes, number, relation, wait_synced};
 const COLUMNS: &str =
     r#"[{"name": "body", "role": "embedding"}, {"name": "kind", "role": "metadata"}]"#;
 
-/// Rows of the source; one in a hundred is of a kind.
+/// Rows of the source; one in a hundred matches the filter.
 const ROWS: i64 = 12_000;
 
-/// How many rows a question finds.
+/// How many rows a query finds.
 fn found(client: &mut Client, arguments: &str) -> i64 {
     number(client, &format!("SELECT count(*) FROM embedd.query('items', 'text 7', {arguments})"))
 }
 
-/// A first load of vectors that are distributed already, then changes, counts and questions.
+/// A first load into distributed vectors, then changes, counts and queries.
 #[test]
-fn vectors_in_shards_are_loaded_kept_equal_and_found() {
+fn vectors_in_shards_are_loaded_synced_and_found() {
     let Some(nodes) = nodes() else { return };
     let (db, cluster) = ("questions", &nodes.coordinator);
     let mut client = nodes.database(db);
@@ -34,7 +34,7 @@ fn vectors_in_shards_are_loaded_kept_equal_and_found() {
         "SELECT citus_set_node_property(nodename, nodeport, 'shouldhaveshards', false)
          FROM pg_dist_node WHERE groupid = 0";
     client.batch_execute(coordinator).unwrap();
-    // Of these few rows the planner would rather read all than use the index.
+    // For so few rows the planner would prefer a sequential scan.
     nodes.worker.psql("postgres", "ALTER DATABASE questions SET enable_seqscan = off");
     client
         .batch_execute(&format!("SELECT create_distributed_table('{vectors}', 'pk_value')"))
@@ -68,20 +68,20 @@ fn vectors_in_shards_are_loaded_kept_equal_and_found() {
         0
     );
 
-    // Estimated above ten thousand, from what the shards take up on all nodes.
+    // Above ten thousand rows the count is an estimate, from the size of the shards on all nodes.
     let synced = number(&mut client, "SELECT synced_rows FROM embedd.sync_status('items')");
     assert!((ROWS / 2..ROWS * 2).contains(&synced), "{synced} rows");
 
-    // A session whose connections to the other node are new, and have that setting.
+    // A session whose connections to the other node are new and have that setting.
     let mut client = cluster.connect(db);
     assert_eq!(found(&mut client, r#""limit" => 1000"#), 1000);
     assert_eq!(found(&mut client, r#""limit" => 10, filters => '{"kind": 33}'"#), 10);
     assert_eq!(found(&mut client, r#""limit" => 1000, filters => '{"kind": 33}'"#), 120);
 }
 
-/// In a transaction of the caller's, on connections that go on being used: its own settings are there again.
+/// In the caller's transaction, on connections that are used again later: its own settings are back.
 #[test]
-fn a_question_leaves_no_settings_behind() {
+fn a_query_leaves_no_settings_behind() {
     let Some(nodes) = nodes() else { return };
     let mut client = nodes.database("settings");
     client
@@ -100,7 +100,7 @@ fn a_question_leaves_no_settings_behind() {
         .batch_execute(&format!("SELECT create_distributed_table('{vectors}', 'pk_value')"))
         .unwrap();
     let mut transaction = client.transaction().unwrap();
-    // Every row of the probe tells the settings of the node that it is on.
+    // Each row of the probe shows the settings of its node.
     let settings =
         "SELECT string_agg(DISTINCT coalesce(current_setting('hnsw.ef_search', true), '') || ' '
         || current_setting('timezone'), ', ') FROM probe";

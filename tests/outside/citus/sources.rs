@@ -1,11 +1,11 @@
-//! Sources in shards: compared, never noted by triggers, with the same text on every node.
+//! Sharded sources: compared, never captured by triggers, with the same text on every node.
 
 use postgres::error::SqlState;
 
 use super::{BODY, nodes, number, relation, synced_texts, wait_status, wait_synced};
 
 #[test]
-fn a_distributed_source_is_refused_with_triggers() {
+fn a_distributed_source_is_rejected_with_triggers() {
     let Some(nodes) = nodes() else { return };
     let db = "refused";
     let mut client = nodes.database(db);
@@ -49,7 +49,7 @@ fn a_distributed_source_is_refused_with_triggers() {
 }
 
 #[test]
-fn a_source_that_is_distributed_later_is_named_and_heals() {
+fn a_source_that_is_distributed_later_is_reported_until_undone() {
     let Some(nodes) = nodes() else { return };
     let db = "later";
     let mut client = nodes.database(db);
@@ -76,7 +76,7 @@ fn a_source_that_is_distributed_later_is_named_and_heals() {
     assert_eq!(number(&mut client, "SELECT count(*) FROM embedd.failed_rows"), 0);
 }
 
-/// The documents of rows on the worker node, which lives in another time zone, are the coordinator's.
+/// The documents of rows on the worker node, which has another time zone, equal the coordinator's.
 #[test]
 fn documents_are_the_same_on_every_node() {
     let Some(nodes) = nodes() else { return };
@@ -118,7 +118,7 @@ fn documents_are_the_same_on_every_node() {
         );
         assert_eq!(number(&mut client, &wrong), 0, "{name}");
     }
-    // In a transaction of the caller's the nodes have their own settings again afterwards.
+    // In the caller's transaction the nodes have their own settings again afterwards.
     let mut transaction = client.transaction().unwrap();
     transaction.batch_execute("SELECT * FROM embedd.verify('after')").unwrap();
     let zones = "SELECT string_agg(DISTINCT right(made_at::text, 3), ' ') FROM items";

@@ -1,4 +1,4 @@
-//! Columns of a source are dropped, added again and get other types. Writers are never told.
+//! Columns of a source are dropped, added again and altered. Writers get no error.
 
 use postgres::Client;
 
@@ -6,7 +6,7 @@ use super::{answers, synced, versions, wait_error, wait_noted, wait_well};
 use support::source::{assert_equal, stored_text};
 use support::{Cluster, LONG};
 
-/// Every kind of write to `t`, whatever has become of the columns.
+/// Every kind of write to `t`, whichever columns exist.
 fn write(client: &mut Client, column: &str, n: i64) {
     client
         .batch_execute(&format!(
@@ -20,7 +20,7 @@ fn write(client: &mut Client, column: &str, n: i64) {
         .unwrap();
 }
 
-/// The column is gone: the status tells, writes and questions go on.
+/// The column does not exist: the status reports it, writes and queries continue.
 fn assert_gone(cluster: &Cluster, db: &str, client: &mut Client, column: &str, written: &str) {
     wait_error(cluster, db, "t", &format!("\"{column}\""));
     write(client, written, 5);
@@ -43,7 +43,7 @@ fn an_embedded_column_is_dropped_and_added_again() {
 }
 
 #[test]
-fn a_metadata_column_is_dropped_and_made_anew_with_a_default() {
+fn a_metadata_column_is_dropped_and_recreated_with_a_default() {
     let (cluster, mut client) = synced("dropped_metadata", 20);
     client.batch_execute("ALTER TABLE t DROP COLUMN price").unwrap();
     assert_gone(&cluster, "dropped_metadata", &mut client, "price", "id");
@@ -51,7 +51,7 @@ fn a_metadata_column_is_dropped_and_made_anew_with_a_default() {
     wait_well(&cluster, "dropped_metadata", "t");
     cluster.assert_synced("dropped_metadata", "t");
     assert_eq!(answers(&mut client, r#"{"price": 17}"#), answers(&mut client, "{}"));
-    // Gone and there again in one transaction: nobody sees it missing.
+    // Dropped and added in one transaction: no other session sees it missing.
     client
         .batch_execute(
             "BEGIN; ALTER TABLE t DROP COLUMN price; UPDATE t SET body = 'x' WHERE id = 3;
@@ -64,7 +64,7 @@ fn a_metadata_column_is_dropped_and_made_anew_with_a_default() {
 }
 
 #[test]
-fn the_key_is_dropped_and_made_anew() {
+fn the_key_is_dropped_and_recreated() {
     let (cluster, mut client) = synced("dropped_key", 20);
     client.batch_execute("ALTER TABLE t DROP COLUMN id").unwrap();
     assert_gone(&cluster, "dropped_key", &mut client, "id", "price");
@@ -92,7 +92,7 @@ fn the_type_of_the_key_changes() {
         client.batch_execute(&format!("ALTER TABLE t ALTER id TYPE {to} USING id::{to}")).unwrap();
         wait_error(&cluster, "key_type", "t", "\"id\"");
         wait_error(&cluster, "key_type", "t", named);
-        // Sessions that knew the old type and new ones write.
+        // Sessions with the old type in their caches and new sessions write.
         other
             .batch_execute(&format!(
                 "UPDATE t SET title = 'other {n}' WHERE id::numeric = {}",
@@ -121,14 +121,14 @@ fn the_type_of_the_key_changes() {
 }
 
 #[test]
-fn a_key_of_a_type_that_cannot_be_one_is_named() {
+fn an_unsuitable_type_of_the_key_is_reported() {
     let (cluster, mut client) = synced("key_type_bad", 5);
     client.batch_execute("ALTER TABLE t ALTER id TYPE money USING id::integer::money").unwrap();
     wait_error(&cluster, "key_type_bad", "t", "money");
     let error = client.query("SELECT embedd.reconcile('t')", &[]).unwrap_err();
     assert!(error.as_db_error().unwrap().message().contains("money"), "{error:?}");
     client.batch_execute("UPDATE t SET title = 'x'").unwrap();
-    // Back again, and nobody has to be asked.
+    // Restored, without any further call.
     client.batch_execute("ALTER TABLE t ALTER id TYPE bigint USING id::numeric::bigint").unwrap();
     wait_well(&cluster, "key_type_bad", "t");
     cluster.assert_synced("key_type_bad", "t");
@@ -162,11 +162,11 @@ fn the_types_of_columns_change() {
     assert_equal(&mut client, "t");
 }
 
-/// The worker is told of a change once. It is told at a moment when it cannot read the queue, and looks afterwards.
+/// The worker is notified of a change once, at a moment when it cannot read the queue, and checks it later.
 #[test]
-fn a_column_is_made_anew_while_the_queue_cannot_be_read() {
+fn a_column_is_recreated_while_the_queue_is_locked() {
     let (cluster, mut client) = synced("unread", 20);
-    // The worker has looked since its backfill was over, so there is nothing else for which it would.
+    // The worker has already checked everything since its backfill, so only the notification can make it check again.
     client.batch_execute("UPDATE t SET title = 'changed' WHERE id = 1").unwrap();
     cluster.assert_synced("unread", "t");
     let mut holder = cluster.connect("unread");
@@ -177,7 +177,7 @@ fn a_column_is_made_anew_while_the_queue_cannot_be_read() {
     let at_lock = "EXISTS (SELECT FROM pg_stat_activity WHERE datname = 'unread' AND backend_type = 'embedd sync worker'
                                                         AND wait_event_type = 'Lock')";
     cluster.wait_for("unread", LONG, "the worker to wait", &format!("SELECT {at_lock}"));
-    cluster.wait_for("unread", LONG, "it to give up", &format!("SELECT NOT {at_lock}"));
+    cluster.wait_for("unread", LONG, "its timeout", &format!("SELECT NOT {at_lock}"));
     holder.batch_execute("COMMIT").unwrap();
     wait_noted(&cluster, "unread", "column_numbers = ARRAY[2, 3, 5]::smallint[]");
     cluster.assert_synced("unread", "t");

@@ -1,11 +1,11 @@
-//! A dump goes into another database of the same cluster, where the columns of the source have other numbers.
+//! A dump is restored into another database of the same cluster, where the columns of the source have other numbers.
 
 use super::{answers, synced, wait_noted};
 use support::binaries;
 use support::source::stored_text;
 
 #[test]
-fn a_dump_is_restored_beside_its_origin_and_written_to_at_once() {
+fn a_dump_is_restored_next_to_its_origin_and_written_to_at_once() {
     let (cluster, mut client) = synced("origin", 40);
     client
         .batch_execute(
@@ -34,7 +34,7 @@ fn a_dump_is_restored_beside_its_origin_and_written_to_at_once() {
     binaries::output_of(dump);
     cluster.create_database("copy");
     let mut restore = cluster.psql_command("copy");
-    // The writes come in the same session, right behind the restored rows.
+    // The writes follow the restored rows in the same session.
     restore.args(["-v", "ON_ERROR_STOP=1", "-f"]).arg(&file).args([
         "-c",
         "UPDATE public.t SET headline = 'written at once' WHERE id = 2; DELETE FROM public.t WHERE id = 3;
@@ -44,7 +44,7 @@ fn a_dump_is_restored_beside_its_origin_and_written_to_at_once() {
     cluster.wait_for(
         "copy",
         super::LONG,
-        "the copy to be taken over",
+        "the copy to be accepted",
         "SELECT extension_id = (SELECT oid FROM pg_extension WHERE extname = 'embedd')
             AND column_numbers = ARRAY[2, 3, 5]::smallint[] FROM embedd.vector_tables",
     );
@@ -55,7 +55,7 @@ fn a_dump_is_restored_beside_its_origin_and_written_to_at_once() {
     copy.batch_execute("UPDATE t SET more = 'not watched'; UPDATE t SET price = 7 WHERE id = 7; TRUNCATE t; INSERT INTO t VALUES (1, 'a')")
         .unwrap();
     cluster.assert_synced("copy", "t");
-    // The origin goes on as before.
+    // The original continues as before.
     client
         .batch_execute(
             "UPDATE t SET headline = 'of the origin' WHERE id = 1; DELETE FROM t WHERE id = 9",

@@ -1,4 +1,4 @@
-//! Table, columns, key and schema get other names, while this and other sessions go on writing.
+//! Table, columns, key and schema are renamed, while this and other sessions write.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -9,7 +9,7 @@ use super::{answers, synced, versions, wait_noted};
 use support::source::{assert_equal, stored_text};
 use support::{LONG, SHORT, StopOnDrop};
 
-/// A function that writes to the source whatever it and its columns are called at the moment.
+/// A function that writes to the source whatever it and its columns are called.
 const WRITER: &str = "
     CREATE TABLE plan AS SELECT 't'::regclass AS source;
     CREATE FUNCTION column_name(number integer) RETURNS name LANGUAGE sql AS
@@ -71,7 +71,7 @@ fn names_change_under_the_writes_of_others() {
                 "columns #>> '{2,source_column}' = 'cost'",
             ),
             ("ALTER SCHEMA other RENAME TO \"O\"", "source_name = '\"O\".\"the T\"'"),
-            // Two names change places.
+            // Two names are swapped.
             (
                 "BEGIN; ALTER TABLE \"O\".\"the T\" RENAME body TO x;
                  ALTER TABLE \"O\".\"the T\" RENAME \"Head line\" TO body;
@@ -91,7 +91,7 @@ fn names_change_under_the_writes_of_others() {
         assert!(written.iter().all(|n| *n > 10), "{written:?}");
     });
     cluster.assert_synced("renaming", "t");
-    // The fields of the documents are those of the configuration.
+    // The fields of the documents keep their configured names.
     let row = client
         .query_one(
             "SELECT metadata::text FROM embedd.query('t', 'title', filters => '{\"price\": 150, \"title\": \"title 150\"}')",
@@ -103,7 +103,7 @@ fn names_change_under_the_writes_of_others() {
         metadata,
         serde_json::json!({"title": "title 150", "body": "body of 150", "price": 150})
     );
-    // Nobody wrote to these, and nobody has embedded them again.
+    // These rows were not written, so they were not embedded again.
     let now = versions(&mut client, "t");
     let rewritten: Vec<i32> =
         (101..=200).filter(|n| now.get(&n.to_string()) != untouched.get(&n.to_string())).collect();
@@ -136,7 +136,7 @@ fn a_transaction_renames_and_writes() {
     cluster.assert_synced("rename_and_write", "t");
 }
 
-/// What is stored of the vector table, and its rows as they are.
+/// The stored configuration of the vector table, and its rows.
 fn everything(client: &mut Client) -> (String, std::collections::BTreeMap<String, String>) {
     let sql = "SELECT v::text FROM embedd.vector_tables v WHERE name = 't'";
     let stored = client.query_one(sql, &[]).unwrap().get(0);
@@ -144,7 +144,7 @@ fn everything(client: &mut Client) -> (String, std::collections::BTreeMap<String
 }
 
 #[test]
-fn what_is_rolled_back_changes_nothing() {
+fn rolled_back_ddl_changes_nothing() {
     let (cluster, mut client) = synced("rolled_back", 10);
     let before = everything(&mut client);
     let changes = [
@@ -165,7 +165,7 @@ fn what_is_rolled_back_changes_nothing() {
             ))
             .unwrap();
     }
-    // A write after all of them has the worker look at everything again.
+    // A later write makes the worker check everything again.
     client.batch_execute("UPDATE t SET title = 'written' WHERE id = 1").unwrap();
     cluster.wait_until(SHORT, "the write to arrive", || {
         stored_text(&mut client, "t", "1").unwrap() == "Title: written\nbody of 1"

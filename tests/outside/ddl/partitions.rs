@@ -1,4 +1,4 @@
-//! Partitions and their partitions come, go and are emptied; rows move between them.
+//! Partitions and subpartitions are added, dropped and truncated; rows move between them.
 
 use postgres::Client;
 
@@ -9,7 +9,7 @@ use support::{Cluster, LONG};
 /// Columns of a table that becomes a partition, in another order.
 const OTHER: &str = "(price integer, body text, title text, id bigint NOT NULL)";
 
-/// A partitioned source: t_low (0 to 100), and t_high (100 to 300) with the partitions t_a, t_b, of 61 rows in all.
+/// A partitioned source: t_low (0 to 100), and t_high (100 to 300) with the partitions t_a and t_b; 61 rows in total.
 fn synced(cluster: &Cluster, db: &str) -> Client {
     let mut client = cluster.database(db);
     client
@@ -32,7 +32,7 @@ fn synced(cluster: &Cluster, db: &str) -> Client {
 }
 
 #[test]
-fn partitions_go() {
+fn partitions_are_dropped() {
     let cluster = SHARED.cluster();
     let mut client = synced(&cluster, "parts_go");
     let steps = [
@@ -73,7 +73,7 @@ fn partitions_are_detached_concurrently() {
     client.batch_execute("ALTER TABLE t_high DETACH PARTITION t_b CONCURRENTLY").unwrap();
     cluster.assert_synced("parts_slow", "t");
     assert_eq!(answers(&mut client, "{}"), 41);
-    // Interrupted in the middle, and finished by another.
+    // Interrupted in the middle, and finished by another session.
     let mut reader = cluster.connect("parts_slow");
     reader
         .batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM t_low, t")
@@ -93,7 +93,7 @@ fn partitions_are_detached_concurrently() {
 }
 
 #[test]
-fn partitions_come() {
+fn partitions_are_added() {
     let cluster = SHARED.cluster();
     let mut client = synced(&cluster, "parts_come");
     let before = versions(&mut client, "t");
@@ -123,7 +123,7 @@ fn partitions_come() {
         .unwrap();
     cluster.assert_synced("parts_come", "t");
     assert_eq!(answers(&mut client, "{}"), 61 + 11 + 2 + 1 + 1 + 1);
-    // What was there already was not written again.
+    // Existing rows were not written again.
     let after = versions(&mut client, "t");
     assert!(before.iter().all(|(key, xmin)| after[key] == *xmin));
     client
@@ -177,7 +177,7 @@ fn a_schema_with_a_partition_in_it_is_dropped() {
 }
 
 #[test]
-fn a_source_with_children_is_refused_and_none_of_its_vectors_is_removed() {
+fn a_source_with_children_is_rejected_and_its_vectors_are_kept() {
     let cluster = SHARED.cluster();
     let mut client = cluster.database("children");
     synced_source(&cluster, "children", &mut client, "t", 10);
@@ -187,10 +187,10 @@ fn a_source_with_children_is_refused_and_none_of_its_vectors_is_removed() {
              INSERT INTO child SELECT t.*, 'x' FROM ONLY t WHERE id <= 5; DELETE FROM ONLY t WHERE id <= 5",
         )
         .unwrap();
-    let sql = "SELECT sync_status = 'error' AND last_error LIKE '%has children by inheritance%sync_mode => ''batch''%'
+    let sql = "SELECT sync_status = 'error' AND last_error LIKE '%has inheritance children%sync_mode => ''batch''%'
                  FROM embedd.sync_status('t')";
-    cluster.wait_for("children", LONG, "the status to say so", sql);
-    // The worker has had time to see it: it tells of it in its own row, too.
+    cluster.wait_for("children", LONG, "the status to show it", sql);
+    // Time for the worker to notice it, which records it in its own row too.
     let sql = "SELECT sync_status = 'error' FROM embedd.vector_tables WHERE name = 't'";
     cluster.wait_for("children", LONG, "the worker to see it", sql);
     assert_eq!(answers(&mut client, "{}"), 10);
@@ -212,7 +212,7 @@ fn a_source_with_children_is_refused_and_none_of_its_vectors_is_removed() {
         "all rows of the children",
         &format!("SELECT count(*) = 10 FROM {vectors}"),
     );
-    // Without children it is as before, and compared.
+    // Without children the source is as before, and compared.
     client.batch_execute("DROP TABLE child").unwrap();
     cluster.wait_for(
         "children",

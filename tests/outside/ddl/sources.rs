@@ -1,4 +1,4 @@
-//! The source itself goes, comes back or is replaced; so do its triggers and the vector table.
+//! The source is dropped, restored or replaced; and so are its triggers and the vector table.
 
 use postgres::Client;
 
@@ -7,10 +7,10 @@ use support::fake_provider::{Dialect, FakeProvider};
 use support::source::{COLUMNS, assert_equal, backfill, create_vector_table, relation};
 use support::{Cluster, LONG};
 
-/// The columns of the sources made here.
+/// The columns of the sources created here.
 const DEFINITION: &str = "(id bigint PRIMARY KEY, title text, body text, price integer)";
 
-/// A synced table `t` of ten rows in a database of the cluster that polls, with vectors made by the fake.
+/// A synced table `t` of ten rows in a database of the polling cluster, with vectors of the fake.
 fn paid_for(db: &str, fake: &FakeProvider, on_drop: &str) -> (std::sync::Arc<Cluster>, Client) {
     let cluster = POLLING.cluster();
     let mut client = cluster.database(db);
@@ -30,7 +30,7 @@ fn paid_for(db: &str, fake: &FakeProvider, on_drop: &str) -> (std::sync::Arc<Clu
 }
 
 #[test]
-fn a_source_that_is_dropped_leaves_its_vectors() {
+fn a_dropped_source_leaves_its_vectors() {
     let (cluster, mut client) = synced("gone", 10);
     client.batch_execute("UPDATE t SET title = 'last words' WHERE id < 4; DROP TABLE t").unwrap();
     wait_error(&cluster, "gone", "t", "source");
@@ -52,7 +52,7 @@ fn a_source_that_is_dropped_leaves_its_vectors() {
 }
 
 #[test]
-fn a_source_that_is_dropped_and_its_vectors_after_it() {
+fn a_dropped_source_and_its_vectors_dropped_later() {
     let (cluster, mut client) = synced("gone_both", 10);
     let vectors = relation(&mut client, "t");
     client.batch_execute("DROP TABLE t").unwrap();
@@ -63,7 +63,7 @@ fn a_source_that_is_dropped_and_its_vectors_after_it() {
 }
 
 #[test]
-fn a_source_that_takes_its_vectors_along() {
+fn a_source_dropped_with_its_vectors() {
     let cluster = SHARED.cluster();
     let mut client = cluster.database("gone_with");
     client
@@ -86,7 +86,7 @@ fn a_source_that_takes_its_vectors_along() {
     cluster.wait_for("gone_with", LONG, "everything to be gone", &sql);
 }
 
-/// What makes another table of the name of the source, with rows 1 to 9 as they were and another row 10.
+/// Statements that recreate the source, with rows 1 to 9 as they were and another row 10.
 fn made_anew(db: &str, statements: &[&str]) {
     let fake = FakeProvider::start(Dialect::OpenAi);
     let (cluster, mut client) = paid_for(db, &fake, "keep");
@@ -113,12 +113,12 @@ fn made_anew(db: &str, statements: &[&str]) {
     cluster.assert_synced(db, "t");
 }
 
-/// The rows of the table that takes the place of the source.
+/// The rows of the table that replaces the source.
 const ROWS: &str = "INSERT INTO t SELECT i, CASE i WHEN 10 THEN 'another ten' ELSE 'title ' || i END, 'body of ' || i, i
     FROM generate_series(1, 10) i";
 
 #[test]
-fn a_source_is_made_anew_in_one_transaction() {
+fn a_source_is_recreated_in_one_transaction() {
     made_anew(
         "anew_one",
         &[&format!("BEGIN; DROP TABLE t; CREATE TABLE t {DEFINITION}; {ROWS}; COMMIT")],
@@ -126,7 +126,7 @@ fn a_source_is_made_anew_in_one_transaction() {
 }
 
 #[test]
-fn a_source_is_made_anew_in_two_transactions_and_with_other_numbers() {
+fn a_source_is_recreated_in_two_transactions_with_other_column_numbers() {
     made_anew(
         "anew_two",
         &[
@@ -160,7 +160,7 @@ fn another_table_takes_the_name_of_the_source() {
 }
 
 #[test]
-fn a_table_that_cannot_take_the_place_of_the_source() {
+fn a_table_that_cannot_replace_the_source() {
     let fake = FakeProvider::start(Dialect::OpenAi);
     let (cluster, mut client) = paid_for("anew_bad", &fake, "keep");
     client
@@ -176,7 +176,7 @@ fn a_table_that_cannot_take_the_place_of_the_source() {
 }
 
 #[test]
-fn triggers_that_were_dropped_come_back() {
+fn dropped_triggers_are_recreated() {
     let cluster = POLLING.cluster();
     let mut client = cluster.database("triggers");
     client.batch_execute(&format!("CREATE TABLE t {DEFINITION}; {ROWS}")).unwrap();
@@ -193,7 +193,7 @@ fn triggers_that_were_dropped_come_back() {
             ))
             .unwrap();
         let sql = "SELECT count(*) = 2 FROM pg_trigger WHERE tgrelid = 't'::regclass";
-        cluster.wait_for("triggers", LONG, "the trigger to be there again", sql);
+        cluster.wait_for("triggers", LONG, "the trigger to be recreated", sql);
         cluster.assert_synced("triggers", "t");
         client.batch_execute("UPDATE t SET title = 'seen' WHERE id = 1").unwrap();
         cluster.assert_synced("triggers", "t");
@@ -220,7 +220,7 @@ fn the_vector_table_is_dropped_by_hand() {
 }
 
 #[test]
-fn a_truncate_reaches_through_foreign_keys() {
+fn a_truncate_cascades_through_foreign_keys() {
     let (cluster, mut client) = synced("cascade", 10);
     client
         .batch_execute(

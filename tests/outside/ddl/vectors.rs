@@ -1,18 +1,18 @@
-//! The table with the vectors is created again under its name, by its owner and by another role.
+//! The table of vectors is recreated under its name, by its owner and by another role.
 
 use postgres::Client;
 use support::source::relation;
 
 use super::{SHARED, answers, synced, wait_error, wait_noted, wait_well};
 
-/// The bare name of the table with the vectors of `t`, which needs no quotes.
+/// The unqualified name of the vectors of `t`, which needs no quotes.
 fn vectors(client: &mut Client) -> String {
     let name = relation(client, "t");
     name.rsplit_once('.').map_or(name.clone(), |(_, bare)| bare.to_string())
 }
 
 #[test]
-fn vectors_that_their_owner_makes_anew_take_the_place_of_the_old_ones() {
+fn vectors_recreated_by_their_owner_are_accepted() {
     let (cluster, mut client) = synced("vectors_anew", 50);
     client.batch_execute("CREATE SCHEMA \"O\"").unwrap();
     let old = vectors(&mut client);
@@ -22,7 +22,7 @@ fn vectors_that_their_owner_makes_anew_take_the_place_of_the_old_ones() {
         ))
         .unwrap();
     wait_noted(&cluster, "vectors_anew", r#"vectors_name = '"O"."the ""vectors"""'"#);
-    // Of the rows one is wrong, one is missing and one is too much.
+    // One row is wrong, one is missing and one is extra.
     client
         .batch_execute(
             r#"BEGIN;
@@ -35,7 +35,7 @@ fn vectors_that_their_owner_makes_anew_take_the_place_of_the_old_ones() {
              COMMIT"#,
         )
         .unwrap();
-    // Questions find it at once.
+    // Queries find it at once.
     assert_eq!(answers(&mut client, "{}"), 50);
     wait_noted(&cluster, "vectors_anew", r#"vector_table = '"O"."the ""vectors"""'::regclass"#);
     wait_well(&cluster, "vectors_anew", "t");
@@ -45,7 +45,7 @@ fn vectors_that_their_owner_makes_anew_take_the_place_of_the_old_ones() {
 }
 
 #[test]
-fn nobody_else_takes_the_place_of_the_vectors() {
+fn vectors_recreated_by_another_role_are_rejected() {
     let (cluster, mut client) = synced("vectors_of_another", 10);
     let name = vectors(&mut client);
     client
@@ -60,7 +60,7 @@ fn nobody_else_takes_the_place_of_the_vectors() {
     wait_error(&cluster, "vectors_of_another", "t", "does not exist");
     let question = "SELECT * FROM embedd.query('t', 'title')";
     assert!(client.batch_execute(question).is_err());
-    // Nor does a table of the owner that is none of vectors.
+    // A table of the owner with other columns is rejected too.
     client
         .batch_execute(&format!(
             "BEGIN; DROP TABLE {name}; ALTER TABLE bare RENAME TO {name}; COMMIT"
@@ -78,7 +78,7 @@ fn nobody_else_takes_the_place_of_the_vectors() {
 }
 
 #[test]
-fn a_new_owner_of_the_vectors_is_noted() {
+fn a_new_owner_of_the_vectors_is_recorded() {
     let (cluster, mut client) = synced("vectors_given_away", 10);
     let name = vectors(&mut client);
     client

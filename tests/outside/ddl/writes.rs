@@ -1,4 +1,4 @@
-//! Columns of every kind and writes of every kind, by roles that know nothing of embedd.
+//! Columns and writes of every kind, by roles without privileges on embedd.
 
 use super::{SHARED, answers, synced, versions};
 use support::LONG;
@@ -75,7 +75,7 @@ fn columns_of_every_kind() {
 }
 
 #[test]
-fn writes_that_change_nothing_are_not_seen() {
+fn writes_without_a_change_are_not_queued() {
     let (cluster, mut client) = synced("nothing", 20);
     client
         .batch_execute(
@@ -122,7 +122,7 @@ fn updates_from_other_tables_and_rules_of_foreign_keys() {
 }
 
 #[test]
-fn what_no_trigger_sees_is_found_by_a_comparison() {
+fn changes_without_triggers_are_found_by_a_comparison() {
     let (cluster, mut client) = synced("silent", 2500);
     client
         .batch_execute(
@@ -150,7 +150,7 @@ fn what_no_trigger_sees_is_found_by_a_comparison() {
 }
 
 #[test]
-fn a_role_that_knows_nothing_of_embedd() {
+fn a_role_without_privileges_on_embedd() {
     let cluster = SHARED.cluster();
     let mut client = cluster.database("stranger");
     client
@@ -184,7 +184,7 @@ fn a_role_that_knows_nothing_of_embedd() {
              ALTER TABLE t RENAME title TO titel; ALTER TABLE t DETACH PARTITION t1; INSERT INTO t VALUES (now(), 'now', '', 1)",
         )
         .unwrap();
-    // Whoever attaches a partition makes its triggers, for which PostgreSQL wants this.
+    // PostgreSQL requires this privilege to create the triggers of an attached partition.
     client.batch_execute("GRANT USAGE ON SCHEMA embedd TO stranger; GRANT EXECUTE ON FUNCTION embedd.note_change() TO stranger").unwrap();
     stranger
         .batch_execute(
@@ -204,7 +204,7 @@ fn a_role_that_knows_nothing_of_embedd() {
 }
 
 #[test]
-fn a_session_that_has_prepared_its_writes() {
+fn a_session_with_prepared_statements() {
     let cluster = SHARED.cluster();
     let mut client = cluster.database("prepared");
     synced_source(&cluster, "prepared", &mut client, "t", 10);
@@ -244,7 +244,7 @@ fn a_table_that_is_rewritten_while_the_worker_waits_for_it() {
     }
     let sql = format!("SELECT EXISTS (SELECT FROM pg_locks WHERE pid = {worker} AND NOT granted)");
     cluster.wait_for("rewritten", LONG, "the worker to wait", &sql);
-    // What has a snapshot from before it finds the new table empty.
+    // A snapshot from before the rewrite sees the new table as empty.
     other.batch_execute("COMMIT").unwrap();
     cluster.assert_synced("rewritten", "t");
 }

@@ -1,4 +1,4 @@
-//! What belongs to no vector table any more, models that retire, and sequences of embedd's own.
+//! Orphans, retiring models, and sequences of embedd.
 
 use support::LONG;
 use support::fake_provider::{Dialect, FakeProvider};
@@ -7,7 +7,7 @@ use support::source::{create_texts_of, wait_synced};
 use super::Patient;
 
 #[test]
-fn a_table_and_triggers_that_belong_to_nothing() {
+fn an_orphaned_table_and_orphaned_triggers() {
     let mut patient = Patient::new("d_orphans");
     let vectors = patient.vectors();
     patient.run("SELECT embedd.drop_vector_table('t', keep_table => true)");
@@ -19,7 +19,7 @@ fn a_table_and_triggers_that_belong_to_nothing() {
 }
 
 #[test]
-fn sequences_that_are_behind_or_near_their_end() {
+fn sequences_that_are_behind_or_near_their_maximum() {
     let mut patient = Patient::new("d_sequences");
     for (name, set) in
         [("embedd.vector_tables_id_seq", "1, false"), ("embedd.tasks_task_id_seq", "1, false")]
@@ -30,9 +30,9 @@ fn sequences_that_are_behind_or_near_their_end() {
     }
     patient.run("SELECT setval('embedd.vector_tables_id_seq', 2147483000)");
     patient.cured("sequence", "problem", "embedd.vector_tables_id_seq");
-    // The worker notes every few seconds how far it is.
+    // The worker records its progress every few seconds.
     let mut client = patient.cluster.connect("d_sequences");
-    patient.cluster.wait_until(LONG, "the position to be noted", || {
+    patient.cluster.wait_until(LONG, "the position to be recorded", || {
         let noted = "SELECT coalesce(max(done_id), 0) > 1 FROM embedd.sync_state";
         client.batch_execute("UPDATE t SET body = clock_timestamp()::text WHERE id = 1").unwrap();
         client.query_one(noted, &[]).unwrap().get(0)

@@ -1,4 +1,4 @@
-//! Vector indexes that are missing, invalid, of no use or not built; tables that are never analyzed or vacuumed.
+//! Vector indexes that are missing, invalid, unused or deferred; tables without analyze or vacuum.
 
 use support::LONG;
 use support::source::drop_vector_index;
@@ -26,7 +26,7 @@ fn a_missing_index() {
 }
 
 #[test]
-fn an_index_that_is_invalid_and_one_of_no_use() {
+fn an_invalid_index_and_an_unused_one() {
     let mut patient = Patient::new("d_invalid");
     let index = index_of(&mut patient);
     patient.run(&format!(
@@ -38,7 +38,7 @@ fn an_index_that_is_invalid_and_one_of_no_use() {
     patient.run(&format!("CREATE INDEX l2 ON {vectors} USING hnsw (embedding vector_l2_ops)"));
     let told = patient.cured("unused_index", "warning", "public.l2");
     assert_eq!(told.remedy(), "DROP INDEX public.l2;");
-    // An index that was used is of use.
+    // A scanned index is not reported.
     patient.run(&format!("CREATE INDEX l2 ON {vectors} USING hnsw (embedding vector_l2_ops)"));
     patient.told("unused_index", "warning", "public.l2");
     patient.run(&format!(
@@ -49,7 +49,7 @@ fn an_index_that_is_invalid_and_one_of_no_use() {
 }
 
 #[test]
-fn an_index_that_was_left_for_later() {
+fn a_deferred_index() {
     let mut patient = Patient::new("d_deferred");
     patient.run(
         "UPDATE embedd.vector_tables SET held_indexes = ARRAY['later',
@@ -69,12 +69,12 @@ fn an_index_that_was_left_for_later() {
 }
 
 #[test]
-fn tables_that_autovacuum_does_not_visit() {
+fn tables_without_autovacuum() {
     let mut patient = Patient::with_rows("d_vacuum", 1200);
     patient.run("ALTER TABLE t SET (autovacuum_enabled = off)");
     let told = patient.cured("statistics", "warning", "public.t");
     assert_eq!(told.remedy(), "ANALYZE public.t;");
-    // Columns that are not configured: nothing is embedded for it.
+    // Columns that are not configured: these changes need no embedding.
     patient.run("ALTER TABLE t ADD COLUMN n int");
     for n in 0..3 {
         patient.run(&format!("UPDATE t SET n = {n}"));

@@ -1,4 +1,4 @@
-//! Providers that cannot be used, that fail, and what a real call brings.
+//! Providers that cannot be used or fail, and the result of a real call.
 
 use support::fake_provider::{Dialect, FakeProvider, Respond, Rule};
 use support::source::{create_texts_of, wait_status, wait_synced};
@@ -28,7 +28,7 @@ fn openai() -> FakeProvider {
 }
 
 #[test]
-fn the_right_and_the_key_are_taken_away() {
+fn usage_is_revoked_and_the_key_is_removed() {
     let fake = openai();
     let mut patient = with_provider("d_usage", "d_payer", &fake);
     patient.run("REVOKE USAGE ON FOREIGN SERVER fake FROM d_payer");
@@ -43,7 +43,7 @@ fn the_right_and_the_key_are_taken_away() {
 }
 
 #[test]
-fn a_provider_that_is_gone() {
+fn a_dropped_provider() {
     let fake = FakeProvider::builder(Dialect::OpenAiCompatible).dimensions(384).start();
     let mut patient = Patient::new("d_provider");
     create_texts_of(&mut patient.client, &fake, "p", 9);
@@ -70,7 +70,7 @@ fn a_provider_that_fails_and_real_calls() {
     let told = patient.told("provider", "problem", "fake");
     assert!(told.meaning.contains("\"p\""), "{told:?}");
     assert_eq!(told.remedy(), "SELECT * FROM embedd.test_provider('fake');");
-    // Without being asked for it, doctor() calls no provider.
+    // Without the argument doctor() calls no provider.
     let before = fake.requests().len();
     let calls = |patient: &mut Patient, call: &str| {
         let mut told = told_by(&mut patient.client, call);

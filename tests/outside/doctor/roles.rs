@@ -1,11 +1,11 @@
-//! Each role is told what it may know: its own vector tables, those it may read, or everything.
+//! Each role sees its own vector tables, those it may read, or everything.
 
 use support::source::{BODY, synced_texts, wait_status};
 
 use super::{SHARED, doctor};
 
 #[test]
-fn an_ordinary_role_is_told_of_its_own() {
+fn an_ordinary_role_sees_findings_about_its_own_tables() {
     let cluster = SHARED.cluster();
     let mut client = cluster.database("d_roles");
     synced_texts(&cluster, "d_roles", &mut client, "t", 5);
@@ -49,7 +49,7 @@ fn an_ordinary_role_is_told_of_its_own() {
     assert!(watcher.iter().any(|(check, _)| check == "orphaned_table"), "{watcher:?}");
     client.batch_execute("CREATE ROLE d_nothing LOGIN").unwrap();
     assert_eq!(wrong("d_nothing"), []);
-    // Whatever is put in front of PostgreSQL's own functions is not called.
+    // Functions with the names of PostgreSQL's own in a user's schema are not called.
     let mut own = cluster.connect_as("d_roles", "d_own");
     own.batch_execute(
         "CREATE FUNCTION public.coalesced() RETURNS int LANGUAGE sql AS 'SELECT 1';

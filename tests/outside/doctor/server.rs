@@ -1,4 +1,4 @@
-//! Faults of the server: not preloaded, no places, no embedder, no model, settings, versions; and a standby.
+//! Faults of the server: not preloaded, no worker slots, no embedder, no model, settings, versions; and a standby.
 
 use support::processes::{EMBEDDER, Frozen, kill9};
 use support::source::{BODY, synced_texts, wait_synced};
@@ -31,8 +31,8 @@ fn a_server_without_embedd() {
 }
 
 #[test]
-fn no_places_for_workers() {
-    // With one there is none for the launcher either, with three none for a sync worker.
+fn no_slots_for_workers() {
+    // With one slot the launcher cannot start, with three no sync worker can.
     for (places, check, object) in
         [("1", "launcher", "embedd launcher"), ("3", "worker_slots", "max_worker_processes")]
     {
@@ -52,7 +52,7 @@ fn no_places_for_workers() {
 }
 
 #[test]
-fn more_databases_than_places() {
+fn more_databases_than_slots() {
     let cluster = Cluster::builder().set("embedd.max_sync_workers", "1").start();
     let mut first = cluster.database("first");
     synced_texts(&cluster, "first", &mut first, "t", 5);
@@ -73,7 +73,7 @@ fn more_databases_than_places() {
 }
 
 #[test]
-fn an_embedder_that_is_missing_hangs_or_ends_again_and_again() {
+fn an_embedder_that_is_missing_hangs_or_keeps_crashing() {
     let cluster = Cluster::start();
     let mut client = cluster.database("d");
     synced_texts(&cluster, "d", &mut client, "t", 5);
@@ -100,7 +100,7 @@ fn an_embedder_that_is_missing_hangs_or_ends_again_and_again() {
     let told = wait_told(&cluster, &mut client, "embedder", "problem", "embedd-embedder");
     assert!(told.meaning.contains("cannot be started"), "{told:?}");
     paste(&cluster, "d", told.remedy());
-    // A worker whose text has met the end says so until its next attempt.
+    // A worker whose text was in flight at the crash reports it until its next attempt.
     wait_healthy(&cluster, &mut client);
     for _ in 0..3 {
         kill9(cluster.pid(EMBEDDER));
@@ -110,10 +110,10 @@ fn an_embedder_that_is_missing_hangs_or_ends_again_and_again() {
             "SELECT restarts > {} OR pid IS NOT NULL FROM embedd.embedder_status()",
             before.get::<_, i64>(0)
         );
-        cluster.wait_for("d", LONG, "it to start again", &more);
+        cluster.wait_for("d", LONG, "it to restart", &more);
     }
     let told = wait_told(&cluster, &mut client, "embedder", "warning", "embedd-embedder");
-    assert!(told.meaning.contains("was started again"), "{told:?}");
+    assert!(told.meaning.contains("it has restarted"), "{told:?}");
 }
 
 #[test]
@@ -132,7 +132,7 @@ fn a_file_of_the_model_is_missing() {
 }
 
 #[test]
-fn settings_that_are_in_the_way() {
+fn unsuitable_settings() {
     let cluster = Cluster::builder()
         .set("autovacuum", "off")
         .set("track_counts", "off")
@@ -177,7 +177,7 @@ fn too_few_locks_for_the_partitions() {
 }
 
 #[test]
-fn versions_that_are_behind() {
+fn outdated_versions() {
     let mut patient = Patient::new("d_versions");
     let on_disk =
         patient.text("SELECT default_version FROM pg_available_extensions WHERE name = 'vector'");
@@ -185,7 +185,7 @@ fn versions_that_are_behind() {
     let told = doctor(&mut patient.client);
     let told = told.iter().find(|row| row.check == "pgvector" && row.state == "warning").unwrap();
     assert!(
-        told.meaning.contains("CVE-2026-3172") && told.meaning.contains("until 0.8.4"),
+        told.meaning.contains("CVE-2026-3172") && told.meaning.contains("fixed in 0.8.4"),
         "{told:?}"
     );
     assert!(told.remedy().starts_with("ALTER EXTENSION vector UPDATE;"), "{told:?}");

@@ -1,4 +1,4 @@
-//! Sources and vector tables that are gone, out of sight, or not what they were.
+//! Sources and vector tables that were dropped, hidden or changed.
 
 use support::processes::Frozen;
 use support::source::{BODY, wait_synced};
@@ -20,7 +20,7 @@ fn triggers_that_do_not_fire() {
 fn a_missing_trigger() {
     let mut patient = Patient::new("d_missing");
     {
-        // It would create the trigger again by itself.
+        // The worker would recreate the trigger by itself.
         let _worker = Frozen::new(patient.cluster.sync_worker("d_missing"));
         patient.run("DROP TRIGGER embedd_1_truncate ON t");
         let told = patient.told("triggers", "problem", "t");
@@ -88,7 +88,7 @@ fn a_view_that_depends_on_the_session() {
 }
 
 #[test]
-fn a_column_that_was_dropped() {
+fn a_dropped_column() {
     let mut patient = Patient::new("d_columns");
     patient.run("ALTER TABLE t DROP COLUMN body");
     let told = patient.cured("columns", "problem", "t");
@@ -107,7 +107,7 @@ fn a_key_of_another_type_and_one_that_is_not_unique() {
 }
 
 #[test]
-fn a_source_and_a_vector_table_that_are_gone() {
+fn a_dropped_source_and_a_dropped_vector_table() {
     let mut patient = Patient::new("d_gone");
     patient.run(&format!(
         "CREATE TABLE \"Odd ' \"\" name\" (id int PRIMARY KEY, body text);
@@ -125,7 +125,7 @@ fn a_source_and_a_vector_table_that_are_gone() {
 }
 
 #[test]
-fn tables_that_a_crash_empties() {
+fn unlogged_tables() {
     let mut patient = Patient::new("d_unlogged");
     patient.run("ALTER TABLE t SET UNLOGGED");
     let told = patient.cured("unlogged", "warning", "t");

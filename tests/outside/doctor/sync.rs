@@ -1,4 +1,4 @@
-//! The sync of vector tables: paused, never begun, too slow, in error, with rows that have failed.
+//! The sync of vector tables: paused, not backfilled, too slow, in error, with failed rows.
 
 use support::processes::Frozen;
 use support::source::{BODY, wait_status};
@@ -16,7 +16,7 @@ fn a_pause_and_a_vector_table_that_was_never_backfilled() {
 }
 
 #[test]
-fn rows_that_have_failed_and_texts_that_were_cut() {
+fn failed_rows_and_truncated_texts() {
     let mut patient = Patient::new("d_failed");
     patient.run(
         "INSERT INTO embedd.failed_rows (table_id, pk_value, reason) VALUES (1, '7', 'planted')",
@@ -50,7 +50,7 @@ fn a_change_that_waits_too_long() {
 }
 
 #[test]
-fn rows_that_were_written_unseen() {
+fn rows_written_without_triggers() {
     let mut patient = Patient::new("d_error");
     patient.run("SET session_replication_role = replica; DELETE FROM t WHERE id = 1; RESET session_replication_role");
     wait_status(&patient.cluster, "d_error", "t", "sync_status = 'error'");
@@ -60,7 +60,7 @@ fn rows_that_were_written_unseen() {
 }
 
 #[test]
-fn one_damaged_entry_and_one_locked_table_hide_no_other() {
+fn one_invalid_row_and_one_locked_table_hide_no_other_table() {
     let mut patient = Patient::new("d_damaged");
     patient.run(&format!(
         "CREATE TABLE u (id int PRIMARY KEY, body text);
@@ -74,11 +74,11 @@ fn one_damaged_entry_and_one_locked_table_hide_no_other() {
     let mut held = locker.transaction().unwrap();
     held.batch_execute("LOCK TABLE t").unwrap();
     patient.told("paused", "warning", "t");
-    // What cannot be looked at is told, and waited for at most a moment.
+    // What cannot be checked is reported, after a short lock timeout.
     held.batch_execute("LOCK TABLE embedd.tasks").unwrap();
     let told = patient.told("sync", "warning", "t");
     assert!(
-        told.meaning.contains("could not be looked at") && told.meaning.contains("lock timeout"),
+        told.meaning.contains("could not be read") && told.meaning.contains("lock timeout"),
         "{told:?}"
     );
     patient.told("vector_table", "problem", "2");

@@ -1,4 +1,4 @@
-//! The program is killed again and again under load: every session goes on, every question is answered, and only what was
+//! The program is killed repeatedly under load: every session continues, every question is answered, and only what was
 //! in flight is paid for twice.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -14,13 +14,13 @@ use support::source::{assert_equal, synced_source};
 use support::{Cluster, LONG, StopOnDrop};
 
 const DB: &str = "deaths";
-/// Sessions that write and ask meanwhile.
+/// Sessions that write and query meanwhile.
 const SESSIONS: usize = 20;
-/// How often the program dies.
+/// How often the program is killed.
 const DEATHS: usize = 20;
-/// Texts that a worker may have in flight of one account.
+/// Texts that a worker may have in flight for one account.
 const IN_FLIGHT: u64 = 64;
-/// Rows of the backfill that goes on meanwhile.
+/// Rows of the concurrent backfill.
 const ROWS: i64 = 60_000;
 
 #[test]
@@ -31,7 +31,7 @@ fn killed_by_the_operating_system() {
 #[test]
 fn with_a_segmentation_fault() {
     under_load("11", |cluster, _, program| {
-        // The first one is taken by the handler that tells a stack overflow from a fault, and the next one by the kernel.
+        // The first signal is taken by Rust's handler, which detects stack overflows, and the next one by the kernel.
         cluster.wait_until(LONG, "the program to end", || {
             signal(program, libc::SIGSEGV);
             !is_alive(program)
@@ -42,7 +42,7 @@ fn with_a_segmentation_fault() {
 #[test]
 fn out_of_memory() {
     under_load("6", |_, client, _| {
-        // More than the limit, however it is cut up. The text makes each program end that takes it in, so it is refused.
+        // More than the limit, however it is split. The text crashes each program that receives it, so it is rejected.
         let sql = "SELECT embedd.embed('asked', repeat('too much for the embedder ', 5000000))";
         let error = client.execute(sql, &[]).unwrap_err();
         assert_eq!(error.code().unwrap().code(), "08006", "{error:?}");
@@ -54,7 +54,7 @@ fn signal(pid: i32, number: i32) {
     unsafe { libc::kill(pid, number) };
 }
 
-/// Ends the program twenty times in a way, with busy sessions, a backfill and questions under way.
+/// Kills the program twenty times in this way, with busy sessions, a backfill and questions.
 fn under_load(signal_number: &str, strike: impl Fn(&Cluster, &mut Client, i32)) {
     let fake = FakeProvider::builder(Dialect::OpenAiCompatible)
         .dimensions(8)
@@ -118,7 +118,7 @@ fn under_load(signal_number: &str, strike: impl Fn(&Cluster, &mut Client, i32)) 
     {
         assert!(!log.contains(crash), "the postmaster saw a crash: {crash}");
     }
-    // The rest need not be waited for: what was in flight at a death is what may be paid for twice.
+    // The rest need not be awaited: only what was in flight at a kill may be paid for twice.
     client.batch_execute("SELECT embedd.pause_sync('filled')").unwrap();
     let twice: u64 = fake.paid_more_than_once().iter().map(|(_, times)| times - 1).sum();
     let bound = deaths as u64 * 2 * IN_FLIGHT;
@@ -135,21 +135,21 @@ fn under_load(signal_number: &str, strike: impl Fn(&Cluster, &mut Client, i32)) 
     assert_equal(&mut client, "asked");
 }
 
-/// The processes that must outlive the program. Sessions are told apart by their connections, which must not break.
+/// The processes that must outlive the program. Sessions are identified by their connections, which must not break.
 fn lasting_but_sessions(cluster: &Cluster) -> Vec<(i32, String)> {
     let mut processes = lasting(cluster);
     processes.retain(|(_, title)| title.starts_with("embedd") || title.ends_with("writer"));
     processes
 }
 
-/// How often the log says since the mark that the program was ended by a signal.
+/// How often the log reports since the mark that the program was terminated by a signal.
 fn ended(cluster: &Cluster, mark: usize, signal: &str) -> usize {
     let words = format!("was terminated by signal {signal}:");
     let log = cluster.log_since(mark);
     log.lines().filter(|line| line.contains("embedder process") && line.contains(&words)).count()
 }
 
-/// What a busy session does until it is told to stop: a change, and a question that nothing remembers.
+/// A busy session until it is stopped: a change, and a question that is not cached.
 fn write_and_ask(client: &mut Client, session: usize, stop: &AtomicBool, answered: &AtomicU64) {
     let backend = "SELECT pg_backend_pid()";
     let pid: i32 = client.query_one(backend, &[]).unwrap().get(0);
@@ -171,8 +171,8 @@ fn write_and_ask(client: &mut Client, session: usize, stop: &AtomicBool, answere
     assert_eq!(client.query_one(backend, &[]).unwrap().get::<_, i32>(0), pid);
 }
 
-/// A supervisor that dies is a crash of the server, as with every worker. The program goes with it, and there are never
-/// two on the socket.
+/// The death of the supervisor is a crash of the server, as with every background worker. The program ends with it,
+/// and there are never two on the socket.
 #[test]
 fn the_supervisor_dies() {
     let cluster = Cluster::builder().never_polling().start();
@@ -180,14 +180,14 @@ fn the_supervisor_dies() {
     synced_source(&cluster, DB, &mut client, "t", 20);
     let (mut supervisor, mut program) = (cluster.pid(SUPERVISOR), cluster.pid(EMBEDDER));
     for round in 0..3 {
-        // Also one that stands still does not outlive the supervisor.
+        // A frozen program does not outlive the supervisor either.
         let frozen = (round == 1).then(|| Frozen::new(program));
         kill9(supervisor);
         cluster.wait_until(LONG, "the program to go", || !is_alive(program));
         drop(frozen);
         supervisor = cluster.successor(SUPERVISOR, supervisor);
         program = cluster.successor(EMBEDDER, program);
-        // The worker does not wait for the disk: what the crash has taken is brought in again first.
+        // The worker does not wait for the disk: what the crash has lost is synced again first.
         cluster.assert_synced(DB, "t");
         let mut client = cluster.connect(DB);
         let sql = "SELECT count(*) FROM embedd.query('t', $1, 5)";

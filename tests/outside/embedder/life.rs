@@ -1,4 +1,4 @@
-//! The program beside its supervisor: what it has of the server, how it ends with it, and what is told of it.
+//! The program and its supervisor: what it inherits, how it ends, and what is reported about it.
 
 use std::fs;
 
@@ -10,7 +10,7 @@ use support::{Cluster, SHORT, Shutdown};
 const DB: &str = "postgres";
 
 #[test]
-fn it_has_nothing_of_the_server_but_the_socket() {
+fn it_inherits_only_the_socket() {
     let cluster = Cluster::start();
     let program = cluster.pid(EMBEDDER);
     let (mut sockets, mut pipes) = (0, 0);
@@ -26,14 +26,14 @@ fn it_has_nothing_of_the_server_but_the_socket() {
     assert!(sockets >= 1 && pipes >= 2, "{sockets} sockets, {pipes} pipes");
     let maps = fs::read_to_string(format!("/proc/{program}/maps")).unwrap();
     assert!(!maps.contains("/dev/zero") && !maps.contains("SYSV"), "shared memory is mapped");
-    // The kernel ends it before any process of the server.
+    // The kernel kills it before any process of the server.
     let adjusted = |pid: i32| fs::read_to_string(format!("/proc/{pid}/oom_score_adj")).unwrap();
     assert_eq!(adjusted(program).trim(), "1000");
     assert_ne!(adjusted(cluster.pid(SUPERVISOR)).trim(), "1000");
 }
 
 #[test]
-fn every_stop_of_the_server_ends_it() {
+fn it_ends_with_every_kind_of_shutdown() {
     let cluster = Cluster::start();
     for how in [Shutdown::Fast, Shutdown::Immediate] {
         for is_frozen in [false, true] {
@@ -52,7 +52,7 @@ fn every_stop_of_the_server_ends_it() {
 }
 
 #[test]
-fn its_state_is_told() {
+fn its_state_is_reported() {
     let cluster = Cluster::start();
     cluster.create_extension(DB);
     let mut client = cluster.connect(DB);
@@ -72,12 +72,12 @@ fn its_state_is_told() {
     );
     assert_eq!(row.get::<_, Option<String>>(9), None);
 
-    // Its line in pg_stat_activity is that of its supervisor, and names the program.
+    // Its row in pg_stat_activity is that of its supervisor, and names the program.
     let sql = "SELECT pid, query LIKE '%process ' || $1, state FROM pg_stat_activity WHERE backend_type = 'embedd embedder'";
     let row = client.query_one(sql, &[&program.to_string()]).unwrap();
     assert_eq!((row.get(0), row.get(1), row.get(2)), (cluster.pid(SUPERVISOR), true, "idle"));
 
-    // A program that stands still is told as far as that can be known, and soon.
+    // A frozen program is reported as far as its state is known, without a long wait.
     let frozen = Frozen::new(program);
     let sql = "SELECT pid, restarts, rss, requests_in_flight FROM embedd.embedder_status()";
     let row = client.query_one(sql, &[]).unwrap();
@@ -89,7 +89,7 @@ fn its_state_is_told() {
     let next = next_after(&cluster, &mut client, program);
     let restarts = "SELECT restarts FROM embedd.embedder_status()";
     assert_eq!(client.query_one(restarts, &[]).unwrap().get::<_, i64>(0), 1);
-    // An administrator may end it, too; and its supervisor, which takes no session along.
+    // An administrator may terminate it, and its supervisor, without ending a session.
     terminate(next);
     let third = next_after(&cluster, &mut client, next);
     let ended = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'embedd embedder'";

@@ -1,4 +1,4 @@
-//! A text that makes the program end each time it works on it: its row is found and set aside, and all others go on.
+//! A text that crashes the program each time: its row is found and fails, and all others continue.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -11,9 +11,9 @@ use support::{Cluster, SHORT, StopOnDrop};
 const DB: &str = "poison";
 
 #[test]
-fn a_row_that_ends_the_embedder_is_set_aside_and_no_other_is() {
+fn a_row_that_crashes_the_embedder_is_isolated() {
     let fake = FakeProvider::builder(Dialect::OpenAiCompatible).dimensions(8).start();
-    // Whenever the embedder works on this text it ends: it asks, waits, and is killed.
+    // Whenever the embedder works on this text it crashes: its request waits, and the test kills it.
     let poison = fake.script(Rule::when_text("poison").respond(Respond::never()));
     let cluster = Cluster::builder().set("embedd.batch_texts", "16").start();
     let mut client = cluster.database(DB);
@@ -49,7 +49,7 @@ fn a_row_that_ends_the_embedder_is_set_aside_and_no_other_is() {
     assert!(reason.contains("the embedder ended each time"), "{reason}");
     let vectors = "SELECT synced_rows FROM embedd.sync_status('t')";
     assert_eq!(client.query_one(vectors, &[]).unwrap().get::<_, i64>(0), 199);
-    // A text that does no harm heals it.
+    // A harmless text repairs the row.
     client.batch_execute("UPDATE t SET body = 'harmless' WHERE id = 77").unwrap();
     cluster.wait_for(
         DB,

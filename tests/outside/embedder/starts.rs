@@ -1,4 +1,4 @@
-//! A program that cannot be started: the log and every question say why and what to do, and it is healed without a restart.
+//! A program that cannot start: the log and every question report why and what to do, and no server restart is needed.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
@@ -10,10 +10,10 @@ use support::source::{create_source, synced_source};
 use support::{Cluster, LONG, SHORT};
 
 const DB: &str = "postgres";
-/// A question that nothing remembers.
+/// A question that is not cached.
 const QUESTION: &str = "SELECT embedd.embed('t', md5(clock_timestamp()::text))";
 
-/// A cluster whose embedder is a file of this content and mode, or is missing when there is none.
+/// A cluster whose embedder is a file with this content and mode, or is missing.
 fn cluster_with(program: &str, content: &str, mode: u32) -> Cluster {
     let cluster = Cluster::start();
     cluster.create_extension(DB);
@@ -30,7 +30,7 @@ fn cluster_with(program: &str, content: &str, mode: u32) -> Cluster {
     cluster.reload();
     let shown = format!("SELECT current_setting('embedd.embedder_path') = '{}'", path.display());
     cluster.wait_for(DB, SHORT, "the setting to be read", &shown);
-    // It counts from the next start on.
+    // It applies from the next start on.
     support::processes::kill9(before);
     cluster
 }
@@ -43,11 +43,11 @@ fn refused(client: &mut Client) -> (String, String, String) {
     (error.code().code().to_string(), error.message().to_string(), hint)
 }
 
-/// The program fails as it is told to, and everything says so; with the setting taken back all is well.
+/// The program fails in this way, and it is reported everywhere; with the old setting everything works again.
 fn fails_and_is_healed(program: &str, (content, mode): (&str, u32), message: &str, hint: &str) {
     let cluster = cluster_with(program, content, mode);
     let mut client = cluster.connect(DB);
-    cluster.wait_until(LONG, "the trouble to be told", || {
+    cluster.wait_until(LONG, "the failure to be reported", || {
         let sql = "SELECT last_error FROM embedd.embedder_status()";
         client
             .query_one(sql, &[])
@@ -61,9 +61,9 @@ fn fails_and_is_healed(program: &str, (content, mode): (&str, u32), message: &st
     assert!(hinted.contains(hint), "{hinted}");
     let log = cluster.log();
     assert!(log.contains(message) && log.contains(hint), "{log}");
-    // The status of a table that waits for it, too; writers do not wait.
+    // The status of a waiting table reports it too; writers do not wait.
     client.batch_execute("UPDATE t SET title = 'meanwhile' WHERE id = 1").unwrap();
-    cluster.wait_until(LONG, "the status to say so", || {
+    cluster.wait_until(LONG, "the status to show it", || {
         let sql = "SELECT last_error FROM embedd.sync_status('t')";
         client
             .query_one(sql, &[])
@@ -92,29 +92,29 @@ fn a_program_of_another_version() {
 }
 
 #[test]
-fn a_program_that_ends_before_it_serves() {
+fn a_program_that_ends_before_it_is_ready() {
     let broken = "#!/bin/sh\necho 'a library is missing' >&2\nexit 127\n";
     fails_and_is_healed(
         "broken",
         (broken, 0o700),
-        "exit code 127 before it served (a library is missing)",
+        "exit code 127 before it was ready (a library is missing)",
         "server log",
     );
 }
 
 #[test]
-fn a_program_that_hangs_before_it_serves() {
+fn a_program_that_hangs_before_it_is_ready() {
     let hanging = "#!/bin/sh\nexec sleep 1000\n";
     fails_and_is_healed(
         "hanging",
         (hanging, 0o700),
-        "was terminated by signal 9: Killed before it served",
+        "was terminated by signal 9: Killed before it was ready",
         "server log",
     );
 }
 
 #[test]
-fn a_program_that_may_not_be_run() {
+fn a_program_without_permission_to_execute() {
     fails_and_is_healed(
         "locked",
         ("#!/bin/sh\n", 0o600),

@@ -1,4 +1,4 @@
-//! One bad text, one table in trouble, one dead provider or one huge backfill costs the others nothing they would notice.
+//! One bad text, one failing table, one dead provider or one huge backfill does not noticeably delay the others.
 
 use std::time::Duration;
 
@@ -7,11 +7,11 @@ use support::fake_provider::{Dialect, FakeProvider, Respond, Rule};
 use support::source::{relation, stored_text};
 use support::{Cluster, LONG, SHORT};
 
-/// Texts in one request where a test says so.
+/// Texts in a request, if a test says so.
 const TEXTS: usize = 128;
 
 #[test]
-fn one_bad_text_among_ten_thousand_costs_a_logarithm() {
+fn bisecting_for_one_bad_text_among_ten_thousand_is_logarithmic() {
     let cluster = SHARED.cluster();
     let fake = fake(Dialect::OpenAiCompatible);
     let refused = fake.script(Rule::when_text("poison").respond(Respond::status(400)));
@@ -33,13 +33,13 @@ fn one_bad_text_among_ten_thousand_costs_a_logarithm() {
     let failed = client.query(sql, &[]).unwrap();
     assert_eq!(failed.len(), 1);
     assert_eq!((failed[0].get::<_, String>(0).as_str(), failed[0].get::<_, i32>(1)), ("7321", 1));
-    // The request that was refused, and of each pair of halves the one with the text in it.
+    // The rejected request, and of each pair of halves the one with the text in it.
     let halvings = u64::from(TEXTS.next_power_of_two().ilog2());
     assert!(refused.hits() <= 1 + halvings, "{} requests were refused", refused.hits());
     assert_eq!(fake.paid_total(), 9999, "each good text is paid for once");
     assert_eq!(status(&mut client, "t", "sync_status").unwrap(), "synced");
 
-    // The same text is refused again when somebody asks for it, and is taken when the service takes it.
+    // A retry of the same text is rejected again, and succeeds once the service accepts it.
     assert_eq!(retry(&mut client, "SELECT embedd.retry_failed('t', '7321')"), 1);
     let again = "SELECT attempts = 2 FROM embedd.failed_rows";
     cluster.wait_for("poison", SHORT, "another try", again);
@@ -55,7 +55,7 @@ fn retry(client: &mut postgres::Client, sql: &str) -> i64 {
 }
 
 #[test]
-fn a_huge_backfill_and_tables_in_trouble_hold_up_nobody() {
+fn a_huge_backfill_and_failing_tables_delay_no_other_table() {
     let cluster = Cluster::builder().never_polling().start();
     let mut client = cluster.database("fair");
     // So slow that the backfill lasts as long as the test.
@@ -79,7 +79,7 @@ fn a_huge_backfill_and_tables_in_trouble_hold_up_nobody() {
     client
         .batch_execute("INSERT INTO unlucky SELECT i, 'x', '', 0 FROM generate_series(4, 20000) i")
         .unwrap();
-    // A table in error, too.
+    // A table with status error, too.
     create_source(&mut client, "broken", "local", 3);
     client.batch_execute("ALTER TABLE broken DROP COLUMN title").unwrap();
     create_source(&mut client, "huge", "slow", 20_000);
@@ -100,14 +100,14 @@ fn a_huge_backfill_and_tables_in_trouble_hold_up_nobody() {
         }
         client.batch_execute(&format!("DELETE FROM huge WHERE id = {}", 10 + round)).unwrap();
     }
-    // Fifteen changes were brought in one after the other before a tenth of the backfill was done.
+    // Fifteen changes were synced one after the other before a tenth of the backfill was done.
     let sql = "SELECT t.status, v.rows < 2500 FROM embedd.tasks t JOIN embedd.vector_tables h ON h.id = t.target_id,
                       (SELECT count(*) AS rows FROM huge_rows) v WHERE h.name = 'huge'";
     let row = client.query_one(&sql.replace("huge_rows", &relation), &[]).unwrap();
     assert_eq!((row.get::<_, String>(0).as_str(), row.get::<_, bool>(1)), ("running", true));
     assert_eq!(status(&mut client, "broken", "sync_status").unwrap(), "error");
     assert!(status(&mut client, "unlucky", "last_error").is_some());
-    // One line for each trouble and no storm.
+    // One log line for each failure, not a flood.
     let lines = cluster.log().matches("of vector table \"unlucky\" failed").count();
     assert!((1..=3).contains(&lines), "{lines} lines about one dead provider");
 }

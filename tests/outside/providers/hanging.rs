@@ -1,4 +1,4 @@
-//! A provider that never answers holds nobody up: not sessions, not writers, not other tables, not a shutdown.
+//! A provider that never answers blocks no session, writer, other table or shutdown.
 
 use std::thread;
 
@@ -9,7 +9,7 @@ use support::fake_provider::{Dialect, Respond, Rule};
 use support::processes::SYNC_WORKER;
 use support::{Cluster, LONG, SHORT, Shutdown};
 
-/// Longer than any wait of these tests.
+/// Longer than any timeout of these tests.
 const PATIENT: &str = r#"{"timeout": 600000}"#;
 
 #[test]
@@ -41,8 +41,8 @@ fn a_question_to_a_provider_that_hangs_is_interrupted() {
         let error = asked.join().unwrap();
         assert!(error.code().is_none_or(|found| found.code() == code), "{error:?}");
     }
-    // Whoever went took the request along.
-    fake.wait_until(SHORT, "the requests to be given up", |fake| fake.concurrent() == 0);
+    // The end of a session cancels its request.
+    fake.wait_until(SHORT, "the requests to be aborted", |fake| fake.concurrent() == 0);
 }
 
 #[test]
@@ -53,7 +53,7 @@ fn a_provider_that_hangs_blocks_no_writer_no_other_table_and_no_shutdown() {
     create_provider(&mut client, "hanging", Dialect::OpenAi, &hanging.base_url(), PATIENT);
     create_provider(&mut client, "good", Dialect::Gemini, &good.base_url(), "{}");
     hanging.script(Rule::always().respond(Respond::never()));
-    // Far more than may be outstanding.
+    // Far more than may be in flight.
     create_source(&mut client, "bad", "hanging", 20_000);
     hanging.wait_for_requests(1, LONG);
     create_source(&mut client, "fine", "good", 500);
@@ -62,7 +62,7 @@ fn a_provider_that_hangs_blocks_no_writer_no_other_table_and_no_shutdown() {
         let sql = format!("SELECT sync_status = 'synced' FROM embedd.sync_status('{table}')");
         cluster.wait_for("hanging", LONG, "the other tables to go on", &sql);
     }
-    // Nothing is open, nothing is locked: a writer that does not want to wait does not have to.
+    // No transaction and no lock is held: a writer with NOWAIT succeeds.
     assert_eq!(open_transactions(&mut client), 0);
     client
         .batch_execute(
@@ -75,7 +75,7 @@ fn a_provider_that_hangs_blocks_no_writer_no_other_table_and_no_shutdown() {
     assert_eq!(hanging.answer_count(), 0);
 }
 
-/// Transactions that sync workers have open at this moment, of those that stay open.
+/// Transactions that sync workers keep open.
 fn open_transactions(client: &mut Client) -> i64 {
     let sql = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = $1 AND xact_start < now() - interval '1 s'";
     client.query_one(sql, &[&SYNC_WORKER]).unwrap().get(0)

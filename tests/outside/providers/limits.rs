@@ -1,4 +1,4 @@
-//! Services with limits and habits of their own: learned once, told, and counted as they were sent.
+//! Services with limits and peculiarities: learned once, logged, and counted as they were sent.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use support::fake_provider::{Dialect, FakeProvider, Respond, Rule};
 use support::source::assert_equal;
 use support::{Cluster, LONG, SHORT};
 
-/// Waits until provider_usage says what the fake has seen.
+/// Waits until provider_usage equals the fake's counts.
 fn assert_counted(cluster: &Cluster, db: &str, fake: &FakeProvider) {
     let refused = refused(fake);
     let sql = format!(
@@ -21,13 +21,13 @@ fn assert_counted(cluster: &Cluster, db: &str, fake: &FakeProvider) {
     cluster.wait_for(db, SHORT, "the counts to be those of the service", &sql);
 }
 
-/// Requests that were answered with a refusal.
+/// Rejected requests.
 fn refused(fake: &FakeProvider) -> usize {
     let requests = fake.requests();
     requests.iter().filter(|seen| seen.answered.is_some_and(|status| status != 200)).count()
 }
 
-/// Has so many rows embedded by a fake, which is provider "fake" of a database of its own.
+/// Embeds this many rows with a fake, as provider "fake" of a new database.
 fn embed_rows(cluster: &Cluster, db: &str, fake: &FakeProvider, rows: i64) -> Client {
     let mut client = cluster.database(db);
     create_provider(&mut client, "fake", Dialect::OpenAiCompatible, &fake.base_url(), "{}");
@@ -39,7 +39,7 @@ fn embed_rows(cluster: &Cluster, db: &str, fake: &FakeProvider, rows: i64) -> Cl
 }
 
 #[test]
-fn a_service_that_takes_ten_texts_and_does_not_say_so_is_seldom_asked_for_more() {
+fn an_unstated_limit_of_ten_texts_is_learned() {
     let fake = FakeProvider::builder(Dialect::OpenAiCompatible)
         .key(KEY)
         .dimensions(8)
@@ -51,7 +51,7 @@ fn a_service_that_takes_ten_texts_and_does_not_say_so_is_seldom_asked_for_more()
     let failed: i64 =
         client.query_one("SELECT count(*) FROM embedd.failed_rows", &[]).unwrap().get(0);
     println!("{} requests, {} refused", fake.request_count(), refused(&fake));
-    // A harmless text finds out whether the service takes anything at all.
+    // The probe shows whether the service accepts anything.
     assert_eq!((failed, fake.paid_total() - fake.paid("embedd")), (0, 3000));
     assert!(fake.paid_more_than_once().is_empty());
     assert!(refused(&fake) <= 10 && fake.request_count() < 450, "{}", fake.request_count());
@@ -62,7 +62,7 @@ fn a_service_that_takes_ten_texts_and_does_not_say_so_is_seldom_asked_for_more()
 }
 
 #[test]
-fn an_index_that_is_left_out_where_it_is_zero_costs_nothing() {
+fn a_service_that_omits_the_index_zero_costs_nothing() {
     let fake = fake(Dialect::OpenAiCompatible);
     fake.script(Rule::always().respond(Respond::without_zeros()));
     let cluster = SHARED.cluster();
@@ -77,7 +77,7 @@ fn an_index_that_is_left_out_where_it_is_zero_costs_nothing() {
 }
 
 #[test]
-fn a_test_of_a_provider_finds_what_one_text_does_not_show() {
+fn a_test_of_a_provider_finds_failures_of_batches() {
     let cluster = SHARED.cluster();
     let mut client = cluster.database("probe");
     let fake = fake(Dialect::OpenAiCompatible);
@@ -103,7 +103,7 @@ fn a_test_of_a_provider_finds_what_one_text_does_not_show() {
     let (_, message, hint) = refusal(Respond::delay(Duration::from_secs(60)));
     assert!(message.contains("does not answer"), "{message}");
     assert!(hint.contains(r#"options => '{"timeout": "5min"}'"#), "{hint}");
-    // What has been learned meanwhile hides nothing from the test.
+    // Learned limits do not affect the test.
     fake.clear_script();
     fake.script(Rule::when(|asked| asked.texts.len() > 1).respond(Respond::aggregated()));
     create_source(&mut client, "t", "fake", 10);

@@ -1,10 +1,10 @@
-//! What models want in front of texts, and vectors that need no model.
+//! Prefixes of models, and vectors that need no model.
 
 use super::{KEY, SHARED};
 use support::fake_provider::{Dialect, FakeProvider};
 
 #[test]
-fn texts_are_sent_behind_the_prefixes_that_were_in_force_when_the_table_was_created() {
+fn texts_have_the_prefixes_of_the_tables_creation() {
     let cluster = SHARED.cluster();
     let mut client = cluster.database("prefixes");
     let fake = FakeProvider::builder(Dialect::OpenAiCompatible).key(KEY).dimensions(8).start();
@@ -32,7 +32,7 @@ fn texts_are_sent_behind_the_prefixes_that_were_in_force_when_the_table_was_crea
     client.batch_execute("SELECT * FROM embedd.query('t', 'warm')").unwrap();
     assert_eq!(fake.requests().last().unwrap().texts, ["query: warm"]);
 
-    // Another option is for the tables to come.
+    // A changed option applies to new tables only.
     client
         .batch_execute(
             "SELECT embedd.update_provider('fake', options => '{\"query_prefix\": \"q: \", \"document_prefix\": \"\"}');

@@ -1,4 +1,4 @@
-//! A key is shown to nobody: not in views, activity, logs, errors or dumps of those who may not read it.
+//! A key is never shown: not in views, pg_stat_activity, logs, errors, or dumps of roles without the privilege.
 
 use std::process::Command;
 
@@ -7,7 +7,7 @@ use support::binaries::{client as program, output_of, stdout_of};
 use support::fake_provider::{Dialect, Respond, Rule};
 use support::{Cluster, SHORT};
 
-/// A statement of the simple protocol, as psql sends it: the key stands in its text.
+/// A statement of the simple protocol, as psql sends it: the key is in its text.
 fn statement(url: &str) -> String {
     format!(
         "SELECT embedd.create_provider('fake', 'openai', api_key => '{KEY}', default_model => 'fake-model', base_url => '{url}')"
@@ -15,7 +15,7 @@ fn statement(url: &str) -> String {
 }
 
 #[test]
-fn a_key_is_shown_nowhere() {
+fn a_key_is_never_shown() {
     let cluster = Cluster::builder()
         .never_polling()
         .set("log_min_error_statement", "error")
@@ -34,16 +34,16 @@ fn a_key_is_shown_nowhere() {
         .collect();
     assert!(shown.iter().any(|query| query.contains("hidden by embedd")), "{shown:?}");
     assert!(!shown.iter().any(|query| query.contains(KEY)), "{shown:?}");
-    // The same again fails, and the statement is logged with the error.
+    // The same statement fails now, and is logged with the error.
     client.simple_query(&statement(&fake.base_url())).unwrap_err();
     client
         .simple_query(&format!("SELECT embedd.update_provider('nobody', api_key => '{KEY}')"))
         .unwrap_err();
-    // A service that repeats the key in what it says.
+    // A service that repeats the key in its messages.
     let echo = Respond::key_rejected().message(&format!("Incorrect API key provided: {KEY}"));
     fake.script(Rule::always().respond(echo));
     create_source(&mut client, "t", "fake", 5);
-    cluster.wait_until(SHORT, "the refusal to be told", || {
+    cluster.wait_until(SHORT, "the rejection to be reported", || {
         status(&mut client, "t", "last_error").is_some()
     });
     let error = client.query("SELECT * FROM embedd.test_provider('fake')", &[]).unwrap_err();
@@ -64,7 +64,7 @@ fn a_key_is_shown_nowhere() {
 }
 
 #[test]
-fn a_dump_carries_providers_and_a_key_only_for_those_who_may_read_it() {
+fn a_dump_contains_a_key_only_for_roles_that_may_read_it() {
     let cluster = SHARED.cluster();
     let mut client = cluster.database("dumped");
     let fake = fake(Dialect::OpenAi);
@@ -90,7 +90,7 @@ fn a_dump_carries_providers_and_a_key_only_for_those_who_may_read_it() {
     assert!(seen.contains("CREATE SERVER fake") && !seen.contains(KEY), "{seen}");
     client.batch_execute("DROP ROLE dumper").unwrap();
 
-    // The whole of it, by a superuser, makes the same database again, and it goes on.
+    // A full dump by a superuser restores the same database, and the sync continues.
     let file = cluster.dir().join("dump.sql");
     let mut whole = dump("postgres");
     whole.arg("-f").arg(&file);

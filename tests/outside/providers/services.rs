@@ -1,4 +1,4 @@
-//! Every service keeps a vector table in sync and answers questions; requests are full, and counted.
+//! Every service syncs a vector table and answers queries; batches are full, and counted.
 
 use postgres::Client;
 
@@ -42,15 +42,15 @@ fn every_service_embeds_rows_and_questions() {
             .unwrap()
             .get(0);
         assert_eq!(id, "7", "{name}");
-        // Rows are paid for once, in requests that are as full as the service takes them.
+        // Rows are paid for once, in batches as full as the service accepts.
         assert!(fake.request_count() <= 10, "{name}: {}", fake.request_count());
-        // As a row and as a question; the same question again is known.
+        // Once as a row and once as a question; the repeated question is cached.
         assert_eq!(fake.paid(text), 2);
     }
 }
 
 #[test]
-fn a_source_stays_equal_through_a_service_and_a_change_of_metadata_costs_nothing() {
+fn a_source_is_synced_through_a_service_and_metadata_changes_cost_nothing() {
     let cluster = SHARED.cluster();
     let mut client = cluster.database("equal");
     let fake = fake(Dialect::OpenAiCompatible);
@@ -66,7 +66,7 @@ fn a_source_stays_equal_through_a_service_and_a_change_of_metadata_costs_nothing
 }
 
 #[test]
-fn a_large_first_load_is_indexed_once_after_it_and_a_crash_loses_no_index() {
+fn indexes_are_deferred_for_a_large_first_load_and_survive_a_crash() {
     let cluster = Cluster::builder().never_polling().start();
     let mut client = cluster.database("large");
     let fake = fake(Dialect::OpenAi);
@@ -80,7 +80,7 @@ fn a_large_first_load_is_indexed_once_after_it_and_a_crash_loses_no_index() {
     let gate = fake.hold();
     create_source(&mut client, "t", "fake", 6000);
     fake.wait_for_requests(1, LONG);
-    cluster.wait_until(SHORT, "the index to be out of the way", || index(&mut client).is_none());
+    cluster.wait_until(SHORT, "the index to be dropped", || index(&mut client).is_none());
     cluster.crash();
     gate.release();
     cluster.start_again();
@@ -99,16 +99,16 @@ fn a_large_first_load_is_indexed_once_after_it_and_a_crash_loses_no_index() {
 }
 
 #[test]
-fn somebody_else_may_build_the_index_meanwhile() {
+fn another_session_may_build_the_index_meanwhile() {
     let cluster = SHARED.cluster();
     let mut client = cluster.database("meanwhile");
     let fake = fake(Dialect::OpenAi);
     create_provider(&mut client, "fake", Dialect::OpenAi, &fake.base_url(), "{}");
     let gate = fake.hold();
     create_source(&mut client, "t", "fake", 5500);
-    cluster.wait_until(SHORT, "the index to be out of the way", || index(&mut client).is_none());
+    cluster.wait_until(SHORT, "the index to be dropped", || index(&mut client).is_none());
     let relation = relation(&mut client, "t");
-    // It gets the name that the one taken away had.
+    // It gets the name of the deferred index.
     let sql = format!("CREATE INDEX ON {relation} USING hnsw (embedding vector_cosine_ops)");
     client.batch_execute(&sql).unwrap();
     gate.release();
@@ -126,7 +126,7 @@ fn provider_usage_counts_and_survives_a_restart() {
     fake.script(Rule::always().once().respond(Respond::rate_limited().retry_after_ms(50)));
     create_source(&mut client, "t", "fake", 50);
     cluster.wait_done("usage");
-    // Texts that were sent count, those of the refused request too; tokens only where the service has done its work.
+    // Texts that were sent count, including those of the rejected request; tokens only if the service processed them.
     let counted = format!(
         "SELECT count(*) = 1 AND sum(texts) = {} AND sum(requests) = {} AND sum(rate_limited) = 1
             AND sum(tokens) > 50 AND sum(errors) = 1 AND min(avg_latency_ms) > 0
@@ -138,7 +138,7 @@ fn provider_usage_counts_and_survives_a_restart() {
     cluster.wait_for("usage", SHORT, "the counts to be written", &counted);
     cluster.restart(Shutdown::Fast);
     cluster.wait_for("usage", SHORT, "the counts to be there again", &counted);
-    // A role that may not use the provider does not see what it was used for.
+    // A role that may not use the provider does not see its usage.
     let mut client = cluster.connect("usage");
     client.batch_execute("CREATE ROLE stranger LOGIN").unwrap();
     let rows = cluster
@@ -169,7 +169,7 @@ fn questions_are_answered_on_a_standby_through_a_service() {
 }
 
 #[test]
-fn more_than_2000_dimensions_are_searched_as_half_floats() {
+fn more_than_2000_dimensions_are_searched_as_halfvec() {
     let cluster = SHARED.cluster();
     let mut client = cluster.database("wide");
     let fake = support::fake_provider::FakeProvider::builder(Dialect::OpenAi)

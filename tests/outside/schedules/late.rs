@@ -1,4 +1,4 @@
-//! A transaction that has taken its place in the queue early and commits after later ones are done and forgotten.
+//! A transaction that takes its queue id early and commits after later ones are processed and deleted.
 
 use postgres::Client;
 
@@ -8,12 +8,12 @@ use super::Stage;
 const MANY: &str = "INSERT INTO t SELECT i, NULL, '', 0 FROM generate_series(1000001, 1150000) i;
     DELETE FROM t WHERE id > 1000000";
 
-/// The last id that the queue gave out.
+/// The last id of the queue.
 fn last_id(client: &mut Client) -> i64 {
     client.query_one("SELECT last_value FROM embedd.queue_id_seq", &[]).unwrap().get(0)
 }
 
-/// Later transactions take ids, commit and are done, several times over, so that the worker looks behind them.
+/// Later transactions take ids, commit and are processed, several times, so that the worker has to look behind them.
 fn go_on(stage: &mut Stage) {
     for round in 0..6 {
         stage.run(&format!("UPDATE t SET title = 'round {round}' WHERE id = 10"));
@@ -25,7 +25,7 @@ fn go_on(stage: &mut Stage) {
     }
 }
 
-/// A session that has noted its changes in the queue with a low id and not committed, while others go on.
+/// A session that has queued its changes with a low id and not committed, while others continue.
 fn late(stage: &mut Stage, statements: &str) -> Client {
     go_on(stage);
     let mut late = stage.cluster.connect(&stage.db);
@@ -40,7 +40,7 @@ fn late(stage: &mut Stage, statements: &str) -> Client {
 
 /// The plain case.
 #[test]
-fn a_transaction_commits_behind_later_ones() {
+fn a_transaction_commits_after_later_ones() {
     let mut stage = Stage::shared("late_plain");
     let begin = format!(
         "BEGIN; UPDATE t SET title = 'late' WHERE id = 1; DELETE FROM t WHERE id = 2; {MANY}"
@@ -52,9 +52,9 @@ fn a_transaction_commits_behind_later_ones() {
     assert!(!stage.has_vector(2));
 }
 
-/// Its changes are those of subtransactions, of which one is undone after its rows were written to the queue.
+/// Its changes belong to subtransactions, one of which is rolled back after its rows were written to the queue.
 #[test]
-fn subtransactions_commit_behind_later_ones() {
+fn subtransactions_commit_after_later_ones() {
     let mut stage = Stage::shared("late_sub");
     let begin = format!(
         "BEGIN; SAVEPOINT a; UPDATE t SET title = 'kept' WHERE id = 1; RELEASE a;
@@ -69,7 +69,7 @@ fn subtransactions_commit_behind_later_ones() {
 
 /// It is prepared, and ended by another session much later.
 #[test]
-fn prepared_transactions_commit_behind_later_ones() {
+fn prepared_transactions_commit_after_later_ones() {
     let mut stage = Stage::shared("late_prepared");
     let mut gone = late(
         &mut stage,
@@ -90,10 +90,10 @@ fn prepared_transactions_commit_behind_later_ones() {
     assert_eq!((stage.paid("undone"), stage.paid("never")), (0, 0));
 }
 
-/// The writer with the low id has begun after the one with the high id: no snapshot lists it among those that run, because
-/// none that began after it has ended. It commits between two looks at the queue.
+/// The writer with the low id began after the one with the high id: no snapshot lists it as running, because none that
+/// began after it has ended. It commits between two reads of the queue.
 #[test]
-fn a_transaction_that_began_later_takes_an_earlier_place() {
+fn a_transaction_that_began_later_has_a_lower_queue_id() {
     let mut stage = Stage::alone();
     let (mut first, mut second) =
         (stage.cluster.connect(&stage.db), stage.cluster.connect(&stage.db));
@@ -106,7 +106,7 @@ fn a_transaction_that_began_later_takes_an_earlier_place() {
     second.batch_execute(&early).unwrap();
     assert!(last_id(&mut stage.client) > before, "the writer has no row in the queue yet");
     first.batch_execute("COMMIT").unwrap();
-    // It has read the queue, and looks at it again when it has given up.
+    // It has read the queue, and reads it again after its timeout.
     stage.wait_for_worker_at_lock();
     second.batch_execute("COMMIT").unwrap();
     lock.batch_execute("COMMIT").unwrap();

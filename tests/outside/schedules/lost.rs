@@ -1,4 +1,4 @@
-//! Processes that go at the worst moment: in the middle of a store, right after it, and with an answer on its way.
+//! Processes that end at the worst moment: during a store, right after it, and with an answer in flight.
 
 use super::Stage;
 use support::processes::{EMBEDDER, SYNC_WORKER, kill9, terminate};
@@ -10,7 +10,7 @@ use support::{Frozen, LONG};
 #[test]
 fn a_worker_killed_in_a_store() {
     let mut stage = Stage::alone();
-    // What the worker has written of a row can be seen by nobody; that it waits at this lock, by everybody.
+    // The rows that the worker has written are not visible, but its wait for this lock is.
     let mut other = stage.cluster.connect(&stage.db);
     let lock = format!("BEGIN; SELECT FROM {} WHERE pk_value = '3' FOR UPDATE", stage.vectors);
     other.batch_execute(&lock).unwrap();
@@ -23,15 +23,15 @@ fn a_worker_killed_in_a_store() {
     assert!(!stage.has_vector(6));
 }
 
-/// The worker is killed as soon as its vectors can be seen, before it does anything else with what it knows: when they
-/// are not on disk yet, which the worker does not wait for, and when they are.
+/// The worker is killed as soon as its vectors are visible, before it does anything else: once before they are on
+/// disk, which the worker does not wait for, and once after.
 #[test]
 fn a_worker_killed_between_a_store_and_the_next_round() {
     let mut stage = Stage::alone();
     for round in 0..4 {
         let gate = stage.fake.hold();
         stage.run_into_flight(&format!("UPDATE t SET title = 'text {round} ' || id WHERE id <= 5"));
-        // Waits behind what is in flight.
+        // Waits until the texts in flight are done.
         stage.run(&format!("UPDATE t SET title = 'next {round}' WHERE id = 1"));
         let worker = stage.cluster.sync_worker(&stage.db);
         let stored = format!(
@@ -43,7 +43,7 @@ fn a_worker_killed_between_a_store_and_the_next_round() {
         assert!(seen.is_some(), "nothing was stored in round {round}");
         let on_disk = round % 2 == 1;
         if on_disk {
-            // A commit that waits for the disk takes all earlier ones there.
+            // A synchronous commit flushes all earlier ones.
             stage.run(&format!("CREATE TABLE flushed{round} ()"));
         }
         kill9(worker);
@@ -57,9 +57,9 @@ fn a_worker_killed_between_a_store_and_the_next_round() {
     }
 }
 
-/// The embedder goes while texts are at the provider, the row changes, and the answer comes when nobody is there.
+/// The embedder ends while texts are at the provider, the row changes, and the answer arrives without a receiver.
 #[test]
-fn an_answer_for_an_embedder_that_has_gone() {
+fn a_provider_answer_after_the_embedder_has_ended() {
     let mut stage = Stage::alone();
     let gate = stage.fake.hold();
     stage.run_into_flight("UPDATE t SET title = 'older ' || id WHERE id <= 3");
@@ -74,9 +74,9 @@ fn an_answer_for_an_embedder_that_has_gone() {
     assert!(!stage.has_vector(2));
 }
 
-/// The answer lies at the worker's door when the embedder goes and the row changes; the worker reads it after all that.
+/// The answer has arrived unread when the embedder ends and the row changes; the worker reads it after that.
 #[test]
-fn an_answer_of_an_embedder_that_has_gone() {
+fn an_unread_answer_of_an_embedder_that_has_ended() {
     let mut stage = Stage::alone();
     let gate = stage.fake.hold();
     stage.run_into_flight("UPDATE t SET title = 'older ' || id WHERE id <= 3");
@@ -95,12 +95,12 @@ fn an_answer_of_an_embedder_that_has_gone() {
     assert!(!stage.has_vector(2));
 }
 
-/// The queue is read in vain again and again, because a session holds what another vector table has in it. Then much of
-/// it is done, the rest is at the provider, and the worker goes: the rest is still in the queue.
+/// Reads of the queue fail repeatedly, because a session locks another vector table's rows in it. Then most of it is
+/// done, the rest is at the provider, and the worker exits: the rest is still in the queue.
 #[test]
-fn a_worker_that_goes_after_it_has_read_the_queue_in_vain() {
+fn a_worker_that_exits_after_failed_reads_of_the_queue() {
     let mut stage = Stage::alone();
-    // Vector tables are read in the order in which they were made.
+    // Vector tables are read in the order of their creation.
     stage.run(&format!(
         "SELECT embedd.drop_vector_table('t');
          INSERT INTO t SELECT i, 'first ' || i, NULL, i FROM generate_series(11, 400) i;
@@ -131,7 +131,7 @@ fn a_worker_that_goes_after_it_has_read_the_queue_in_vain() {
     );
     for _ in 0..2 {
         let sql = format!("SELECT {is_held_up} OR {is_done}");
-        stage.wait_for("the worker to be held up, or done all the same", &sql);
+        stage.wait_for("the worker to be blocked, or done anyway", &sql);
         stage.wait_for_worker_at_rest();
     }
     holder.batch_execute("ROLLBACK").unwrap();

@@ -1,10 +1,10 @@
-//! Nothing is paid for twice because a table is locked or a part of a batch fails, and a row that is gone is not stored.
+//! Nothing is paid for twice because a table is locked or a part of a batch fails, and a deleted row is not stored.
 
 use super::{LONG, Stage};
 use support::fake_provider::{Respond, Rule};
 
-/// Vectors have come, and the worker gives up waiting for a lock that somebody has on a row of the vector table. They
-/// have been paid for, however often it has to try.
+/// Vectors have arrived, and the worker times out on a lock that another session has on a row of the vector table.
+/// They are paid for once, however often it has to retry.
 #[test]
 fn a_vector_that_could_not_be_stored_at_once_is_paid_for_once() {
     let mut stage = Stage::shared("given_up");
@@ -23,18 +23,18 @@ fn a_vector_that_could_not_be_stored_at_once_is_paid_for_once() {
     }
 }
 
-/// Of the texts of one batch some are answered, and the service is down for the request with the others.
+/// Of the texts of one batch some are answered, and the request with the others fails because the service is down.
 #[test]
-fn a_batch_of_which_a_part_fails_is_paid_for_once() {
+fn a_partly_failed_batch_is_paid_for_once() {
     let mut stage = Stage::shared("part");
     stage.run("SELECT embedd.update_provider('fake', options => '{\"texts_per_request\": 1}')");
     let refused = stage.fake.script(Rule::when_text("unlucky").respond(Respond::status(503)));
     stage.run(
         "UPDATE t SET title = CASE id WHEN 3 THEN 'unlucky' ELSE 'lucky ' || id END WHERE id <= 3",
     );
-    // So often in vain that the worker was told.
+    // Enough failures that the worker is notified.
     let told = "SELECT last_error IS NOT NULL FROM embedd.sync_status('t')";
-    stage.cluster.wait_for(&stage.db, LONG, "the trouble to be told", told);
+    stage.cluster.wait_for(&stage.db, LONG, "the failure to be reported", told);
     stage.fake.unscript(&refused);
     stage.assert_synced();
     for title in ["lucky 1", "lucky 2", "unlucky"] {
@@ -42,9 +42,9 @@ fn a_batch_of_which_a_part_fails_is_paid_for_once() {
     }
 }
 
-/// A row is new, deleted while its text is at the provider, and never seen in the vector table: not for a moment.
+/// A row is inserted and deleted while its text is at the provider: it never appears in the vector table.
 #[test]
-fn a_row_that_is_gone_is_not_stored_for_a_moment() {
+fn a_deleted_row_is_never_stored() {
     let mut stage = Stage::shared("moment");
     let log = format!(
         "CREATE TABLE seen (pk_value text);
@@ -63,9 +63,9 @@ fn a_row_that_is_gone_is_not_stored_for_a_moment() {
     assert_eq!(seen.get::<_, i64>(0), 0);
 }
 
-/// The worker is asked to make way, because the database is to have two, while a row of the vector table is locked.
+/// The worker is asked to exit, because the database is to have two, while a row of the vector table is locked.
 #[test]
-fn a_worker_that_makes_way_leaves_nothing_behind_that_was_paid_for() {
+fn a_worker_that_exits_stores_everything_that_was_paid_for() {
     let mut stage = Stage::alone();
     let mut other = stage.cluster.connect(&stage.db);
     let lock = format!("BEGIN; SELECT FROM {} WHERE pk_value = '1' FOR UPDATE", stage.vectors);
@@ -74,7 +74,7 @@ fn a_worker_that_makes_way_leaves_nothing_behind_that_was_paid_for() {
     stage.wait_for_worker_at_lock();
     stage.cluster.configure(&[("embedd.workers_per_database", "2")]);
     stage.cluster.reload();
-    // Longer than the launcher takes to ask, and another worker to come in its place.
+    // Longer than the launcher needs to ask, and to start another worker.
     for _ in 0..4 {
         stage.wait_for_worker_at_lock();
         stage.wait_for_worker_at_rest();

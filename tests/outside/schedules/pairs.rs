@@ -1,4 +1,4 @@
-//! Two workers share a database, or come to: what one of them hands to the other is done, once, and nothing is left over.
+//! Two workers share a database: what one of them hands to the other is done once, and nothing is left over.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use support::processes::{SYNC_WORKER, is_alive, terminate};
 use support::source::{backfill, create_source, synced_source};
 use support::{Cluster, Frozen, SHORT};
 
-/// The processes of both workers of a database, in their order.
+/// The workers of a database, in order.
 fn both(cluster: &Cluster, db: &str) -> [i32; 2] {
     let mut found = [0; 2];
     cluster.wait_until(LONG, "both workers", || {
@@ -21,11 +21,11 @@ fn both(cluster: &Cluster, db: &str) -> [i32; 2] {
     found
 }
 
-/// Rows of the queue were written for one worker and are shared out to two. Much of them needs no provider and is done,
-/// the rest is at the provider when the workers go: it is still in the queue.
+/// Rows of the queue were written for one worker and are shared by two. Most need no provider and are done; the rest
+/// is at the provider when the workers exit, so it is still in the queue.
 #[test]
-fn rows_that_are_shared_out_stay_until_they_are_done() {
-    // So few at once that the queue is read again before all of it is loaded.
+fn rows_shared_between_workers_stay_queued_until_they_are_done() {
+    // The limit is so small that the queue is read again before all of it is loaded.
     let cluster = Cluster::builder().never_polling().set("embedd.batch_texts", "4").start();
     let mut stage = Stage::in_cluster(Arc::new(cluster), "shared_out");
     stage.run("INSERT INTO t SELECT i, 'first ' || i, NULL, i FROM generate_series(11, 400) i");
@@ -53,7 +53,7 @@ fn rows_that_are_shared_out_stay_until_they_are_done() {
     stage.assert_synced();
 }
 
-/// One place for two workers: each has its turn, goes on where it was, and the backfill ends.
+/// One slot for two workers: they take turns, each continues where it was, and the backfill ends.
 #[test]
 fn a_first_backfill_ends_though_two_workers_take_turns() {
     let cluster = Cluster::builder()
@@ -67,15 +67,15 @@ fn a_first_backfill_ends_though_two_workers_take_turns() {
     cluster.assert_synced("turns", "t");
 }
 
-/// A vector table is dropped while its scan is about to hand a page to the other worker: nobody would ever do it.
+/// A vector table is dropped while its scan is about to hand a page to the other worker, which would never do it.
 #[test]
-fn nothing_is_handed_over_for_a_vector_table_that_was_dropped() {
+fn nothing_is_handed_over_for_a_dropped_vector_table() {
     let cluster =
         Cluster::builder().never_polling().set("embedd.workers_per_database", "2").start();
     let mut client = cluster.database("dropped");
     create_source(&mut client, "t", 200);
     let id: i32 = client.query_one("SELECT id FROM embedd.vector_tables", &[]).unwrap().get(0);
-    // The one that goes over the table is the one of this number.
+    // The worker with this number does the scan.
     let frozen = Frozen::new(both(&cluster, "dropped")[id as usize % 2]);
     backfill(&mut client, "t");
     client.batch_execute("BEGIN; LOCK t IN ACCESS EXCLUSIVE MODE").unwrap();
@@ -86,6 +86,6 @@ fn nothing_is_handed_over_for_a_vector_table_that_was_dropped() {
     );
     cluster.wait_for("dropped", LONG, "the worker to wait for a lock", &at_lock);
     client.batch_execute("SELECT embedd.drop_vector_table('t'); COMMIT").unwrap();
-    // Both workers have a part in another one, so both have gone on since; and then the queue is empty.
+    // Both workers have a part in another table, so both have continued since; then the queue is empty.
     synced_source(&cluster, "dropped", &mut client, "u", 200);
 }

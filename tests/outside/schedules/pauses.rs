@@ -1,8 +1,8 @@
-//! Pauses in the middle of work: what was under way, what changes meanwhile, and who may end a pause.
+//! Pauses during work: what was in flight, what changes meanwhile, and what ends a pause.
 
 use super::Stage;
 
-/// The status as users see it.
+/// The status as shown to users.
 fn status(stage: &mut Stage) -> String {
     stage.client.query_one("SELECT sync_status FROM embedd.sync_status('t')", &[]).unwrap().get(0)
 }
@@ -34,21 +34,21 @@ fn a_pause_while_a_row_is_embedded() {
     }
 }
 
-/// A pause that commits while the worker is about to write down that the backfill is over: the table stays paused.
+/// A pause that commits while the worker is about to record the end of the backfill: the table stays paused.
 #[test]
 fn the_end_of_a_backfill_does_not_end_a_pause() {
     let mut stage = Stage::shared("pause_backfill");
     stage.run("SELECT embedd.pause_sync('t'); SELECT embedd.backfill('t'); UPDATE t SET title = 'changed ' || id");
     let gate = stage.fake.hold();
     stage.run_into_flight("SELECT embedd.resume_sync('t')");
-    // Not committed yet: the worker cannot know of it, and meets its lock.
+    // Not committed yet: the worker cannot see it, and waits for its lock.
     stage.run("BEGIN; SELECT embedd.pause_sync('t')");
     gate.release();
     stage.wait_for_worker_at_lock();
     stage.run("COMMIT");
     assert_eq!(status(&mut stage), "paused");
     stage.run("UPDATE t SET title = 'while paused' WHERE id = 1");
-    // Another vector table shows that the worker has been there since, and has had every chance to end the pause.
+    // Another vector table shows that the worker has run since, with every chance to end the pause by mistake.
     stage.run(
         "CREATE TABLE other AS SELECT * FROM t; ALTER TABLE other ADD PRIMARY KEY (id);
          SELECT embedd.create_vector_table('other', 'other', '[{\"name\": \"title\", \"role\": \"embedding\"}]',

@@ -1,4 +1,4 @@
-//! A row changes, moves, goes or comes back while work on it is under way.
+//! A row is changed, moved, deleted or restored while it is being processed.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,8 +7,8 @@ use std::thread;
 use super::Stage;
 use support::Frozen;
 
-/// The worker has read from the queue which rows have changed, and before it reads the rows, they change again: while it
-/// waits for the table, and after it has given up waiting for the first time.
+/// The worker has read from the queue which rows have changed. Before it reads the rows, they change again: while it
+/// waits for the table, and after its first lock timeout.
 #[test]
 fn a_row_changes_between_the_queue_and_its_document() {
     for given_up in [false, true] {
@@ -31,12 +31,12 @@ fn a_row_changes_between_the_queue_and_its_document() {
         stage.assert_synced();
         assert!(!stage.has_vector(4));
         assert_eq!((stage.paid("newer"), stage.paid("older")), (1, 1));
-        // The snapshot of a reading may be older than the lock it waited for.
+        // The snapshot may be older than the lock that was waited for.
         assert!(stage.paid("goes") <= 1);
     }
 }
 
-/// The worker has read a row and its text is at the provider, when the row changes: its text, its metadata, or both.
+/// The worker has read a row, and its text is at the provider, when the row changes: its text, its metadata, or both.
 #[test]
 fn a_row_changes_between_its_document_and_the_store() {
     let mut stage = Stage::shared("document_store");
@@ -53,7 +53,7 @@ fn a_row_changes_between_its_document_and_the_store() {
     }
 }
 
-/// Vectors have come, and the worker waits for a lock that somebody has on the row of the vector table.
+/// Vectors have arrived, and the worker waits for a lock that another session has on the row of the vector table.
 #[test]
 fn a_row_changes_while_its_vector_waits_to_be_stored() {
     let mut stage = Stage::shared("locked_vector");
@@ -83,7 +83,7 @@ fn a_row_is_deleted_while_it_is_embedded() {
     assert!(!stage.has_vector(1) && !stage.has_vector(30));
 }
 
-/// Two rows swap their keys while the texts of both are at the provider, and a third one moves away.
+/// Two rows swap their keys while the texts of both are at the provider, and a third one gets another key.
 #[test]
 fn keys_are_swapped_while_they_are_embedded() {
     let mut stage = Stage::shared("swapped");
@@ -97,15 +97,15 @@ fn keys_are_swapped_while_they_are_embedded() {
     stage.assert_synced();
     assert_eq!(stage.title(1).as_deref(), Some("text 2"));
     assert!(!stage.has_vector(-1) && !stage.has_vector(3) && stage.has_vector(40));
-    // A key that stands for another text now is embedded anew: once.
+    // A key that has another text now is embedded again, once.
     for title in ["text 1", "text 2", "text 3"] {
         assert!(stage.paid(title) <= 2, "{title} was paid for {} times", stage.paid(title));
     }
 }
 
-/// TRUNCATE while texts of the truncated rows are at the provider: they do not come back.
+/// TRUNCATE while texts of the truncated rows are at the provider: they are not stored.
 #[test]
-fn a_truncated_row_that_was_in_flight_stays_away() {
+fn a_truncated_row_in_flight_is_not_stored() {
     let mut stage = Stage::shared("truncated");
     let gate = stage.fake.hold();
     stage.run_into_flight(
@@ -118,7 +118,7 @@ fn a_truncated_row_that_was_in_flight_stays_away() {
     assert_eq!(stage.client.query_one(&sql, &[]).unwrap().get::<_, i64>(0), 0);
 }
 
-/// TRUNCATE while texts are at the provider, and the same keys come again: some with the same text.
+/// TRUNCATE while texts are at the provider, and the same keys are inserted again: some with the same text.
 #[test]
 fn keys_that_come_back_after_a_truncate_have_their_new_text() {
     let mut stage = Stage::shared("truncated_again");
@@ -132,7 +132,7 @@ fn keys_that_come_back_after_a_truncate_have_their_new_text() {
     assert!(!stage.has_vector(1));
 }
 
-/// Inserted, deleted and inserted again with the same text, while the first is at the provider.
+/// Inserted, deleted and inserted again with the same text, while the first request is at the provider.
 #[test]
 fn a_key_that_comes_back_with_the_same_text_is_paid_for_once() {
     let mut stage = Stage::shared("back_again");
@@ -147,7 +147,7 @@ fn a_key_that_comes_back_with_the_same_text_is_paid_for_once() {
 
 /// A text goes from A to B and back while A is at the provider.
 #[test]
-fn a_text_that_goes_and_comes_back_is_paid_for_once() {
+fn a_text_changed_back_is_paid_for_once() {
     let mut stage = Stage::shared("and_back");
     let gate = stage.fake.hold();
     stage.run_into_flight("UPDATE t SET title = 'A' WHERE id = 1");
@@ -160,7 +160,7 @@ fn a_text_that_goes_and_comes_back_is_paid_for_once() {
 
 /// The same with a writer that changes the row all the time: the worker has one version in flight after the other.
 #[test]
-fn a_row_that_never_rests_ends_with_its_last_text() {
+fn a_constantly_changing_row_ends_with_its_last_text() {
     let mut stage = Stage::shared("restless");
     let stop = Arc::new(AtomicBool::new(false));
     let told = Arc::clone(&stop);

@@ -22,7 +22,7 @@ fn copy(from: &Cluster, to: &Cluster, db: &str, into: &str, arguments: &[&str]) 
 }
 
 #[test]
-fn a_schema_only_copy_works_at_the_first_try() {
+fn a_schema_only_copy_works_at_once() {
     let cluster = SHARED.cluster();
     let mut client = cluster.database("shop");
     synced(&cluster, "shop", &mut client, "items", 3);
@@ -46,7 +46,7 @@ fn a_schema_only_copy_works_at_the_first_try() {
 }
 
 #[test]
-fn a_schema_first_and_its_data_later_is_a_whole_copy() {
+fn a_schema_followed_by_its_data_is_a_full_copy() {
     let cluster = SHARED.cluster();
     let mut client = cluster.database("whole");
     synced(&cluster, "whole", &mut client, "items", 20);
@@ -58,7 +58,7 @@ fn a_schema_first_and_its_data_later_is_a_whole_copy() {
     wait_synced(&cluster, "later", "items");
 }
 
-/// Has a session's database subscribe to a publication, with options, of the database `t` of another cluster.
+/// Subscribes a session's database to a publication of the database `t` of another cluster, with options.
 fn subscribe(client: &mut Client, to: &Cluster, publication: &str) {
     let (host, port) = (to.socket_dir(), to.port());
     client
@@ -69,7 +69,7 @@ fn subscribe(client: &mut Client, to: &Cluster, publication: &str) {
         .unwrap();
 }
 
-/// Drops the subscription, whose publisher need not be there. Each statement has to be a transaction of its own.
+/// Drops the subscription without its publisher. Each statement must be a transaction of its own.
 fn leave(client: &mut Client) {
     client.batch_execute("ALTER SUBSCRIPTION s DISABLE").unwrap();
     client.batch_execute("ALTER SUBSCRIPTION s SET (slot_name = NONE)").unwrap();
@@ -77,7 +77,7 @@ fn leave(client: &mut Client) {
 }
 
 #[test]
-fn a_copy_whose_sequences_are_behind_takes_writes_and_new_vector_tables() {
+fn a_copy_with_sequences_behind_accepts_writes_and_new_vector_tables() {
     let publisher = Cluster::builder().set("wal_level", "logical").start();
     let subscriber = Cluster::builder().set("max_worker_processes", "20").start();
     let mut a = publisher.database("t");
@@ -96,7 +96,7 @@ fn a_copy_whose_sequences_are_behind_takes_writes_and_new_vector_tables() {
         "SELECT count(*) = 291 AND count(*) FILTER (WHERE embedded_text LIKE 'changed%') = 49 FROM {vectors}"
     );
     subscriber.wait_for("t", LONG, "the vectors to arrive", &there);
-    // The switch: the other server takes the writes.
+    // The switch: the other server accepts the writes.
     leave(&mut b);
     for id in 6000..6010 {
         b.execute("INSERT INTO items VALUES ($1, 'from b')", &[&id]).unwrap();
@@ -111,7 +111,7 @@ fn a_copy_whose_sequences_are_behind_takes_writes_and_new_vector_tables() {
 }
 
 #[test]
-fn a_source_that_a_subscription_fills_is_told_of() {
+fn a_source_filled_by_a_subscription_is_reported() {
     let publisher = Cluster::builder().set("wal_level", "logical").start();
     let subscriber = Cluster::start();
     let table = "CREATE TABLE items (id int PRIMARY KEY, body text)";

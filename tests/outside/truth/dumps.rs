@@ -1,4 +1,4 @@
-//! A dump in every form, restored in every way, is a copy that takes writes at once and keeps what was paid for.
+//! Dumps in every format, restored in every way, are copies that accept writes at once and keep the vectors.
 
 use std::path::Path;
 
@@ -17,7 +17,7 @@ fn dump(cluster: &Cluster, db: &str, into: &Path, arguments: &[&str]) {
     output_of(command);
 }
 
-/// Restores an archive, which has to go through without one error.
+/// Restores an archive, without any error.
 fn restore(cluster: &Cluster, db: &str, archive: &Path, how: &str) {
     cluster.create_database(db);
     let mut command = cluster.client("pg_restore", db);
@@ -25,7 +25,7 @@ fn restore(cluster: &Cluster, db: &str, archive: &Path, how: &str) {
     output_of(command);
 }
 
-/// Restores a script, which has to go through without one error.
+/// Restores a script, without any error.
 fn run_script(cluster: &Cluster, db: &str, script: &Path) {
     let mut psql = cluster.psql_command(db);
     psql.args(["-v", "ON_ERROR_STOP=1", "-f"]).arg(script);
@@ -50,7 +50,7 @@ fn archives_and_scripts() {
     dump(&cluster, "origin", &file("directory"), &["-Fd", "-j4"]);
     restore(&cluster, "directory", &file("directory"), "-j4");
     goes_on(&cluster, "directory", &fake);
-    // Over a database that lives, whose rows have changed since: it is as the dump is.
+    // Over an existing database with changed rows: it becomes equal to the dump.
     dump(&cluster, "origin", &file("clean"), &["--clean", "--if-exists"]);
     run_script(&cluster, "custom", &file("clean"));
     goes_on(&cluster, "custom", &fake);
@@ -58,7 +58,7 @@ fn archives_and_scripts() {
     cluster.create_database("inserts");
     run_script(&cluster, "inserts", &file("inserts"));
     goes_on(&cluster, "inserts", &fake);
-    // The origin has seen nothing of all that.
+    // The original is unaffected.
     goes_on(&cluster, "origin", &fake);
 }
 
@@ -89,7 +89,7 @@ fn single_tables() {
     .unwrap();
     wait_status(&cluster, "single", "items", "sync_status = 'synced' AND synced_rows = 61");
     wait_synced(&cluster, "single", "items");
-    // The trigger that came along belongs to no vector table, and has gone; the table with the vectors is named.
+    // The restored trigger belongs to no vector table and was dropped; the orphaned table of vectors is reported.
     assert_eq!(triggers(&mut copy), 2);
     let mut again = cluster.psql_command("single");
     let create = format!("SELECT name FROM embedd.create_vector_table('more', 'items', '{BODY}')");
@@ -100,12 +100,12 @@ fn single_tables() {
 }
 
 #[test]
-fn the_rows_of_one_table_over_others() {
+fn the_rows_of_one_table_restored_over_others() {
     let fake = FakeProvider::builder(Dialect::OpenAiCompatible).dimensions(384).start();
     let cluster = roomy();
     let mut origin = paid(&cluster, "origin", &fake);
     let file = cluster.dir().join("rows");
-    // With its triggers off while the rows come, as --disable-triggers has it: the triggers do not note them.
+    // With triggers disabled during the restore (--disable-triggers), so that they capture nothing.
     dump(&cluster, "origin", &file, &["--data-only", "--disable-triggers", "-t", "items"]);
     origin.batch_execute("DELETE FROM items WHERE id > 30").unwrap();
     wait_status(&cluster, "origin", "items", "sync_status = 'synced' AND synced_rows = 30");

@@ -1,4 +1,4 @@
-//! Keys longer than an index entry and keys no longer unique, event triggers and operator classes of others, rows that are written frozen.
+//! Keys longer than an index entry, keys no longer unique, event triggers and renamed operator classes, frozen rows.
 
 use std::io::Write;
 
@@ -9,11 +9,11 @@ use support::source::{backfill, create_texts_of, relation, stored_text};
 use super::{BODY, SHARED, synced, wait_status, wait_synced};
 
 #[test]
-fn keys_longer_than_an_index_entry_stop_no_other() {
+fn keys_longer_than_an_index_entry_affect_no_other_row() {
     let cluster = SHARED.cluster();
     let mut client = cluster.database("long_keys");
-    // As JSON, each quote and backslash of the key takes two bytes: the key fits into the index of the source, and its
-    // JSON not into another.
+    // As JSON, each quote and backslash of the key takes two bytes: the key fits into the index of the source, but its
+    // JSON does not fit into another one.
     client
         .batch_execute(
             "CREATE FUNCTION noise(n int, length int) RETURNS text LANGUAGE sql AS
@@ -94,7 +94,7 @@ fn an_operator_class_has_another_name() {
     let of_t = relation(&mut client, "t");
     cluster.wait_for("classes", LONG, "the index", &indexes(&of_t, "= '{\"Cosine ops\"}'"));
 
-    // The names change again while the load of another table has taken its indexes away.
+    // The names change again while the indexes of another table are deferred.
     client
         .batch_execute(&format!(
             "CREATE TABLE u (LIKE t INCLUDING ALL);
@@ -133,7 +133,7 @@ fn an_operator_class_has_another_name() {
     }
 }
 
-/// Whether the names of the operator classes of a table's valid indexes of vectors, in their order, are these.
+/// Whether these are the operator classes of a table's valid vector indexes, in order.
 fn indexes(relation: &str, are: &str) -> String {
     format!(
         "SELECT array_agg(o.opcname::text ORDER BY o.opcname) {are}
@@ -142,7 +142,7 @@ fn indexes(relation: &str, are: &str) -> String {
     )
 }
 
-/// Rows of a table that is loaded without the index: a worker drops it before and builds it after.
+/// Rows of a table loaded without the index: a worker drops it before and builds it after.
 const MANY: i64 = 6000;
 
 #[test]
@@ -164,7 +164,7 @@ fn rows_are_written_frozen() {
 }
 
 #[test]
-fn rows_that_are_written_between_two_triggers() {
+fn rows_written_between_two_triggers() {
     let cluster = SHARED.cluster();
     let mut client = cluster.database("between");
     synced(&cluster, "between", &mut client, "t", 10);

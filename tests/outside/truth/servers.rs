@@ -1,4 +1,4 @@
-//! A copy of a whole server goes on where the other was: base backup, point in time, pg_upgrade.
+//! A copy of a whole server continues where the original was: base backup, point in time, pg_upgrade.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -57,8 +57,8 @@ fn a_point_in_time() {
     goes_on(&copy, "t", &fake);
 }
 
-/// The programs of an older server beside the one under test that has the same version of embedd, or else those of the
-/// server under test. Only servers from one place: another packager's may have columns that no other server takes.
+/// The programs of an older server with the same version of embedd next to the one under test, otherwise those of the
+/// server under test. Only servers from the same builder: another one's may have columns that no other server accepts.
 fn old_server() -> PathBuf {
     let ours = bin_dir();
     let version = |bin: &Path| {
@@ -84,7 +84,7 @@ fn an_upgrade_by_pg_upgrade() {
     eprintln!("from {} to {}", old_server.display(), bin_dir().display());
     let old = Cluster::builder().server(&old_server).initdb("--data-checksums").start();
     let mut client = paid(&old, "t", &fake);
-    // One that waits for the new server.
+    // A task that waits for the new server.
     client.batch_execute("SELECT embedd.pause_sync('items')").unwrap();
     client.batch_execute("UPDATE items SET body = 'text 3' WHERE id = 2").unwrap();
     drop(client);

@@ -1,4 +1,4 @@
-//! What is out of sight: policies, views of a session, triggers that do not fire, another server's writes, locked rows.
+//! Hidden rows and changes: policies, session-dependent views, triggers that do not fire, subscriptions, locked rows.
 
 use support::processes::SYNC_WORKER;
 use support::source::relation;
@@ -7,7 +7,7 @@ use support::{Cluster, LONG, SHORT, Shutdown};
 use super::{BODY, SHARED, synced, wait_status, wait_synced};
 
 #[test]
-fn policies_that_apply_to_the_owner_remove_no_vector() {
+fn policies_on_the_owner_remove_no_vector() {
     let cluster = SHARED.cluster();
     let mut client = cluster.database("policies");
     client
@@ -32,7 +32,7 @@ fn policies_that_apply_to_the_owner_remove_no_vector() {
          SET app.tenant = 1; UPDATE notes SET body = body || '!' WHERE id <= 10",
     )
     .unwrap();
-    // Neither the policy, which raises where nothing is set, nor what it hides is in the way of the status.
+    // Neither the policy, which raises an error without a setting, nor the rows it hides affect the status.
     wait_status(
         &cluster,
         "policies",
@@ -57,7 +57,7 @@ fn policies_that_apply_to_the_owner_remove_no_vector() {
 }
 
 #[test]
-fn views_that_depend_on_the_session_are_refused() {
+fn views_that_depend_on_the_session_are_rejected() {
     let cluster = SHARED.cluster();
     let mut client = cluster.database("session_views");
     client
@@ -98,7 +98,7 @@ fn views_that_depend_on_the_session_are_refused() {
 }
 
 #[test]
-fn triggers_that_are_switched_off_are_told_of_and_what_was_missed_is_found() {
+fn disabled_triggers_are_reported_and_missed_changes_are_found() {
     let cluster = SHARED.cluster();
     let mut client = cluster.database("switched");
     synced(&cluster, "switched", &mut client, "t", 20);
@@ -115,12 +115,12 @@ fn triggers_that_are_switched_off_are_told_of_and_what_was_missed_is_found() {
     );
     client.batch_execute("ALTER TABLE t ENABLE TRIGGER embedd_1_row").unwrap();
     wait_synced(&cluster, "switched", "t");
-    // As pg_restore --disable-triggers does it: off and on again before anybody has looked.
+    // As pg_restore --disable-triggers does: disabled and enabled again before the worker notices.
     client
         .batch_execute("BEGIN; ALTER TABLE t DISABLE TRIGGER ALL; INSERT INTO t VALUES (100, 'restored'); ALTER TABLE t ENABLE TRIGGER ALL; COMMIT")
         .unwrap();
     wait_synced(&cluster, "switched", "t");
-    // How they fire outlives it that they are created again.
+    // The firing mode survives a recreation of the triggers.
     client.batch_execute("ALTER TABLE t ENABLE ALWAYS TRIGGER embedd_1_row; ALTER TABLE t ENABLE ALWAYS TRIGGER embedd_1_truncate;
                           DROP TRIGGER embedd_1_truncate ON t").unwrap();
     let sql =
@@ -130,7 +130,7 @@ fn triggers_that_are_switched_off_are_told_of_and_what_was_missed_is_found() {
 }
 
 #[test]
-fn rows_that_were_written_unseen_are_no_synced() {
+fn rows_written_without_triggers_are_not_synced() {
     let cluster = SHARED.cluster();
     let mut client = cluster.database("unseen");
     synced(&cluster, "unseen", &mut client, "t", 20);
@@ -148,7 +148,7 @@ fn rows_that_were_written_unseen_are_no_synced() {
 }
 
 #[test]
-fn the_status_of_all_is_told_although_one_is_broken() {
+fn the_status_of_all_is_returned_although_one_is_broken() {
     let cluster = SHARED.cluster();
     let mut client = cluster.database("stats");
     synced(&cluster, "stats", &mut client, "t", 3);
@@ -168,21 +168,21 @@ fn the_status_of_all_is_told_although_one_is_broken() {
     let seen: Vec<(String, String)> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
     assert_eq!(seen[0], ("t".to_string(), "synced".to_string()));
     assert_eq!((seen.len(), seen[1].1.as_str()), (2, "error"));
-    // The status of a table that is locked comes without waiting for it.
+    // The status of a locked table is returned without waiting.
     let mut locker = cluster.connect("stats");
     let mut held = locker.transaction().unwrap();
     held.batch_execute("LOCK TABLE t").unwrap();
     let sql = "SELECT total_rows IS NULL AND synced_rows = 3 FROM embedd.stat_vector_tables WHERE name = 't'";
     assert!(watcher.query_one(sql, &[]).unwrap().get::<_, bool>(0));
     held.rollback().unwrap();
-    // Without a launcher nothing is done, and that is said.
+    // Without a launcher nothing is done, and the status reports that.
     let worker = "SELECT worker_state FROM embedd.sync_status('t')";
     let state: String = client.query_one(worker, &[]).unwrap().get(0);
     assert!(["idle", "busy"].contains(&state.as_str()), "{state}");
 }
 
 #[test]
-fn one_locked_row_holds_up_no_other() {
+fn one_locked_row_blocks_no_other() {
     let cluster = Cluster::start();
     let mut client = cluster.database("locked");
     synced(&cluster, "locked", &mut client, "t", 100);
@@ -211,7 +211,7 @@ fn one_locked_row_holds_up_no_other() {
 }
 
 #[test]
-fn a_loop_is_slowed_down_and_called_one() {
+fn a_feedback_loop_is_slowed_down_and_reported() {
     let cluster = Cluster::start();
     let mut client = cluster.database("loops");
     client
@@ -265,11 +265,11 @@ fn few_locks_for_many_partitions() {
     client.batch_execute("ALTER SYSTEM SET max_locks_per_transaction = 10").unwrap();
     drop(client);
     cluster.restart(Shutdown::Fast);
-    // What the source as a whole would take is more than there is, and writes work all the same.
+    // Locking the whole source would exceed the limit, but writes work.
     let mut client = cluster.connect("t");
     assert!(client.batch_execute("SELECT count(*) FROM ev").is_err());
     client.batch_execute("UPDATE ev SET body = 'changed' WHERE id = 7 AND day = 7").unwrap();
-    // The worker gets by with fewer locks from PostgreSQL 17 on; where it does not, it says what is missing.
+    // From PostgreSQL 17 on the worker needs fewer locks; before, it reports what is missing.
     wait_status(
         &cluster,
         "t",
@@ -277,7 +277,7 @@ fn few_locks_for_many_partitions() {
         "(sync_status = 'synced' AND last_error IS NULL) OR (sync_status = 'error' AND last_error LIKE '%max_locks_per_transaction%')",
     );
     let vectors = relation(&mut client, "ev");
-    // What differs is found either way.
+    // Either way the differences are found.
     client.batch_execute(&format!("UPDATE {vectors} SET row_hash = 'x' WHERE pk_value = '[7, 7]'; DELETE FROM {vectors} WHERE pk_value = '[8, 8]'; UPDATE {vectors} SET pk_value = '[0, 0]' WHERE pk_value = '[9, 9]'")).unwrap();
     let found: Vec<String> = client
         .query("SELECT pk_value || ' ' || problem FROM embedd.verify('ev') ORDER BY 1", &[])

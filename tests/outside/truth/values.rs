@@ -1,5 +1,5 @@
-//! Rows that have other values or texts without any row trigger having fired, rows too large to be read, and rows of a view of
-//! which no document can be made.
+//! Values or texts that change without firing row triggers, rows too large to be read, and rows of a view of which no
+//! document can be made.
 
 use postgres::Client;
 use support::source::{relation, stored_text};
@@ -8,7 +8,7 @@ use support::{Cluster, LONG};
 use super::{BODY, SHARED, synced, wait_status, wait_synced};
 
 #[test]
-fn a_label_and_an_attribute_have_other_names() {
+fn a_label_and_an_attribute_are_renamed() {
     let cluster = SHARED.cluster();
     let mut client = cluster.database("types");
     client
@@ -63,7 +63,7 @@ fn tables_that_are_rewritten() {
     }
 }
 
-/// A generated column of this kind is followed when what it is computed from changes.
+/// A generated column of this kind is updated when its inputs change.
 fn follows(cluster: &Cluster, client: &mut Client, name: &str, kind: &str) {
     client
         .batch_execute(&format!(
@@ -79,7 +79,7 @@ fn follows(cluster: &Cluster, client: &mut Client, name: &str, kind: &str) {
 }
 
 #[test]
-fn tables_that_a_crash_has_emptied() {
+fn tables_emptied_by_a_crash() {
     let cluster = Cluster::start();
     let mut client = cluster.database("emptied");
     client
@@ -106,7 +106,7 @@ fn tables_that_a_crash_has_emptied() {
 }
 
 #[test]
-fn one_bad_row_of_a_view_stops_no_other() {
+fn one_bad_row_of_a_view_affects_no_other() {
     let cluster = SHARED.cluster();
     let mut client = cluster.database("badview");
     client
@@ -148,7 +148,7 @@ fn one_bad_row_of_a_view_stops_no_other() {
 }
 
 #[test]
-fn a_row_that_is_too_large_is_set_aside_unread() {
+fn a_row_that_is_too_large_fails_without_being_read() {
     let cluster = SHARED.cluster();
     let mut client = cluster.database("large");
     client

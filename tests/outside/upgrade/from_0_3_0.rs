@@ -1,4 +1,4 @@
-//! An installation of 0.3.0 is updated in the middle of a backfill, and loses nothing.
+//! An installation of 0.3.0 is updated during a backfill, and loses nothing.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use support::fake_provider::{Dialect, FakeProvider, Respond, Rule};
 use support::source::{assert_equal, synced_source};
 use support::{Cluster, LONG, Shutdown};
 
-/// What 0.6.0, 0.5.0 and 0.4.0 have added, taken away again: what is left is an installation of 0.3.0.
+/// Removes what 0.4.0, 0.5.0 and 0.6.0 have added: what is left is an installation of 0.3.0.
 const AS_0_3_0: &str = "DO $$
     DECLARE
         object record;
@@ -76,7 +76,7 @@ fn an_installation_of_0_3_0_is_updated_in_the_middle_of_a_backfill() {
     fake.wait_until(LONG, "the backfill to be under way", |fake| fake.paid_total() > 200);
     // The library is replaced while the server is down.
     client.batch_execute(AS_0_3_0).unwrap();
-    // A default that an administrator has chosen, and a row of a user's own for what is built in later.
+    // A default that an administrator has chosen, and a user's row for a model that is built in later.
     client
         .batch_execute(
             "DELETE FROM embedd.models WHERE provider = 'ollama';
@@ -86,12 +86,12 @@ fn an_installation_of_0_3_0_is_updated_in_the_middle_of_a_backfill() {
         )
         .unwrap();
     cluster.restart(Shutdown::Fast);
-    let log = "extension \"embedd\" has to be updated";
-    cluster.wait_until(LONG, "the worker to say so", || cluster.log_contains(log));
+    let log = "extension \"embedd\" must be updated";
+    cluster.wait_until(LONG, "the worker to log it", || cluster.log_contains(log));
     let mut client = cluster.connect("old");
     let running = "SELECT count(*) FROM embedd.tasks WHERE status = 'running'";
     assert_eq!(client.query_one(running, &[]).unwrap().get::<_, i64>(0), 1);
-    // Writes go on, and are noted.
+    // Writes continue, and are queued.
     client
         .batch_execute(
             "UPDATE t SET title = 'changed' WHERE id <= 10; DELETE FROM t WHERE id = 11;
@@ -115,7 +115,7 @@ fn an_installation_of_0_3_0_is_updated_in_the_middle_of_a_backfill() {
         assert_eq!(client.query_one(sql, &[&table]).unwrap().get::<_, i64>(0), 0, "{table}");
     }
     assert!(before < 2000, "the backfill had ended before the update");
-    // What was in flight when the server stopped is all that may be paid for twice.
+    // Only what was in flight when the server stopped may be paid for twice.
     let twice: u64 = fake.paid_more_than_once().iter().map(|(_, times)| times - 1).sum();
     assert!(twice <= 128, "{twice} texts were paid for twice");
     let status = "SELECT pid IS NOT NULL FROM embedd.embedder_status()";

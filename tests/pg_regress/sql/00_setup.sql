@@ -1,8 +1,8 @@
--- What every other file needs: the extension, a way to look at a refusal, and a way to wait for the worker.
+-- Prerequisites of every other file: the extension, a function that shows an error, and one that waits for the worker.
 -- To run one file alone, run this one before it: TEST="00_setup query".
 create extension embedd cascade;
 
--- What belongs to it. (\dx+ lists the row types of tables too from PostgreSQL 17 on, so they are left out here.)
+-- Its objects. (\dx+ lists the row types of tables too from PostgreSQL 17 on, so they are left out here.)
 select pg_describe_object(classid, objid, 0) as "object"
   from pg_depend
  where refclassid = 'pg_extension'::regclass and deptype = 'e'
@@ -16,12 +16,12 @@ select extversion ~ '^\d+\.\d+\.\d+$' as version, extrelocatable, extnamespace::
        obj_description(oid, 'pg_extension')
   from pg_extension e where extname = 'embedd';
 
--- The functions as a caller sees them.
+-- The functions with their signatures.
 \x on
 \df embedd.*
 \x off
 
--- Every function, table and column has a comment. The sequences belong to identity columns, which have theirs.
+-- Every function, table and column has a comment, except sequences of identity columns.
 select pg_describe_object(d.classid, d.objid, coalesce(a.attnum, 0)) as "without a comment"
   from pg_depend d
   left join lateral (
@@ -37,13 +37,13 @@ select pg_describe_object(d.classid, d.objid, coalesce(a.attnum, 0)) as "without
                     where c.classoid = d.classid and c.objoid = d.objid and c.objsubid = coalesce(a.attnum, 0))
  order by 1;
 
--- Functions find nothing through the search_path of their callers; those without a path of their own run no SQL, or SQL that was read when they were created.
+-- Functions use nothing from the search_path of their callers; those without a path of their own run no SQL, or SQL that was parsed when they were created.
 select p.proname, p.prosecdef, p.proconfig
   from pg_proc p join pg_depend d on d.classid = 'pg_proc'::regclass and d.objid = p.oid
  where d.deptype = 'e' and d.refobjid = (select oid from pg_extension where extname = 'embedd')
  order by p.oid::regprocedure::text;
 
--- What everybody may do with embedd's own tables.
+-- The privileges of PUBLIC on embedd's own tables.
 select c.relname, string_agg(p.privilege, ', ' order by p.privilege) as "for everybody", c.relrowsecurity as "only some rows"
   from pg_class c
   left join (values ('SELECT'), ('INSERT'), ('UPDATE'), ('DELETE'), ('TRUNCATE'), ('REFERENCES'), ('TRIGGER')) p(privilege)
@@ -54,18 +54,18 @@ select c.relname as "sequence for everybody" from pg_class c, aclexplode(c.relac
  where c.relnamespace = 'embedd'::regnamespace and c.relkind = 'S' and a.grantee = 0;
 select has_schema_privilege('pg_monitor', 'embedd', 'USAGE') as "usage", has_schema_privilege('pg_monitor', 'embedd', 'CREATE') as "create";
 
--- What a dump takes along.
+-- The content of a dump.
 select e.extconfig[i]::regclass, e.extcondition[i]
   from pg_extension e, generate_subscripts(e.extconfig, 1) i where e.extname = 'embedd' order by 1::text;
 
 -- The model catalog.
 select * from embedd.models order by provider, model;
 
--- For the other files: a schema of their own tools.
+-- A schema for the tools of the other files.
 create schema golden;
 grant usage on schema golden to public;
 
--- What a statement is refused with, as a row; a statement that is not refused says so.
+-- The error of a statement, as a row; a statement without an error says so.
 create function golden.refusal(statement text, out code text, out message text, out detail text, out hint text)
     language plpgsql as $$
 begin
@@ -79,8 +79,8 @@ begin
 end
 $$;
 
--- Waits until the worker has brought everything in. Looks again and again, each time in a transaction of its own.
-create procedure golden.wait_synced(name text, goal text default 'synced', patience interval default '60 s') language plpgsql as $$
+-- Waits until the worker has synced everything. Checks repeatedly, each time in a transaction of its own.
+create procedure golden.wait_synced(name text, goal text default 'synced', timeout interval default '60 s') language plpgsql as $$
 declare
     status record;
     begun constant timestamptz := clock_timestamp();
@@ -88,10 +88,10 @@ begin
     loop
         select * into status from embedd.sync_status(name);
         commit;
-        -- By their full names: a test puts other operators in front.
+        -- With qualified names, because a test puts other operators first.
         exit when status.sync_status operator(pg_catalog.=) goal and status.rows_pending operator(pg_catalog.=) 0;
-        if clock_timestamp() > begun + patience then
-            raise exception 'waited % for vector table "%": %', patience, name, to_jsonb(status);
+        if clock_timestamp() > begun + timeout then
+            raise exception 'waited % for vector table "%": %', timeout, name, to_jsonb(status);
         end if;
         perform pg_sleep(0.005);
     end loop;
@@ -99,7 +99,7 @@ end
 $$;
 
 -- Waits until a query that returns one boolean returns true.
-create procedure golden.wait_for(what text, query text, patience interval default '60 s') language plpgsql as $$
+create procedure golden.wait_for(what text, query text, timeout interval default '60 s') language plpgsql as $$
 declare
     done boolean;
     begun constant timestamptz := clock_timestamp();
@@ -108,15 +108,15 @@ begin
         execute query into done;
         commit;
         exit when done;
-        if clock_timestamp() > begun + patience then
-            raise exception 'waited % for %', patience, what;
+        if clock_timestamp() > begun + timeout then
+            raise exception 'waited % for %', timeout, what;
         end if;
         perform pg_sleep(0.005);
     end loop;
 end
 $$;
 
--- Everything embedd has made and not taken away again: after a file has cleaned up there is none of it.
+-- Everything embedd has created and not removed again: after a file has cleaned up there is none.
 create function golden.traces(out vector_tables bigint, out tables bigint, out triggers bigint, out tasks bigint, out queued bigint)
     language sql as $$
     select (select count(*) from embedd.vector_tables),

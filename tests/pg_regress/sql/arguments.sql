@@ -1,4 +1,4 @@
--- Arguments as drivers send them: every sensible type for every function, and the types that a driver gets for $1, $2 ..
+-- Arguments as drivers send them: every sensible type for every function, and the types inferred for $1, $2 ..
 \set VERBOSITY terse
 create schema arguing;
 set search_path = arguing, public;
@@ -42,12 +42,12 @@ select (select count(*) from embedd.query('texts', 'text number 7', min_similari
        (select count(*) from embedd.query('texts', 'text number 7', min_similarity_score => 0.9)) =
        (select count(*) from embedd.query('texts', 'text number 7', 10::bigint, min_similarity_score => '0.9'::text, ef_search => 100::bigint)) as same;
 
--- What a form sends as text is taken where it is exactly a value of the field.
+-- A text from a form is accepted if it is exactly a value of the field.
 select (select count(*) from embedd.query('texts', 'x', 50, '{"n": "3"}')) as number,
        (select count(*) from embedd.query('texts', 'x', 50, '{"n": {"in": ["3", 4]}}')) as list,
        (select count(*) from embedd.query('texts', 'x', 60, '{"n": {"exists": "false"}}')) as missing;
 
--- verify: the size of a sample in every type of number. A vector that was overwritten by hand is found, and made again.
+-- verify: the size of a sample in every type of number. An overwritten vector is found, and restored.
 select * from embedd.verify('texts', 60);
 update embedd_vt_51000000_texts set embedding = (select embedding from embedd_vt_51000000_texts where pk_value = '1') where pk_value in ('2', '3');
 select * from embedd.verify('texts') order by 1;
@@ -57,7 +57,7 @@ select status from embedd.reconcile('texts');
 call golden.wait_synced('texts');
 select * from embedd.verify('texts', 60.0) order by 1;
 
--- NULL: a question of nothing has no answer, other arguments count as left out.
+-- NULL: a NULL question has no result, other NULL arguments count as omitted.
 select (select count(*) from embedd.query('texts', null)) as question,
        (select count(*) from embedd.query('texts', null::varchar, 5::bigint)) as varchar,
        (select count(*) from embedd.query('texts', 'x', null)) as "limit",
@@ -75,7 +75,7 @@ select count(embedd.drop_provider('p'::varchar));
 select * from golden.refusal($$ select embedd.retry_failed('texts', 7::bigint) $$);
 select * from golden.refusal($$ select embedd.retry_failed('texts', '00000000-0000-0000-0000-000000000007'::uuid) $$);
 
--- What is no number, no JSON or no whole number.
+-- Invalid numbers, invalid JSON, fractional numbers.
 select * from golden.refusal($$ select * from embedd.query('texts', 'x', 2.5) $$);
 select * from golden.refusal($$ select * from embedd.query('texts', 'x', 'NaN'::numeric) $$);
 select * from golden.refusal($$ select * from embedd.query('texts', 'x', 5000000000) $$);
@@ -92,7 +92,7 @@ select * from golden.refusal($$ select * from embedd.create_provider('p', 'ollam
 select * from golden.refusal($$ select * from embedd.create_vector_table('d', 'texts', '[{"name": "t"}]'::text) $$);
 \x off
 
--- A driver that asks for the types of parameters is told those of the first forms.
+-- A driver that asks for the types of parameters gets those of the first forms.
 prepare query as select * from embedd.query($1, $2, $3, $4, $5, $6);
 prepare named as select * from embedd.query(vector_table => $1, query => $2, filters => $3, "limit" => $4);
 prepare make as select * from embedd.create_vector_table($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11);
@@ -102,17 +102,17 @@ prepare retry as select embedd.retry_failed($1, $2);
 select name, parameter_types from pg_prepared_statements order by 1;
 deallocate all;
 
--- How many rows are expected, and when a call may be left out: the same in both forms.
+-- ROWS estimates, and STRICT: the same in both forms.
 select p.proname, p.provolatile, p.proparallel, array_agg(distinct p.prorows) as rows, count(*) as forms
   from pg_proc p join pg_depend d on d.classid = 'pg_proc'::regclass and d.objid = p.oid and d.deptype = 'e'
  where d.refobjid = (select oid from pg_extension where extname = 'embedd') and (p.proretset or p.proname = 'embed')
  group by 1, 2, 3 order by 1;
--- A vector index serves an order by embed(), whose value is computed once.
+-- A vector index supports ORDER BY embed(), whose value is computed once.
 set enable_seqscan = off;
 explain (costs off) select pk_value from embedd_vt_51000000_texts order by embedding <=> embedd.embed('texts', 'x') limit 3;
 reset enable_seqscan;
 
--- Texts that are longer than the model reads: the creator is told, from a sample.
+-- Texts longer than the model reads: the creator gets a notice, from a sample.
 create table long_texts (id integer primary key, t text);
 insert into long_texts select n, repeat('several words ', case when n % 4 = 0 then 200 else 1 end) from generate_series(1, 100) n;
 \set VERBOSITY default

@@ -1,8 +1,8 @@
--- create_vector_table(): what it answers, what it makes, and everything it refuses.
+-- create_vector_table(): its result, what it creates, and all its errors.
 \set VERBOSITY terse
 create schema creation;
 set search_path = creation;
--- The numbers of vector tables are in the names of what is made.
+-- The ids of vector tables are part of the names of their objects.
 alter sequence embedd.vector_tables_id_seq restart with 268435457;
 
 create table products (
@@ -16,7 +16,7 @@ create table products (
     tags text[],
     stock integer);
 
--- The answer, with every field of the product's.
+-- The result, with every field.
 \x on
 select id, name, provider, source_table, mode, sync_status, model, dimensions, platform_vector_ref,
        jsonb_pretty(columns) as columns, created_at = now() as created_now
@@ -29,34 +29,34 @@ select id, name, provider, source_table, mode, sync_status, model, dimensions, p
     {"name": "in_stock",    "role": "metadata",  "filter_type": "boolean"},
     {"name": "added",       "role": "metadata",  "filter_type": "datetime"},
     {"name": "tags",        "role": "metadata"}]');
--- What embedd knows of it.
+-- The row in embedd.vector_tables.
 select id, name, source_table, primary_key_column, key_types, vector_table, embedding_provider, embedding_model,
        embedding_dimensions, sync_mode, jsonb_array_length(columns) as columns, owner = current_user::regrole as mine, sync_status,
        batch_interval, on_source_drop, source_name, last_error, last_error_at, created_at <= now() as created
   from embedd.vector_tables where name = 'products-search';
 \x off
--- What it made: a table with an index, and triggers on the source.
+-- What it created: a table with an index, and triggers on the source.
 \d embedd_vt_10000001_products_search
 \d products
 select obj_description('embedd_vt_10000001_products_search'::regclass, 'pg_class');
 select attname, col_description(attrelid, attnum) from pg_attribute
  where attrelid = 'embedd_vt_10000001_products_search'::regclass and attnum > 0 order by attnum;
--- The table is its maker's own, an ordinary one.
+-- The table belongs to its creator and is an ordinary one.
 select relowner = current_user::regrole as mine, relpersistence, relacl, relnamespace = 'creation'::regnamespace as beside_the_source
   from pg_class where oid = 'embedd_vt_10000001_products_search'::regclass;
--- A source may have several, each with triggers of its own.
+-- A source may have several, each with its own triggers.
 select platform_vector_ref from embedd.create_vector_table('products names only', 'creation.products',
     '[{"name": "name", "role": "embedding"}]', primary_key_column => 'id', embedding_provider => 'local',
     embedding_model => 'all-MiniLM-L6-v2', embedding_dimensions => 384, sync_mode => 'trigger', start_backfill => false);
 select tgname from pg_trigger where tgrelid = 'products'::regclass and not tgisinternal order by tgname;
 
--- start_backfill: nothing more to call.
+-- start_backfill: no further call is needed.
 insert into products (name) values ('boots'), ('a tent');
 select sync_status from embedd.create_vector_table('at once', 'products', '[{"name": "name", "role": "embedding"}]', start_backfill => true);
 call golden.wait_synced('at once');
 select pk_value, embedded_text from embedd_vt_10000003_at_once order by pk_value;
 
--- Names in every case and script; the physical name keeps what is ASCII.
+-- Names in any case and script; the physical name keeps the ASCII characters.
 create schema "Meine Daten";
 create table "Meine Daten"."Größen ""x""" ("ID" integer primary key, "Der Text" text, "select" int);
 select source_table, platform_vector_ref, columns from embedd.create_vector_table('Größen & 中文 🎉', '"Meine Daten"."Größen ""x"""',
@@ -64,10 +64,10 @@ select source_table, platform_vector_ref, columns from embedd.create_vector_tabl
 select source_table, platform_vector_ref from embedd.create_vector_table(repeat('x', 100), 'products', '[{"name": "name", "role": "embedding"}]');
 select source_table, platform_vector_ref from embedd.create_vector_table('中文', 'products', '[{"name": "name", "role": "embedding"}]');
 select source_table, platform_vector_ref from embedd.create_vector_table(' ', 'products', '[{"name": "name", "role": "embedding"}]');
--- Names are told apart by case, and by nothing less.
+-- Names are case-sensitive.
 select platform_vector_ref from embedd.create_vector_table('Products-Search', 'products', '[{"name": "name", "role": "embedding"}]');
 
--- Keys of every type that can be one.
+-- Keys of every supported type.
 create type mood as enum ('sad', 'ok', 'happy');
 create domain isbn as text check (value <> '');
 create domain small_isbn as isbn;
@@ -82,16 +82,16 @@ select s.id, key, s.sync_status
  cross join lateral embedd.create_vector_table('by ' || key, 'keys', '[{"name": "t", "role": "embedding"}]', primary_key_column => key) s
  order by n;
 select v.id, v.primary_key_column, v.key_types from embedd.vector_tables v where v.source_table = 'keys'::regclass order by v.id;
--- A unique index will do, and INCLUDE columns are no part of the key.
+-- A unique index is sufficient, and INCLUDE columns are not part of the key.
 create table included (id integer not null, t text);
 create unique index on included (id) include (t);
 select platform_vector_ref from embedd.create_vector_table('included', 'included', '[{"name": "t", "role": "embedding"}]', 'id');
--- So will a deferrable one.
+-- So is a deferrable one.
 create table deferred (id integer primary key deferrable initially deferred, t text);
 select platform_vector_ref from embedd.create_vector_table('deferred', 'deferred', '[{"name": "t", "role": "embedding"}]');
--- The key may be a column that is embedded.
+-- The key may also be an embedded column.
 select platform_vector_ref from embedd.create_vector_table('own key', 'included', '[{"name": "id", "role": "embedding"}]', 'id');
--- A key of several columns, in the order of its index.
+-- A composite key, in the order of its index.
 create table pairs_of (b date, a integer, "the c" text, t text, primary key (a, b), unique ("the c", a));
 alter table pairs_of alter "the c" set not null;
 select v.platform_vector_ref, t.primary_key_column, t.key_types, t.key_numbers
@@ -113,7 +113,7 @@ select platform_vector_ref from embedd.create_vector_table('parted', 'parted', '
 select tgrelid::regclass, tgname from pg_trigger where tgrelid in ('parted'::regclass, 'parted_1'::regclass) order by 1, 2;
 create table parted_2 partition of parted for values from (100) to (200);
 select tgname from pg_trigger where tgrelid = 'parted_2'::regclass order by 1;
--- Every type gets its filter_type; a number may be compared as the other kind, and everything as a keyword.
+-- The default filter_type of every type; a number may be compared as the other kind, and everything as a keyword.
 create table types (id integer primary key, t text, v varchar, c char(3), n name, u uuid, e mood, j jsonb, a int[], m money, iv interval, tm time,
     i2 smallint, i4 integer, i8 bigint, f4 real, f8 double precision, nu numeric(5, 1), b boolean, d date, ts timestamp, tz timestamptz,
     dom small_isbn);
@@ -125,11 +125,11 @@ select string_agg(format('%s %s', c ->> 'name', c ->> 'filter_type'), ', ' order
 select columns from embedd.create_vector_table('other types', 'types', '[{"name": "t", "role": "embedding"},
     {"name": "i4", "role": "metadata", "filter_type": "float"}, {"name": "nu", "role": "metadata", "filter_type": "integer"},
     {"name": "d", "role": "metadata", "filter_type": "keyword"}, {"name": "b", "role": "metadata", "filter_type": "keyword"}]');
--- null stands for left out.
+-- null means omitted.
 select columns from embedd.create_vector_table('nulls', 'types',
     '[{"name": "t", "role": "embedding", "ordinal": null, "name_prefix": null, "filter_type": null}]', null);
 
--- What is refused. From here on nothing may be made.
+-- Errors. From here on nothing may be created.
 create view a_view as select * from products;
 create materialized view a_matview as select * from products;
 create foreign data wrapper golden_nowhere;
@@ -195,7 +195,7 @@ select * from golden.refusal($$ select embedd.create_vector_table('x', 'products
 select * from golden.refusal($$ select embedd.create_vector_table('x', 'products', 'null') $$);
 select * from golden.refusal($$ select embedd.create_vector_table('x', 'products', (
     select jsonb_agg(jsonb_build_object('name', 'c' || n, 'role', 'embedding')) from generate_series(1, 1001) n)) $$);
--- A filter type that the column's type cannot be compared as.
+-- A filter type that does not fit the column's type.
 select * from golden.refusal($$ select embedd.create_vector_table('x', 'products', '[{"name": "name", "role": "embedding", "filter_type": "integer"}]') $$);
 select * from golden.refusal($$ select embedd.create_vector_table('x', 'products', '[{"name": "name", "role": "embedding"}, {"name": "price", "role": "metadata", "filter_type": "boolean"}]') $$);
 select * from golden.refusal($$ select embedd.create_vector_table('x', 'products', '[{"name": "name", "role": "embedding"}, {"name": "in_stock", "role": "metadata", "filter_type": "integer"}]') $$);
@@ -217,7 +217,7 @@ select k.key, r.* from unnest(array['nullable', 'expression', 'partial']) with o
 select k.key, r.* from unnest(array['m', 'r', 'o']) with ordinality k(key, n),
     golden.refusal(format($$ select embedd.create_vector_table('x', 'bad_keys', '[{"name": "name", "role": "embedding"}]', %L) $$, key)) r order by n;
 
--- Texts that change with the names of other objects. A comparison finds them.
+-- Texts that change when other objects are renamed. A comparison detects that.
 select r.* from unnest(array['class', 'roles']) with ordinality c(name, n),
     golden.refusal(format($$ select embedd.create_vector_table('x', 'names_in_text', '[{"name": "name", "role": "embedding"}, {"name": "%s", "role": "metadata"}]') $$, c.name)) r order by n;
 
@@ -247,7 +247,7 @@ select statement, code from unnest(array[
     $$ ('x', 'products', '[{"name": "name", "role": "embedding"}]', on_source_drop => null) $$]) with ordinality s(statement, n),
     golden.refusal('select embedd.create_vector_table' || statement) order by n;
 \x on
--- A table of that name is there already: the next number is taken.
+-- A table with that name exists already: the next id is used.
 select nextval('embedd.vector_tables_id_seq') + 1 as next_id \gset
 select format('embedd_vt_%s_taken', lpad(to_hex(:next_id), 8, '0')) as taken \gset
 create table :taken (a integer);
@@ -260,11 +260,11 @@ begin read only;
 select * from golden.refusal($$ select embedd.create_vector_table('x', 'products', '[{"name": "name", "role": "embedding"}]') $$);
 rollback;
 \x off
--- Nothing is half made.
+-- Nothing is left half created.
 select t.vector_tables = :before_vector_tables as vector_tables, t.tables = :before_tables as tables, t.triggers = :before_triggers as triggers,
        t.tasks = :before_tasks as tasks
   from golden.traces() t;
--- Rolled back, it never was.
+-- After a rollback it does not exist.
 begin;
 select platform_vector_ref is not null as made from embedd.create_vector_table('rolled back', 'products', '[{"name": "name", "role": "embedding"}]', start_backfill => true);
 insert into products (name) values ('a stove');
@@ -273,7 +273,7 @@ select t.vector_tables = :before_vector_tables as vector_tables, t.tables = :bef
        t.tasks = :before_tasks as tasks
   from golden.traces() t;
 
--- Gone without a trace: each by drop_vector_table(), also in one transaction.
+-- Removed completely: each by drop_vector_table(), also in one transaction.
 begin;
 select count(embedd.drop_vector_table(name)) > 0 as dropped from embedd.vector_tables;
 commit;

@@ -1,4 +1,4 @@
--- What is wrong with embedd, and the statement that helps; nothing is wrong with what was just made.
+-- The problems of an installation, and the statements that fix them; nothing is wrong with a new vector table.
 \set VERBOSITY terse
 create schema clinic;
 set search_path = clinic, public;
@@ -17,7 +17,7 @@ select platform_vector_ref as vectors from embedd.create_vector_table('notes', '
 reset role;
 call golden.wait_synced('notes');
 
--- Each check is told once. What pgvector is like depends on the server.
+-- Each check is listed once. The state of pgvector depends on the server.
 select "check", state, object, meaning, remedy from embedd.doctor() where "check" not in ('pgvector', 'extension');
 select "check", state = 'ok' or "check" = 'pgvector' as ok, object from embedd.doctor() where "check" in ('pgvector', 'extension') order by 1;
 select count(*) from embedd.doctor(null) where state <> 'ok' and "check" <> 'pgvector';
@@ -32,7 +32,7 @@ insert into embedd.failed_rows (table_id, pk_value, reason) values (268435457, '
 insert into embedd.truncated_rows (table_id, pk_value) values (268435457, 'secret');
 select * from faults;
 
--- Ordinary roles see what they own or may read, and not what a row holds.
+-- Ordinary roles see what they own or may read, but not the content of rows.
 \x off
 set role clinic_reader;
 select * from faults;
@@ -49,7 +49,7 @@ truncate embedd.failed_rows, embedd.truncated_rows;
 call golden.wait_synced('notes');
 select * from short;
 
--- What hides rows and changes, and what a crash empties.
+-- What hides rows and changes, and unlogged tables.
 set role clinic_owner;
 alter table notes disable trigger embedd_268435457_row;
 create policy few on notes using (id < 10);
@@ -63,7 +63,7 @@ select remedy from faults order by remedy \gexec
 call golden.wait_synced('notes');
 select * from short;
 
--- A source that is gone, with a name that has to be quoted; what belongs to nothing.
+-- A dropped source, with a name that needs quotes; orphans.
 create table "It's ""odd""" (id integer primary key, body text);
 select sync_status from embedd.create_vector_table('it''s odd', '"It''s ""odd"""', '[{"name": "body", "role": "embedding"}]');
 drop table "It's ""odd""";
@@ -77,7 +77,7 @@ select * from faults;
 select remedy from faults where remedy is not null order by remedy \gexec
 select * from short;
 
--- A call that is asked for, to the local model.
+-- A requested call, to the local model.
 select "check", state, object, meaning ~ '^model all-MiniLM-L6-v2 answered in \d+ ms with 384 dimensions$' as meaning, remedy
   from embedd.doctor(call_providers => true) where "check" = 'provider_call';
 

@@ -1,4 +1,4 @@
--- Filters: every operator on every type, what is combined, what is refused.
+-- Filters: every operator on every type, combinations, errors.
 \set VERBOSITY terse
 create schema filtering;
 set search_path = filtering, public;
@@ -23,10 +23,10 @@ select platform_vector_ref as things_vectors from embedd.create_vector_table('th
     {"name": "odd \"field\".$a", "role": "metadata"}, {"name": "json", "role": "metadata"}, {"name": "unset", "role": "metadata"}]',
     start_backfill => true) \gset
 call golden.wait_synced('things');
--- Keys that were not in the metadata when a row was written.
+-- Fields that were not in the metadata when a row was written.
 update :things_vectors set metadata = metadata - 'word' - 'number' - 'flag' where pk_value = '5';
 
--- The keys that a filter finds, in order; or the refusal.
+-- The keys that a filter finds, in order; or the error.
 create function found(filter jsonb) returns text language plpgsql as $$
 begin
     return coalesce((select string_agg(id, ' ' order by id) from embedd.query('things', 'anything', 1000, filter)), '(none)');
@@ -46,7 +46,7 @@ select * from each_finds(array[
     '{"word": {"nin": ["apple", "banana"]}}', '{"word": {"nin": []}}', '{"word": {"exists": true}}', '{"word": {"exists": false}}',
     '{"word": null}', '{"word": {"eq": null}}', '{"word": {"ne": null}}',
     '{"unset": {"exists": true}}', '{"unset": {"exists": false}}']);
--- A $ before an operator is put up with.
+-- A $ before an operator is accepted.
 select * from each_finds(array['{"word": {"$eq": "apple"}}', '{"word": {"$nin": ["apple"]}}', '{"number": {"$gte": 2, "$lte": 10}}']);
 
 -- integer: whole numbers of 64 bits.
@@ -67,7 +67,7 @@ select * from each_finds(array[
 select * from each_finds(array['{"flag": true}', '{"flag": {"eq": false}}', '{"flag": {"ne": true}}', '{"flag": {"in": [true]}}', '{"flag": {"in": []}}',
     '{"flag": {"in": [true, false]}}', '{"flag": {"nin": [true]}}', '{"flag": {"exists": true}}', '{"flag": {"exists": false}}', '{"flag": null}']);
 
--- datetime: points in time; what has no zone is in the session's.
+-- datetime: timestamps; without a zone, that of the session.
 set timezone = 'UTC';
 select * from each_finds(array[
     '{"day": "2024-02-29"}', '{"day": {"ne": "2024-02-29"}}', '{"day": {"gt": "2024-02-29"}}', '{"day": {"gte": "2024-02-29"}}', '{"day": {"lt": "2024-02-29"}}',
@@ -80,10 +80,10 @@ select * from each_finds(array['{"moment": "2024-02-29T12:00:00Z"}', '{"moment":
 reset timezone;
 reset datestyle;
 
--- Fields of every name; jsonb as its text.
+-- Fields with any name; jsonb as its text.
 select * from each_finds(array['{"odd \"field\".$a": "x"}', '{"odd \"field\".$a": "\\"}', '{"odd \"field\".$a": "%"}', '{"t": "two"}', '{"json": "text"}', '{"json": "10"}', '{"json": {"exists": true}}']);
 
--- Together: AND side by side, $or, nested.
+-- Combinations: AND side by side, $or, nested.
 select * from each_finds(array[
     '{"word": "apple", "flag": true}', '{"word": "apple", "flag": false}', '{"number": {"gt": 0, "lt": 10}}', '{"number": {"gt": 10, "lt": 0}}',
     '{"$or": [{"word": "apple"}, {"number": 10}]}', '{"flag": true, "$or": [{"word": "apple"}, {"number": 2}]}', '{"$or": [{"word": "apple", "number": 2}, {"number": 10}]}',
@@ -96,7 +96,7 @@ execute finds('{"number": 2}');
 execute finds('{"number": {"lt": 2}}');
 deallocate finds;
 
--- What is refused.
+-- Errors.
 \x on
 select f as filter, r.* from unnest(array[
     '[]', '"word"', '7', 'true',
@@ -112,12 +112,12 @@ select f as filter, r.* from unnest(array[
     '{"$or": {}}', '{"$or": []}', '{"$or": [1]}', '{"$or": [{"word": "apple"}, [{"word": "banana"}]]}', '{"$or": null}', '{"$or": [{"no such": 1}]}',
     '{"word": {"$or": [{"eq": "a"}]}}']) with ordinality u(f, n),
     golden.refusal(format('select embedd.query(%L, %L, filters => %L)', 'things', 'anything', f)) r order by n;
--- A long value is not repeated in full, and a deep or wide filter is not followed for ever.
+-- The error quotes a long value in part, and a deep or wide filter is rejected.
 select r.* from golden.refusal(format('select embedd.query(%L, %L, filters => %L)', 'things', 'anything', jsonb_build_object('number', repeat('é', 1000)))) r;
 select r.* from golden.refusal(format('select embedd.query(%L, %L, filters => %L)', 'things', 'anything', repeat('{"$or": [', 33) || '{}' || repeat(']}', 33))) r;
 select r.* from golden.refusal(format('select embedd.query(%L, %L, filters => %L)', 'things', 'anything',
     (select jsonb_build_object('$or', jsonb_agg(jsonb_build_object('number', n))) from generate_series(1, 1001) n))) r;
--- Numbers and depths that jsonb knows and a filter does not.
+-- Numbers and depths that jsonb supports and a filter does not.
 select code from golden.refusal($$ select embedd.query('things', 'anything', filters => '{"real_number": 1e400}') $$);
 select code from golden.refusal(format('select embedd.query(%L, %L, filters => %L)', 'things', 'anything', repeat('{"$or": [', 500) || '{}' || repeat(']}', 500)));
 select found((select jsonb_build_object('number', jsonb_build_object('in', jsonb_agg(n))) from generate_series(-50000, 50000) n));
@@ -125,7 +125,7 @@ select found((repeat('{"$or": [', 32) || '{"number": 2}' || repeat(']}', 32))::j
 \x off
 select embedd.drop_vector_table('things');
 
--- Without metadata columns there are still the embedded ones.
+-- Without metadata columns the embedded columns can still be filtered.
 create table plain (id integer primary key, t text);
 select platform_vector_ref is not null as made from embedd.create_vector_table('plain', 'plain', '[{"name": "t", "role": "embedding"}]', start_backfill => true);
 call golden.wait_synced('plain');

@@ -5,7 +5,7 @@ set search_path = values_alike, public;
 alter sequence embedd.vector_tables_id_seq restart with 1946157057;
 create type mood as enum ('sad', 'it''s ok', 'happy "x"', 'fourth');
 
--- Values that are equal and not the same arrive as they are now. (jsonb knows no -0 and no blanks.)
+-- Values that are equal but not identical are synced. (jsonb has no -0 and no blanks.)
 create collation no_case (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
 create domain shout as text check (value <> '');
 create table alike (id integer primary key, t text, n numeric, f float8, f4 real, j json, jb jsonb, c text collate no_case, a numeric[], d shout, e mood,
@@ -49,7 +49,7 @@ select s.change, coalesce((select string_agg(format('%s: %s', key, value), ', ')
   from seen s left join seen before on before.n = s.n - 1 where s.n > 1 order by s.n;
 select embedd.drop_vector_table('alike');
 
--- Values of types whose text depends on settings: the worker's are fixed, whatever the writer's are.
+-- Values of types whose text depends on settings: the worker's settings are fixed, whatever the writer's are.
 create table settings_matter (id integer primary key, d date, ts timestamp, tz timestamptz, f4 real, f8 float8, b bytea, iv interval, m money, j json, n numeric, a text[], x xml);
 select platform_vector_ref as matter_vectors from embedd.create_vector_table('settings matter', 'settings_matter', (
         select jsonb_agg(jsonb_build_object('name', attname, 'role', 'embedding') order by attnum)

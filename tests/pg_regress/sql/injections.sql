@@ -1,4 +1,4 @@
--- Names, columns, prefixes, keys, texts and filters that would like to be SQL.
+-- Names, columns, prefixes, keys, texts and filters with SQL in them.
 \set VERBOSITY terse
 create schema injecting;
 set search_path = injecting, public;
@@ -36,7 +36,7 @@ select name, primary_key_column, source_table::text, vector_table::text from emb
 select obj_description(:'vectors'::regclass, 'pg_class');
 call golden.wait_synced($$v'"\; drop table injecting.canary; --$$);
 select pk_value, embedded_text, metadata from :vectors order by pk_value collate "C" \gx
--- What is written down is what the source has.
+-- What is stored equals the source.
 select count(*) from :vectors v join :source_table s on s."k'""); drop table injecting.canary; --" = v.pk_value
  where v.metadata ->> $$m'); drop table injecting.canary; --$$ = s."m'); drop table injecting.canary; --"
    and v.metadata ->> E'\nnew\nline\t' is not distinct from s."
@@ -50,7 +50,7 @@ insert into :source_table values ('', 'empty key', null, null, 4, null), (E'\n\t
 call golden.wait_synced($$v'"\; drop table injecting.canary; --$$);
 select pk_value, embedded_text, metadata -> $$m'); drop table injecting.canary; --$$ as m from :vectors order by pk_value collate "C" \gx
 
--- Questions and filters.
+-- Queries and filters.
 create function found(filter jsonb) returns text language sql as
     $$ select coalesce(string_agg(metadata ->> '$1 ${x} %s %I {} :name', ' ' order by metadata ->> '$1 ${x} %s %I {} :name'), '(none)')
          from embedd.query($q$v'"\; drop table injecting.canary; --$q$, $q$'); drop table injecting.canary; --$q$, 1000, filter) $$;
@@ -63,7 +63,7 @@ select f as filter, found(f) from unnest(array[
     jsonb_build_object(E'\nnew\nline\t', E'\\n'),
     jsonb_build_object('$1 ${x} %s %I {} :name', jsonb_build_object('gte', 2)),
     jsonb_build_object($$列 🎉 "é"$$, '"')]) with ordinality u(f, n) order by n;
--- What is refused repeats what was given, and runs none of it.
+-- Errors quote the input, and run none of it.
 \x on
 select r.* from unnest(array[
     $$ embedd.query('v''"\; drop table injecting.canary; --', 'x', filters => '{"x''; drop table injecting.canary; --": 1}') $$,
@@ -78,13 +78,13 @@ select r.* from unnest(array[
     $$ embedd.create_vector_table('x', 'canary', '[{"name": "id", "role": "embedding"}]', sync_mode => '%s %n {} ''') $$,
     $$ embedd.create_vector_table('x', 'canary; drop table injecting.canary', '[{"name": "id", "role": "embedding"}]') $$]) with ordinality u(call, n),
     golden.refusal('select ' || call) r order by n;
--- A hint can be typed as it stands.
+-- A hint can be run as it is.
 select * from golden.refusal($$ select embedd.resume_sync('v''"\; drop table injecting.canary; --') $$);
 select embedd.pause_sync($$v'"\; drop table injecting.canary; --$$);
 select * from golden.refusal($$ select embedd.pause_sync('v''"\; drop table injecting.canary; --') $$);
 select embedd.resume_sync($$v'"\; drop table injecting.canary; --$$);
 \x off
--- The same with strings as they once were.
+-- The same with standard_conforming_strings off.
 set standard_conforming_strings = off;
 set escape_string_warning = off;
 select sync_status from embedd.create_vector_table(E'old \\'' strings', 'canary', '[]') ;
@@ -99,7 +99,7 @@ set standard_conforming_strings = on;
 reset escape_string_warning;
 select embedd.drop_vector_table($$old \' strings$$);
 
--- A role and a domain with names of that kind.
+-- A role and a domain with such names.
 create role "golden r'""\; drop table injecting.canary; --";
 create schema "of r" authorization "golden r'""\; drop table injecting.canary; --";
 set role "golden r'""\; drop table injecting.canary; --";
@@ -120,7 +120,7 @@ drop role "golden r'""\; drop table injecting.canary; --";
 
 select embedd.drop_vector_table($$v'"\; drop table injecting.canary; --$$);
 select * from golden.traces();
--- It is still there.
+-- The table still exists.
 select count(*) from canary;
 drop schema "s"".""; drop table injecting.canary; --" cascade;
 drop schema injecting cascade;

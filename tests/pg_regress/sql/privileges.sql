@@ -1,4 +1,4 @@
--- Who may do what, and that nobody gets more through embedd than without it.
+-- Permissions: embedd gives no role more than it has without embedd.
 \set VERBOSITY terse
 alter sequence embedd.vector_tables_id_seq restart with 1073741825;
 create role golden_owner;
@@ -11,7 +11,7 @@ create schema shop authorization golden_owner;
 grant usage on schema shop to public;
 set search_path = shop, public;
 
--- An ordinary role makes a vector table of its own table, without any grant on embedd.
+-- An ordinary role creates a vector table of its own table, without any privilege on embedd.
 set role golden_owner;
 create table items (id integer primary key, name text, secret text, of_role text);
 insert into items values (1, 'boots', 'boots are stolen', 'golden_reader'), (2, 'a tent', 'the tent leaks', 'golden_outsider'), (3, 'a stove', 'the stove smokes', 'golden_reader');
@@ -27,7 +27,7 @@ select task_type from embedd.backfill('items');
 call golden.wait_synced('items');
 reset role;
 
--- A member of that role may do the same; everybody else nothing.
+-- A member of that role may do the same; other roles may not.
 set role golden_member;
 select name, owner from embedd.vector_tables;
 select embedd.pause_sync('items');
@@ -42,13 +42,13 @@ select call, r.* from unnest(array[
     $$ embedd.sync_status('items') $$, $$ embedd.pause_sync('items') $$, $$ embedd.resume_sync('items') $$, $$ embedd.backfill('items') $$,
     $$ embedd.drop_vector_table('items') $$, $$ embedd.query('items', 'boots') $$, $$ embedd.embed('items', 'boots') $$]) with ordinality u(call, n),
     golden.refusal('select ' || call) r order by n;
--- The name is taken, whoever has it.
+-- The name is taken, also by another role.
 reset role;
 create schema outside authorization golden_outsider;
 set role golden_outsider;
 create table outside.things (id integer primary key, name text);
 select * from golden.refusal($$ select embedd.create_vector_table('items', 'outside.things', '[{"name": "name", "role": "embedding"}]') $$);
--- embedd's own tables, sequences and inner functions.
+-- embedd's own tables, sequences and internal functions.
 \x off
 select statement, r.code, r.message from unnest(array[
     'select * from embedd.queue', 'insert into embedd.queue (table_id, system_id, noted_at) values (1, 1, now())', 'delete from embedd.queue',
@@ -62,7 +62,7 @@ select embedd.is_preloaded();
 select embedd.may_see(0, 0), embedd.may_see(null, null);
 reset role;
 
--- What it takes to make a vector table of somebody else's table.
+-- The privileges needed for a vector table of another role's table.
 create schema workshop authorization golden_reader;
 grant create on schema shop to golden_reader;
 create function try() returns setof record language sql as
@@ -78,7 +78,7 @@ reset role;
 grant select (id) on items to golden_reader;
 set role golden_reader;
 select * from try() t(code text, message text, detail text, hint text);
--- A column that is not readable is not embedded.
+-- A column without SELECT privilege is not embedded.
 reset role;
 grant trigger on items to golden_reader;
 set role golden_reader;
@@ -88,7 +88,7 @@ revoke create on schema shop from golden_reader;
 set role golden_reader;
 select * from try() t(code text, message text, detail text, hint text);
 reset role;
--- A schema one may not even look into.
+-- A schema without USAGE privilege.
 create schema closed authorization golden_owner;
 create table closed.notes (id integer primary key, name text);
 set role golden_reader;
@@ -97,7 +97,7 @@ select * from golden.refusal(format('select embedd.create_vector_table(%L, %s, %
 reset role;
 \x off
 grant create on schema shop to golden_reader;
--- Rows that policies hide from a role are not gone: it can have no vector table of such a source.
+-- Rows hidden by policies still exist: a role cannot have a vector table of such a source.
 set role golden_owner;
 alter table items enable row level security;
 create policy own_rows on items for select using (of_role = current_user);
@@ -115,17 +115,17 @@ set role golden_reader;
 select sync_status, platform_vector_ref as their_vectors from embedd.create_vector_table('theirs', 'shop.items', '[{"name": "name", "role": "embedding"}]', start_backfill => true) \gset
 call golden.wait_synced('theirs');
 select pk_value, embedded_text from :their_vectors order by 1;
--- Each sees its own.
+-- Each role sees its own vector tables.
 select name, owner from embedd.vector_tables order by 1;
 select v.name, t.status from embedd.tasks t join embedd.vector_tables v on v.id = t.target_id order by 1;
 reset role;
 set role golden_owner;
 select name, owner from embedd.vector_tables order by 1;
 select v.name, t.task_type from embedd.tasks t join embedd.vector_tables v on v.id = t.target_id order by t.task_id;
--- The owner of the source has no say over somebody else's vectors, but over the triggers.
+-- The owner of the source has no rights on another role's vectors, but on the triggers.
 select code from golden.refusal($$ select embedd.drop_vector_table('theirs') $$);
 reset role;
--- A reader whose SELECT is taken away: its table is in error, and says so; the others go on.
+-- A reader whose SELECT privilege is revoked: its table is in error, with the reason; the others continue.
 revoke select (id, name) on items from golden_reader;
 set role golden_owner;
 update items set name = 'better boots' where id = 1;
@@ -148,7 +148,7 @@ revoke all on items from golden_reader;
 alter table items disable row level security;
 revoke create on schema shop from golden_reader;
 
--- How the embedder is belongs to the whole server: for roles that monitor it.
+-- The embedder's status concerns the whole server: it is for roles with pg_monitor.
 set role golden_reader;
 select code, message from golden.refusal('select * from embedd.embedder_status()');
 reset role;
@@ -161,7 +161,7 @@ select pid > 0 as pid, since < clock_timestamp() as since, restarts >= 0 as rest
 reset role;
 revoke pg_monitor from golden_reader;
 
--- Writers need nothing on embedd's objects: not even what everybody has.
+-- Writers need no privilege on embedd's objects, not even those of PUBLIC.
 grant insert, update, delete, truncate, select on items to golden_writer;
 revoke usage on schema embedd from public;
 revoke execute on all functions in schema embedd from public;
@@ -183,7 +183,7 @@ grant usage on schema embedd to public;
 grant execute on all functions in schema embedd to public;
 revoke execute on function embedd.start_sync(), embedd.check_provider_options(text[], oid) from public;
 grant select on embedd.models, embedd.providers, embedd.provider_usage, embedd.stat_vector_tables, embedd.vector_tables, embedd.tasks, embedd.failed_rows, embedd.truncated_rows to public;
--- A function that writes with its owner's rights.
+-- A SECURITY DEFINER function that writes.
 create function write_for_others() returns void language sql security definer set search_path = shop as
     $$ insert into items values (8, 'written by a function', null, null) $$;
 set role golden_outsider;
@@ -192,7 +192,7 @@ reset role;
 call golden.wait_synced('items');
 select embedded_text from :items_vectors where pk_value = '8';
 
--- To ask takes SELECT on the vector table, and nothing else.
+-- A query needs SELECT on the vector table, and nothing else.
 set role golden_owner;
 grant select on :items_vectors to golden_reader;
 reset role;
@@ -206,7 +206,7 @@ select count(*) > 0 as sees_tasks from embedd.tasks;
 select f as call, r.code, r.message, r.hint from unnest(array['pause_sync', 'resume_sync', 'backfill', 'drop_vector_table']) with ordinality u(f, n),
     golden.refusal(format('select embedd.%I(%L)', f, 'items')) r order by n;
 reset role;
--- Rows that failed or were cut are a piece of the source: only the owner's.
+-- Failed and truncated rows are part of the source: only its owner sees them.
 insert into embedd.failed_rows (table_id, pk_value, reason) select id, '99', 'golden' from embedd.vector_tables where name = 'items';
 insert into embedd.truncated_rows (table_id, pk_value) select id, '98' from embedd.vector_tables where name = 'items';
 set role golden_owner;
@@ -219,7 +219,7 @@ reset role;
 delete from embedd.failed_rows;
 delete from embedd.truncated_rows;
 
--- Row security on the vector table holds for questions.
+-- Row security on the vector table applies to queries.
 set role golden_owner;
 alter table :items_vectors enable row level security;
 create policy own_rows on :items_vectors for select using (metadata ->> 'of_role' = current_user);
@@ -232,13 +232,13 @@ select id from embedd.query('items', 'boots', filters => '{"of_role": "golden_ou
 set role golden_outsider;
 select id from embedd.query('items', 'boots', filters => '{"$or": [{}, {"of_role": "golden_reader"}]}') order by id;
 reset role;
--- A function with its owner's rights asks with them.
+-- A SECURITY DEFINER function queries with its owner's rights.
 create function ask_for_others() returns bigint language sql security definer set search_path = shop as $$ select count(*) from embedd.query('items', 'boots') $$;
 alter function ask_for_others() owner to golden_owner;
 set role golden_outsider;
 select ask_for_others();
 reset role;
--- Through a view too: rights are those of the one who asks.
+-- Through a view too: the rights are those of the caller.
 set role golden_owner;
 create view answers as select id from embedd.query('items', 'boots');
 grant select on answers to golden_writer;
@@ -247,7 +247,7 @@ set role golden_writer;
 select code from golden.refusal('select * from shop.answers');
 reset role;
 drop view answers;
--- The worker writes with the owner's rights, and policies do not keep it out.
+-- The worker writes with the owner's rights, and policies do not block it.
 insert into items values (9, 'under row security', null, null);
 call golden.wait_synced('items');
 select embedded_text from :items_vectors where pk_value = '9';
@@ -255,7 +255,7 @@ set role golden_owner;
 alter table :items_vectors disable row level security;
 reset role;
 
--- Code of a user's that the worker runs has that user's rights, and no more; it cannot change who it is.
+-- A user's code in the worker has that user's rights, and no more; it cannot switch the role.
 set role golden_owner;
 create type tagged as (t text);
 create function tagged_text(tagged) returns text language plpgsql as $$
@@ -287,7 +287,7 @@ select embedded_text from :tagged_vectors;
 select embedd.drop_vector_table('tagged');
 reset role;
 
--- A hostile schema first in everybody's search_path, with whatever embedd might call.
+-- A hostile schema first in every role's search_path, with everything that embedd might call.
 create schema hostile;
 grant usage on schema hostile to public;
 create type hostile.vector as (x integer);
@@ -351,7 +351,7 @@ call golden.wait_synced('items');
 select pk_value, embedded_text from :items_vectors where pk_value in ('9', '10');
 drop schema hostile cascade;
 
--- A trigger of one's own that names somebody else's vector table brings nothing in, and leaves nothing behind.
+-- A trigger that names another role's vector table syncs nothing, and leaves nothing behind.
 set role golden_outsider;
 create table outside.fake (id text);
 do $$
@@ -371,7 +371,7 @@ select queued from golden.traces();
 delete from embedd.queue;
 drop schema outside cascade;
 
--- Nothing is told of a vector table to a role that may not read the vectors: not whether it is filled, and not its fields.
+-- A role that may not read the vectors learns nothing of a vector table: neither its status nor its fields.
 set role golden_owner;
 select sync_status from embedd.create_vector_table('not filled', 'shop.items', '[{"name": "name", "role": "embedding"}]');
 set role golden_writer;
@@ -382,7 +382,7 @@ set role golden_owner;
 select embedd.drop_vector_table('not filled');
 reset role;
 
--- The vector table gets another owner: its sync is that role's from then on.
+-- The vector table gets another owner: from then on the sync has that role's rights.
 grant select, trigger on items to golden_heir;
 alter table :items_vectors owner to golden_heir;
 insert into items values (12, 'for the heir', null, null);

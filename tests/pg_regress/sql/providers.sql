@@ -1,5 +1,5 @@
--- Providers: made, changed, used and dropped, by whom, with which options, and that nobody sees a key.
--- Nothing here speaks to a provider: addresses are closed ports of this machine, and no remote table is backfilled.
+-- Providers: creating, changing, using and dropping them, permissions, options, and that keys are never shown.
+-- No provider is called here: addresses are closed ports of this machine, and no remote table is backfilled.
 \set VERBOSITY terse
 alter sequence embedd.vector_tables_id_seq restart with 1342177281;
 create role golden_maker;
@@ -8,13 +8,13 @@ create role golden_stranger;
 create schema shelf;
 grant all on schema shelf to public;
 set search_path = shelf, public;
--- What a provider looks like to the role in force; without oid and time.
+-- A provider as the current role sees it; without oid and time.
 create function shown() returns table (name text, provider text, default_model text, base_url text, options jsonb, has_key boolean, owner text, dated boolean)
     language sql as $$
     select p.name, p.provider, p.default_model, p.base_url, p.options, p.has_key, p.owner::text, p.created_at <= now()
       from embedd.providers p order by p.id nulls first $$;
 
--- The superuser makes one of each kind.
+-- The superuser creates one of each kind.
 select id, to_jsonb(p) - 'id' - 'created_at' as made, created_at = now() as created_now from embedd.create_provider('o', 'openai', 'sk-golden-secret') p \gset
 select srvname, :'made' as made, :'created_now' as created_now from pg_foreign_server where oid = :id;
 select name, provider, default_model, base_url from embedd.create_provider('g', 'gemini', api_key => 'env:GOLDEN_KEY', default_model => 'gemini-embedding-2');
@@ -23,14 +23,14 @@ select name, provider, default_model, base_url from embedd.create_provider('l', 
 select name, provider, default_model, base_url from embedd.create_provider('c', 'openai_compatible', base_url => 'http://127.0.0.1:1/v1', options => '{
     "key_header": "api-key", "encoding": "float", "requests_per_minute": 500, "tokens_per_minute": "1000000", "max_in_flight": 64,
     "timeout": "2min", "texts_per_request": 32, "headers": {"X-Golden": "golden-secret-header"}}');
--- No key is needed where headers are given.
+-- No key is needed if headers are set.
 select name from embedd.create_provider('h', 'openai', options => '{"headers": {"authorization": "Basic golden-secret"}}');
 select * from shown();
 select srvname, fdwname, srvowner::regrole, srvacl from pg_foreign_server s join pg_foreign_data_wrapper w on w.oid = srvfdw order by srvname;
 select srvname, usename from pg_user_mappings order by srvname;
 select fdwname, fdwhandler::regproc, fdwvalidator::regproc, fdwacl, fdwoptions from pg_foreign_data_wrapper;
 
--- What is refused, in full.
+-- Errors, in full.
 \x on
 select c as call, r.* from unnest(array[
     $$ ('o', 'openai', 'sk-golden-secret') $$,
@@ -107,7 +107,7 @@ select s as statement, r.* from unnest(array[
     $$ alter foreign data wrapper embedd options (add colour 'red') $$,
     $$ create foreign table x (t text) server o options (colour 'red') $$]) with ordinality u(s, n),
     golden.refusal(s) r order by n;
--- A name that a server of another wrapper has.
+-- A name used by a server of another wrapper.
 create foreign data wrapper golden_other;
 create server other foreign data wrapper golden_other;
 select c as call, r.* from unnest(array[
@@ -129,7 +129,7 @@ rollback;
 \x off
 select count(*) as servers from pg_foreign_server where srvname <> 'other';
 
--- Changes: what is null stays, options are merged, a null in them removes one.
+-- Changes: null keeps a value, options are merged, a null in them removes one.
 select name, provider, default_model, base_url from embedd.update_provider('c', default_model => 'bge-m3');
 select name, provider, default_model, base_url from embedd.update_provider('c', base_url => 'http://127.0.0.1:2/v1', options => '{"timeout": 5000, "encoding": null, "requests_per_minute": null}');
 select options from shown() where name = 'c';
@@ -142,7 +142,7 @@ select name, default_model, base_url from embedd.update_provider('c', options =>
 select umoptions from pg_user_mappings where srvname = 'c';
 select default_model, options, has_key from shown() where name = 'c';
 select name from embedd.update_provider('c');
--- A provider that never had a mapping gets one with its first key.
+-- A provider without a mapping gets one with its first key.
 select name from embedd.update_provider('l', options => '{"api_key": null}');
 select count(*) from pg_user_mappings where srvname = 'l';
 select name from embedd.update_provider('l', api_key => 'golden-secret-3');
@@ -154,7 +154,7 @@ select c as call, r.* from unnest(array[
     golden.refusal('select embedd.update_provider' || c) r order by n;
 \x off
 select options from shown() where name = 'c';
--- Undone with its transaction.
+-- Rolled back with its transaction.
 begin;
 select name from embedd.create_provider('undone', 'ollama');
 select name, default_model from embedd.update_provider('undone', default_model => 'm');
@@ -162,7 +162,7 @@ select embedd.drop_provider('l');
 rollback;
 select name from shown() where name in ('undone', 'l');
 
--- Who may make providers: whom the administrator lets, because they make the server call any address.
+-- Creating providers needs a privilege from the administrator, because they make the server call any address.
 grant execute on function golden.refusal(text) to public;
 \x on
 set role golden_maker;
@@ -171,7 +171,7 @@ reset role;
 grant usage on foreign data wrapper embedd to golden_maker;
 set role golden_maker;
 select name, provider from embedd.create_provider('m', 'openai', 'sk-golden-maker-secret', base_url => 'http://127.0.0.1:1/');
--- A key from the environment or a file of the server is not for everybody, also not by another door.
+-- A key from the environment or a file of the server needs a superuser, in every statement.
 select s as statement, r.* from unnest(array[
     $$ select embedd.create_provider('n', 'openai', 'env:HOME') $$,
     $$ select embedd.create_provider('n', 'openai', 'file:/etc/passwd') $$,
@@ -179,12 +179,12 @@ select s as statement, r.* from unnest(array[
     $$ alter user mapping for public server m options (set api_key 'file:/etc/passwd') $$,
     $$ create user mapping for current_user server m options (api_key 'env:HOME') $$]) with ordinality u(s, n),
     golden.refusal(s) r order by n;
--- PostgreSQL's own statement checks the options, without a right to call what does it.
+-- PostgreSQL's own statement checks the options, without a privilege on the function that does it.
 create server n foreign data wrapper embedd options (provider 'ollama');
 select code, message from golden.refusal($$ create server p foreign data wrapper embedd options (provider 'sk-golden-secret') $$);
 select code, message from golden.refusal($$ select embedd.check_provider_options(array['provider=ollama'], 1417) $$);
 drop server n;
--- One's own provider, and nobody else's.
+-- A role can change its own provider only.
 select name, default_model from embedd.update_provider('m', default_model => 'text-embedding-3-large', options => '{"timeout": "10s"}');
 select c as call, r.* from unnest(array[
     $$ update_provider('o', base_url => 'http://127.0.0.1:3/') $$, $$ update_provider('o', 'golden-secret') $$, $$ drop_provider('o') $$, $$ test_provider('o') $$]) with ordinality u(c, n),
@@ -193,7 +193,7 @@ select c as call, r.* from unnest(array[
 select * from shown();
 reset role;
 
--- USAGE lets a role use a provider, and see that it is there; not change it, and not see its key.
+-- USAGE lets a role use a provider, and see that it exists; not change it, and not see its key.
 grant usage on foreign server o to golden_payer;
 set role golden_payer;
 select * from shown();
@@ -209,7 +209,7 @@ select srvname, usename, umoptions from pg_user_mappings order by srvname;
 \deu+
 select option_name, option_value from information_schema.user_mapping_options;
 select code from golden.refusal('select * from pg_user_mapping');
--- A key of one's own, which only its owner, and no owner of the provider, reads.
+-- A role's own key, which only that role can read, not the provider's owner.
 create user mapping for current_user server o options (api_key 'sk-golden-payer-secret');
 select srvname, usename, umoptions from pg_user_mappings where umoptions is not null;
 select name, has_key from shown();
@@ -219,7 +219,7 @@ select * from shown();
 select srvname, usename, umoptions from pg_user_mappings order by 1, 2;
 \deu+
 reset role;
--- The owner of a provider reads the keys that he has set, and no others.
+-- The owner of a provider can read the keys that he has set, and no others.
 grant usage on foreign server m to golden_payer;
 set role golden_payer;
 create user mapping for current_user server m options (api_key 'sk-golden-payer-secret');
@@ -278,7 +278,7 @@ set role golden_stranger;
 select * from golden.refusal($$ select embedd.create_vector_table('t', 'shelf.books', '[{"name": "title", "role": "embedding"}]', embedding_provider => 'o') $$);
 reset role;
 \x off
--- Rows of one's own in the catalog.
+-- A user's own rows in the catalog.
 set role golden_stranger;
 select code from golden.refusal($$ insert into embedd.models (provider, model, dimensions) values ('ollama', 'my-embed', 768) $$);
 reset role;
@@ -296,7 +296,7 @@ select code, message from golden.refusal($$ insert into embedd.models (provider,
 select code, message from golden.refusal($$ insert into embedd.models (provider, model, dimensions, built_in) values ('ollama', 'x', 768, true) $$);
 select code from golden.refusal($$ delete from embedd.models $$);
 reset role;
--- Whoever may set that too cannot do this either.
+-- A role that may set that too cannot do this either.
 select code, message from golden.refusal($$ insert into embedd.models (provider, model, dimensions, is_default) values ('ollama', 'x', 768, true) $$);
 select m.provider, model, dimensions from unnest(array[
     $$ embedding_provider => 'l', embedding_model => 'my-embed' $$,
@@ -305,13 +305,13 @@ select code, message from golden.refusal($$ select embedd.create_vector_table('t
 revoke insert on embedd.models from golden_stranger;
 delete from embedd.models where not built_in;
 
--- They take the place of one that came with embedd, for a role that may remove that.
+-- They can replace a built-in row, for a role that may delete it.
 begin;
 insert into embedd.models (provider, model, dimensions) values ('ollama', 'bge-m3', 7);
 select dimensions, built_in from embedd.models where provider = 'ollama' and model = 'bge-m3';
 rollback;
 
--- What a model wants in front of texts: as its row says, as the row says that its name belongs to, or as the provider says.
+-- The prefixes of a model: those of its row, of the row that matches its name, or of the provider.
 create function fronted(arguments text, out model text, out query_prefix text, out document_prefix text) language plpgsql as $$
 begin
     execute format('select from embedd.create_vector_table(%L, %L, %L, %s)',
@@ -345,7 +345,7 @@ select c as call, r.* from unnest(array[
     golden.refusal('select embedd.update_provider' || c) r order by n;
 \x off
 
--- A model whose end is near or past; the replacement is that of its maker.
+-- A model whose retirement is near or past; the replacement is that of its maker.
 \set VERBOSITY default
 select name from embedd.create_vector_table('old', 'shelf.books', '[{"name": "title", "role": "embedding"}]', embedding_provider => 'g', embedding_model => 'text-embedding-004');
 select sync_status from embedd.sync_status('old');
@@ -353,10 +353,10 @@ select sync_status from embedd.stat_vector_tables where name = 'old';
 select embedd.drop_vector_table('old');
 \set VERBOSITY terse
 select provider, model, retires_on, replacement from embedd.models where retires_on is not null order by 1, 2;
--- None that its maker ends within two years of this release, or calls old, is taken by itself.
+-- No model that its maker retires within two years of this release, or calls old, is a default.
 select provider, model from embedd.models where is_default order by 1;
 
--- Vectors for the tests of applications: no key, no address, no network.
+-- Vectors for testing applications: no key, no address, no network.
 select name, provider, default_model, base_url from embedd.create_provider('tests', 'test');
 select m.* from unnest(array[
     $$ embedding_provider => 'tests' $$,
@@ -377,7 +377,7 @@ select embedd.embed('tested', 'a red tent') <=> embedd.embed('tested', 'a RED te
 select embedd.drop_vector_table('tested');
 select embedd.drop_provider('tests');
 
--- The owner of the vector table pays, whoever asks: with his own key, or with that for everybody.
+-- The owner of the vector table pays for every query: with his own key, or with that of PUBLIC.
 set role golden_payer;
 select platform_vector_ref as paid from embedd.create_vector_table('paid', 'shelf.books', '[{"name": "title", "role": "embedding"}]', embedding_provider => 'o') \gset
 select name, embedding_provider, embedding_model, embedding_dimensions from embedd.vector_tables;
@@ -389,7 +389,7 @@ set role golden_stranger;
 select * from golden.refusal($$ select embedd.embed('paid', 'x') $$);
 reset role;
 grant usage on foreign server o to golden_payer;
--- A mapping of one's own counts, also one without a key.
+-- A role's own mapping takes precedence, even without a key.
 alter user mapping for golden_payer server o options (drop api_key);
 set role golden_stranger;
 select * from golden.refusal($$ select embedd.embed('paid', 'x') $$);
@@ -406,7 +406,7 @@ grant usage on foreign server l to golden_payer;
 set role golden_payer;
 select * from golden.refusal($$ select embedd.test_provider('l') $$);
 reset role;
--- A key out of a file is not read for a provider whose owner is no superuser: he could have it sent to himself.
+-- A key in a file is not read for a provider whose owner is not a superuser, who could send it to himself.
 select name from embedd.update_provider('o', 'file:/etc/golden-secret');
 alter server o owner to golden_maker;
 set role golden_stranger;
@@ -423,7 +423,7 @@ select name from embedd.update_provider('o', 'sk-golden-secret');
 reset role;
 alter server o owner to postgres;
 
--- A provider in use stays, follows its new name, and goes when nobody uses it.
+-- A provider in use cannot be dropped, keeps its tables when renamed, and can be dropped when unused.
 \x on
 select * from golden.refusal($$ select embedd.drop_provider('o') $$);
 select code, message from golden.refusal($$ drop server o $$);
@@ -431,7 +431,7 @@ select code, message from golden.refusal($$ drop server o $$);
 alter server o rename to "new ""name""; drop table shelf.books; --";
 call golden.wait_for('the new name', $$ select embedding_provider like 'new%' from embedd.vector_tables where name = 'paid' $$);
 select embedding_provider from embedd.vector_tables where name = 'paid';
--- Somebody else's provider of the old name is not taken for it.
+-- Another role's provider with the old name is not used instead.
 select name from embedd.create_provider('o', 'ollama');
 \x on
 select * from golden.refusal($$ select embedd.drop_provider('new "name"; drop table shelf.books; --') $$);
@@ -440,14 +440,14 @@ select embedd.drop_provider('o');
 select c.relname like 'embedd\_vt\_%' as vector_table, s.srvname
   from pg_depend d join pg_class c on d.classid = 'pg_class'::regclass and c.oid = d.objid
   join pg_foreign_server s on d.refclassid = 'pg_foreign_server'::regclass and s.oid = d.refobjid;
--- A table that depends on nothing, as after a restore, depends again as soon as the worker has looked.
+-- A table without a dependency, as after a restore, depends again as soon as the worker has checked it.
 delete from pg_depend where refclassid = 'pg_foreign_server'::regclass and classid = 'pg_class'::regclass;
 select code from golden.refusal($$ select embedd.drop_provider('new "name"; drop table shelf.books; --') $$);
 alter server "new ""name""; drop table shelf.books; --" options (add timeout '7s');
 call golden.wait_for('the dependency', $$ select exists (select from pg_depend where refclassid = 'pg_foreign_server'::regclass and classid = 'pg_class'::regclass) $$);
 alter server "new ""name""; drop table shelf.books; --" rename to o;
 call golden.wait_for('the old name', $$ select embedding_provider = 'o' from embedd.vector_tables where name = 'paid' $$);
--- A table that is kept when its vector table is dropped needs no provider any more.
+-- A table kept when its vector table is dropped needs no provider.
 set role golden_payer;
 select embedd.drop_vector_table('paid', keep_table => true);
 reset role;
@@ -456,7 +456,7 @@ select count(*) from pg_user_mappings where srvname = 'o';
 select count(*) from :paid;
 drop table :paid;
 
--- DROP SERVER .. CASCADE takes keys along, not the vectors that others have paid for; their table says what it lacks.
+-- DROP SERVER .. CASCADE drops keys, not vectors that others have paid for; the status of their table reports the problem.
 set role golden_payer;
 select platform_vector_ref as paid from embedd.create_vector_table('paid', 'shelf.books', '[{"name": "title", "role": "embedding"}]', embedding_provider => 'm') \gset
 reset role;
@@ -483,7 +483,7 @@ select embedd.drop_vector_table('paid');
 reset role;
 delete from books;
 
--- Names and values that would like to be SQL.
+-- Names and values with SQL in them.
 select name, provider, default_model, base_url from embedd.create_provider($$'"; drop table shelf.books; --$$, 'ollama', $$'");drop/**/table/**/shelf.books;--$$,
     $$'"\; drop table shelf.books; --$$, $$http://127.0.0.1:1/'%20;drop$$, $$ {"headers": {"x": "'); drop table shelf.books; --"}} $$);
 select name, default_model, base_url, has_key from shown() where name like '%shelf%';
@@ -496,14 +496,14 @@ select * from golden.refusal($$ select embedd.create_provider('''"; drop table s
 select embedd.drop_provider($$'"; drop table shelf.books; --$$);
 select count(*) from books;
 
--- A real call, of the one provider that is always there.
+-- A real call, of the provider that always exists.
 select status, latency_ms > 0 as took_time, model, dimensions from embedd.test_provider('local');
 select status, model, dimensions from embedd.test_provider('local', 'all-MiniLM-L6-v2');
 set role golden_stranger;
 select status from embedd.test_provider('local');
 reset role;
 
--- Gone without a trace.
+-- Removed completely.
 select count(embedd.drop_provider(name)) as dropped from (select name from embedd.providers where name <> 'local') p;
 select * from shown();
 select count(*) from pg_user_mapping;

@@ -1,4 +1,4 @@
--- query() and embed(): what they answer, what they refuse, and what they leave as it was.
+-- query() and embed(): results, errors, and side effects on the session.
 \set VERBOSITY terse
 create schema querying;
 set search_path = querying, public;
@@ -15,25 +15,25 @@ select * from golden.refusal($$ select embedd.query('texts', 'anything') $$);
 select * from golden.refusal($$ select embedd.query('no such table', 'anything') $$);
 select * from golden.refusal($$ select embedd.embed('no such table', 'anything') $$);
 \x off
--- The vector of a text can be had before.
+-- The vector of a text is available before.
 select vector_dims(embedd.embed('texts', 'anything')) as dimensions, pg_typeof(embedd.embed('texts', 'anything')) as type;
 select status from embedd.backfill('texts');
 call golden.wait_synced('texts');
 
--- The default limit, in order, and between the bounds that a cosine has.
+-- The default limit, the order, and the bounds of a cosine.
 select count(*), count(distinct id), min(score) >= -1 - 1e-6 as above, max(score) <= 1 + 1e-6 as below,
        array_agg(score order by n) = array_agg(score order by score desc) as nearest_first
   from embedd.query('texts', 'text number 7') with ordinality q(id, score, metadata, embedded_text, n);
--- What is answered is what is stored.
+-- The result is what is stored.
 select count(*), bool_and(q.embedded_text = v.embedded_text and q.metadata = v.metadata) as same
   from embedd.query('texts', 'text number 7', 1000) q join :texts_vectors v on v.pk_value = q.id;
 -- The score is the cosine similarity of the vectors, to the last digit that pgvector gives.
 select bool_and(q.score = 1 - (v.embedding <=> embedd.embed('texts', 'text number 7'))) as cosine
   from embedd.query('texts', 'text number 7', 20) q join :texts_vectors v on v.pk_value = q.id;
--- A text that is stored is the nearest to itself.
+-- A stored text is the nearest to itself.
 select id, round(score::numeric, 3) as score, metadata, embedded_text from embedd.query('texts', 'the only text of its kind', 2, '{"n": {"gte": 303}}') order by id;
 select round((1 - (embedd.embed('texts', 'text number 7') <=> embedding))::numeric, 3) as similarity from :texts_vectors where pk_value = '7';
--- Asked twice, the same is answered.
+-- The same question has the same result.
 select (select array_agg(q) from embedd.query('texts', 'again', 50) q) = (select array_agg(q) from embedd.query('texts', 'again', 50) q) as same;
 
 -- limit.
@@ -51,7 +51,7 @@ select (select count(*) from embedd.query('texts', 'x', 1000, min_similarity_sco
        (select count(*) from embedd.query('texts', 'x', 1000) where score >= 0) as nothing_below_zero;
 select (select count(*) from embedd.query('texts', 'x', 1000, min_similarity_score => null)) as no_bound;
 
--- What is found by exact search is found through the index.
+-- Exact search and index search find the same.
 begin;
 set local enable_indexscan = off;
 create temp table exact on commit drop as select n, score from embedd.query('texts', 'text number 7', 10) with ordinality q(id, score, metadata, embedded_text, n);
@@ -61,7 +61,7 @@ select n, abs(i.score - e.score) < 1e-6 as same_score
   from embedd.query('texts', 'text number 7', 10, ef_search => 1000) with ordinality i(id, score, metadata, embedded_text, n) join exact e using (n) order by n;
 commit;
 
--- Every way to call it.
+-- All forms of a call.
 select count(*) from embedd.query(vector_table => 'texts', query => 'x', "limit" => 3, filters => '{"n": 1}', min_similarity_score => 0, ef_search => 50);
 select n, count(*) from generate_series(1, 3) n, embedd.query('texts', 'text number ' || n, n) group by n order by n;
 select t.t, round(q.score::numeric, 3) as score from texts t, lateral (select score from embedd.query('texts', t.t, 1)) q where t.id in (1, 2, 3) order by t.id;
@@ -83,11 +83,11 @@ begin isolation level serializable read only deferrable;
 select count(*) from embedd.query('texts', 'x', 3);
 commit;
 do $$ declare r record; begin for r in select id from embedd.query('texts', 'x', 3) loop perform 1; end loop; end $$;
--- Long and strange questions.
+-- Long and unusual questions.
 select count(*) from embedd.query('texts', repeat('a very long question ', 50000), 1);
 select count(*) from embedd.query('texts', E'Größe 中文 🎉 \' " \\ $1 % \n\t\x01', 1);
 
--- The settings of pgvector are as they were, also after an error, and whether they were set or not.
+-- pgvector's settings are unchanged, also after an error, and whether they were set or not.
 show hnsw.iterative_scan;
 show hnsw.ef_search;
 set hnsw.ef_search = 77;
@@ -106,10 +106,10 @@ show hnsw.ef_search;
 show hnsw.iterative_scan;
 reset hnsw.ef_search;
 reset hnsw.iterative_scan;
--- Inside the query they are what finds enough rows behind a filter: more than the default ef_search.
+-- Within the query they make it find enough rows with a filter: more than the default ef_search.
 select count(*) from embedd.query('texts', 'x', 300);
 
--- While paused, questions are answered from what is there.
+-- While paused, queries use the stored vectors.
 select embedd.pause_sync('texts');
 insert into texts values (400, 'written while paused', 400);
 select count(*), count(*) filter (where id = '400') as of_the_new from embedd.query('texts', 'written while paused', 1000);
@@ -117,7 +117,7 @@ select embedd.resume_sync('texts');
 call golden.wait_synced('texts');
 select id, round(score::numeric, 3) as score from embedd.query('texts', 'written while paused', 1, '{"n": 400}');
 
--- Refused.
+-- Errors.
 \x on
 select l as "limit", r.* from unnest(array['0', '-1', '1001', '2147483647']) with ordinality u(l, n),
     golden.refusal(format('select embedd.query(%L, %L, %s)', 'texts', 'x', l)) r order by n;
@@ -128,31 +128,31 @@ select s as min_similarity_score, r.* from unnest(array['-0.1', '1.1', '''NaN'''
 select t as text, r.* from unnest(array['', ' ', E' \t\n']) with ordinality u(t, n),
     golden.refusal(format('select embedd.query(%L, %L)', 'texts', t)) r order by n;
 select * from golden.refusal($$ select embedd.embed('texts', '') $$);
--- What is wrong with the question is told before what is wrong with the answer.
+-- Errors of the question come before errors of the status.
 select * from golden.refusal($$ select embedd.query('no such table', '', 0) $$);
 \x off
--- Arguments that must be there; embed() of nothing is nothing.
+-- Required arguments; embed() of NULL is NULL.
 select arguments, code from unnest(array['null, $$x$$', '$$texts$$, null', '$$texts$$, $$x$$, null']) with ordinality u(arguments, n),
     golden.refusal(format('select embedd.query(%s)', arguments)) order by n;
 select embedd.embed('texts', null) is null as nothing;
 
--- A cancelled question leaves the session as it was.
+-- A cancelled query leaves the session unchanged.
 begin;
 set local statement_timeout = '1ms';
 select count(embedd.embed('texts', n::text || repeat(' long', 1000))) from generate_series(1, 1000) n;
 rollback;
 select count(*) from embedd.query('texts', 'x', 3);
 
--- The vectors are rows like others: joined to the source, without embedd.
+-- The vectors are ordinary rows: a join with the source, without embedd.
 select count(*) from texts s join :texts_vectors v on v.pk_value = s.id::text where v.embedding is not null;
--- The user's own changes to the table: a view over it, an index, a column, a privilege.
+-- The user's own changes to the table: a view on it, an index, a column, a privilege.
 alter table :texts_vectors add column seen timestamptz default now();
 create index on :texts_vectors ((metadata ->> 'n'));
 update texts set t = t || ' changed' where id = 1;
 call golden.wait_synced('texts');
 select embedded_text, seen is not null as seen from :texts_vectors where pk_value = '1';
 
--- Its table dropped behind embedd's back.
+-- Its table dropped directly.
 drop table :texts_vectors;
 select code, message ~ 'OID' as names_an_oid, message ~ 'texts' as names_the_vector_table from golden.refusal($$ select embedd.query('texts', 'x') $$);
 call golden.wait_for('the status', $$ select sync_status = 'error' from embedd.sync_status('texts') $$);

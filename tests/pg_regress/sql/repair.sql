@@ -1,4 +1,4 @@
--- Differences are found and put right: verify, reconcile, retry_failed, and sync in batches.
+-- Differences are found and repaired: verify, reconcile, retry_failed, and sync mode batch.
 \set VERBOSITY terse
 create schema repairing;
 set search_path = repairing, public;
@@ -6,7 +6,7 @@ alter sequence embedd.vector_tables_id_seq restart with 1744830465;
 create table notes (a integer, b text, t text, primary key (a, b));
 insert into notes select n, 'b' || n, 'note ' || n from generate_series(1, 30) n;
 
--- Before the backfill everything is missing, and there is nothing to compare.
+-- Before the backfill all rows are missing, and no comparison is possible.
 select platform_vector_ref as notes_vectors from embedd.create_vector_table('notes', 'notes', '[{"name": "t", "role": "embedding"}]') \gset
 select problem, count(*) from embedd.verify('notes') group by problem;
 select * from golden.refusal($$ select embedd.reconcile('notes') $$) \gx
@@ -14,7 +14,7 @@ select status from embedd.backfill('notes');
 call golden.wait_synced('notes');
 select * from embedd.verify('notes');
 
--- What no trigger sees.
+-- Changes that fire no trigger.
 set session_replication_role = replica;
 insert into notes values (100, 'é"\', 'silent');
 update notes set t = 'changed in silence' where a = 2;
@@ -37,7 +37,7 @@ select task_type, status, processed_rows, different_rows from embedd.tasks t joi
 select pk_value, embedded_text from :notes_vectors where pk_value collate "C" > '[3' order by pk_value collate "C" limit 3;
 select failed_rows from embedd.sync_status('notes');
 
--- Rows that have failed.
+-- Failed rows.
 create type pair as (a integer, b integer);
 create table moods (bad integer);
 insert into moods values (13), (14);
@@ -49,7 +49,7 @@ insert into pairs select n, row(n, n)::pair from generate_series(1, 20) n;
 select platform_vector_ref as pairs_vectors from embedd.create_vector_table('pairs', 'pairs', '[{"name": "p", "role": "embedding"}]', start_backfill => true) \gset
 call golden.wait_synced('pairs');
 select pk_value, reason, attempts from embedd.failed_rows order by pk_value;
--- They are not among the differences, which can be found all the same.
+-- They are not reported as differences, and the other differences are still found.
 select * from embedd.verify('pairs');
 select embedd.retry_failed('pairs', '13');
 call golden.wait_for('another try', $$ select attempts = 2 from embedd.failed_rows where pk_value = '13' $$);
@@ -64,13 +64,13 @@ select embedded_text from :pairs_vectors where pk_value = '13';
 select * from golden.refusal($$ select embedd.retry_failed('pairs', '13') $$) \gx
 select embedd.retry_failed('notes');
 select code, message from golden.refusal($$ select embedd.retry_failed(null) $$);
--- A row that is gone has not failed.
+-- A deleted row has not failed.
 truncate pairs;
 call golden.wait_synced('pairs');
 call golden.wait_for('no failures', $$ select failed_rows = 0 from embedd.sync_status('pairs') $$);
 select count(*) from :pairs_vectors;
 
--- In batches: a view, whose keys need not be anybody's alone.
+-- Sync mode batch: a view, whose keys need not be unique.
 create table base (id integer, t text);
 insert into base select n, 'base ' || n from generate_series(1, 12) n;
 insert into base values (null, 'no key');
@@ -98,7 +98,7 @@ call golden.wait_for('no failures', $$ select failed_rows = 0 from embedd.sync_s
 select embedd.pause_sync('batched');
 select embedd.resume_sync('batched');
 
--- Who may.
+-- Permissions.
 create role other_role;
 set role other_role;
 select f as call, r.code from unnest(array['verify', 'reconcile', 'retry_failed']) with ordinality u(f, n),

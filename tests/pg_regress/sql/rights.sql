@@ -1,4 +1,4 @@
--- Code of a vector table's owner runs in the worker with that owner's rights, and what it sets does not outlive it.
+-- Code of a vector table's owner runs in the worker with that owner's rights, and its settings do not outlive it.
 create schema rights;
 set search_path = rights, public;
 create table notes (id integer primary key, t text);
@@ -19,7 +19,7 @@ insert into notes values (2, 'two');
 call golden.wait_synced('rights');
 select search_path, read_only from seen order by n;
 
--- A statement trigger of one's own on a source has no row to read the key from.
+-- A user's own statement trigger on a source has no row to read the key from.
 create trigger by_statement after insert on notes for each statement execute function embedd.note_change('0', 'id');
 insert into notes values (3, 'three');
 drop trigger by_statement on notes;
@@ -29,7 +29,7 @@ insert into notes values (4, 'four');
 call golden.wait_synced('rights');
 select pk_value from :vectors order by pk_value;
 
--- A row that the vector table itself refuses stands aside; the others go on.
+-- A row rejected by a constraint of the vector table fails; the others continue.
 alter table :vectors add check (embedded_text <> 'refused');
 insert into notes values (5, 'five'), (6, 'refused'), (7, 'seven');
 call golden.wait_for('the refused row', $$ select exists (select from embedd.failed_rows where pk_value = '6') $$);
@@ -40,8 +40,8 @@ call golden.wait_synced('rights');
 select pk_value from :vectors order by pk_value;
 select count(*) as failed from embedd.failed_rows;
 
--- An index that was taken away for the load, and whose name somebody has taken meanwhile, gets another one; one that the
--- table has already is not built twice. As the worker leaves it before the load:
+-- A deferred index whose name was taken meanwhile gets another one; an index that the table
+-- already has is not built twice. The state that the worker leaves before the load:
 select i.indexrelid::regclass as index, c.relname as index_name
   from pg_index i join pg_class c on c.oid = i.indexrelid join pg_am a on a.oid = c.relam
  where i.indrelid = :'vectors'::regclass and a.amname = 'hnsw' \gset
@@ -62,8 +62,8 @@ call golden.wait_for('nothing to build', $$ select held_indexes is null from emb
 select * from indexes;
 drop view indexes;
 
--- What a dump has of a vector table whose table was dropped by hand is a bare oid, which any relation may have after the
--- restore: nothing is done to that one, and its owner has no say over the vector table.
+-- A dump stores only the oid of a vector table's table that was dropped directly; after the restore any relation may
+-- have that oid: it is not touched, and its owner gets no rights on the vector table.
 create role golden_stranger;
 grant usage on schema rights to golden_stranger;
 create table precious (id integer);
@@ -80,7 +80,7 @@ select * from golden.refusal($$ select embedd.query('lost', 'x') $$) \gx
 select synced_rows, total_rows from embedd.sync_status('lost');
 select embedd.drop_vector_table('lost');
 select count(*) from precious;
--- Neither to one that once was another vector table's.
+-- The same holds for a relation that once was another vector table's.
 select platform_vector_ref as kept_vectors from embedd.create_vector_table('kept', 'notes', '[{"name": "t", "role": "embedding"}]') \gset
 select embedd.drop_vector_table('kept', keep_table => true);
 select platform_vector_ref as lost_vectors from embedd.create_vector_table('lost', 'notes', '[{"name": "t", "role": "embedding"}]') \gset
@@ -88,7 +88,7 @@ drop table :lost_vectors;
 update embedd.vector_tables set vector_table = :'kept_vectors' where name = 'lost';
 select embedd.drop_vector_table('lost');
 select count(*) from :kept_vectors;
--- A vector table may have another name, and is dropped.
+-- A vector table can be renamed and dropped.
 alter table :vectors rename to renamed_vectors;
 select count(*) from embedd.query('rights', 'x');
 select embedd.drop_vector_table('rights');

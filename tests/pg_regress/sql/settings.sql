@@ -1,9 +1,9 @@
--- The settings: names, units, who may change them, ranges, defaults.
+-- The settings: names, units, contexts, ranges, defaults.
 select name, unit, vartype as type, context, min_val, max_val, boot_val
   from pg_settings where name like 'embedd.%' order by name;
 select name, category, short_desc, extra_desc from pg_settings where name like 'embedd.%' order by name \gx
 
--- A session's own.
+-- Session settings.
 set embedd.embedder_timeout = '5s';
 show embedd.embedder_timeout;
 set embedd.embedder_timeout = 0;
@@ -12,7 +12,7 @@ set embedd.embedder_timeout = '1 GB';
 reset embedd.embedder_timeout;
 show embedd.embedder_timeout;
 
--- The administrator's: postgresql.conf and reload, not SET.
+-- Settings of the administrator: postgresql.conf and reload, not SET.
 set embedd.local_threads = 2;
 set embedd.local_model_path = '/tmp';
 set embedd.poll_interval = '1s';
@@ -41,7 +41,7 @@ alter system set embedd.embedder_memory_limit = -1;
 set embedd.no_such_setting = 1;
 \set VERBOSITY default
 
--- An ordinary role sets what is a session's, and does not see where the server keeps its files.
+-- An ordinary role can set session settings, and cannot see where the server keeps its files.
 create role golden_somebody;
 set role golden_somebody;
 set embedd.embedder_timeout = '1s';

@@ -1,4 +1,4 @@
--- The life of a vector table: its status, pause and resume, backfills, tasks, its end.
+-- The life of a vector table: status, pause and resume, backfills, tasks, drop.
 \set VERBOSITY terse
 create schema living;
 set search_path = living, public;
@@ -7,7 +7,7 @@ alter sequence embedd.tasks_task_id_seq restart with 6000;
 create table notes (id integer primary key, t text);
 insert into notes select n, 'note ' || n from generate_series(1, 2500) n;
 
--- Made: pending, and nothing is done.
+-- Created: pending, and nothing is synced.
 select sync_status, platform_vector_ref as notes_vectors from embedd.create_vector_table('notes', 'notes', '[{"name": "t", "role": "embedding"}]') \gset
 \echo :sync_status
 \x on
@@ -21,7 +21,7 @@ call golden.wait_for('an empty queue', $$ select rows_pending = 0 from embedd.sy
 select sync_status, synced_rows, total_rows, rows_pending from embedd.sync_status('notes');
 select count(*) from :notes_vectors;
 
--- The backfill: asked for, running, completed; the worker begins when the transaction commits.
+-- The backfill: requested, running, completed; the worker begins when the transaction commits.
 begin;
 select task_id, task_type, target_id, status, created_at = now() as created_now from embedd.backfill('notes');
 select sync_status, synced_rows, total_rows, rows_pending, rate, eta from embedd.sync_status('notes');
@@ -35,7 +35,7 @@ select sync_status, synced_rows, total_rows, rows_pending, staleness_secs, last_
        failed_rows, truncated_rows, rate, eta, oldest_pending_secs, is_estimated from embedd.sync_status('notes') \gx
 select task_id, task_type, status, phase, attempts, processed_rows, last_error, started_at >= created_at as started, completed_at >= started_at as completed
   from embedd.tasks order by task_id;
--- The next one is a rebackfill. It finds what no trigger saw, and embeds nothing twice.
+-- The next one is a rebackfill. It finds changes without triggers, and embeds nothing twice.
 set session_replication_role = replica;
 delete from notes where id = 1;
 update notes set t = 'changed in silence' where id = 2;
@@ -59,9 +59,9 @@ select * from golden.refusal($$ select embedd.pause_sync('notes') $$);
 delete from notes where id > 100;
 update notes set t = 'changed while paused' where id = 50;
 select sync_status, synced_rows, total_rows, rows_pending, staleness_secs >= 0 as staleness from embedd.sync_status('notes');
--- The oldest change that waits makes the staleness.
+-- The oldest waiting change determines the staleness.
 call golden.wait_for('the change to age', $$ select staleness_secs > 0.01 from embedd.sync_status('notes') $$);
--- A backfill may be asked for; it begins after the resume, and does not end the pause.
+-- A backfill may be requested; it begins after the resume, and does not end the pause.
 select task_type, status from embedd.backfill('notes');
 select sync_status from embedd.sync_status('notes');
 select status from embedd.tasks order by task_id desc limit 1;
@@ -71,13 +71,13 @@ select embedd.resume_sync('notes');
 call golden.wait_synced('notes');
 select sync_status, synced_rows, total_rows, rows_pending from embedd.sync_status('notes');
 select embedded_text from :notes_vectors where pk_value = '50';
--- Before the first backfill too; after it the table is what it was.
+-- Before the first backfill too; after it the status is as before.
 select platform_vector_ref is not null as made from embedd.create_vector_table('pending', 'notes', '[{"name": "t", "role": "embedding"}]');
 select embedd.pause_sync('pending');
 select sync_status from embedd.sync_status('pending');
 select embedd.resume_sync('pending');
 select sync_status from embedd.sync_status('pending');
--- Rolled back, it was not paused.
+-- After a rollback it is not paused.
 begin;
 select embedd.pause_sync('notes');
 rollback;
@@ -85,7 +85,7 @@ insert into notes values (3000, 'goes on');
 call golden.wait_synced('notes');
 select embedded_text from :notes_vectors where pk_value = '3000';
 
--- A row that cannot be read stands aside, with its reason, and comes back when it can.
+-- A row that cannot be read fails with the reason, and is synced when it can be read.
 create type pair as (a integer, b integer);
 create function pair_text(pair) returns text language plpgsql immutable as
     $$ begin if ($1).a = 13 then raise exception 'thirteen is refused' using errcode = 'P0001'; end if; return ($1).b::text; end $$;
@@ -101,17 +101,17 @@ update pairs set p = row(14, 13) where id = 13;
 call golden.wait_synced('pairs');
 select sync_status, synced_rows, total_rows, failed_rows from embedd.sync_status('pairs');
 
--- A vector table that lost what it needs: the status tells, and the others go on.
+-- A vector table whose source changed: the status reports it, and the others continue.
 alter table pairs rename column p to q;
 insert into pairs values (41, row(41, 41));
 insert into notes values (3001, 'the others go on');
 call golden.wait_synced('notes');
--- A new name is followed, and the field keeps its own.
+-- A renamed column is found, and the field keeps its name.
 call golden.wait_synced('pairs');
 call golden.wait_for('the name to be noted', $$ select columns -> 0 ->> 'source_column' = 'q' from embedd.vector_tables where name = 'pairs' $$);
 select columns from embedd.vector_tables where name = 'pairs';
 select embedded_text, metadata from :pairs_vectors where pk_value = '41';
--- A column that is gone is named.
+-- A dropped column is named.
 alter table pairs drop column q;
 insert into pairs values (42);
 call golden.wait_for('the error', $$ select sync_status = 'error' and last_error_at is not null from embedd.sync_status('pairs') $$);
@@ -121,7 +121,7 @@ alter table pairs add column q pair;
 call golden.wait_synced('pairs');
 select sync_status, last_error, last_error_at, synced_rows, total_rows from embedd.sync_status('pairs');
 
--- A source that is gone.
+-- A dropped source.
 drop table pairs;
 select synced_rows, total_rows from embedd.sync_status('pairs');
 call golden.wait_for('the error', $$ select last_error is not null from embedd.sync_status('pairs') $$);
@@ -133,7 +133,7 @@ select embedd.drop_vector_table('pairs');
 select f as call, r.* from unnest(array['sync_status', 'pause_sync', 'resume_sync', 'backfill', 'drop_vector_table']) with ordinality u(f, n),
     golden.refusal(format('select embedd.%I(%L)', f, 'no such ''table''')) r order by n;
 \x off
--- Inside a read-only transaction the status can be asked for, and nothing be changed.
+-- In a read-only transaction the status can be read, but nothing can be changed.
 begin read only;
 select sync_status from embedd.sync_status('notes');
 select f as call, r.code from unnest(array['pause_sync', 'resume_sync', 'backfill', 'drop_vector_table']) with ordinality u(f, n),
@@ -144,14 +144,14 @@ rollback;
 select name, source_table, vector_table = :'notes_vectors'::regclass as vectors, sync_status, last_error, columns from embedd.vector_tables where name = 'notes';
 select v.name, t.task_id, t.task_type, t.status from embedd.tasks t join embedd.vector_tables v on v.id = t.target_id order by t.task_id;
 
--- The end: with the table, or without it; a backfill under way is no obstacle.
+-- Dropping it: with the table, or keeping it; a running backfill does not block it.
 select status from embedd.backfill('notes');
 select embedd.drop_vector_table('notes', keep_table => true);
 select count(*) from :notes_vectors;
 select tgname from pg_trigger where tgrelid = 'notes'::regclass and tgname !~ '_1610612738_' order by 1;
 insert into notes values (4000, 'nobody notes it');
 select count(*) as tasks from embedd.tasks;
--- The name is free again, and the kept table is in nobody's way.
+-- The name is free again, and the kept table is not in the way.
 select regexp_replace(platform_vector_ref, '_[0-9a-f]{8}_', '_XXXXXXXX_') from embedd.create_vector_table('notes', 'notes', '[{"name": "t", "role": "embedding"}]');
 begin;
 select embedd.drop_vector_table('notes');
@@ -163,7 +163,7 @@ select embedd.drop_vector_table('pending');
 drop table :notes_vectors;
 select * from golden.traces();
 
--- Something depends on the vectors: nothing is dropped.
+-- An object depends on the vectors: nothing is dropped.
 select platform_vector_ref as notes_vectors from embedd.create_vector_table('notes', 'notes', '[{"name": "t", "role": "embedding"}]') \gset
 create view on_vectors as select pk_value from :notes_vectors;
 select code, regexp_replace(message, '_[0-9a-f]{8}_', '_XXXXXXXX_') as message, regexp_replace(detail, '_[0-9a-f]{8}_', '_XXXXXXXX_') as detail, hint from golden.refusal($$ select embedd.drop_vector_table('notes') $$) \gx

@@ -1,11 +1,11 @@
--- The vector table holds exactly the documents of the source's rows, whatever is done to the source.
+-- The vector table holds exactly the documents of the source's rows, whatever happens to the source.
 \set VERBOSITY terse
 create schema syncing;
 set search_path = syncing, public;
--- The numbers of vector tables are in the names of what is made.
+-- The ids of vector tables are part of the names of their objects.
 alter sequence embedd.vector_tables_id_seq restart with 1879048193;
 
--- What the documents of vector tables have to be, written down independently of embedd; and what differs from it.
+-- The expected documents of vector tables, computed independently of embedd; and the differences.
 create function hash_of(embedded_text text, metadata jsonb) returns text language sql as
     $$ select encode(sha256(convert_to(length(embedded_text) || ':' || embedded_text || metadata::text, 'UTF8')), 'hex') $$;
 create function differences(vector_table regclass, documents regclass)
@@ -35,7 +35,7 @@ create table articles (
     views bigint,
     hidden_fields jsonb,
     unwatched text);
--- Ordinals first, whatever their order here and however far apart; then the others as they are listed.
+-- Ordinals first, whatever their order here and however large the gaps; then the others as listed.
 select platform_vector_ref as articles_vectors from embedd.create_vector_table('articles', 'articles', '[
     {"name": "note",  "role": "embedding", "name_prefix": "Note:"},
     {"name": "body",  "role": "embedding", "ordinal": 10},
@@ -49,7 +49,7 @@ create view articles_documents as
            jsonb_build_object('title', title, 'body', body, 'note', note, 'lang', lang, 'views', views, 'hidden_fields', hidden_fields) as metadata
       from articles;
 
--- What is there before the backfill, and what is written while it is only asked for.
+-- Rows from before the backfill, and rows written after it was requested.
 insert into articles values
     (1, 'Boots', 'Warm, for winter.', 'sold out', 'en', 10, '{"a": [1, null]}', 'u'),
     (2, null, 'Only a body.', null, null, null, null, null),
@@ -74,14 +74,14 @@ update articles set body = 'Now with a body.' where id in (7, 8);
 delete from articles where id in (1, 9);
 call golden.wait_synced('articles');
 select * from differences(:'articles_vectors', 'articles_documents');
--- To text and back to none.
+-- With text, and without it again.
 update articles set title = 'Something at last' where id = 3;
 update articles set body = null where id = 2;
 call golden.wait_synced('articles');
 select * from differences(:'articles_vectors', 'articles_documents');
 select pk_value, embedding is null as no_vector from :articles_vectors where pk_value in ('2', '3') order by 1;
 
--- Only metadata: row and vector stay as they are but for metadata and hash. (Vectors of other texts differ.)
+-- Only metadata: row and vector stay the same except for metadata and hash. (Vectors of other texts differ.)
 create table before as select * from :articles_vectors;
 update articles set views = views + 1, hidden_fields = '{"b": {"c": "ü"}}' where id in (7, 8);
 call golden.wait_synced('articles');
@@ -90,7 +90,7 @@ select b.pk_value, v.embedding = b.embedding as same_vector, v.metadata = b.meta
   from before b join :articles_vectors v using (pk_value) where pk_value in ('6', '7', '8') order by 1;
 drop table before;
 
--- An update of nothing, of what is not watched, and there and back again: no row of the vector table is written anew.
+-- An update without effect, of unwatched columns, and back and forth: no row of the vector table is rewritten.
 create table before as select pk_value, xmin::text as version, ctid::text as place from :articles_vectors;
 begin;
 update articles set title = title, views = views;
@@ -104,7 +104,7 @@ select * from differences(:'articles_vectors', 'articles_documents');
 select count(*) as written from before b join :articles_vectors v using (pk_value) where (b.version, b.place) <> (v.xmin::text, v.ctid::text) and pk_value <> '7';
 drop table before;
 
--- Keys change, also in a circle; a key is given to another row.
+-- Keys change, also in a cycle; a key is given to another row.
 begin;
 update articles set id = id + 1000;
 update articles set id = -1 where id = 1007;
@@ -117,7 +117,7 @@ call golden.wait_synced('articles');
 select * from differences(:'articles_vectors', 'articles_documents');
 select pk_value from :articles_vectors order by pk_value;
 
--- Savepoints: only what was committed arrives.
+-- Savepoints: only committed changes are synced.
 begin;
 insert into articles (id, title) values (1, 'kept');
 savepoint a;
@@ -165,7 +165,7 @@ with gone as (delete from articles where id = 21 returning *) insert into articl
 call golden.wait_synced('articles');
 select * from differences(:'articles_vectors', 'articles_documents');
 
--- TRUNCATE, and rows after it in the same transaction and before it.
+-- TRUNCATE, with rows inserted after and before it in the same transaction.
 begin;
 insert into articles (id, title) values (30, 'before');
 truncate articles;
@@ -178,7 +178,7 @@ truncate articles;
 call golden.wait_synced('articles');
 select count(*) from :articles_vectors;
 
--- Every script, emoji, long texts; the vector of a text is one and the same whatever row it is in.
+-- All scripts, emoji, long texts; a text has the same vector in every row.
 insert into articles (id, title) values
     (1, 'Größe, Straße, Œuvre, Ångström'), (2, 'Съешь же ещё этих мягких французских булок'), (3, 'Ελληνικά'), (4, 'שלום עולם'),
     (5, 'مرحبا بالعالم'), (6, 'नमस्ते दुनिया'), (7, '你好，世界'), (8, 'こんにちは世界'), (9, '안녕하세요'), (10, 'สวัสดีชาวโลก'),
@@ -213,7 +213,7 @@ call golden.wait_synced('articles');
 select * from differences('my_vectors', 'articles_documents');
 select embedd.drop_vector_table('articles');
 
--- Keys of every type, and those that look alike.
+-- Keys of every type, and similar-looking keys.
 create type mood as enum ('sad', 'it''s ok', 'happy "x"', 'fourth');
 create domain isbn as text check (value <> '');
 create table keys (
@@ -239,19 +239,19 @@ select count(*) as failed from embedd.failed_rows;
 select count(embedd.drop_vector_table(name)) as dropped from embedd.vector_tables;
 drop table keys;
 
--- char(n): blanks at the end are no part of the key.
+-- char(n): padding blanks are not part of the key.
 create table padded (id char(8) primary key, t text);
 insert into padded values ('ab', 'ab'), ('abcdefgh', 'abcdefgh'), ('a b', 'a b'), ('', 'nothing but blanks');
 select platform_vector_ref as padded_vectors from embedd.create_vector_table('padded', 'padded', '[{"name": "t", "role": "embedding"}]', start_backfill => true) \gset
-call golden.wait_synced('padded', patience => '10 s');
+call golden.wait_synced('padded', timeout => '10 s');
 insert into padded values ('é', 'é'), ('abcdefg', 'abcdefg');
 update padded set t = 'ab, updated' where id = 'ab';
 delete from padded where id = 'abcdefgh';
-call golden.wait_synced('padded', patience => '10 s');
+call golden.wait_synced('padded', timeout => '10 s');
 select pk_value, embedded_text from :padded_vectors order by pk_value;
 select embedd.drop_vector_table('padded');
 
--- A partitioned source: rows move, partitions come.
+-- A partitioned source: rows move, partitions are added.
 create table parted (id integer primary key, t text) partition by range (id);
 create table parted_1 partition of parted for values from (0) to (100);
 insert into parted values (1, 'one'), (2, 'two');

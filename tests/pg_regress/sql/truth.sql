@@ -1,4 +1,4 @@
--- Gone is not the same as not seen: sources of which embedd may not see every row are refused, and later named in the status.
+-- Hidden is not deleted: sources with rows that may be hidden are rejected, and later reported by the status.
 create schema truth;
 set search_path = truth, public;
 create role truth_owner;
@@ -9,7 +9,7 @@ grant usage, create on schema truth to truth_owner;
 grant usage on schema truth to truth_other;
 \x on
 
--- Policies that apply to the owner of the table itself.
+-- Policies that apply to the owner of the table.
 set role truth_owner;
 create table notes (id int primary key, tenant int, body text);
 insert into notes select g, g % 3, 'note ' || g from generate_series(1, 9) g;
@@ -32,7 +32,7 @@ reset role;
 call golden.wait_synced('notes');
 select sync_status, synced_rows, total_rows, last_error from embedd.sync_status('notes');
 
--- Rows in children.
+-- Rows in inheritance children.
 create table log (id int primary key, msg text);
 create table log_1 () inherits (log);
 insert into log_1 values (1, 'of a child');
@@ -41,13 +41,13 @@ select sync_status from embedd.create_vector_table('log', 'log', '[{"name": "msg
 call golden.wait_synced('log');
 select synced_rows from embedd.sync_status('log');
 
--- Views over the session.
+-- Views that depend on the session.
 create view of_setting as select * from log where msg <> coalesce(current_setting('app.hidden', true), '');
 select code, message, hint from golden.refusal($$ select embedd.create_vector_table('v', 'of_setting', '[{"name": "msg", "role": "embedding"}]', 'id', sync_mode => 'batch') $$);
 create view of_user as select * from log where current_user <> 'nobody';
 select code, message, hint from golden.refusal($$ select embedd.create_vector_table('v', 'of_user', '[{"name": "msg", "role": "embedding"}]', 'id', sync_mode => 'batch') $$);
 
--- Triggers as their owner left them.
+-- Trigger modes set by the owner.
 create table items (id int primary key, body text);
 insert into items values (1, 'one');
 select id as items_id from embedd.create_vector_table('items', 'items', '[{"name": "body", "role": "embedding"}]', start_backfill => true) \gset
@@ -61,7 +61,7 @@ select replace(last_error, :items_id::text, '<id>') as last_error from embedd.sy
 call golden.wait_for('both rows', $$ select sync_status = 'synced' and synced_rows = 2 from embedd.sync_status('items') $$);
 select tgenabled from pg_trigger where tgrelid = 'items'::regclass and tgname like '%row';
 
--- Everything at once, for those who watch: errors only for those who may see rows.
+-- Everything at once, for monitoring roles: errors only for roles that may see rows.
 set role truth_owner;
 create policy nothing on notes using (1 / (id - id) = 1);
 alter table notes force row level security;

@@ -1,4 +1,4 @@
-//! What a fake is made of before it starts.
+//! The options of a fake.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,14 +10,14 @@ use super::refusal::Problem;
 use super::tls::{Authority, Certificate};
 use super::vector;
 
-/// Numbers in a vector when nobody says otherwise.
+/// The default dimensions of a vector.
 const DIMENSIONS: usize = 8;
 
-/// What a fake is; does not change while it runs.
+/// The configuration of a fake, which does not change while it runs.
 #[derive(Clone)]
 pub(super) struct Settings {
     pub dialect: Dialect,
-    /// Keys at the start.
+    /// The initial keys.
     pub keys: Option<Vec<String>>,
     pub key_header: Option<String>,
     pub record: bool,
@@ -30,20 +30,20 @@ pub(super) struct Settings {
     most_texts: usize,
     most_tokens: u64,
     most_bytes: usize,
-    /// The status of a request that is too much, where no words and no number come with it.
+    /// The status for a request above a limit, if the error says neither which limit nor its value.
     silent: Option<u16>,
-    /// How long the model takes to load; a load ends with the request that began it.
+    /// How long the model takes to load; a load is abandoned with the request that started it.
     pub loads_in: Duration,
 }
 
 impl Settings {
-    /// How many numbers the vectors of a request get.
+    /// The dimensions of a request's vectors.
     pub fn dimensions_of(&self, asked: &Asked) -> usize {
         let own = || self.models.get(&asked.model).copied().unwrap_or(self.dimensions);
         asked.dimensions.unwrap_or_else(own)
     }
 
-    /// Why the service refuses a request that it can read, from somebody it knows.
+    /// Why the service rejects a request with a valid key.
     pub fn problem(&self, asked: &Asked) -> Option<Problem> {
         if !self.models.is_empty() && !self.models.contains_key(&asked.model) {
             return Some(Problem::ModelUnknown);
@@ -71,7 +71,7 @@ impl Settings {
     }
 }
 
-/// Makes a fake.
+/// Builds a fake.
 #[must_use]
 pub struct Builder(Settings);
 
@@ -96,97 +96,97 @@ impl Builder {
         })
     }
 
-    /// Accepts this key, and of all others only those given in the same way. Without one, every key is good.
+    /// Accepts this key; can be called several times. By default every key is accepted.
     pub fn key(mut self, key: &str) -> Builder {
         self.0.keys.get_or_insert_default().push(key.to_string());
         self
     }
 
-    /// Reads the bare key in this header and nowhere else.
+    /// Reads the bare key from this header only.
     pub fn key_header(mut self, name: &str) -> Builder {
         self.0.key_header = Some(name.to_ascii_lowercase());
         self
     }
 
-    /// Numbers in a vector when the request does not ask for so many; 8 without this.
+    /// The dimensions of a vector if the request names none; 8 by default.
     pub fn dimensions(mut self, dimensions: usize) -> Builder {
         self.0.dimensions = dimensions;
         self
     }
 
-    /// Refuses requests that ask for a number of dimensions, as older models do.
+    /// Rejects requests that name dimensions, as older models do.
     pub fn fixed_dimensions(mut self) -> Builder {
         self.0.fixed_dimensions = true;
         self
     }
 
-    /// Knows this model, and of all others only those given in the same way. Without one, every model is known.
-    /// Call `dimensions` before.
+    /// Adds a model; by default every model is accepted. Call `dimensions` before.
     pub fn model(self, model: &str) -> Builder {
         let dimensions = self.0.dimensions;
         self.model_of(model, dimensions)
     }
 
-    /// Knows this model, whose vectors have so many numbers.
+    /// Adds a model with these dimensions.
     pub fn model_of(mut self, model: &str, dimensions: usize) -> Builder {
         self.0.models.insert(model.to_string(), dimensions);
         self
     }
 
-    /// Texts it takes in one request, in place of the service's own limit.
+    /// The limit of texts in a request, instead of the service's own.
     pub fn most_texts(mut self, texts: usize) -> Builder {
         self.0.most_texts = texts;
         self
     }
 
-    /// Tokens it takes in one request.
+    /// The limit of tokens in a request.
     pub fn most_tokens(mut self, tokens: u64) -> Builder {
         self.0.most_tokens = tokens;
         self
     }
 
-    /// Bytes of text it takes in one request.
+    /// The limit of bytes of text in a request.
     pub fn most_bytes(mut self, bytes: usize) -> Builder {
         self.0.most_bytes = bytes;
         self
     }
 
-    /// Refuses what is too much with this status, and says neither of what nor how much it takes.
+    /// Rejects a request above a limit with this status, naming neither the measure nor the limit.
     pub fn silent(mut self, status: u16) -> Builder {
         self.0.silent = Some(status);
         self
     }
 
-    /// Needs so long to load its model, which the first request begins and which ends when its client goes.
+    /// Takes this long to load its model. The first request starts the load, which is abandoned when its client
+    /// disconnects.
     pub fn loads_in(mut self, time: Duration) -> Builder {
         self.0.loads_in = time;
         self
     }
 
-    /// Waits so long before every answer.
+    /// Waits this long before every answer.
     pub fn latency(mut self, latency: Duration) -> Builder {
         self.0.latency = latency;
         self
     }
 
-    /// Whether requests and paid texts are recorded one by one; false keeps the counters only.
+    /// Whether requests and paid texts are recorded individually; false keeps counters only.
     pub fn record(mut self, everything: bool) -> Builder {
         self.0.record = everything;
         self
     }
 
-    /// Listens on this port of 127.0.0.1 in place of any that is free.
+    /// Listens on this port of 127.0.0.1 instead of a free one.
     pub fn port(mut self, port: u16) -> Builder {
         self.0.port = port;
         self
     }
 
-    /// Speaks TLS, with a certificate for localhost and 127.0.0.1.
+    /// Uses TLS, with a certificate for localhost and 127.0.0.1.
     pub fn tls(self, authority: &Authority) -> Builder {
         self.certificate(&authority.certificate())
     }
 
-    /// Speaks TLS with this certificate.
+    /// Uses TLS with this certificate.
     pub fn certificate(mut self, certificate: &Certificate) -> Builder {
         self.0.tls = Some(certificate.server(&["http/1.1"]));
         self

@@ -1,10 +1,10 @@
-//! Waiting inside the fake: for a gate to open, for a delay to pass, and for the end, which is never waited through.
+//! Waits inside the fake: for a gate to open, for a delay, or for the end, which interrupts every wait.
 
 use std::net::TcpStream;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How long a client's hanging up may go unnoticed while its request waits.
+/// How often a waiting request checks whether its client has disconnected.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(20);
 
 /// What requests wait for.
@@ -16,22 +16,22 @@ pub(super) struct Control {
 
 #[derive(Default)]
 struct State {
-    /// The fake goes away.
+    /// The fake is stopping.
     stopping: bool,
-    /// Gates that are closed.
+    /// Closed gates.
     gates: usize,
-    /// How often the requests that are never answered were let go.
+    /// How often unanswered requests were released.
     let_go: u64,
 }
 
-/// Why a wait is over.
+/// Why a wait ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Woken {
     /// It came to its end.
     Due,
     /// The client closed the connection.
     HungUp,
-    /// The fake goes away.
+    /// The fake is stopping.
     Stopping,
 }
 
@@ -40,7 +40,7 @@ impl Control {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Ends every wait, for good.
+    /// Ends all waits, permanently.
     pub fn stop(&self) {
         self.state().stopping = true;
         self.changed.notify_all();
@@ -68,17 +68,17 @@ impl Control {
         self.state().let_go
     }
 
-    /// Waits until `let_go` was called more often than that.
+    /// Waits until `let_go` is called more often than this.
     pub fn wait_for_ever(&self, client: &TcpStream, before: u64) -> Woken {
         self.wait(client, None, |state| state.let_go != before)
     }
 
-    /// Waits this long, and looks meanwhile whether the client is still there.
+    /// Waits this long, and checks meanwhile whether the client is connected.
     pub fn delay(&self, client: &TcpStream, delay: Duration) -> Woken {
         self.wait(client, Some(Instant::now() + delay), |_| false)
     }
 
-    /// Waits this long and looks at nothing, for benches.
+    /// Waits this long without checks, for benches.
     pub fn latency(&self, latency: Duration) {
         let state = self.state();
         drop(self.changed.wait_timeout_while(state, latency, |state| !state.stopping));
@@ -104,7 +104,7 @@ impl Control {
                 return Woken::HungUp;
             }
             state = self.state();
-            // What happened between the two locks has sent its signal already.
+            // An event between the two locks has already sent its signal.
             if state.stopping || holds(&state) {
                 continue;
             }
@@ -115,8 +115,8 @@ impl Control {
     }
 }
 
-/// Whether the other side closed the connection. A client that waits for an answer sends nothing, but for the words
-/// with which TLS takes its leave.
+/// Whether the other side closed the connection. A client that waits for an answer sends nothing, except the TLS alert
+/// that closes a connection.
 fn hung_up(client: &TcpStream) -> bool {
     if client.set_nonblocking(true).is_err() {
         return true;
@@ -124,7 +124,7 @@ fn hung_up(client: &TcpStream) -> bool {
     let mut record = [0; 1];
     let gone = match client.peek(&mut record) {
         Ok(0) => true,
-        // 21 is an alert of TLS 1.2, 23 whatever it is in TLS 1.3.
+        // 21 is an alert of TLS 1.2, 23 any record of TLS 1.3.
         Ok(_) => matches!(record[0], 21 | 23),
         Err(error) => error.kind() != std::io::ErrorKind::WouldBlock,
     };
@@ -137,7 +137,7 @@ pub struct Gate {
 }
 
 impl Gate {
-    /// Lets them go on; so does dropping it.
+    /// Releases them; so does dropping it.
     pub fn release(self) {}
 }
 

@@ -1,4 +1,4 @@
-//! How each service spells a request: what is asked, and what it refuses before it embeds anything.
+//! How each service encodes a request: what is requested, and what is rejected before embedding.
 
 use std::fmt;
 
@@ -8,12 +8,12 @@ use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use super::http::Request;
 use super::refusal::Problem;
 
-/// Whose language the fake speaks.
+/// The API of the fake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Dialect {
-    /// OpenAI: wants a key, and refuses what its reference does not name.
+    /// OpenAI: requires a key, and rejects fields that its reference does not name.
     OpenAi,
-    /// Any server with OpenAI's language: wants no key unless it was given one, and overlooks what it does not know.
+    /// An OpenAI-compatible server: requires no key unless it was given one, and ignores unknown fields.
     OpenAiCompatible,
     /// Voyage AI.
     Voyage,
@@ -33,7 +33,7 @@ impl Dialect {
         Dialect::Ollama,
     ];
 
-    /// What stands behind host and port in the base URL.
+    /// The path of the base URL.
     pub(super) fn prefix(self) -> &'static str {
         match self {
             Dialect::OpenAi | Dialect::OpenAiCompatible | Dialect::Voyage => "/v1",
@@ -42,12 +42,12 @@ impl Dialect {
         }
     }
 
-    /// Whether nobody is answered without a key.
+    /// Whether a key is required.
     pub(super) fn needs_key(self) -> bool {
         matches!(self, Dialect::OpenAi | Dialect::Voyage | Dialect::Gemini)
     }
 
-    /// Texts that the service takes in one request.
+    /// The limit of texts in a request.
     pub(super) fn most_texts(self) -> usize {
         match self {
             Dialect::OpenAi => 2048,
@@ -57,12 +57,12 @@ impl Dialect {
         }
     }
 
-    /// Whether the service answers an empty text with an error.
+    /// Whether an empty text is an error.
     fn refuses_empty_texts(self) -> bool {
         self.needs_key()
     }
 
-    /// The key of a request: what stands in the header that the service reads, or in the one it was told to read.
+    /// The key of a request: the value of the header that the service reads, or of the configured one.
     pub(super) fn key<'a>(self, request: &'a Request, own: Option<&str>) -> Option<&'a str> {
         if let Some(own) = own {
             return request.header(own);
@@ -77,7 +77,7 @@ impl Dialect {
         }
     }
 
-    /// Reads what is asked.
+    /// Parses a request.
     pub(super) fn read(self, request: &Request) -> Result<Asked, Problem> {
         let (path, query) = request.path.split_once('?').unwrap_or((&request.path, ""));
         let mut path_model = None;
@@ -115,7 +115,7 @@ impl Dialect {
         Ok(asked)
     }
 
-    /// Takes from a body what this service reads, and refuses what it does not know.
+    /// Extracts what this service reads from a body, and rejects unknown fields.
     fn asked(self, body: Body) -> Result<Asked, Problem> {
         let names: &[&str] = match self {
             Dialect::OpenAi => &["input", "model", "encoding_format", "dimensions", "user"],
@@ -156,18 +156,18 @@ impl Dialect {
     }
 }
 
-/// What a request asks, whatever the language it was asked in.
+/// The content of a request, in any dialect.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Asked {
-    /// The texts, in their order.
+    /// The texts, in order.
     pub texts: Vec<String>,
     /// The model.
     pub model: String,
-    /// What the texts are for, as it was spelled.
+    /// The input type, as encoded.
     pub input_type: Option<String>,
-    /// How many numbers a vector shall have.
+    /// The requested dimensions.
     pub dimensions: Option<usize>,
-    /// Whether the vectors shall come in base64.
+    /// Whether base64 is requested.
     pub base64: bool,
 }
 
@@ -180,7 +180,7 @@ struct Body {
     dimensions: Option<usize>,
     output_dimension: Option<usize>,
     input_type: Option<String>,
-    /// Every name that stands in it.
+    /// All field names in it.
     names: Vec<String>,
 }
 
@@ -190,7 +190,7 @@ impl<'de> Deserialize<'de> for Body {
     }
 }
 
-/// Reads a body in one pass, because a bench sends many.
+/// Parses a body in one pass, because a bench sends many.
 struct BodyVisitor;
 
 impl<'de> Visitor<'de> for BodyVisitor {
@@ -249,7 +249,7 @@ impl<'de> Visitor<'de> for TextsVisitor {
     }
 }
 
-/// The body of a request to Gemini, which refuses names it does not know.
+/// The body of a request to Gemini, which rejects unknown fields.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct GeminiBody {
@@ -279,7 +279,7 @@ struct GeminiPart {
     text: String,
 }
 
-/// Takes from Gemini's body what is asked; what it says once for every text has to be the same in all of them.
+/// Extracts the content of Gemini's body; fields repeated for every text must be the same in all of them.
 fn gemini(body: GeminiBody, model: &str) -> Result<Asked, Problem> {
     let first = body.requests.first();
     let input_type = first.and_then(|request| request.task_type.clone());

@@ -1,21 +1,21 @@
-//! HTTP/1.1 by hand, so that every byte of it is ours: reading requests and the heads of replies.
+//! HTTP/1.1 written by hand, for control of every byte: parses requests, and writes the heads of replies.
 
 use std::fmt::Write as _;
 use std::io::{self, Read, Write};
 
-/// The longest head of a request that is read.
+/// The longest head of a request.
 const LONGEST_HEAD: usize = 256 * 1024;
 
-/// One request as it came.
+/// A request as received.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Request {
     /// "POST", "GET", "CONNECT".
     pub method: String,
-    /// The target as it stands in the first line, with its query.
+    /// The target of the request line, with its query.
     pub path: String,
-    /// Names in lower case, in the order in which they came.
+    /// Names in lower case, in the order received.
     pub headers: Vec<(String, String)>,
-    /// The body, without the marks of chunks.
+    /// The body, without chunk headers.
     pub body: Vec<u8>,
 }
 
@@ -25,7 +25,7 @@ impl Request {
         header(&self.headers, name)
     }
 
-    /// Whether the client wants this connection closed after the reply.
+    /// Whether the client asks to close this connection after the reply.
     pub fn closes(&self) -> bool {
         self.header("connection").is_some_and(|value| value.eq_ignore_ascii_case("close"))
     }
@@ -36,15 +36,15 @@ pub(super) fn header<'a>(headers: &'a [(String, String)], name: &str) -> Option<
     headers.iter().find(|(found, _)| found == name).map(|(_, value)| value.as_str())
 }
 
-/// Reads the requests of one connection, one after the other.
+/// Reads the requests of a connection, one after the other.
 #[derive(Default)]
 pub(super) struct Reader {
-    /// What was read and belongs to no request yet.
+    /// Bytes received that belong to no request yet.
     pending: Vec<u8>,
 }
 
 impl Reader {
-    /// The next request; none when the client closed the connection in between.
+    /// The next request; None if the client closed the connection.
     pub fn next<S: Read + Write>(&mut self, stream: &mut S) -> io::Result<Option<Request>> {
         let Some(mut request) = self.head(stream)? else { return Ok(None) };
         if request.header("expect").is_some_and(|value| value.eq_ignore_ascii_case("100-continue"))
@@ -62,7 +62,7 @@ impl Reader {
         Ok(Some(request))
     }
 
-    /// Bytes that were read behind the last request.
+    /// Bytes received after the last request.
     pub fn leftover(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.pending)
     }
@@ -101,7 +101,7 @@ impl Reader {
         }))
     }
 
-    /// Reads so many bytes.
+    /// Reads exactly this many bytes.
     fn exactly<S: Read>(&mut self, stream: &mut S, length: usize) -> io::Result<Vec<u8>> {
         let mut body = Vec::with_capacity(length);
         let had = length.min(self.pending.len());
@@ -113,7 +113,7 @@ impl Reader {
         Ok(body)
     }
 
-    /// Reads chunks up to the empty one and the line behind it.
+    /// Reads chunks up to the last one and the line after it.
     fn chunks<S: Read>(&mut self, stream: &mut S) -> io::Result<Vec<u8>> {
         let mut body = Vec::new();
         loop {
@@ -130,7 +130,7 @@ impl Reader {
         }
     }
 
-    /// Reads a line, and leaves its end out.
+    /// Reads a line, without its end.
     fn line<S: Read>(&mut self, stream: &mut S) -> io::Result<String> {
         loop {
             if let Some(at) = find(&self.pending, b"\r\n") {
@@ -144,7 +144,7 @@ impl Reader {
         }
     }
 
-    /// Reads what is there; false when the client said that it is done.
+    /// Reads available bytes; false if the client has closed its side.
     fn more<S: Read>(&mut self, stream: &mut S) -> io::Result<bool> {
         let had = self.pending.len();
         self.pending.resize(had + 16 * 1024, 0);
@@ -155,7 +155,7 @@ impl Reader {
             }
         };
         self.pending.truncate(had + result.as_ref().copied().unwrap_or(0));
-        // rustls calls it an error when a client closes without saying so first.
+        // rustls reports an error if a client closes without a close_notify.
         match result {
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
             result => Ok(result? > 0),
@@ -163,21 +163,21 @@ impl Reader {
     }
 }
 
-/// Where these bytes are first.
+/// The position of the first occurrence of these bytes.
 fn find(within: &[u8], wanted: &[u8]) -> Option<usize> {
     within.windows(wanted.len()).position(|window| window == wanted)
 }
 
-/// How long a body is said to be.
+/// How the length of a body is given.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Length {
-    /// So many bytes.
+    /// This many bytes.
     Known(usize),
-    /// It comes in chunks.
+    /// Chunked.
     Chunked,
 }
 
-/// The head of a reply, up to and with the empty line.
+/// The head of a reply, including the empty line.
 pub(super) fn head(
     status: u16,
     content_type: &str,
@@ -199,7 +199,7 @@ pub(super) fn head(
     head.into_bytes()
 }
 
-/// The words behind a status.
+/// The reason phrase of a status.
 fn reason(status: u16) -> &'static str {
     match status {
         200 => "OK",

@@ -1,5 +1,5 @@
-//! A second, small fake that speaks HTTP/2 over TLS and nothing else: OpenAI's language, good answers only. It shows
-//! over how many connections requests come, and how many share one at the same time.
+//! A second, small fake with HTTP/2 over TLS only: OpenAI's API, successful answers only. It shows how many
+//! connections are made, and how many requests share one at the same time.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -20,33 +20,33 @@ use super::refusal;
 use super::reply::{Fault, Writer};
 use super::tls::Authority;
 
-/// The bytes of a reply.
+/// The body of a reply.
 type Bytes = std::io::Cursor<Vec<u8>>;
 
-/// What goes wrong with a connection, which ends it.
-type Trouble = Box<dyn std::error::Error + Send + Sync>;
+/// An error of a connection, which ends it.
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// What its tasks share.
+/// State shared by its tasks.
 struct Shared {
     record: Record,
     dimensions: usize,
     latency: Duration,
-    /// How requests and connections learn what they are to do.
+    /// Notifies requests and connections of a changed state.
     orders: watch::Sender<Orders>,
 }
 
-/// What requests and connections are to do.
+/// The state that requests and connections follow.
 #[derive(Debug, Clone, Copy, Default)]
 struct Orders {
     /// Requests wait.
     hold: bool,
-    /// How often connections were asked to take no new requests.
+    /// How often connections were told to accept no new requests.
     go_away: u64,
-    /// It is over.
+    /// The fake is stopping.
     stop: bool,
 }
 
-/// A fake that speaks HTTP/2, until it is dropped.
+/// A fake that uses HTTP/2, until it is dropped.
 pub struct FakeHttp2 {
     shared: Arc<Shared>,
     address: SocketAddr,
@@ -54,7 +54,7 @@ pub struct FakeHttp2 {
 }
 
 impl FakeHttp2 {
-    /// One with a certificate for localhost and 127.0.0.1, and vectors of so many numbers.
+    /// Starts a fake with a certificate for localhost and 127.0.0.1, and vectors of these dimensions.
     pub fn start(authority: &Authority, dimensions: usize, latency: Duration) -> FakeHttp2 {
         let shared = Arc::new(Shared {
             record: Record::new(false),
@@ -81,22 +81,22 @@ impl FakeHttp2 {
         FakeHttp2 { shared, address, thread: Some(thread) }
     }
 
-    /// What embedd's base_url is to be.
+    /// The base_url for embedd.
     pub fn base_url(&self) -> String {
         format!("https://{}/v1", self.address)
     }
 
-    /// Connections that were made so far and agreed on HTTP/2.
+    /// Connections made so far with HTTP/2.
     pub fn connections(&self) -> u64 {
         self.shared.record.connections.load(Ordering::Relaxed)
     }
 
-    /// Connections that did not agree on TLS or HTTP/2.
+    /// Connections with a failed TLS or HTTP/2 handshake.
     pub fn failed_handshakes(&self) -> u64 {
         self.shared.record.failed_handshakes.load(Ordering::Relaxed)
     }
 
-    /// Requests that have come.
+    /// Requests received.
     pub fn request_count(&self) -> u64 {
         self.shared.record.requests.load(Ordering::Relaxed)
     }
@@ -106,12 +106,12 @@ impl FakeHttp2 {
         self.shared.record.texts.load(Ordering::Relaxed)
     }
 
-    /// The largest number of requests that were at work at the same time, over all connections.
+    /// The largest number of concurrent requests, over all connections.
     pub fn max_concurrent(&self) -> u64 {
         self.shared.record.max_concurrent.load(Ordering::Relaxed)
     }
 
-    /// Lets every request wait until `release`.
+    /// Makes every request wait until `release`.
     pub fn hold(&self) {
         self.shared.orders.send_modify(|orders| orders.hold = true);
     }
@@ -121,12 +121,12 @@ impl FakeHttp2 {
         self.shared.orders.send_modify(|orders| orders.hold = false);
     }
 
-    /// Tells every client (GOAWAY) that its connection takes no new requests.
+    /// Tells every client (GOAWAY) that its connection accepts no new requests.
     pub fn go_away(&self) {
         self.shared.orders.send_modify(|orders| orders.go_away += 1);
     }
 
-    /// Waits until so many requests have come since the start; fails the test after the limit.
+    /// Waits until this many requests were received since the start; panics after the limit.
     pub fn wait_for_requests(&self, requests: u64, limit: Duration) {
         assert!(
             self.shared.record.wait(limit, || self.request_count() >= requests),
@@ -150,24 +150,24 @@ async fn accept(shared: &Arc<Shared>, listener: &TcpListener, acceptor: &TlsAcce
     while let Ok((tcp, _)) = listener.accept().await {
         let (shared, acceptor) = (shared.clone(), acceptor.clone());
         tokio::spawn(async move {
-            // How a connection ends does not matter to the fake.
+            // How a connection ends does not matter.
             let _ = serve(shared, acceptor, tcp).await;
         });
     }
 }
 
 /// Serves a connection to its end.
-async fn serve(shared: Arc<Shared>, acceptor: TlsAcceptor, tcp: TcpStream) -> Result<(), Trouble> {
+async fn serve(shared: Arc<Shared>, acceptor: TlsAcceptor, tcp: TcpStream) -> Result<(), BoxError> {
     tcp.set_nodelay(true)?;
     let greeted = async {
         let tls = acceptor.accept(tcp).await?;
-        Ok::<_, Trouble>(h2::server::Builder::new().handshake::<_, Bytes>(tls).await?)
+        Ok::<_, BoxError>(h2::server::Builder::new().handshake::<_, Bytes>(tls).await?)
     };
     let mut connection = match greeted.await {
         Ok(connection) => connection,
-        Err(trouble) => {
+        Err(error) => {
             shared.record.failed_handshakes.fetch_add(1, Ordering::Relaxed);
-            return Err(trouble);
+            return Err(error);
         }
     };
     shared.record.connections.fetch_add(1, Ordering::Relaxed);
@@ -196,7 +196,7 @@ async fn answer(
     shared: Arc<Shared>,
     request: http::Request<h2::RecvStream>,
     mut respond: SendResponse<Bytes>,
-) -> Result<(), Trouble> {
+) -> Result<(), BoxError> {
     let (head, mut incoming) = request.into_parts();
     let mut request = Request {
         method: head.method.to_string(),
@@ -235,7 +235,7 @@ async fn answer(
     Ok(())
 }
 
-/// A request at work; dropped, it is no longer.
+/// A request in progress, until it is dropped.
 struct Working<'a>(&'a Record);
 
 impl Working<'_> {

@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// Enough for a connection's thread, which keeps its buffers on the heap.
+/// The stack of a connection's thread, which keeps its buffers on the heap.
 const STACK: usize = 512 * 1024;
 
-/// How often those who still serve are told that it is over.
+/// How often remaining connections are told to end.
 const BETWEEN_CALLS: Duration = Duration::from_millis(2);
 
 /// A listening socket and the thread that accepts on it.
@@ -46,18 +46,18 @@ impl Listening {
         Listening { address, stop, thread: spawn("fake-accept", accept) }
     }
 
-    /// Where it listens.
+    /// The listening address.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Accepts no more, and waits for those who serve, whom `end` has to tell that it is over.
+    /// Stops accepting, and waits for open connections, which `end` has to close.
     pub fn stop(self, end: impl Fn()) {
         self.stop.store(true, Ordering::SeqCst);
-        // The accept that waits is woken by a connection.
+        // A connection wakes the blocked accept.
         drop(TcpStream::connect(self.address));
         while !self.thread.is_finished() {
-            // Again and again, because a connection may have been accepted just before.
+            // Repeatedly, because a connection may have been accepted just before.
             end();
             std::thread::sleep(BETWEEN_CALLS);
         }

@@ -1,5 +1,5 @@
-//! A scripted embedding service on 127.0.0.1: it speaks the language of one of the services, answers with vectors that
-//! a test can compute itself, misbehaves as it is told, and remembers what it was asked and what it was paid for.
+//! A scripted embedding service on 127.0.0.1: it has the API of one of the services, answers with vectors that a test
+//! can compute, fails as scripted, and records requests and payments.
 //!
 //!     let fake = FakeProvider::builder(Dialect::OpenAi).key("sk-test").dimensions(8).start();
 //!     let refused = fake.script(Rule::when_text("bad").respond(Respond::status(400)));
@@ -8,9 +8,9 @@
 //!     assert_eq!(fake.requests()[0].texts, ["good", "bad"]);
 //!     assert_eq!(refused.hits(), 1);
 //!
-//! By itself it is as strict as the service: it wants a key, and refuses unknown models (once it was told some),
-//! unknown arguments, empty texts and batches that are too large. `Dialect::OpenAiCompatible` is as lenient as such
-//! servers are.
+//! By default it is as strict as the service: it requires a key, and rejects unknown models (once models were added),
+//! unknown fields, empty texts and batches above the limit. `Dialect::OpenAiCompatible` is as lenient as such servers
+//! are.
 
 mod builder;
 mod control;
@@ -50,7 +50,7 @@ use builder::Settings;
 use listen::Listening;
 use server::Shared;
 
-/// A fake that runs until it is dropped. Everything can be called while it runs, from any thread.
+/// A fake that runs until it is dropped. Every method can be called while it runs, from any thread.
 pub struct FakeProvider {
     shared: Arc<Shared>,
     /// None while it is down.
@@ -59,12 +59,12 @@ pub struct FakeProvider {
 }
 
 impl FakeProvider {
-    /// One that accepts every key and knows every model.
+    /// A fake that accepts every key and every model.
     pub fn start(dialect: Dialect) -> FakeProvider {
         FakeProvider::builder(dialect).start()
     }
 
-    /// One that is told more about itself.
+    /// A builder for other options.
     pub fn builder(dialect: Dialect) -> Builder {
         Builder::new(dialect)
     }
@@ -77,45 +77,45 @@ impl FakeProvider {
         FakeProvider { shared, listening: Mutex::new(Some(listening)), address }
     }
 
-    /// What embedd's base_url is to be.
+    /// The base_url for embedd.
     pub fn base_url(&self) -> String {
         self.base_url_at("127.0.0.1")
     }
 
-    /// The same under another name of this machine, or of one that a proxy leads to.
+    /// The same with another host name for this machine, possibly known only to a proxy.
     pub fn base_url_at(&self, host: &str) -> String {
         let settings = &self.shared.settings;
         let scheme = if settings.tls.is_some() { "https" } else { "http" };
         format!("{scheme}://{host}:{}{}", self.address.port(), settings.dialect.prefix())
     }
 
-    /// Where it listens.
+    /// The listening address.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Adds a rule behind those that are there. Which rule treats a request is decided when the gates are open to it.
+    /// Appends a rule. The rule for a request is chosen when the gates are open for it.
     pub fn script(&self, rule: Rule) -> Scripted {
         self.shared.script.add(rule)
     }
 
-    /// Forgets one rule.
+    /// Removes one rule.
     pub fn unscript(&self, rule: &Scripted) {
         self.shared.script.remove(Some(rule));
     }
 
-    /// Forgets all rules.
+    /// Removes all rules.
     pub fn clear_script(&self) {
         self.shared.script.remove(None);
     }
 
-    /// Lets every request from now on wait until the gate is released or dropped.
+    /// Makes every later request wait until the gate is released or dropped.
     #[must_use]
     pub fn hold(&self) -> Gate {
         self.shared.control.hold()
     }
 
-    /// Closes the connections of the requests that are never answered.
+    /// Closes the connections of requests that are never answered.
     pub fn let_go(&self) {
         self.shared.control.let_go();
     }
@@ -125,7 +125,7 @@ impl FakeProvider {
         self.shared.set_keys(Some(vec![key.to_string()]));
     }
 
-    /// Closes the connections that have no request at work, as services do with those that are idle for long.
+    /// Closes connections without a request in progress, as services do after an idle time.
     pub fn close_idle_connections(&self) {
         self.shared.close(true);
     }
@@ -146,14 +146,14 @@ impl FakeProvider {
         }
     }
 
-    /// Waits until so many requests have come since the start; fails the test after the limit.
+    /// Waits until this many requests were received since the start; panics after the limit.
     pub fn wait_for_requests(&self, requests: u64, limit: Duration) {
         self.wait_until(limit, &format!("{requests} requests"), |fake| {
             fake.request_count() >= requests
         });
     }
 
-    /// Waits until something holds that follows from requests, answers or connections; fails the test after the limit.
+    /// Waits until a condition on requests, answers or connections holds; panics after the limit.
     pub fn wait_until(
         &self,
         limit: Duration,
@@ -171,17 +171,17 @@ impl FakeProvider {
         );
     }
 
-    /// Every request that has come, in order; an answer is noted before its last byte is sent.
+    /// All recorded requests, in order; an answer is recorded before its last byte is sent.
     pub fn requests(&self) -> Vec<Seen> {
         self.shared.record.seen()
     }
 
-    /// Forgets these requests. The counters, and what was paid for, stay.
+    /// Deletes the recorded requests. Counters and payments stay.
     pub fn forget_requests(&self) {
         self.shared.record.forget();
     }
 
-    /// Requests that have come.
+    /// Requests received.
     pub fn request_count(&self) -> u64 {
         self.count(|record| &record.requests)
     }
@@ -191,17 +191,17 @@ impl FakeProvider {
         self.count(|record| &record.texts)
     }
 
-    /// Requests that were answered wholly, with whatever status.
+    /// Requests answered completely, with any status.
     pub fn answer_count(&self) -> u64 {
         self.count(|record| &record.answered)
     }
 
-    /// Requests whose client closed the connection before they were answered.
+    /// Requests whose client disconnected before the answer.
     pub fn abandoned(&self) -> u64 {
         self.count(|record| &record.abandoned)
     }
 
-    /// Connections that were made so far.
+    /// Connections made so far.
     pub fn connections(&self) -> u64 {
         self.count(|record| &record.connections)
     }
@@ -211,38 +211,38 @@ impl FakeProvider {
         self.shared.open_connections()
     }
 
-    /// Connections that ended before TLS was agreed on, for instance because the client did not like the certificate.
+    /// Connections that ended during the TLS handshake, for example because the client rejected the certificate.
     pub fn failed_handshakes(&self) -> u64 {
         self.count(|record| &record.failed_handshakes)
     }
 
-    /// The largest number of requests that were at work at the same time. A request is at work until its answer begins.
+    /// The largest number of concurrent requests. A request counts until its answer begins.
     pub fn max_concurrent(&self) -> u64 {
         self.count(|record| &record.max_concurrent)
     }
 
-    /// Requests that are at work now.
+    /// Requests in progress.
     pub fn concurrent(&self) -> u64 {
         self.shared.record.concurrent()
     }
 
-    /// Bytes of answers that clients took.
+    /// Bytes of answers that clients received.
     pub fn bytes_sent(&self) -> u64 {
         self.count(|record| &record.bytes_sent)
     }
 
-    /// How many good vectors were sent for this text: in answers with status 200 that were sent wholly, and in which
-    /// the script did not spoil the vector of this text or its place.
+    /// How many valid vectors were sent for this text: in complete answers with status 200 in which the script did not
+    /// spoil this text's vector or its position.
     pub fn paid(&self, text: &str) -> u64 {
         self.shared.record.paid(text)
     }
 
-    /// How many good vectors were sent.
+    /// How many valid vectors were sent.
     pub fn paid_total(&self) -> u64 {
         self.count(|record| &record.paid)
     }
 
-    /// The texts for which more than one good vector was sent.
+    /// The texts with more than one valid vector sent.
     pub fn paid_more_than_once(&self) -> Vec<(String, u64)> {
         self.shared.record.paid_more_than_once()
     }

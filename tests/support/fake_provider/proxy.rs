@@ -1,5 +1,5 @@
-//! A forward proxy on 127.0.0.1: CONNECT for https, whole addresses for http. Whatever host it is asked for, it goes to
-//! that port of 127.0.0.1, so that a test can use names which only the proxy knows.
+//! A forward proxy on 127.0.0.1: CONNECT for https, absolute URLs for http. For any host it connects to that port of
+//! 127.0.0.1, so a test can use host names that only the proxy knows.
 
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
@@ -10,14 +10,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::http::{self, Length, Reader, Request};
 use super::listen::{Listening, spawn};
 
-/// One request to the proxy.
+/// A request to the proxy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Proxied {
     /// "CONNECT" or "POST".
     pub method: String,
-    /// Host and port that were asked for.
+    /// The requested host and port.
     pub host: String,
-    /// Whether it could read the key of the provider: never in a tunnel.
+    /// Whether it could read the provider's key: never in a tunnel.
     pub saw_key: bool,
 }
 
@@ -27,7 +27,7 @@ pub struct FakeProxy {
     listening: Option<Listening>,
 }
 
-/// What its threads share.
+/// State shared by its threads.
 #[derive(Default)]
 struct Shared {
     seen: Mutex<Vec<Proxied>>,
@@ -40,18 +40,18 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl FakeProxy {
-    /// One that serves everybody.
+    /// Starts a proxy for any client.
     pub fn start() -> FakeProxy {
         let shared = Arc::new(Shared::default());
         let serving = shared.clone();
         let listening = Listening::start(0, move |tcp| {
-            // How a connection ends does not matter to the proxy.
+            // How a connection ends does not matter.
             let _ = serving.serve(tcp);
         });
         FakeProxy { shared, listening: Some(listening) }
     }
 
-    /// What HTTP_PROXY and HTTPS_PROXY are to be.
+    /// The value for HTTP_PROXY and HTTPS_PROXY.
     pub fn url(&self) -> String {
         let listening = self.listening.as_ref().expect("it runs until it is dropped");
         format!("http://{}", listening.address())
@@ -62,7 +62,7 @@ impl FakeProxy {
         lock(&self.shared.seen).clone()
     }
 
-    /// Every host that was asked for, with its port.
+    /// Every requested host, with its port.
     pub fn hosts(&self) -> Vec<String> {
         self.requests().into_iter().map(|request| request.host).collect()
     }
@@ -135,7 +135,7 @@ impl Shared {
     }
 }
 
-/// The head of a request as the target wants it: with a path, and for one request only.
+/// The head of a request in the form for the target: with a path, and without keep-alive.
 fn rewritten(request: &Request, path: &str) -> Vec<u8> {
     let path = if path.is_empty() { "/" } else { path };
     let mut head = format!("{} {path} HTTP/1.1\r\n", request.method);
@@ -156,7 +156,7 @@ fn refuse(client: &mut TcpStream, status: u16) -> io::Result<()> {
     client.write_all(&http::head(status, "text/plain", Length::Known(0), &headers))
 }
 
-/// Copies until there is no more, and says so to the other side.
+/// Copies until the end, and then closes the other side.
 fn pour(from: &mut TcpStream, to: &mut TcpStream) {
     let mut buffer = vec![0; 64 * 1024];
     while let Ok(count @ 1..) = from.read(&mut buffer) {

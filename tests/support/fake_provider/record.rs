@@ -1,4 +1,4 @@
-//! What the fake saw: counters that cost nothing, and, unless a bench wants none, every request.
+//! The record of the fake: counters, which cost nothing, and every request, unless a bench disables that.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -11,37 +11,37 @@ use super::dialect::Asked;
 use super::http::{Request, header};
 use super::reply::Fault;
 
-/// How long something may go unnoticed that is waited for and is no change of the record.
+/// How often a wait checks conditions that do not depend on the record.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(50);
 
-/// One request, as it came.
+/// A request as received.
 #[derive(Debug, Clone)]
 pub struct Seen {
-    /// When it had come wholly.
+    /// When it was received completely.
     pub at: Instant,
-    /// "POST"; a redirect that was followed is a "GET".
+    /// "POST"; a "GET" if the client followed a redirect.
     pub method: String,
     /// The target in the first line, with its query.
     pub path: String,
-    /// Names in lower case, in the order in which they came.
+    /// Names in lower case, in the order received.
     pub headers: Vec<(String, String)>,
-    /// The body; null when it was no JSON.
+    /// The body; null if it is not JSON.
     pub body: Value,
-    /// The texts; none when the request could not be read.
+    /// The texts; empty if the request could not be parsed.
     pub texts: Vec<String>,
     /// The model.
     pub model: String,
-    /// What the texts are for, as it was spelled.
+    /// The input type, as encoded.
     pub input_type: Option<String>,
-    /// How many numbers a vector shall have.
+    /// The requested dimensions.
     pub dimensions: Option<usize>,
-    /// Whether the vectors shall come in base64.
+    /// Whether base64 is requested.
     pub base64: bool,
-    /// The key, in whichever header it was.
+    /// The key, from any header.
     pub key: Option<String>,
-    /// The connection it came over, counted from 1.
+    /// The number of its connection, from 1.
     pub connection: u64,
-    /// The status it was answered with; none while it is not, or when the answer was not sent wholly.
+    /// The status of its answer; None until then, or if the answer was not sent completely.
     pub answered: Option<u16>,
 }
 
@@ -52,7 +52,7 @@ impl Seen {
     }
 }
 
-/// What was seen so far.
+/// The recorded state.
 #[derive(Default)]
 pub(super) struct Record {
     pub connections: AtomicU64,
@@ -65,7 +65,7 @@ pub(super) struct Record {
     pub max_concurrent: AtomicU64,
     pub paid: AtomicU64,
     concurrent: AtomicU64,
-    /// Whether only the counters are kept.
+    /// Whether only counters are kept.
     counters_only: bool,
     seen: Mutex<Vec<Seen>>,
     paid_texts: Mutex<HashMap<String, u64>>,
@@ -73,7 +73,7 @@ pub(super) struct Record {
     changed: Condvar,
 }
 
-/// A lock that a failed test does not make useless.
+/// A lock that stays usable after a failed test.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -84,7 +84,7 @@ impl Record {
         Record { counters_only: !everything, ..Record::default() }
     }
 
-    /// Notes a request; the result stands for it until it is answered.
+    /// Records a request; the result represents it until it is answered.
     pub fn arrived(
         &self,
         request: &Request,
@@ -115,7 +115,7 @@ impl Record {
         Arrived { record: self, place, working: AtomicBool::new(true) }
     }
 
-    /// Counts a request that has come and is not answered.
+    /// Counts a received request as unanswered.
     pub fn count(&self, texts: usize) {
         self.texts.fetch_add(texts as u64, Ordering::Relaxed);
         let now = self.concurrent.fetch_add(1, Ordering::Relaxed) + 1;
@@ -124,27 +124,27 @@ impl Record {
         self.tell();
     }
 
-    /// Counts a request as no longer at work.
+    /// Counts a request as no longer in progress.
     pub fn uncount(&self) {
         self.concurrent.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// Requests that were not answered yet.
+    /// Requests not answered yet.
     pub fn concurrent(&self) -> u64 {
         self.concurrent.load(Ordering::Relaxed)
     }
 
-    /// Wakes those who wait for something here.
+    /// Wakes waiters.
     pub fn tell(&self) {
         *lock(&self.changes) += 1;
         self.changed.notify_all();
     }
 
-    /// Waits until something holds of the record; false after the limit.
+    /// Waits until a condition on the record holds; false after the limit.
     pub fn wait(&self, limit: Duration, mut holds: impl FnMut() -> bool) -> bool {
         let end = Instant::now() + limit;
         loop {
-            // Counted before the look, so that what happens during the look is not slept through.
+            // Read before the check, so that an event during the check is not missed.
             let before = *lock(&self.changes);
             if holds() {
                 return true;
@@ -159,19 +159,19 @@ impl Record {
         }
     }
 
-    /// All requests so far, in the order in which they came.
+    /// All recorded requests, in order.
     pub fn seen(&self) -> Vec<Seen> {
         self.insist("requests()");
         lock(&self.seen).clone()
     }
 
-    /// How many good vectors were sent for a text.
+    /// How many valid vectors were sent for a text.
     pub fn paid(&self, text: &str) -> u64 {
         self.insist("paid()");
         lock(&self.paid_texts).get(text).copied().unwrap_or(0)
     }
 
-    /// Texts for which more than one good vector was sent, and how many.
+    /// Texts with more than one valid vector sent, and how many.
     pub fn paid_more_than_once(&self) -> Vec<(String, u64)> {
         self.insist("paid_more_than_once()");
         let mut many: Vec<(String, u64)> = lock(&self.paid_texts)
@@ -183,7 +183,7 @@ impl Record {
         many
     }
 
-    /// Forgets the requests; the counters go on.
+    /// Deletes the requests; the counters stay.
     pub fn forget(&self) {
         lock(&self.seen).clear();
     }
@@ -192,7 +192,7 @@ impl Record {
         assert!(!self.counters_only, "{wish} of a fake made with record(false)");
     }
 
-    /// Notes good vectors as sent, or takes that back.
+    /// Records valid vectors as sent, or reverts that.
     fn pay(&self, asked: &Asked, fault: &Fault, back: bool) {
         let good = asked.texts.iter().filter(|text| fault.spares(text));
         let mut count = 0;
@@ -216,7 +216,7 @@ impl Record {
     }
 }
 
-/// A request that has come and is being treated; dropped, it is no longer.
+/// A request in progress, until it is dropped.
 pub(super) struct Arrived<'a> {
     record: &'a Record,
     place: Option<usize>,
@@ -224,8 +224,8 @@ pub(super) struct Arrived<'a> {
 }
 
 impl Arrived<'_> {
-    /// Notes an answer. Called before the last byte is sent, because a test looks as soon as its client has that byte;
-    /// `unanswered` takes it back when the byte could not be sent.
+    /// Records an answer. Called before the last byte is sent, because a test checks as soon as its client has that
+    /// byte; `unanswered` reverts it if the byte could not be sent.
     pub fn answered(&self, status: u16, vectors: Option<(&Asked, &Fault)>) {
         self.done();
         self.note(Some(status));
@@ -236,7 +236,7 @@ impl Arrived<'_> {
         self.record.tell();
     }
 
-    /// Takes back what `answered` noted.
+    /// Reverts `answered`.
     pub fn unanswered(&self, vectors: Option<(&Asked, &Fault)>) {
         self.note(None);
         self.record.answered.fetch_sub(1, Ordering::Relaxed);
@@ -246,14 +246,14 @@ impl Arrived<'_> {
         self.record.tell();
     }
 
-    /// Notes that the client closed the connection before it was answered.
+    /// Records that the client disconnected before the answer.
     pub fn abandoned(&self) {
         self.done();
         self.record.abandoned.fetch_add(1, Ordering::Relaxed);
         self.record.tell();
     }
 
-    /// It no longer counts among those at work; called before anything is sent that a client could act upon.
+    /// The request is no longer in progress; called before anything is sent that a client could react to.
     pub fn done(&self) {
         if self.working.swap(false, Ordering::Relaxed) {
             self.record.uncount();

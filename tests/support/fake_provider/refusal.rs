@@ -1,4 +1,4 @@
-//! How each service says no.
+//! The errors of each service.
 
 use std::time::Duration;
 
@@ -6,37 +6,37 @@ use serde_json::{Value, json};
 
 use super::dialect::Dialect;
 
-/// Why a request is refused.
+/// Why a request is rejected.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Problem {
-    /// Nothing is at this path, or not for this method.
+    /// There is nothing at this path, or not for this method.
     NoSuchPath,
-    /// No key came, where one is needed.
+    /// The key is missing.
     KeyMissing,
-    /// It is not the right key.
+    /// The key is wrong.
     KeyRejected,
-    /// There is no such model.
+    /// The model does not exist.
     ModelUnknown,
-    /// The model has one length of vectors only.
+    /// The model has fixed dimensions.
     DimensionsFixed,
-    /// The body holds a name that the service does not know.
+    /// The body has an unknown field.
     UnknownArgument(String),
-    /// More texts than a request may have.
+    /// Too many texts in the request.
     TooManyTexts(usize),
-    /// More of something than a request may have, said with this status and without a number.
+    /// The request is above a limit; the error has this status and no number.
     TooMuch(u16),
-    /// The body is wrong in another way.
+    /// The body is invalid in another way.
     Bad(String),
-    /// Too many requests at the moment.
+    /// Rate limited.
     RateLimited,
-    /// The account is empty; waiting does not help.
+    /// The account has no credit; waiting does not help.
     QuotaExhausted,
-    /// What the service says with this status.
+    /// The service's own error with this status.
     Status(u16),
 }
 
 impl Problem {
-    /// The status it is answered with.
+    /// The HTTP status.
     pub fn status(&self, dialect: Dialect) -> u16 {
         match self {
             Problem::NoSuchPath | Problem::ModelUnknown if dialect != Dialect::Voyage => 404,
@@ -54,7 +54,7 @@ impl Problem {
         }
     }
 
-    /// What the service says about it.
+    /// The message.
     fn message(&self, dialect: Dialect, model: &str) -> String {
         let text = match (self, dialect) {
             (Problem::NoSuchPath, _) => "Not Found",
@@ -135,7 +135,7 @@ impl Problem {
         text.to_string()
     }
 
-    /// What stands in OpenAI's "type" and "code".
+    /// OpenAI's "type" and "code".
     fn open_ai_words(&self) -> (&'static str, Option<&'static str>) {
         const INVALID: &str = "invalid_request_error";
         match self {
@@ -152,8 +152,8 @@ impl Problem {
     }
 }
 
-/// The body of an error, in the service's own form. What it says by itself can be replaced; `retry_in` is Gemini's way
-/// to say when to come again, which is not a header.
+/// The body of an error, in the service's own form. The message can be replaced; `retry_in` is Gemini's form of
+/// Retry-After, which is not a header.
 pub(super) fn body(
     dialect: Dialect,
     problem: &Problem,
@@ -177,7 +177,7 @@ pub(super) fn body(
     body.to_string()
 }
 
-/// Gemini's error, with the details that tell errors of one status apart.
+/// Gemini's error, with the details that distinguish errors of the same status.
 fn gemini(
     problem: &Problem,
     message: &str,

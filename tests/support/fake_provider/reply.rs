@@ -1,4 +1,4 @@
-//! How each service spells a good reply, and the ways in which the script can spoil it.
+//! The successful replies of each service, and the ways in which the script can spoil them.
 
 use std::io::Write;
 
@@ -8,39 +8,39 @@ use base64::engine::general_purpose::STANDARD;
 use super::dialect::{Asked, Dialect};
 use super::vector;
 
-/// What is wrong with a reply that has status 200. A text is meant by a part of it.
+/// What is wrong with a reply that has status 200. A text is identified by a part of it.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) enum Fault {
     #[default]
     None,
     /// The last vector is missing.
     OneLess,
-    /// There is one more vector than texts.
+    /// There is an extra vector.
     OneMore,
     /// The vectors come in the wrong order, with the right indexes where the dialect has any.
     Shuffled,
-    /// All vectors have so many numbers.
+    /// All vectors have these dimensions.
     Dimensions(usize),
-    /// The vector of one text has so many numbers.
+    /// The vector of one text has these dimensions.
     DimensionsOf(String, usize),
-    /// The vector of one text holds a number that is none.
+    /// The vector of one text contains NaN.
     NotANumber(String),
-    /// The vector of one text holds a number too large for a single float.
+    /// The vector of one text contains a number too large for a 32-bit float.
     Infinite(String),
     /// The vector of one text is zero.
     Zero(String),
-    /// What is zero is not written, as in the JSON of protocol buffers: the first vector has no index.
+    /// Zeros are omitted, as in the JSON of protocol buffers: the first vector has no index.
     NoZeros,
     /// There is one vector for all texts, that of the first.
     Aggregated,
     /// Each text has the vector of the first.
     Same,
-    /// All vectors are of another length than 1, which is no fault: Gemini's are when fewer dimensions are asked for.
+    /// All vectors have another length than 1, which is valid: Gemini's do if fewer dimensions are requested.
     Scaled(f32),
 }
 
 impl Fault {
-    /// Whether the reply holds a good vector for this text, that can be found in it.
+    /// Whether the reply contains a valid vector for this text at the right position.
     pub fn spares(&self, text: &str) -> bool {
         match self {
             Fault::None | Fault::Shuffled | Fault::NoZeros | Fault::Scaled(_) => true,
@@ -69,7 +69,7 @@ impl Fault {
     }
 }
 
-/// Writes replies; keeps its buffers from one to the next.
+/// Writes replies, and reuses its buffers.
 #[derive(Default)]
 pub(super) struct Writer {
     numbers: Vec<f32>,
@@ -77,7 +77,7 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    /// Writes the body of a reply behind what is in the buffer.
+    /// Appends the body of a reply to the buffer.
     pub fn write(
         &mut self,
         out: &mut Vec<u8>,
@@ -105,7 +105,7 @@ impl Writer {
             if place > 0 {
                 out.push(b',');
             }
-            // The vector too many is that of the last text again.
+            // The extra vector is that of the last text.
             let text = match fault {
                 Fault::Same => asked.texts.first(),
                 _ => asked.texts.get(index).or(asked.texts.last()),
@@ -140,7 +140,7 @@ impl Writer {
         tail(out, dialect, asked);
     }
 
-    /// Writes the vector at hand.
+    /// Appends the current vector.
     fn numbers(&mut self, out: &mut Vec<u8>, base64: bool) {
         if base64 {
             self.bytes.clear();
@@ -164,7 +164,7 @@ impl Writer {
             if number.is_infinite() {
                 out.extend_from_slice(b"1e39");
             } else {
-                // null for what is no number
+                // null stands for NaN
                 serde_json::to_writer(&mut *out, number).expect("a buffer takes everything");
             }
         }
@@ -172,7 +172,7 @@ impl Writer {
     }
 }
 
-/// What stands behind the vectors.
+/// The part after the vectors.
 fn tail(out: &mut Vec<u8>, dialect: Dialect, asked: &Asked) {
     let tokens: u64 = asked.texts.iter().map(|text| vector::tokens(text)).sum();
     let model = serde_json::Value::from(asked.model.as_str());
@@ -198,7 +198,7 @@ fn tail(out: &mut Vec<u8>, dialect: Dialect, asked: &Asked) {
     }
 }
 
-/// Formats behind what is in the buffer.
+/// Formats into the buffer.
 fn print(out: &mut Vec<u8>, words: std::fmt::Arguments) {
     out.write_fmt(words).expect("a buffer takes everything");
 }

@@ -1,16 +1,16 @@
-//! What the script can make the fake do with a request.
+//! The scripted responses of the fake.
 
 use std::time::Duration;
 
 use super::refusal::Problem;
 use super::reply::Fault;
 
-/// One way to treat a request. Made by one of the first functions, refined by those that take `self`:
+/// A response. Created by one of the first functions, and refined by those that take `self`:
 ///
 ///     Respond::status(429).retry_after("2").header("x-ratelimit-remaining-requests", "0")
 ///     Respond::well().after(Duration::from_secs(2)).closing()
 ///
-/// Where a text is named, every text that contains it is meant.
+/// A text matches every text that contains it.
 #[derive(Debug, Clone)]
 pub struct Respond {
     pub(super) what: What,
@@ -23,7 +23,7 @@ pub struct Respond {
     pub(super) closing: bool,
 }
 
-/// The kinds of treatment.
+/// The kinds of response.
 #[derive(Debug, Clone)]
 pub(super) enum What {
     /// Status 200 and the vectors, spoiled or not.
@@ -34,17 +34,17 @@ pub(super) enum What {
     Body(u16, String),
     /// These bytes, whatever they are.
     Raw(Vec<u8>),
-    /// Status 200 and JSON that stops in the middle.
+    /// Status 200 and truncated JSON.
     BrokenJson,
-    /// Nothing, and the connection is closed.
+    /// The connection is closed without an answer.
     Close,
-    /// Nothing, and the connection is held.
+    /// The connection is kept open without an answer.
     Never,
-    /// A body without an end.
+    /// An endless body.
     Endless,
 }
 
-/// How a reply gets on its way.
+/// How a reply is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Delivery {
     /// At once.
@@ -71,52 +71,52 @@ impl Respond {
         Respond::new(What::Vectors(fault))
     }
 
-    /// The right answer.
+    /// The correct answer.
     pub fn well() -> Respond {
         Respond::spoiled(Fault::None)
     }
 
-    /// The right answer, later.
+    /// The correct answer after a delay.
     pub fn delay(delay: Duration) -> Respond {
         Respond::well().after(delay)
     }
 
-    /// An error with this status, in the dialect's own form.
+    /// An error with this status, in the service's own form.
     pub fn status(status: u16) -> Respond {
         Respond::new(What::Refuse(Problem::Status(status)))
     }
 
-    /// 429 as the service says it.
+    /// 429 in the service's own form.
     pub fn rate_limited() -> Respond {
         Respond::new(What::Refuse(Problem::RateLimited))
     }
 
-    /// 429 that waiting does not heal: the account is empty.
+    /// 429 for an account without credit, where waiting does not help.
     pub fn insufficient_quota() -> Respond {
         Respond::new(What::Refuse(Problem::QuotaExhausted))
     }
 
-    /// The key is not the right one: 401, and Gemini's 400.
+    /// A wrong key: 401, or Gemini's 400.
     pub fn key_rejected() -> Respond {
         Respond::new(What::Refuse(Problem::KeyRejected))
     }
 
-    /// There is no such model: 404, and Voyage's 400.
+    /// An unknown model: 404, or Voyage's 400.
     pub fn no_such_model() -> Respond {
         Respond::new(What::Refuse(Problem::ModelUnknown))
     }
 
-    /// This status and this body, as a gateway between would answer.
+    /// This status and this body, as from a gateway.
     pub fn body(status: u16, body: &str) -> Respond {
         Respond::new(What::Body(status, body.to_string()))
     }
 
-    /// These bytes in place of a reply, and then the connection is closed.
+    /// These bytes instead of a reply, and then the connection is closed.
     pub fn raw(bytes: &[u8]) -> Respond {
         Respond::new(What::Raw(bytes.to_vec()))
     }
 
-    /// Status 200 and JSON that stops in the middle.
+    /// Status 200 and truncated JSON.
     pub fn broken_json() -> Respond {
         Respond::new(What::BrokenJson)
     }
@@ -131,12 +131,13 @@ impl Respond {
         Respond::spoiled(Fault::OneMore)
     }
 
-    /// The vectors in reverse order with their right indexes. (Gemini and Ollama have no indexes: nothing says so.)
+    /// The vectors in reverse order with their correct indexes. (Gemini and Ollama have no indexes, so the order is
+    /// wrong there.)
     pub fn shuffled() -> Respond {
         Respond::spoiled(Fault::Shuffled)
     }
 
-    /// The vectors, but without the index of the first: what is zero is not written.
+    /// The vectors, with the index of the first omitted because it is zero.
     pub fn without_zeros() -> Respond {
         Respond::spoiled(Fault::NoZeros)
     }
@@ -151,29 +152,29 @@ impl Respond {
         Respond::spoiled(Fault::Same)
     }
 
-    /// 503 as Hugging Face says it: the model is loading, and so many seconds are left.
+    /// 503 in Hugging Face's form: the model is loading, with the remaining seconds.
     pub fn loading(seconds: f64) -> Respond {
         let text =
             format!(r#"{{"error":"Model m is currently loading","estimated_time":{seconds:?}}}"#);
         Respond::body(503, &text)
     }
 
-    /// All vectors have so many numbers, whatever was asked.
+    /// All vectors have these dimensions, whatever was requested.
     pub fn dimensions(dimensions: usize) -> Respond {
         Respond::spoiled(Fault::Dimensions(dimensions))
     }
 
-    /// The vector of one text has so many numbers.
+    /// The vector of one text has these dimensions.
     pub fn dimensions_of(text: &str, dimensions: usize) -> Respond {
         Respond::spoiled(Fault::DimensionsOf(text.to_string(), dimensions))
     }
 
-    /// The vector of one text holds NaN; in JSON numbers, null.
+    /// The vector of one text contains NaN; null in JSON numbers.
     pub fn nan_for(text: &str) -> Respond {
         Respond::spoiled(Fault::NotANumber(text.to_string()))
     }
 
-    /// The vector of one text holds infinity; in JSON numbers, one too large for a single float.
+    /// The vector of one text contains infinity; in JSON numbers, one too large for a 32-bit float.
     pub fn infinite_for(text: &str) -> Respond {
         Respond::spoiled(Fault::Infinite(text.to_string()))
     }
@@ -183,12 +184,12 @@ impl Respond {
         Respond::spoiled(Fault::Zero(text.to_string()))
     }
 
-    /// The right vectors times this number.
+    /// The correct vectors times this number.
     pub fn scaled(factor: f32) -> Respond {
         Respond::spoiled(Fault::Scaled(factor))
     }
 
-    /// The right answer, but only half of its body, and then the connection is closed.
+    /// The correct answer, but only half of its body, and then the connection is closed.
     pub fn half() -> Respond {
         Respond { delivery: Delivery::Half, ..Respond::well() }
     }
@@ -198,7 +199,7 @@ impl Respond {
         Respond::new(What::Close)
     }
 
-    /// No answer: the connection is held until `FakeProvider::let_go`, or until the client gives up.
+    /// No answer: the connection is kept until `FakeProvider::let_go`, or until the client disconnects.
     pub fn never() -> Respond {
         Respond::new(What::Never)
     }
@@ -208,59 +209,59 @@ impl Respond {
         Respond::body(302, "").header("location", url)
     }
 
-    /// Status 200 and numbers for ever, in chunks; `FakeProvider::bytes_sent` shows how many the client let come.
+    /// Status 200 and endless numbers, in chunks; `FakeProvider::bytes_sent` shows how many the client read.
     pub fn endless() -> Respond {
         Respond::new(What::Endless)
     }
 
-    /// Before it does so, it waits.
+    /// Waits before responding.
     #[must_use]
     pub fn after(mut self, delay: Duration) -> Respond {
         self.delay = delay;
         self
     }
 
-    /// With this header.
+    /// Adds this header.
     #[must_use]
     pub fn header(mut self, name: &str, value: &str) -> Respond {
         self.headers.push((name.to_string(), value.to_string()));
         self
     }
 
-    /// With `Retry-After`: seconds, or a date, or nonsense.
+    /// Adds `Retry-After`: seconds, a date, or an invalid value.
     #[must_use]
     pub fn retry_after(self, value: &str) -> Respond {
         self.header("retry-after", value)
     }
 
-    /// With `retry-after-ms`.
+    /// Adds `retry-after-ms`.
     #[must_use]
     pub fn retry_after_ms(self, milliseconds: u64) -> Respond {
         self.header("retry-after-ms", &milliseconds.to_string())
     }
 
-    /// Says when to come again as the service does: RetryInfo in the body of Gemini, headers elsewhere.
+    /// Asks to retry after this time in the service's own form: RetryInfo in the body of Gemini, headers elsewhere.
     #[must_use]
     pub fn retry_in(mut self, wait: Duration) -> Respond {
         self.retry_in = Some(wait);
         self
     }
 
-    /// With this message in an error.
+    /// Replaces the message of an error.
     #[must_use]
     pub fn message(mut self, message: &str) -> Respond {
         self.message = Some(message.to_string());
         self
     }
 
-    /// With this code in an error: "code" of OpenAI, the reason in the details of Gemini.
+    /// Sets the code of an error: "code" of OpenAI, the reason in the details of Gemini.
     #[must_use]
     pub fn code(mut self, code: &str) -> Respond {
         self.code = Some(code.to_string());
         self
     }
 
-    /// After the answer the connection is closed, though the client would keep it.
+    /// Closes the connection after the answer, although the client would keep it.
     #[must_use]
     pub fn closing(mut self) -> Respond {
         self.closing = true;

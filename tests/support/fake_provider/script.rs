@@ -1,4 +1,4 @@
-//! The script: which requests are treated otherwise than well, how often, and how often that happened.
+//! The script: rules for requests that get a special response, and how often each rule applied.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -6,10 +6,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::dialect::Asked;
 use super::respond::Respond;
 
-/// Looks at what is asked and says whether a rule is meant.
+/// A predicate on the content of a request.
 type Condition = Box<dyn Fn(&Asked) -> bool + Send>;
 
-/// Which requests, and what becomes of them. All conditions of a rule have to hold; of several rules, the first counts.
+/// A rule: which requests, and the response. All conditions of a rule must hold; the first matching rule applies.
 ///
 ///     fake.script(Rule::when_text("bad").respond(Respond::status(400)));
 ///     fake.script(Rule::always().respond(Respond::status(500)).times(3));
@@ -22,7 +22,7 @@ pub struct Rule {
 }
 
 impl Rule {
-    /// Every request, also one that cannot be read.
+    /// Every request, including those that cannot be parsed.
     pub fn always() -> Rule {
         Rule {
             conditions: Vec::new(),
@@ -33,7 +33,7 @@ impl Rule {
         }
     }
 
-    /// Requests of which this is true.
+    /// Requests for which this is true.
     pub fn when(condition: impl Fn(&Asked) -> bool + Send + 'static) -> Rule {
         Rule::always().and(condition)
     }
@@ -50,41 +50,41 @@ impl Rule {
         Rule::when(move |asked| asked.model == model)
     }
 
-    /// And this is true of them.
+    /// Adds a condition.
     #[must_use]
     pub fn and(mut self, condition: impl Fn(&Asked) -> bool + Send + 'static) -> Rule {
         self.conditions.push(Box::new(condition));
         self
     }
 
-    /// What becomes of them.
+    /// The response.
     #[must_use]
     pub fn respond(mut self, respond: Respond) -> Rule {
         self.respond = respond;
         self
     }
 
-    /// Only the first so many of them.
+    /// Applies only this many times.
     #[must_use]
     pub fn times(mut self, times: u64) -> Rule {
         self.left = Some(times);
         self
     }
 
-    /// Only the first of them.
+    /// Applies only once.
     #[must_use]
     pub fn once(self) -> Rule {
         self.times(1)
     }
 
-    /// But not the first so many of them.
+    /// Skips the first matching requests.
     #[must_use]
     pub fn pass(mut self, requests: u64) -> Rule {
         self.pass = requests;
         self
     }
 
-    /// What becomes of this request, if the rule means it.
+    /// The response to this request, if the rule matches.
     fn apply(&mut self, asked: Option<&Asked>) -> Option<Respond> {
         let meant = match asked {
             Some(asked) => self.conditions.iter().all(|condition| condition(asked)),
@@ -103,26 +103,26 @@ impl Rule {
     }
 }
 
-/// The rules of a fake, in their order.
+/// The rules of a fake, in order.
 #[derive(Default)]
 pub(super) struct Script(Mutex<Vec<Rule>>);
 
 impl Script {
-    /// Puts a rule behind the others.
+    /// Appends a rule.
     pub fn add(&self, rule: Rule) -> Scripted {
         let hits = rule.hits.clone();
         self.rules(|rules| rules.push(rule));
         Scripted { hits }
     }
 
-    /// Forgets a rule, or all.
+    /// Removes a rule, or all.
     pub fn remove(&self, only: Option<&Scripted>) {
         self.rules(|rules| {
             rules.retain(|rule| only.is_some_and(|only| !Arc::ptr_eq(&only.hits, &rule.hits)));
         });
     }
 
-    /// What becomes of a request; one that cannot be read asks nothing.
+    /// The response to a request; an unparsable one has no content.
     pub fn respond(&self, asked: Option<&Asked>) -> Respond {
         self.rules(|rules| rules.iter_mut().find_map(|rule| rule.apply(asked)))
             .unwrap_or_else(Respond::well)
@@ -133,14 +133,14 @@ impl Script {
     }
 }
 
-/// A rule that was given to a fake.
+/// A rule in use by a fake.
 #[derive(Debug, Clone)]
 pub struct Scripted {
     hits: Arc<AtomicU64>,
 }
 
 impl Scripted {
-    /// How many requests were treated by this rule.
+    /// How often this rule applied.
     pub fn hits(&self) -> u64 {
         self.hits.load(Ordering::Relaxed)
     }

@@ -1,4 +1,4 @@
-//! The connections of a fake: reads their requests, treats each as the script says, and sends the answer.
+//! The connections of a fake: reads requests, applies the script, and sends answers.
 
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
@@ -16,18 +16,18 @@ use super::reply::{Fault, Writer};
 use super::respond::{Delivery, Respond, What};
 use super::script::Script;
 
-/// A body that is shorter goes out together with its head.
+/// A shorter body is sent together with its head.
 const SHORT: usize = 16 * 1024;
 
-/// What all threads of a fake share.
+/// State shared by all threads of a fake.
 pub(super) struct Shared {
     pub settings: Settings,
     pub control: Arc<Control>,
     pub script: Script,
     pub record: Record,
-    /// Keys that are accepted; none accepts every key.
+    /// Accepted keys; None accepts every key.
     keys: Mutex<Option<Vec<String>>>,
-    /// The sockets of the connections that are open, and what each is doing.
+    /// The open connections, and their states.
     open: Mutex<HashMap<u64, (TcpStream, Arc<AtomicU8>)>>,
     /// The last number given to a connection.
     last: AtomicU64,
@@ -35,33 +35,33 @@ pub(super) struct Shared {
     loaded: AtomicBool,
 }
 
-/// A lock that a failed test does not make useless.
+/// A lock that stays usable after a failed test.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A connection waits for a request.
+/// The connection waits for a request.
 const IDLE: u8 = 0;
-/// It has one that is not answered.
+/// A request is in progress.
 const WORKING: u8 = 1;
-/// It sends the last of an answer.
+/// The last part of an answer is being sent.
 const ANSWERING: u8 = 2;
-/// It is to end as soon as that is sent.
+/// The connection has to close after that.
 const ENDING: u8 = 3;
 
-/// What becomes of a connection after a request.
+/// What happens to a connection after a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum After {
     Keep,
     Close,
 }
 
-/// One request being treated, and where its answer goes.
+/// A request in progress, and where its answer goes.
 struct Exchange<'a, S> {
     record: &'a Record,
     arrived: Arrived<'a>,
     doing: &'a AtomicU8,
-    /// How often the requests that are never answered had been let go when this one came.
+    /// How often `let_go` had been called when the request arrived.
     let_go: u64,
     tcp: &'a TcpStream,
     stream: &'a mut S,
@@ -82,12 +82,12 @@ impl Shared {
         }
     }
 
-    /// Which keys are accepted from now on; none accepts every key.
+    /// Changes the accepted keys; None accepts every key.
     pub fn set_keys(&self, keys: Option<Vec<String>>) {
         *lock(&self.keys) = keys;
     }
 
-    /// Serves a connection to its end. How it ends does not matter to the fake; what it saw is in the record.
+    /// Serves a connection to its end. How it ends does not matter; the record shows what happened.
     pub fn serve(&self, tcp: TcpStream) {
         let id = self.last.fetch_add(1, Ordering::Relaxed) + 1;
         let doing = Arc::new(AtomicU8::new(IDLE));
@@ -111,13 +111,13 @@ impl Shared {
         self.record.tell();
     }
 
-    /// Closes the connections, or only those without a request at work.
+    /// Closes all connections, or only those without a request in progress.
     pub fn close(&self, only_idle: bool) {
         let change = |doing: &AtomicU8, from| {
             doing.compare_exchange(from, ENDING, Ordering::SeqCst, Ordering::SeqCst).is_ok()
         };
         for (socket, doing) in lock(&self.open).values() {
-            // One that is just sending its answer is idle to who has read it.
+            // A client that has read the answer sees a connection that is still sending as idle.
             if !only_idle || (!change(doing, ANSWERING) && change(doing, IDLE)) {
                 let _ = socket.shutdown(Shutdown::Both);
             }
@@ -129,7 +129,7 @@ impl Shared {
         lock(&self.open).len()
     }
 
-    /// Answers one request after the other.
+    /// Answers requests one after the other.
     fn converse<S: Read + Write>(
         &self,
         mut stream: S,
@@ -164,7 +164,7 @@ impl Shared {
         Ok(())
     }
 
-    /// Treats one request as the script says.
+    /// Processes a request according to the script.
     fn treat<S: Write>(
         &self,
         request: &Request,
@@ -193,7 +193,7 @@ impl Shared {
                 return Ok(After::Close);
             }
         }
-        // What is spoiled is an answer; who is refused gets none.
+        // Only an answer can be spoiled, not an error.
         if let What::Vectors(_) = respond.what
             && let Some(problem) = self.problem(request, asked)
         {
@@ -243,7 +243,7 @@ impl Shared {
         Ok(if respond.closing { After::Close } else { after })
     }
 
-    /// Why a request is refused by itself.
+    /// Why the service itself rejects a request.
     fn problem(&self, request: &Request, asked: &Result<Asked, Problem>) -> Option<Problem> {
         let dialect = self.settings.dialect;
         if *asked == Err(Problem::NoSuchPath) {
@@ -265,7 +265,7 @@ impl Shared {
         self.settings.problem(asked)
     }
 
-    /// The key in whichever header it is, for the record.
+    /// The key from any header, for the record.
     fn any_key<'a>(&self, request: &'a Request) -> Option<&'a str> {
         let own = self.settings.key_header.as_deref();
         own.and_then(|own| request.header(own))
@@ -275,7 +275,7 @@ impl Shared {
     }
 }
 
-/// The headers that say when to come again.
+/// The headers for a retry time.
 fn hint(wait: std::time::Duration, milliseconds: bool) -> Vec<(String, String)> {
     let seconds = wait.as_secs_f64().ceil().max(1.0);
     let mut headers = vec![("retry-after".to_string(), seconds.to_string())];
@@ -287,7 +287,7 @@ fn hint(wait: std::time::Duration, milliseconds: bool) -> Vec<(String, String)> 
 }
 
 impl<S: Write> Exchange<'_, S> {
-    /// Whether a wait ended because nobody is there any more, which is noted.
+    /// Whether a wait ended because the client disconnected, which is recorded.
     fn gone(&self, woken: Woken) -> bool {
         if woken == Woken::HungUp {
             self.arrived.abandoned();
@@ -295,13 +295,13 @@ impl<S: Write> Exchange<'_, S> {
         woken != Woken::Due
     }
 
-    /// Notes an answer, before the last of it is sent.
+    /// Records an answer, before its last byte is sent.
     fn answered(&self, status: u16, vectors: Option<(&Asked, &Fault)>) {
         self.doing.store(ANSWERING, Ordering::SeqCst);
         self.arrived.answered(status, vectors);
     }
 
-    /// Sends an answer in the way the script says.
+    /// Sends an answer in the scripted way.
     fn send(
         mut self,
         status: u16,
@@ -335,14 +335,14 @@ impl<S: Write> Exchange<'_, S> {
         }
     }
 
-    /// Sends bytes that need be no answer.
+    /// Sends raw bytes.
     fn raw(mut self, bytes: &[u8]) -> io::Result<After> {
         self.arrived.done();
         self.write(bytes)?;
         Ok(After::Close)
     }
 
-    /// Sends numbers until the client or the fake has enough.
+    /// Sends numbers until the client disconnects or the fake stops.
     fn endless(mut self, dialect: Dialect) -> io::Result<After> {
         let begin = match dialect {
             Dialect::Gemini => r#"{"embeddings":[{"values":["#,

@@ -1,4 +1,4 @@
-//! A private certificate authority, and servers that it vouches for.
+//! A private certificate authority, and servers with its certificates.
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
@@ -10,7 +10,7 @@ use rcgen::{
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::{ClientConfig, RootCertStore, ServerConfig, ServerConnection, StreamOwned};
 
-/// Whoever trusts it trusts the certificates it makes.
+/// A certificate authority: a client that trusts it accepts its certificates.
 pub struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
 }
@@ -22,7 +22,7 @@ pub struct Certificate {
 }
 
 impl Authority {
-    /// A new one, whom nobody trusts yet.
+    /// A new authority.
     #[allow(clippy::new_without_default, reason = "two of them are never equal")]
     pub fn new() -> Authority {
         let mut params = CertificateParams::default();
@@ -34,7 +34,7 @@ impl Authority {
         Authority { issuer }
     }
 
-    /// What has to be trusted, for instance through the file that SSL_CERT_FILE names.
+    /// Its certificate, for example for a file named by SSL_CERT_FILE.
     pub fn pem(&self) -> String {
         self.issuer.pem()
     }
@@ -49,7 +49,7 @@ impl Authority {
         self.sign(&[host])
     }
 
-    /// How a client connects that trusts this authority only.
+    /// The configuration of a client that trusts only this authority.
     pub fn client(&self, alpn: &[&str]) -> Arc<ClientConfig> {
         let mut roots = RootCertStore::empty();
         roots.add(self.issuer.der().clone()).expect("the authority is a certificate");
@@ -72,7 +72,7 @@ impl Authority {
 }
 
 impl Certificate {
-    /// How a server speaks that shows this certificate.
+    /// The configuration of a server with this certificate.
     pub(super) fn server(&self, alpn: &[&str]) -> Arc<ServerConfig> {
         let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(self.key.clone()));
         let mut config = ServerConfig::builder_with_provider(provider())
@@ -86,17 +86,17 @@ impl Certificate {
     }
 }
 
-/// Named here, because a program may have compiled in several.
+/// Chosen explicitly, because several may be compiled in.
 fn provider() -> Arc<rustls::crypto::CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }
 
-/// Names of protocols as TLS has them.
+/// ALPN protocol names.
 fn protocols(names: &[&str]) -> Vec<Vec<u8>> {
     names.iter().map(|name| name.as_bytes().to_vec()).collect()
 }
 
-/// Greets a client.
+/// Performs the server's handshake.
 pub(super) fn accept(
     config: &Arc<ServerConfig>,
     mut tcp: TcpStream,

@@ -1,19 +1,19 @@
-//! The made-up vectors: they follow from model and text alone, are of length 1, and cost next to nothing.
+//! The vectors of the fake: a function of model and text, of length 1, and cheap to compute.
 
-/// Added for every number of a vector, so that each is the mix of another state.
+/// The increment of the generator's state for each element.
 const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
 
-/// How far what a text is for moves its vector. The two vectors of a text stay near each other (a cosine of
-/// about 0.94), while those of two texts are as far apart as chance has it.
+/// The influence of the input type on a vector. The two vectors of a text are near each other (cosine about 0.94),
+/// while those of different texts are unrelated.
 const PURPOSE_WEIGHT: f32 = 0.25;
 
-/// The vector of a text for which the request did not say what it is for.
+/// The vector of a text for a request without input type.
 pub fn vector(model: &str, text: &str, dimensions: usize) -> Vec<f32> {
     typed_vector(model, text, None, dimensions)
 }
 
-/// The vector of a text, and of what it is for as Voyage ("query", "document") or Gemini ("RETRIEVAL_QUERY",
-/// "RETRIEVAL_DOCUMENT") spell it; either spelling gives the same vector.
+/// The vector of a text with an input type of Voyage ("query", "document") or Gemini ("RETRIEVAL_QUERY",
+/// "RETRIEVAL_DOCUMENT"); either spelling gives the same vector.
 pub fn typed_vector(
     model: &str,
     text: &str,
@@ -25,17 +25,17 @@ pub fn typed_vector(
     out
 }
 
-/// Tokens the fake counts in a text: one for every four bytes begun.
+/// The fake's token count of a text: one token for every four bytes begun.
 pub fn tokens(text: &str) -> u64 {
     text.len().div_ceil(4) as u64
 }
 
-/// What the numbers of a vector begin from.
+/// The seed of a vector.
 pub(super) fn seed(model: &str, text: &str) -> u64 {
     hash(hash(0, model.as_bytes()), text.as_bytes())
 }
 
-/// Puts a vector into a buffer, instead of what was there.
+/// Writes a vector into a buffer, replacing its content.
 pub(super) fn fill(out: &mut Vec<f32>, seed: u64, input_type: Option<&str>, dimensions: usize) {
     out.clear();
     out.resize(dimensions, 0.0);
@@ -43,7 +43,7 @@ pub(super) fn fill(out: &mut Vec<f32>, seed: u64, input_type: Option<&str>, dime
     if let Some(purpose) = input_type.map(purpose) {
         noise(out, seed ^ hash(0, purpose.as_bytes()), PURPOSE_WEIGHT);
     }
-    // Eight sums side by side, because one that waits for itself is slower than all the rest.
+    // Eight independent sums, which the processor can compute in parallel.
     let mut sums = [0f32; 8];
     for chunk in out.chunks(8) {
         for (sum, number) in sums.iter_mut().zip(chunk) {
@@ -57,14 +57,14 @@ pub(super) fn fill(out: &mut Vec<f32>, seed: u64, input_type: Option<&str>, dime
     }
 }
 
-/// The word both spellings of an input type share.
+/// The common word in both spellings of an input type.
 fn purpose(input_type: &str) -> String {
     let lower = input_type.to_ascii_lowercase();
     let shared = ["query", "document"].into_iter().find(|word| lower.contains(word));
     shared.map_or(lower.clone(), str::to_string)
 }
 
-/// Adds numbers between -weight and weight.
+/// Adds pseudo-random numbers between -weight and weight.
 fn noise(out: &mut [f32], seed: u64, weight: f32) {
     let factor = weight / (1u64 << 31) as f32;
     let mut state = seed;
@@ -77,7 +77,7 @@ fn noise(out: &mut [f32], seed: u64, weight: f32) {
     }
 }
 
-/// A hash that takes eight bytes at a time.
+/// A hash that processes eight bytes at a time.
 fn hash(begin: u64, bytes: &[u8]) -> u64 {
     let mut state = begin ^ (bytes.len() as u64).wrapping_mul(STEP);
     let mut chunks = bytes.chunks_exact(8);
@@ -89,7 +89,7 @@ fn hash(begin: u64, bytes: &[u8]) -> u64 {
     mix(state ^ rest)
 }
 
-/// Spreads every bit over all bits.
+/// Mixes the bits.
 fn mix(mut bits: u64) -> u64 {
     bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);

@@ -1,7 +1,7 @@
 //! Self-attention: every token of a sentence looks at every other, one head at a time.
 
 use super::config::LANES;
-use super::gate::Passage;
+use super::gate::Yielder;
 use super::kernels::{Isa, fma};
 use super::math::{Lanes, each, exp, largest, total};
 
@@ -29,13 +29,13 @@ pub(super) fn attend<I: Isa>(
     head_size: usize,
     head: &mut Head,
     seen: &mut [f32],
-    passage: &mut Passage,
+    yielder: &mut Yielder,
 ) {
     let tokens = seen.len() / hidden;
     let key_blocks = tokens.div_ceil(LANES);
     let value_blocks = head_size.div_ceil(LANES);
     for first in (0..hidden).step_by(head_size) {
-        passage.check();
+        yielder.check();
         let row =
             |token: usize, part: usize| &qkv[(token * 3 + part) * hidden + first..][..head_size];
         head.keys.clear();

@@ -10,10 +10,10 @@ use std::path::Path;
 /// Word pieces a text may have when the model's directory does not say.
 const DEFAULT_MAX_TOKENS: usize = 256;
 
-/// A settings file larger than this is not one.
+/// A larger settings file is rejected.
 const LARGEST_FILE: u64 = 1 << 20;
 
-/// Widths are counted in groups of this many numbers, so that no row of numbers has a ragged end.
+/// Dimensions are multiples of this number, so that no row has a remainder.
 pub(super) const LANES: usize = 16;
 
 /// The shape of the model: what every tensor's size is checked against.
@@ -76,7 +76,7 @@ impl Config {
         self.hidden / self.heads
     }
 
-    /// Why this is not a model the forward pass can run, if it is not.
+    /// Why the forward pass cannot run this model, if it cannot.
     fn objection(&self) -> Option<String> {
         let ranges = [
             ("hidden_size", self.hidden, 1 << 14),
@@ -137,7 +137,7 @@ fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, ModelError> {
         .map_err(|error| ModelError::damaged(path, error.to_string()))
 }
 
-/// Reads a whole file that must not be larger than `most` bytes.
+/// Reads a whole file of at most `most` bytes.
 pub(super) fn read_small(path: &Path, most: u64) -> Result<Vec<u8>, ModelError> {
     let file = File::open(path).map_err(|error| ModelError::io(path, error))?;
     let mut bytes = Vec::new();

@@ -2,7 +2,7 @@
 
 use super::Model;
 use super::attention::{Head, attend};
-use super::gate::{Gate, Passage};
+use super::gate::{Gate, Yielder};
 use super::kernels::{Isa, PANEL, Sums};
 use super::math::{add_and_normalise, each, gelu, quantise};
 use super::weights::{Layer, Linear};
@@ -12,7 +12,8 @@ use std::sync::Arc;
 /// Tokens that go through all layers together: their state is what has to stay in memory.
 const BATCH_TOKENS: usize = 2048;
 
-/// Tokens that go through a layer together, give or take a sentence: their numbers fit into the second-level cache.
+/// Tokens that go through a layer together, up to a sentence more or less: their activations fit into the second-level
+/// cache.
 const GROUP_TOKENS: usize = 96;
 
 /// Tokens that go through a feed-forward block together.
@@ -26,22 +27,22 @@ pub struct Scratch {
 }
 
 impl Scratch {
-    /// Memory of a thread that stands still while there are questions.
-    pub fn giving_way(gate: Arc<Gate>) -> Scratch {
-        let buffers = Buffers { passage: Passage::new(gate), ..Buffers::default() };
+    /// Memory of a thread that yields to questions.
+    pub fn yielding_at(gate: Arc<Gate>) -> Scratch {
+        let buffers = Buffers { yielder: Yielder::new(gate), ..Buffers::default() };
         Scratch { buffers, ..Scratch::default() }
     }
 
-    /// Gives the memory back; nothing of an earlier pass is left.
+    /// Frees the memory.
     pub fn clear(&mut self) {
-        let passage = std::mem::take(&mut self.buffers.passage);
-        let buffers = Buffers { passage, ..Buffers::default() };
+        let yielder = std::mem::take(&mut self.buffers.yielder);
+        let buffers = Buffers { yielder, ..Buffers::default() };
         *self = Scratch { buffers, ..Scratch::default() };
     }
 
-    /// Stands still if a question runs and the thread is one that gives way.
-    pub fn give_way(&mut self) {
-        self.buffers.passage.check();
+    /// Yields if a question runs and this thread is one that yields.
+    pub fn yield_to_questions(&mut self) {
+        self.buffers.yielder.check();
     }
 }
 
@@ -53,8 +54,8 @@ struct Buffers {
     wide: Vec<f32>,
     narrow: Vec<f32>,
     head: Head,
-    /// Where the thread looks for questions, between small pieces of a pass.
-    passage: Passage,
+    /// Polled between small pieces of a pass.
+    yielder: Yielder,
 }
 
 /// A group of sentences and their state, one row of `hidden` numbers a token, handed to a layer.
@@ -173,11 +174,11 @@ fn pool(rows: &[f32], hidden: usize) -> Vec<f32> {
 #[inline(always)]
 pub(super) unsafe fn layer_pass<I: Isa>(layer: &Layer, work: &mut Work) {
     let hidden = layer.mix.outputs;
-    let Buffers { integers, units, wide, narrow, head, passage } = &mut *work.buffers;
+    let Buffers { integers, units, wide, narrow, head, yielder } = &mut *work.buffers;
 
     quantise_rows::<I>(work.state, hidden, integers, units);
     // SAFETY: the caller vouches for the instruction set.
-    unsafe { dense::<I>(&layer.qkv, integers, units, wide, passage) };
+    unsafe { dense::<I>(&layer.qkv, integers, units, wide, yielder) };
     narrow.resize(work.state.len(), 0.0);
     for rows in work.sentences {
         let seen = &mut narrow[rows.start * hidden..rows.end * hidden];
@@ -187,12 +188,12 @@ pub(super) unsafe fn layer_pass<I: Isa>(layer: &Layer, work: &mut Work) {
             work.head_size,
             head,
             seen,
-            passage,
+            yielder,
         );
     }
     quantise_rows::<I>(narrow, hidden, integers, units);
     // SAFETY: as above.
-    unsafe { dense::<I>(&layer.mix, integers, units, narrow, passage) };
+    unsafe { dense::<I>(&layer.mix, integers, units, narrow, yielder) };
     for (row, more) in work.state.chunks_exact_mut(hidden).zip(narrow.chunks_exact(hidden)) {
         add_and_normalise::<I>(row, Some(more), &layer.mix_norm);
     }
@@ -200,13 +201,13 @@ pub(super) unsafe fn layer_pass<I: Isa>(layer: &Layer, work: &mut Work) {
     for strip in work.state.chunks_mut(STRIP_TOKENS * hidden) {
         quantise_rows::<I>(strip, hidden, integers, units);
         // SAFETY: as above.
-        unsafe { dense::<I>(&layer.up, integers, units, wide, passage) };
+        unsafe { dense::<I>(&layer.up, integers, units, wide, yielder) };
         for lanes in wide.as_chunks_mut().0 {
             *lanes = each(*lanes, gelu::<I>);
         }
         quantise_rows::<I>(wide, layer.up.outputs, integers, units);
         // SAFETY: as above.
-        unsafe { dense::<I>(&layer.down, integers, units, narrow, passage) };
+        unsafe { dense::<I>(&layer.down, integers, units, narrow, yielder) };
         for (row, more) in strip.chunks_exact_mut(hidden).zip(narrow.chunks_exact(hidden)) {
             add_and_normalise::<I>(row, Some(more), &layer.down_norm);
         }
@@ -238,14 +239,14 @@ unsafe fn dense<I: Isa>(
     integers: &[i16],
     units: &[f32],
     out: &mut Vec<f32>,
-    passage: &mut Passage,
+    yielder: &mut Yielder,
 ) {
     assert_eq!(integers.len(), units.len() * linear.inputs);
     out.resize(units.len() * linear.outputs, 0.0);
     let tiles = units.len().div_ceil(I::ROWS).max(1);
     let rows = units.len().div_ceil(tiles).max(1);
     for (index, panel) in linear.panels.chunks_exact(linear.inputs).enumerate() {
-        passage.check();
+        yielder.check();
         let tiles = integers.chunks(rows * linear.inputs).zip(units.chunks(rows));
         for ((integers, units), out) in tiles.zip(out.chunks_mut(rows * linear.outputs)) {
             macro_rules! tile {

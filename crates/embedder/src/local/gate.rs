@@ -1,4 +1,4 @@
-//! Lets questions pass documents: while a question runs, a thread that works on documents stands still.
+//! Gives questions priority over documents: while a question runs, one thread that embeds documents yields to it.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -6,60 +6,60 @@ use std::time::{Duration, Instant};
 
 use crate::job::lock;
 
-/// How much longer than its share a thread may stand still before it works beside the questions.
-const MOST_OWED: Duration = Duration::from_millis(200);
+/// How far a thread may exceed its share of yielding before it runs beside the questions.
+const MAX_DEBT: Duration = Duration::from_millis(200);
 
-/// A thread does not stand still for less than this, so that it does not sleep and wake all the time.
-const LEAST_STAND: Duration = Duration::from_millis(5);
+/// The shortest time worth yielding: below it a thread would only sleep and wake all the time.
+const LEAST_YIELD: Duration = Duration::from_millis(5);
 
-/// Each moment of work pays for so many moments of standing still: documents keep a tenth of the time at least.
+/// Each moment of work pays for this many moments of yielding, so documents keep at least a tenth of the time.
 const PAID_BY_WORK: u32 = 9;
 
-/// Counts the questions that run and the threads that stand still for them: as many of the one as of the other.
+/// Counts the questions that run and the threads that yield to them; the second number follows the first.
 ///
-/// A question runs on a thread of its own, so that it never waits for this; standing still leaves it the processor and
-/// its caches, and keeps the number of busy threads to what the administrator set.
+/// A question has a thread of its own, so it never waits here. Yielding leaves it the processor and its caches, and
+/// keeps the number of busy threads at the configured one.
 pub struct Gate {
-    most_owed: Duration,
-    /// How many more threads should stand still; what a thread at work looks at.
+    max_debt: Duration,
+    /// How many more threads should yield; working threads poll it.
     wanted: AtomicUsize,
     counts: Mutex<Counts>,
-    /// A thread that stands still may have to go on.
+    /// Signalled when a yielding thread may have to continue.
     changed: Condvar,
 }
 
 #[derive(Default)]
 struct Counts {
     questions: usize,
-    standing: usize,
+    yielding: usize,
 }
 
 impl Default for Gate {
     fn default() -> Gate {
-        Gate::of_patience(MOST_OWED)
+        Gate::with_max_debt(MAX_DEBT)
     }
 }
 
-/// A question that runs, until this is dropped.
-pub struct Precedence<'a>(&'a Gate);
+/// A running question; it ends when this is dropped.
+pub struct RunningQuestion<'a>(&'a Gate);
 
 impl Gate {
-    /// A gate at which a thread may stand still so much longer than its share.
-    pub fn of_patience(most_owed: Duration) -> Gate {
+    /// A gate at which a thread may exceed its share of yielding by `max_debt`.
+    pub fn with_max_debt(max_debt: Duration) -> Gate {
         let (wanted, counts, changed) = Default::default();
-        Gate { most_owed, wanted, counts, changed }
+        Gate { max_debt, wanted, counts, changed }
     }
 
-    /// Says that a question runs.
-    pub fn enter(&self) -> Precedence<'_> {
+    /// Registers a running question.
+    pub fn enter(&self) -> RunningQuestion<'_> {
         self.change(|counts| counts.questions += 1);
-        Precedence(self)
+        RunningQuestion(self)
     }
 
-    /// Threads that stand still.
+    /// How many threads are yielding.
     #[cfg(test)]
-    pub fn standing(&self) -> usize {
-        lock(&self.counts).standing
+    pub fn yielding(&self) -> usize {
+        lock(&self.counts).yielding
     }
 
     fn change(&self, change: impl FnOnce(&mut Counts)) {
@@ -69,88 +69,88 @@ impl Gate {
     }
 
     fn publish(&self, counts: &Counts) {
-        let wanted = counts.questions.saturating_sub(counts.standing);
-        // Relaxed, because a thread that sees it late only stands still a little later.
+        let wanted = counts.questions.saturating_sub(counts.yielding);
+        // Relaxed: a thread that sees the change late only yields a little later.
         self.wanted.store(wanted, Ordering::Relaxed);
     }
 
-    /// Stands still until there are fewer questions than threads that do, or so long.
-    fn stand(&self, most: Duration) {
+    /// Yields until fewer questions run than threads yield, for at most this time.
+    fn yield_for(&self, most: Duration) {
         let mut counts = lock(&self.counts);
-        if counts.standing >= counts.questions {
+        if counts.yielding >= counts.questions {
             return;
         }
-        counts.standing += 1;
+        counts.yielding += 1;
         self.publish(&counts);
-        let stays = |counts: &mut Counts| counts.standing <= counts.questions;
+        let stays = |counts: &mut Counts| counts.yielding <= counts.questions;
         let waited = self.changed.wait_timeout_while(counts, most, stays);
         let (mut counts, _) = waited.unwrap_or_else(PoisonError::into_inner);
-        counts.standing -= 1;
+        counts.yielding -= 1;
         self.publish(&counts);
     }
 }
 
-impl Drop for Precedence<'_> {
+impl Drop for RunningQuestion<'_> {
     fn drop(&mut self) {
         self.0.change(|counts| counts.questions -= 1);
         self.0.changed.notify_one();
     }
 }
 
-/// A thread's way through a gate. The default leads through one that no question ever enters.
+/// A thread's view of the gate. The default is a gate without questions.
 #[derive(Default)]
-pub struct Passage {
+pub struct Yielder {
     gate: Arc<Gate>,
     debt: Debt,
 }
 
-impl Passage {
-    /// A way through this gate.
-    pub fn new(gate: Arc<Gate>) -> Passage {
-        Passage { gate, debt: Debt::default() }
+impl Yielder {
+    /// Yields at this gate.
+    pub fn new(gate: Arc<Gate>) -> Yielder {
+        Yielder { gate, debt: Debt::default() }
     }
 
-    /// Stands still if a question runs; to be called between pieces of work of far less than a millisecond.
+    /// Yields if a question runs; called between pieces of work far shorter than a millisecond.
     #[inline(always)]
     pub fn check(&mut self) {
         if self.gate.wanted.load(Ordering::Relaxed) > 0 {
-            self.stand();
+            self.yield_now();
         }
     }
 
     #[cold]
     #[inline(never)]
-    fn stand(&mut self) {
+    fn yield_now(&mut self) {
         let begin = Instant::now();
-        let most = self.gate.most_owed.saturating_sub(self.debt.left(begin));
-        if most >= LEAST_STAND {
-            self.gate.stand(most);
-            self.debt.stood(begin, Instant::now());
+        let most = self.gate.max_debt.saturating_sub(self.debt.left(begin));
+        if most >= LEAST_YIELD {
+            self.gate.yield_for(most);
+            self.debt.yielded(begin, Instant::now());
         }
     }
 }
 
-/// How long a thread has stood still beyond what its work has paid for.
+/// How long a thread has yielded beyond what its work has paid for.
 #[derive(Default)]
 struct Debt {
-    owed: Duration,
-    /// Since when it has worked.
+    time: Duration,
+    /// When the debt was last updated.
     since: Option<Instant>,
 }
 
 impl Debt {
-    /// What is still owed.
+    /// The debt left at this time.
     fn left(&mut self, now: Instant) -> Duration {
         let worked =
             self.since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
-        self.owed = self.owed.saturating_sub(worked.saturating_mul(PAID_BY_WORK));
+        self.time = self.time.saturating_sub(worked.saturating_mul(PAID_BY_WORK));
         self.since = Some(now);
-        self.owed
+        self.time
     }
 
-    /// The thread has stood still so long.
-    fn stood(&mut self, from: Instant, to: Instant) {
-        self.owed += to.saturating_duration_since(from);
+    /// Adds the time that the thread yielded.
+    fn yielded(&mut self, from: Instant, to: Instant) {
+        self.time += to.saturating_duration_since(from);
         self.since = Some(to);
     }
 }
@@ -161,24 +161,24 @@ mod tests {
     use std::sync::mpsc;
     use std::thread::{scope, yield_now};
 
-    /// Waits until so many threads stand still.
-    fn wait_for(gate: &Gate, standing: usize) {
-        while gate.standing() != standing {
+    /// Waits until this many threads yield.
+    fn wait_for(gate: &Gate, yielding: usize) {
+        while gate.yielding() != yielding {
             yield_now();
         }
     }
 
     #[test]
-    fn a_thread_without_questions_passes() {
-        Passage::default().check();
+    fn a_thread_continues_without_questions() {
+        Yielder::default().check();
         let gate = Arc::new(Gate::default());
         drop(gate.enter());
-        Passage::new(gate.clone()).check();
-        assert_eq!(gate.standing(), 0);
+        Yielder::new(gate.clone()).check();
+        assert_eq!(gate.yielding(), 0);
     }
 
     #[test]
-    fn as_many_threads_stand_still_as_questions_run() {
+    fn as_many_threads_yield_as_questions_run() {
         let gate = Gate::default();
         let (sender, ends) = mpsc::channel();
         scope(|scope| {
@@ -186,11 +186,11 @@ mod tests {
             for _ in 0..3 {
                 let (gate, sender) = (&gate, sender.clone());
                 scope.spawn(move || {
-                    gate.stand(Duration::MAX);
+                    gate.yield_for(Duration::MAX);
                     sender.send("document").unwrap();
                 });
             }
-            // The third passes, since as many stand still as questions run.
+            // The third continues, because two threads already yield to the two questions.
             assert_eq!(ends.recv().unwrap(), "document");
             wait_for(&gate, 2);
             assert_eq!(gate.wanted.load(Ordering::Relaxed), 0);
@@ -202,7 +202,7 @@ mod tests {
             drop(second);
             assert_eq!(ends.recv().unwrap(), "document");
         });
-        assert_eq!(gate.standing(), 0);
+        assert_eq!(gate.yielding(), 0);
     }
 
     #[test]
@@ -211,10 +211,10 @@ mod tests {
         let millis = Duration::from_millis;
         let (mut debt, mut now, mut worked) = (Debt::default(), begin, Duration::ZERO);
         while now < begin + millis(10_000) {
-            // There is always a question.
-            let most = MOST_OWED.saturating_sub(debt.left(now));
-            if most >= LEAST_STAND {
-                debt.stood(now, now + most);
+            // A question is always running.
+            let most = MAX_DEBT.saturating_sub(debt.left(now));
+            if most >= LEAST_YIELD {
+                debt.yielded(now, now + most);
                 now += most;
             }
             now += millis(1) / 4;
@@ -224,12 +224,12 @@ mod tests {
     }
 
     #[test]
-    fn questions_at_a_normal_pace_are_always_stood_still_for() {
+    fn documents_always_yield_to_questions_at_a_normal_pace() {
         let millis = Duration::from_millis;
         let (mut debt, mut now) = (Debt::default(), Instant::now());
         for _ in 0..1000 {
-            assert!(debt.left(now) < MOST_OWED / 2);
-            debt.stood(now, now + millis(10));
+            assert!(debt.left(now) < MAX_DEBT / 2);
+            debt.yielded(now, now + millis(10));
             now += millis(20);
         }
     }

@@ -19,7 +19,7 @@ mod model_test;
 mod reference_test;
 
 pub use forward::Scratch;
-pub use gate::{Gate, Precedence};
+pub use gate::{Gate, RunningQuestion};
 pub use kernels::InstructionSet;
 
 use std::io;
@@ -38,22 +38,22 @@ pub struct Model {
 /// A text as the model reads it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tokens {
-    /// Word pieces, with the marks of beginning and end.
+    /// Word pieces, including the begin and end tokens.
     pub ids: Vec<u32>,
-    /// Whether the text had more of them than the model takes.
+    /// Whether the text had more of them than the model accepts.
     pub truncated: bool,
 }
 
 /// Why a model cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ModelError {
-    /// A file that must be there is not.
+    /// A required file is missing.
     #[error("model file \"{}\" does not exist", path.display())]
     Missing {
         /// The file.
         path: PathBuf,
     },
-    /// A file is there, but the operating system does not let it be read.
+    /// The operating system does not let the file be read.
     #[error("could not read model file \"{}\": {source}", path.display())]
     Unreadable {
         /// The file.
@@ -61,7 +61,7 @@ pub enum ModelError {
         /// What the operating system said.
         source: io::Error,
     },
-    /// A file is not what it should be.
+    /// A file is damaged.
     #[error("model file \"{}\" is damaged: {reason}", path.display())]
     Damaged {
         /// The file.
@@ -69,12 +69,12 @@ pub enum ModelError {
         /// What is wrong with it.
         reason: String,
     },
-    /// The file is sound, but describes a model this program cannot run.
+    /// The file is valid, but describes a model this program cannot run.
     #[error("model file \"{}\" describes a model that cannot be run: {reason}", path.display())]
     Unsupported {
         /// The file.
         path: PathBuf,
-        /// What is not known.
+        /// What is not supported.
         reason: String,
     },
 }
@@ -118,7 +118,7 @@ impl Model {
         Ok(Model { config, weights, tokenizer, instructions: InstructionSet::best() })
     }
 
-    /// Runs on another instruction set than the fastest, for comparison.
+    /// Uses another instruction set than the fastest, for comparison.
     #[allow(dead_code, reason = "tests and benches choose")]
     pub fn with_instructions(mut self, instructions: InstructionSet) -> Model {
         self.instructions = instructions;
@@ -130,17 +130,17 @@ impl Model {
         self.instructions
     }
 
-    /// Numbers in a vector.
+    /// The dimensions of a vector.
     pub fn dimensions(&self) -> usize {
         self.config.hidden
     }
 
-    /// Word pieces a text may have, the two marks included.
+    /// The most word pieces of a text, including the begin and end tokens.
     pub fn max_tokens(&self) -> usize {
         self.config.max_tokens
     }
 
-    /// Cuts a text into word pieces, leaving out what is beyond the limit.
+    /// Tokenizes a text, leaving out what is beyond the limit.
     pub fn tokenize(&self, text: &str) -> Tokens {
         self.tokenizer.tokenize(text, self.max_tokens())
     }

@@ -7,11 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 use support::tiny_model::{TINY_POSITIONS, write_tiny_model};
 
-/// A directory that goes away with the test.
+/// A directory that is removed when the test ends.
 pub(super) struct TestDir(pub PathBuf);
 
 impl TestDir {
-    /// Makes a directory with a small model in it.
+    /// Creates a directory with a small model.
     pub fn with_model(name: &str) -> TestDir {
         let dir = std::env::temp_dir().join(format!("embedd-local-{}-{name}", std::process::id()));
         write_tiny_model(&dir, 48, 2, 3, 32, 1).unwrap();
@@ -22,7 +22,7 @@ impl TestDir {
         self.0.join(file)
     }
 
-    /// Changes a text in the header of the weights, and its length with it.
+    /// Changes a text in the header of the weights, and its length accordingly.
     fn edit_header(&self, from: &str, to: &str) {
         let path = self.path("model.safetensors");
         let bytes = fs::read(&path).unwrap();
@@ -44,7 +44,7 @@ impl TestDir {
         fs::write(path, config.to_string()).unwrap();
     }
 
-    /// Opens the model, which must fail, and returns the error's words.
+    /// Opens the model, which must fail, and returns the error message.
     fn refusal(&self) -> String {
         Model::open(&self.0).err().expect("the model must be refused").to_string()
     }
@@ -77,7 +77,7 @@ fn a_missing_file_is_named() {
 }
 
 #[test]
-fn without_a_sentence_config_texts_have_256_pieces() {
+fn the_default_limit_is_256_word_pieces() {
     let dir = TestDir::with_model("sentence");
     let file = dir.path("sentence_bert_config.json");
     fs::remove_file(&file).unwrap();
@@ -95,7 +95,7 @@ fn without_a_sentence_config_texts_have_256_pieces() {
 }
 
 #[test]
-fn a_file_cut_anywhere_is_refused() {
+fn a_truncated_file_is_refused() {
     let dir = TestDir::with_model("cut");
     let path = dir.path("model.safetensors");
     let bytes = fs::read(&path).unwrap();
@@ -180,7 +180,7 @@ fn a_model_of_another_kind_is_refused() {
     assert_says(&dir.refusal(), &["vocab.txt", "is damaged"]);
 }
 
-/// Texts of all sorts of lengths, so that groups, strips and tiles end everywhere.
+/// Texts of many lengths, so that groups, strips and tiles have all kinds of ends.
 fn texts(model: &Model) -> Vec<Tokens> {
     let lengths =
         [0, 1, 2, 3, 5, 11, 12, 13, 16, 17, 30, 59, 60, 61, 95, 96, 97, 150, 253, 254, 255, 400];
@@ -194,7 +194,7 @@ fn texts(model: &Model) -> Vec<Tokens> {
 }
 
 #[test]
-fn a_batch_gives_what_its_texts_give_alone() {
+fn a_batch_gives_the_same_vectors_as_single_texts() {
     let dir = TestDir::with_model("batch");
     let mut model = Model::open(&dir.0).unwrap();
     for instructions in InstructionSet::supported() {
@@ -242,36 +242,36 @@ fn all_instruction_sets_agree() {
 }
 
 #[test]
-fn a_batch_stands_still_for_questions_and_gives_the_same() {
+fn a_batch_yields_to_questions_with_the_same_result() {
     let dir = TestDir::with_model("gate");
     let model = Model::open(&dir.0).unwrap();
     let texts = texts(&model);
     let texts: Vec<_> = texts.iter().collect();
     let undisturbed = model.embed(&texts, &mut Scratch::default());
-    let gate = Arc::new(Gate::of_patience(Duration::MAX));
+    let gate = Arc::new(Gate::with_max_debt(Duration::MAX));
     std::thread::scope(|scope| {
-        let mut precedence = Some(gate.enter());
-        let batch = scope.spawn(|| model.embed(&texts, &mut Scratch::giving_way(gate.clone())));
-        let mut stood = 0;
+        let mut running = Some(gate.enter());
+        let batch = scope.spawn(|| model.embed(&texts, &mut Scratch::yielding_at(gate.clone())));
+        let mut yielded = 0;
         while !batch.is_finished() {
-            if gate.standing() == 1 {
+            if gate.yielding() == 1 {
                 let question = model.embed(&texts[..1], &mut Scratch::default());
                 assert_eq!(question[0], undisturbed[0]);
-                assert!(!batch.is_finished(), "the batch went on during the question");
-                stood += 1;
-                precedence = None;
-            } else if precedence.is_none() {
-                precedence = Some(gate.enter());
+                assert!(!batch.is_finished(), "the batch continued during the question");
+                yielded += 1;
+                running = None;
+            } else if running.is_none() {
+                running = Some(gate.enter());
             }
             std::thread::yield_now();
         }
-        assert!(stood > 0);
+        assert!(yielded > 0);
         assert_eq!(batch.join().unwrap(), undisturbed);
     });
 }
 
 #[test]
-fn odd_inputs_have_vectors_too() {
+fn unusual_inputs_have_vectors() {
     let dir = TestDir::with_model("odd");
     let model = Model::open(&dir.0).unwrap();
     let mut scratch = Scratch::default();

@@ -40,7 +40,7 @@ fn cosine(a: &[f32], b: &[f32]) -> f64 {
 }
 
 #[test]
-fn word_pieces_are_the_references() {
+fn word_pieces_match_the_reference() {
     let model = model();
     assert_eq!((model.dimensions(), model.max_tokens()), (384, 256));
     for case in reference() {
@@ -54,7 +54,7 @@ fn word_pieces_are_the_references() {
 }
 
 #[test]
-fn vectors_are_the_references() {
+fn vectors_match_the_reference() {
     let mut model = model();
     let cases = reference();
     let tokens: Vec<Tokens> = cases.iter().map(|case| model.tokenize(&case.text)).collect();

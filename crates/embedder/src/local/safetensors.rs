@@ -1,7 +1,7 @@
 //! Reads tensors out of a `.safetensors` file, trusting nothing it says before checking it.
 //!
-//! The file is read, not mapped: every weight is packed anew as it comes in, so a mapping would save no memory, and
-//! a mapped file that somebody cuts short would end the process with SIGBUS instead of an error.
+//! The file is read, not mapped: every weight is repacked as it is read, so a mapping would save no memory, and
+//! truncating a mapped file would end the process with SIGBUS instead of an error.
 
 use super::ModelError;
 use serde::Deserialize;
@@ -10,7 +10,7 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-/// A header larger than this is taken for damage.
+/// A larger header is treated as damage.
 const LARGEST_HEADER: u64 = 16 << 20;
 
 /// Bytes read at a time.
@@ -24,7 +24,7 @@ pub(super) struct TensorFile {
     data_start: u64,
 }
 
-/// What the header says of one tensor.
+/// A tensor as described in the header.
 #[derive(Deserialize)]
 struct Tensor {
     dtype: String,
@@ -85,7 +85,7 @@ impl TensorFile {
         Ok(values)
     }
 
-    /// Reads a table row by row, so that it never is in memory as a whole.
+    /// Reads a table row by row, so that it is never in memory as a whole.
     pub fn read_rows(
         &self,
         name: &str,
@@ -97,7 +97,7 @@ impl TensorFile {
         })
     }
 
-    /// Checks one tensor and hands out its numbers in pieces, each a whole multiple of `unit` numbers.
+    /// Validates one tensor and passes its values on in pieces, each a whole multiple of `unit` values.
     fn read_pieces(
         &self,
         name: &str,

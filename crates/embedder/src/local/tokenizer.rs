@@ -9,17 +9,17 @@ use unicode_normalization::UnicodeNormalization;
 /// A word of more characters than this is one unknown piece.
 const LONGEST_WORD: usize = 100;
 
-/// A vocabulary larger than this is not one.
+/// A larger vocabulary file is rejected.
 const LARGEST_FILE: u64 = 64 << 20;
 
-/// Pieces that are found in the text as they stand, before anything is done to it.
+/// Special tokens, recognised in the raw text.
 const SPECIAL: [&str; 5] = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"];
 
 /// The vocabulary and how to use it.
 pub(super) struct Tokenizer {
     /// Pieces that begin a word.
     heads: HashMap<Box<str>, u32>,
-    /// Pieces that go on with one, without their `##`.
+    /// Pieces that continue a word, without their `##`.
     tails: HashMap<Box<str>, u32>,
     special: Vec<(&'static str, u32)>,
     /// The length of the longest piece in bytes.
@@ -63,12 +63,13 @@ impl Tokenizer {
         Ok(Tokenizer { special, longest, unknown, start, end, heads, tails })
     }
 
-    /// The id that stands for whatever the vocabulary does not have.
+    /// The id of unknown pieces.
     pub fn unknown(&self) -> u32 {
         self.unknown
     }
 
-    /// Cuts a text into at most `limit` pieces, the first and the last of them marks; reads no further than it must.
+    /// Tokenizes a text into at most `limit` pieces, including the begin and end tokens; reads no further than
+    /// necessary.
     pub fn tokenize(&self, text: &str, limit: usize) -> Tokens {
         let mut pieces = Pieces {
             tokenizer: self,
@@ -98,23 +99,23 @@ impl Tokenizer {
     }
 }
 
-/// A text on its way into pieces.
+/// A text being tokenized.
 struct Pieces<'a> {
     tokenizer: &'a Tokenizer,
     ids: Vec<u32>,
     limit: usize,
-    /// The word being read, as far as it may have pieces, and its length in characters.
+    /// The word being read, up to the longest that can have pieces, and its length in characters.
     word: String,
     length: usize,
 }
 
 impl Pieces<'_> {
-    /// Whether there are more pieces than the text may have, the end mark not counted.
+    /// Whether the limit is exceeded, not counting the end token.
     fn full(&self) -> bool {
         self.ids.len() >= self.limit
     }
 
-    /// Cleans a stretch of text and cuts it into pieces.
+    /// Normalises a stretch of text and tokenizes it.
     fn read(&mut self, text: &str) {
         let plain = text.chars().filter(|c| !is_dropped(*c)).flat_map(set_apart).nfd();
         for c in
@@ -144,7 +145,8 @@ impl Pieces<'_> {
         }
     }
 
-    /// Cuts the word into the longest pieces there are, from the left; if any part has no piece, the word is unknown.
+    /// Splits the word into the longest pieces there are, from the left; if any part has no piece, the word is
+    /// unknown.
     fn end_word(&mut self) {
         if self.length == 0 || self.full() {
             return;
@@ -253,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn marks_in_the_text_are_marks() {
+    fn special_tokens_in_the_text_are_recognised() {
         for (text, expected) in [
             ("a[SEP]a", "a [SEP] a"),
             ("[CLS] [PAD] [MASK][UNK]", "[CLS] [PAD] [MASK] [UNK]"),
@@ -274,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn the_limit_holds_and_says_so() {
+    fn the_limit_holds_and_truncation_is_reported() {
         let tokenizer = tokenizer();
         for (text, truncated) in [
             ("a a a", false),

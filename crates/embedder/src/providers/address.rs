@@ -1,10 +1,10 @@
-//! Where a request goes and which header carries its key: what all services have in common.
+//! The URL of a request and the header of its key, as far as all services agree.
 
 use std::fmt::Write;
 
 use embedd_wire::Provider;
 
-/// The URL of a path below the provider's base URL; a query string of the base (Azure has one) stays behind the path.
+/// The URL of a path below the provider's base URL; a query string of the base URL (Azure has one) stays at the end.
 pub(super) fn url(provider: &Provider, path: &str) -> String {
     let base =
         provider.base_url.as_deref().or(provider.kind.default_base_url()).unwrap_or_default();
@@ -14,7 +14,7 @@ pub(super) fn url(provider: &Provider, path: &str) -> String {
     if query.is_empty() { format!("{place}{path}") } else { format!("{place}{path}?{query}") }
 }
 
-/// A name as one segment of a path: whatever it holds, it cannot become a second segment or a query.
+/// A name as one path segment, escaped so that it cannot become a second segment or a query.
 pub(super) fn segment(name: &str) -> String {
     let mut encoded = String::with_capacity(name.len());
     for byte in name.bytes() {
@@ -28,7 +28,7 @@ pub(super) fn segment(name: &str) -> String {
     encoded
 }
 
-/// The header of the key and what stands in front of the key in it: the provider's own header takes the bare key.
+/// The header of the key and the prefix of its value; a header that the provider names carries the bare key.
 pub(super) fn key_header(
     provider: &Provider,
     usual: &str,
@@ -40,7 +40,7 @@ pub(super) fn key_header(
     }
 }
 
-/// The header of the key as most services have it.
+/// The header of the key that most services use.
 pub(super) fn bearer(provider: &Provider) -> (String, &'static str) {
     key_header(provider, "authorization", "Bearer ")
 }

@@ -1,18 +1,19 @@
-//! Makes a service's words fit to be shown: one short line without keys and without the user's texts.
+//! Makes a service's message fit to be shown: one short line without keys and without the user's texts.
 
-/// Characters of a message, at most.
+/// The most characters of a message.
 const LENGTH: usize = 300;
 
-/// Bytes of a text that are looked at, at most: more than a message needs, less than a page of HTML.
+/// The most bytes of a text that are examined: more than a message needs, less than a page of HTML.
 const LOOKED_AT: usize = 8192;
 
-/// Characters between quotes from which on they are taken for the user's text.
+/// Quotations from this length on may be the user's text, and are shortened.
 const QUOTED: usize = 80;
 
-/// What stands where a key stood.
+/// Replaces a key.
 const BLANK: &str = "***";
 
-/// How keys begin: OpenAI and its kind, Voyage (pa-, al-), Google, Hugging Face, Groq, NVIDIA, xAI, Jina, JSON web tokens.
+/// Prefixes of keys: OpenAI and compatible services, Voyage (pa-, al-), Google, Hugging Face, Groq, NVIDIA, xAI, Jina,
+/// JSON web tokens.
 const BEGINNINGS: [&str; 12] =
     ["sk-", "sk_", "pa-", "al-", "AIza", "AQ.", "ya29.", "hf_", "gsk_", "nvapi-", "xai-", "jina_"];
 
@@ -22,7 +23,7 @@ pub(super) fn tidy(text: &str) -> String {
     shorten(&without_keys(&without_quotations(&one_line(text))))
 }
 
-/// A message without a secret that is known, also where the message was cut in the middle of it.
+/// A message without a known secret, even if the message was cut within the secret.
 pub fn without(message: &str, secret: &str) -> String {
     let secret = secret.trim();
     if secret.is_empty() {
@@ -33,7 +34,7 @@ pub fn without(message: &str, secret: &str) -> String {
         Some(body) => (body, "..."),
         None => (message.as_str(), ""),
     };
-    // Six characters, because shorter ends are ordinary words more often than pieces of a key.
+    // At least six characters, because a shorter end is more often an ordinary word than part of a key.
     let cut = (6..secret.len())
         .rev()
         .filter_map(|length| secret.get(..length))
@@ -44,7 +45,7 @@ pub fn without(message: &str, secret: &str) -> String {
     }
 }
 
-/// The text with runs of white space, control and direction characters made one space.
+/// The text with each run of white space, control and direction characters replaced by a space.
 fn one_line(text: &str) -> String {
     let visible = |c: char| {
         !c.is_control()
@@ -54,7 +55,7 @@ fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// The text with long quotations cut after their first words.
+/// The text with long quotations shortened to their first words.
 fn without_quotations(text: &str) -> String {
     let chars: Vec<char> = text.chars().collect();
     let word =
@@ -64,7 +65,7 @@ fn without_quotations(text: &str) -> String {
     while let Some(&quote) = chars.get(at) {
         kept.push(quote);
         at += 1;
-        // An apostrophe is a quote only where no word goes on.
+        // An apostrophe within a word is not a quote.
         let opens = matches!(quote, '"' | '`') || quote == '\'' && !word(at.checked_sub(2));
         let closes = |end: usize| chars[end] == quote && (quote != '\'' || !word(Some(end + 1)));
         if opens && let Some(end) = (at..chars.len()).find(|end| closes(*end)) {
@@ -81,7 +82,7 @@ fn without_quotations(text: &str) -> String {
     kept
 }
 
-/// The text with everything blanked that looks like a key.
+/// The text with everything that looks like a key replaced.
 fn without_keys(text: &str) -> String {
     let of_a_key = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '*' | '.');
     let mut kept = String::with_capacity(text.len());
@@ -92,7 +93,7 @@ fn without_keys(text: &str) -> String {
         kept.push_str(between);
         let end = run.find(|c| !of_a_key(c)).unwrap_or(run.len());
         let (run, behind) = run.split_at(end);
-        // A full stop behind a key is not part of it.
+        // A full stop after a key is not part of it.
         let key = run.trim_end_matches('.');
         if looks_like_a_key(key, &kept) {
             kept.push_str(BLANK);
@@ -105,7 +106,7 @@ fn without_keys(text: &str) -> String {
     kept
 }
 
-/// Whether a run of characters looks like a key, or like what a service makes of one to show it.
+/// Whether a run of characters looks like a key, or like a masked key.
 fn looks_like_a_key(run: &str, before: &str) -> bool {
     let telling = |text: &str| {
         text.contains(|c: char| c.is_ascii_digit() || c.is_ascii_uppercase() || c == '*')
@@ -127,7 +128,7 @@ fn looks_like_a_key(run: &str, before: &str) -> bool {
     {
         return true;
     }
-    // Keys without a beginning of their own (Azure's) are long; names that long have no digits in them.
+    // Keys without a prefix (Azure's) are long; names of that length have no digits.
     run.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').any(|part| {
         part.len() >= 28
             && part.contains(|c: char| c.is_ascii_digit())
@@ -135,7 +136,7 @@ fn looks_like_a_key(run: &str, before: &str) -> bool {
     })
 }
 
-/// The text, or its beginning with dots where it is too long.
+/// The text, shortened with dots if it is too long.
 fn shorten(text: &str) -> String {
     match text.char_indices().nth(LENGTH) {
         None => text.to_string(),

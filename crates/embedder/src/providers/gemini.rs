@@ -1,4 +1,4 @@
-//! How Google's Gemini API spells a request and a reply.
+//! Requests and replies of Google's Gemini API.
 
 use serde::{Deserialize, Serialize};
 
@@ -41,7 +41,7 @@ struct Reply {
     usage_metadata: Option<Lenient<Usage>>,
 }
 
-/// A list without members is left out in this form of JSON.
+/// This form of JSON omits empty lists.
 #[derive(Deserialize)]
 struct Embedding {
     #[serde(default)]
@@ -55,7 +55,7 @@ struct Usage {
     prompt_token_count: Option<u64>,
 }
 
-/// Spells a request. The model's name may be given as the service lists it, with `models/` in front.
+/// Builds a request. The model's name may have the prefix `models/`, as the service lists it.
 pub(super) fn call(
     provider: &Provider,
     model: &Model,
@@ -64,7 +64,7 @@ pub(super) fn call(
 ) -> Call {
     let name = model.name.strip_prefix("models/").unwrap_or(&model.name);
     let full_name = format!("models/{name}");
-    // The second generation overlooks it, and is told by a prefix what a text is.
+    // The second generation ignores the task type; a prefix tells it what a text is.
     let task_type = (!name.starts_with("gemini-embedding-2")).then_some(match input_type {
         InputType::Query => "RETRIEVAL_QUERY",
         InputType::Document => "RETRIEVAL_DOCUMENT",
@@ -73,7 +73,7 @@ pub(super) fn call(
         model: &full_name,
         content: Content { parts: [Part { text }] },
         task_type,
-        output_dimensionality: model.asked(),
+        output_dimensionality: model.requested_dimensions(),
     });
     let batch = Batch { requests: requests.collect() };
     let path = format!("/models/{}:batchEmbedContents", address::segment(name));
@@ -84,7 +84,7 @@ pub(super) fn call(
     }
 }
 
-/// Reads a reply. The service keeps the order of the texts.
+/// Parses a reply. The service keeps the order of the texts.
 pub(super) fn answer(body: &[u8], texts: usize) -> Result<Answer, String> {
     let reply: Reply = read(body)?;
     same_number(reply.embeddings.len(), texts)?;

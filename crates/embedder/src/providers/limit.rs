@@ -1,6 +1,6 @@
-//! What a refusal says about how much one request may hold.
+//! Parses the limit of a request from a service's refusal.
 
-/// What a request is measured by.
+/// A measure of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Measure {
     Texts,
@@ -9,19 +9,19 @@ pub enum Measure {
 }
 
 impl Measure {
-    /// All of them, the one that is limited most often first.
+    /// All measures, the most frequently limited first.
     pub const ALL: [Measure; 3] = [Measure::Texts, Measure::Tokens, Measure::Bytes];
 }
 
-/// A limit of requests that a refusal speaks of.
+/// A limit that a refusal names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stated {
     pub measure: Measure,
-    /// Numbers that may be the limit, the likeliest first: the request's own is among them too.
+    /// Candidates for the limit, the likeliest first; the size of the request is one of them too.
     pub numbers: Vec<u64>,
 }
 
-/// Words of a pace, or of one text that is too long: fewer texts a request are no remedy.
+/// Phrases about a rate, or about a single text that is too long, where a smaller batch does not help.
 const OTHERWISE: [&str; 12] = [
     "per minute",
     "per min",
@@ -37,7 +37,7 @@ const OTHERWISE: [&str; 12] = [
     "loading",
 ];
 
-/// Words in front of a limit.
+/// Phrases in front of a limit.
 const LIMIT: [&str; 17] = [
     "maximum",
     "max ",
@@ -58,7 +58,7 @@ const LIMIT: [&str; 17] = [
     "the most",
 ];
 
-/// Words for a request's bytes, for its tokens together, and for its texts.
+/// Phrases for the bytes of a request, for its tokens in total, and for its texts.
 const BYTES: [&str; 7] = [
     "payload",
     "request body",
@@ -81,7 +81,7 @@ const TEXTS: [&str; 9] = [
     "sentences",
 ];
 
-/// Reads a service's message; none where it speaks of no such limit.
+/// Parses a service's message; none where it does not name such a limit.
 pub fn stated(status: u16, message: &str) -> Option<Stated> {
     let message = message.to_lowercase();
     let has = |words: &[&str]| words.iter().any(|word| message.contains(word));
@@ -106,7 +106,7 @@ pub fn stated(status: u16, message: &str) -> Option<Stated> {
     Some(Stated { measure, numbers })
 }
 
-/// The whole numbers in a text that stand alone, with a unit of bytes multiplied out.
+/// The whole numbers of a text, with a byte unit multiplied out.
 fn numbers(text: &str, measure: Measure) -> Vec<u64> {
     let mut found = Vec::new();
     let mut rest = text;
@@ -132,7 +132,7 @@ fn numbers(text: &str, measure: Measure) -> Vec<u64> {
     found
 }
 
-/// Bytes in the unit that a text begins with.
+/// The bytes of the unit that a text begins with.
 fn unit(text: &str) -> u64 {
     let text = text.trim_start();
     match text.as_bytes().first() {

@@ -1,4 +1,4 @@
-//! The embedding services: how each service spells a request and a reply. Pure.
+//! The embedding services: how to build each one's requests and parse its replies. Pure.
 
 use embedd_wire::{InputType, Kind, Model, Provider};
 
@@ -23,27 +23,27 @@ pub use pace::{Pace, pace};
 pub use refusal::{Refusal, RefusalKind, refusal};
 pub use tokens::measure;
 
-/// One HTTP request (always POST with a JSON body), but for the key and the headers of the provider itself.
+/// One HTTP request (always POST with a JSON body), without the key and the provider's own headers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Call {
     /// The whole URL.
     pub url: String,
-    /// Name of the header that carries the key, and what stands in front of the key in it.
+    /// The name of the header that carries the key, and the prefix of its value.
     pub key_header: (String, &'static str),
     /// The JSON body.
     pub body: Vec<u8>,
 }
 
-/// What a good reply holds.
+/// The content of a successful reply.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Answer {
-    /// A vector for each text, in the order of the texts; as long as it came.
+    /// A vector for each text, in the order of the texts, with the dimensions of the reply.
     pub vectors: Vec<Vec<f32>>,
-    /// Tokens the service counted, where it says so.
+    /// Tokens the service counted, if it reports them.
     pub tokens: Option<u64>,
 }
 
-/// Spells a request for these texts, which are not more than the model takes.
+/// Builds the request for these texts, which are within the model's limits.
 pub fn call(provider: &Provider, model: &Model, input_type: InputType, texts: &[&str]) -> Call {
     match provider.kind {
         Kind::Gemini => gemini::call(provider, model, input_type, texts),
@@ -55,7 +55,7 @@ pub fn call(provider: &Provider, model: &Model, input_type: InputType, texts: &[
     }
 }
 
-/// Reads the body of a good reply (status 200) to a request for so many texts; an error says what is wrong with it.
+/// Parses the body of a successful reply (status 200) to a request for this many texts; the error says what is wrong.
 pub fn answer(kind: Kind, body: &[u8], texts: usize) -> Result<Answer, String> {
     match kind {
         Kind::Gemini => gemini::answer(body, texts),

@@ -1,4 +1,4 @@
-//! How Ollama spells a request and a reply.
+//! Requests and replies of Ollama.
 
 use serde::{Deserialize, Serialize};
 
@@ -23,10 +23,14 @@ struct Reply {
     prompt_eval_count: Option<Lenient<u64>>,
 }
 
-/// Spells a request. A text that is too long is cut by the service.
+/// Builds a request. The service truncates a text that is too long.
 pub(super) fn call(provider: &Provider, model: &Model, texts: &[&str]) -> Call {
-    let request =
-        Request { model: &model.name, input: texts, truncate: true, dimensions: model.asked() };
+    let request = Request {
+        model: &model.name,
+        input: texts,
+        truncate: true,
+        dimensions: model.requested_dimensions(),
+    };
     Call {
         url: address::url(provider, "/api/embed"),
         key_header: address::bearer(provider),
@@ -34,7 +38,7 @@ pub(super) fn call(provider: &Provider, model: &Model, texts: &[&str]) -> Call {
     }
 }
 
-/// Reads a reply. The service keeps the order of the texts.
+/// Parses a reply. The service keeps the order of the texts.
 pub(super) fn answer(body: &[u8], texts: usize) -> Result<Answer, String> {
     let reply: Reply = read(body)?;
     same_number(reply.embeddings.len(), texts)?;

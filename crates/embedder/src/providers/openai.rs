@@ -1,4 +1,4 @@
-//! How OpenAI, and every server that speaks its language, spells a request and a reply.
+//! Requests and replies of OpenAI and of compatible servers.
 
 use serde::{Deserialize, Serialize};
 
@@ -39,16 +39,20 @@ struct Usage {
     prompt_tokens: Option<u64>,
 }
 
-/// Spells a request. These models know no difference between a question and a document.
+/// Builds a request. These models do not distinguish a question from a document.
 pub(super) fn call(provider: &Provider, model: &Model, texts: &[&str]) -> Call {
     let encoding_format = match (provider.encoding, provider.kind) {
         (Encoding::Float, _) => Some("float"),
         (Encoding::Base64, _) | (Encoding::Auto, Kind::Openai) => Some("base64"),
-        // Numbers are what comes when nothing is said, and some gateways refuse fields their model does not need.
+        // JSON numbers are the default, and some gateways reject fields that their model does not need.
         (Encoding::Auto, _) => None,
     };
-    let request =
-        Request { model: &model.name, input: texts, encoding_format, dimensions: model.asked() };
+    let request = Request {
+        model: &model.name,
+        input: texts,
+        encoding_format,
+        dimensions: model.requested_dimensions(),
+    };
     Call {
         url: address::url(provider, "/embeddings"),
         key_header: address::bearer(provider),
@@ -56,7 +60,7 @@ pub(super) fn call(provider: &Provider, model: &Model, texts: &[&str]) -> Call {
     }
 }
 
-/// Reads a reply, of Voyage too.
+/// Parses a reply of OpenAI, or of Voyage.
 pub(super) fn answer(body: &[u8], texts: usize) -> Result<Answer, String> {
     let reply: Reply = read(body)?;
     same_number(reply.data.len(), texts)?;
@@ -65,8 +69,8 @@ pub(super) fn answer(body: &[u8], texts: usize) -> Result<Answer, String> {
     Ok(Answer { vectors: in_order(reply.data)?, tokens })
 }
 
-/// Puts the vectors in the order of their texts, which the service need not keep. Without any index their order counts; a
-/// server that writes no zeros (proto3) leaves out the index 0 alone.
+/// Sorts the vectors by their index, since the service need not keep the order of the texts. Without any index the
+/// order of the reply counts; a server that omits zeros (proto3) leaves out the index 0 only.
 fn in_order(items: Vec<Item>) -> Result<Vec<Vec<f32>>, String> {
     let texts = items.len();
     match items.iter().filter(|item| item.index.is_none()).count() {
@@ -93,6 +97,6 @@ fn in_order(items: Vec<Item>) -> Result<Vec<Vec<f32>>, String> {
             });
         }
     }
-    // As many vectors as places, and no place taken twice: every place is taken.
+    // The indexes are distinct and as many as the texts, so each text has one.
     Ok(places.into_iter().flatten().collect())
 }

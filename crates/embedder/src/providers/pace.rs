@@ -1,27 +1,27 @@
-//! What a service says, in the headers of its replies, about how much more may be asked of it.
+//! Parses the rate-limit headers of a reply.
 
 use std::time::Duration;
 
-/// Longer waits than this are not waits but points in time, which some servers send instead.
+/// A longer wait is rather a point in time, which some servers send instead.
 const LONGEST: f64 = 7.0 * 24.0 * 3600.0;
 
-/// How much may still be asked, and when the full amount may be asked again; as far as the service says so.
+/// The remaining rate limits and when they reset, as far as the service reports them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Pace {
-    /// Requests that may be sent at once.
+    /// Requests that may be sent now.
     pub remaining_requests: Option<u64>,
-    /// Time until all requests may be sent again.
+    /// Time until the full number of requests may be sent.
     pub reset_requests: Option<Duration>,
-    /// Tokens that may be sent at once.
+    /// Tokens that may be sent now.
     pub remaining_tokens: Option<u64>,
-    /// Time until all tokens may be sent again.
+    /// Time until the full number of tokens may be sent.
     pub reset_tokens: Option<Duration>,
 }
 
-/// Reads the pace out of a reply's headers, good or bad; header names are looked up in lower case.
+/// Parses the headers of a reply, whatever its status; header names are looked up in lower case.
 pub fn pace(header: &dyn Fn(&str) -> Option<String>) -> Pace {
-    // The first name is OpenAI's, the second Azure's older one (for a reset) or Mistral's (for a rest).
-    // Azure sends -1 for "unknown", which is no number here.
+    // The first name is OpenAI's; the second is Azure's older one (for a reset) or Mistral's (for a remainder).
+    // Azure sends -1 for "unknown", which is rejected here.
     let remaining = |names: [&str; 2]| {
         names.iter().find_map(|name| header(name)).and_then(|value| value.trim().parse().ok())
     };
@@ -42,10 +42,10 @@ pub fn pace(header: &dyn Fn(&str) -> Option<String>) -> Pace {
     }
 }
 
-/// Reads a length of time: plain seconds (Azure) or numbers with units (OpenAI: 20ms, 7.66s, 6m0s, 1h2m).
+/// Parses a duration: plain seconds (Azure) or numbers with units (OpenAI: 20ms, 7.66s, 6m0s, 1h2m).
 pub(super) fn duration(text: &str) -> Option<Duration> {
     let text = text.trim();
-    // A number has to begin like one: "inf" and "nan" are floats to Rust.
+    // It must begin with a digit, because Rust parses "inf" and "nan" as floats.
     if !text.starts_with(|first: char| first.is_ascii_digit() || first == '.') {
         return None;
     }
@@ -56,7 +56,7 @@ pub(super) fn duration(text: &str) -> Option<Duration> {
     (0.0..=LONGEST).contains(&seconds).then(|| Duration::try_from_secs_f64(seconds).ok())?
 }
 
-/// Adds up numbers with units to seconds.
+/// The sum of numbers with units, in seconds.
 fn with_units(text: &str) -> Option<f64> {
     let mut seconds = 0.0;
     let mut rest = text;
@@ -71,7 +71,7 @@ fn with_units(text: &str) -> Option<f64> {
     Some(seconds)
 }
 
-/// Seconds in a unit.
+/// The seconds of a unit.
 fn seconds_in(unit: &str) -> Option<f64> {
     Some(match unit {
         "d" => 86_400.0,

@@ -1,4 +1,4 @@
-//! What a service says in the body of a refusal, whichever of the usual forms it has.
+//! Extracts the reason from the body of a refusal, in all its common forms.
 
 use std::time::Duration;
 
@@ -7,35 +7,35 @@ use serde_json::{Map, Value};
 use super::blank::tidy;
 use super::pace::duration;
 
-/// Bodies longer than this are not read as JSON: no service explains itself at such length.
+/// Longer bodies are not parsed as JSON: no service's explanation is that long.
 const LONGEST: usize = 1 << 20;
 
-/// How deep an explanation may be nested.
+/// The deepest nesting of an explanation.
 const DEPTH: usize = 8;
 
-/// Where an explanation may be, the innermost first. Fields that hold the request itself are not among them.
+/// The fields that may hold an explanation, the innermost first. Fields that repeat the request are not among them.
 const EXPLANATIONS: [&str; 6] = ["error", "errors", "detail", "message", "msg", "title"];
 
 /// What a service said.
 #[derive(Debug, Default)]
 pub(super) struct Said {
-    /// Its reason, fit to be shown.
+    /// The reason, fit to be shown.
     pub message: Option<String>,
-    /// The machine's words for it, in lower case: codes, types, reasons, quotas.
+    /// Machine-readable reasons in lower case: codes, types, reasons, quotas.
     pub words: Vec<String>,
-    /// The field of the request it is about.
+    /// The field of the request that it is about.
     pub param: Option<String>,
     /// How long it asks to wait.
     pub wait: Option<Duration>,
 }
 
 impl Said {
-    /// Reads a body of any form.
+    /// Parses a body of any form.
     pub(super) fn anywhere(body: &[u8]) -> Said {
         Said::in_json(body).unwrap_or_else(|| Said { message: in_text(body), ..Said::default() })
     }
 
-    /// Reads a body that is JSON.
+    /// Parses a JSON body.
     pub(super) fn in_json(body: &[u8]) -> Option<Said> {
         if body.len() > LONGEST {
             return None;
@@ -47,17 +47,17 @@ impl Said {
         Some(said)
     }
 
-    /// Whether one of the words is this.
+    /// Whether one of the machine-readable reasons is this.
     pub(super) fn has(&self, word: &str) -> bool {
         self.words.iter().any(|said| said == word)
     }
 
-    /// Whether one of the words holds this.
+    /// Whether one of the machine-readable reasons contains this.
     pub(super) fn mentions(&self, piece: &str) -> bool {
         self.words.iter().any(|said| said.contains(piece))
     }
 
-    /// Collects the machine's words.
+    /// Collects the machine-readable reasons.
     fn gather(&mut self, value: &Value, depth: usize) {
         if depth == 0 {
             return;
@@ -82,7 +82,7 @@ impl Said {
                 if let Some(Value::String(wait)) = object.get("retryDelay") {
                     self.wait = duration(wait);
                 }
-                // Hugging Face: how many seconds a model still needs to load.
+                // Hugging Face: the seconds until a model is loaded.
                 if let Some(Value::Number(seconds)) = object.get("estimated_time") {
                     self.wait = duration(&seconds.to_string());
                 }
@@ -119,7 +119,7 @@ fn message_in(value: &Value, depth: usize) -> Option<String> {
     }
 }
 
-/// The place in the request that FastAPI complains about.
+/// The part of the request that FastAPI complains about.
 fn place(object: &Map<String, Value>) -> Option<String> {
     let Some(Value::Array(steps)) = object.get("loc") else { return None };
     let steps = steps.iter().take(4).map(|step| match step {
@@ -129,7 +129,7 @@ fn place(object: &Map<String, Value>) -> Option<String> {
     Some(steps.collect::<Vec<_>>().join("."))
 }
 
-/// The first words of a body that is not JSON: a plain text, or a page of some proxy.
+/// The first words of a body that is not JSON: plain text, or the page of a proxy.
 fn in_text(body: &[u8]) -> Option<String> {
     let text = String::from_utf8_lossy(&body[..body.len().min(4096)]);
     let text = text.trim();
@@ -137,7 +137,7 @@ fn in_text(body: &[u8]) -> Option<String> {
     Some(text).filter(|text| !text.is_empty())
 }
 
-/// The title of a page, or all its words where it has none.
+/// The title of a page, or all its text if it has none.
 fn words_of_page(page: &str) -> String {
     let lower = page.to_ascii_lowercase();
     if let Some(start) = lower.find("<title>").map(|at| at + "<title>".len())

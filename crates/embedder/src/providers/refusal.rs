@@ -1,4 +1,4 @@
-//! Why a service refused a request, in its own words, and what may be done about it.
+//! Classifies a service's refusal by status, body and headers.
 
 use std::time::Duration;
 
@@ -7,48 +7,48 @@ use super::pace::duration;
 use super::reason::Said;
 use embedd_wire::Kind;
 
-/// The longest wait that is believed.
+/// The longest wait that is accepted.
 const LONGEST_WAIT: Duration = Duration::from_secs(3600);
 
-/// A request that was refused.
+/// A refused request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
-    /// What kind of refusal it is.
+    /// What the refusal means.
     pub kind: RefusalKind,
-    /// The status it came with.
+    /// The HTTP status.
     pub status: u16,
-    /// The service's own reason: one short line, with everything blanked that looks like a key.
+    /// The service's own reason: one short line, with everything replaced that looks like a key.
     pub message: String,
     /// How long the service asks to wait, at most an hour.
     pub retry_after: Option<Duration>,
-    /// The limit of one request that it speaks of.
+    /// The limit of one request that it names.
     pub limit: Option<Stated>,
 }
 
-/// What a refusal means for what is to be done next.
+/// What a refusal means for the next step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum RefusalKind {
     /// The service does not accept the key, or not for this.
     KeyRejected,
     /// The service does not have the model, or not for embedding.
     UnknownModel,
-    /// Too much was asked in too short a time.
+    /// Rate limited.
     RateLimited,
-    /// What was paid for, or what is free in a day, is used up: waiting does not help soon.
+    /// The paid credit or the daily quota is used up: waiting does not help soon.
     QuotaExhausted,
-    /// The service refuses the texts, which may be one text's fault.
+    /// The service rejects the texts, possibly because of one of them.
     Input,
-    /// The service, or something on the way to it, is out of order for now.
+    /// The service, or a proxy in front of it, is down.
     Unavailable,
-    /// The service loads its model.
+    /// The service is loading its model.
     Loading,
-    /// The service is said to be elsewhere; nothing is sent there.
+    /// The service redirects elsewhere; redirects are not followed.
     Redirect,
-    /// Anything else: the request itself is wrong, whatever its texts.
+    /// Anything else: the request is wrong, whatever its texts are.
     Other,
 }
 
-/// Reads a reply whose status is not 200; header names are looked up in lower case.
+/// Parses a reply whose status is not 200; header names are looked up in lower case.
 pub fn refusal(
     kind: Kind,
     status: u16,
@@ -68,7 +68,7 @@ pub fn refusal(
     }
 }
 
-/// Finds out what kind of refusal it is. The words of a body go before its status, which several services use loosely.
+/// Determines the kind of a refusal. The body takes precedence over the status, which several services use loosely.
 fn classify(kind: Kind, status: u16, said: &Said) -> RefusalKind {
     let message = said.message.as_deref().unwrap_or_default().to_ascii_lowercase();
     match status {
@@ -77,31 +77,31 @@ fn classify(kind: Kind, status: u16, said: &Said) -> RefusalKind {
         400..500 if model_is_unknown(status, said, &message) => RefusalKind::UnknownModel,
         401 | 403 => RefusalKind::KeyRejected,
         400 if key_is_rejected(said, &message) => RefusalKind::KeyRejected,
-        // OpenAI's words for more tokens than a minute has: waiting does not help.
+        // OpenAI's message for more tokens than the limit a minute: waiting does not help.
         429 if message.contains("request too large") => RefusalKind::Input,
         429 => RefusalKind::RateLimited,
         400 | 422 if request_is_wrong(said, &message) => RefusalKind::Other,
         400 | 413 | 422 => RefusalKind::Input,
-        // 424: TEI's word for a model that failed; 499: Ollama's for a request that was given up.
+        // 424 is TEI's status for a model that failed, 499 Ollama's for an aborted request.
         408 | 409 | 424 | 425 | 499 => RefusalKind::Unavailable,
-        // llama.cpp blames itself for a text that is too long, and would do so for ever.
+        // llama.cpp uses 500 for a text that is too long, which would be retried forever.
         500 if message.contains("too large to process") => RefusalKind::Input,
-        // Others blame themselves for a request that holds too much.
+        // Other servers use 500 for a request that is too large.
         500 if stated(status, &message).is_some_and(|limit| !limit.numbers.is_empty()) => {
             RefusalKind::Input
         }
         503 if message.contains("loading") && !message.contains("fail") => RefusalKind::Loading,
-        // The server was started without what it takes to embed.
+        // The server was started without support for embeddings.
         501 | 505 => RefusalKind::Other,
         500.. => RefusalKind::Unavailable,
         _ => RefusalKind::Other,
     }
 }
 
-/// Whether the money or the day's share is used up.
+/// Whether the credit or the daily quota is used up.
 fn quota_is_used_up(kind: Kind, status: u16, said: &Said, message: &str) -> bool {
     if kind == Kind::Gemini || said.has("resource_exhausted") {
-        // Google says "quota" for every limit; only that of a day does not come back within a minute.
+        // Google uses "quota" for every limit; only the daily one does not reset within a minute.
         return status == 402
             || said.mentions("perday")
             || message.contains("credits are depleted");
@@ -113,7 +113,7 @@ fn quota_is_used_up(kind: Kind, status: u16, said: &Said, message: &str) -> bool
         || said.mentions("spend_limit_exceeded")
 }
 
-/// Whether the service does not have the model, or does not embed with it.
+/// Whether the service does not have the model, or cannot embed with it.
 fn model_is_unknown(status: u16, said: &Said, message: &str) -> bool {
     let codes = ["model_not_found", "model_not_supported", "invalid_model", "deploymentnotfound"];
     if codes.iter().any(|code| said.has(code)) {
@@ -134,7 +134,7 @@ fn model_is_unknown(status: u16, said: &Said, message: &str) -> bool {
     }
 }
 
-/// Whether a bad request is one because of its key.
+/// Whether a bad request was caused by its key.
 fn key_is_rejected(said: &Said, message: &str) -> bool {
     said.mentions("api_key_")
         || said.has("invalid_api_key")
@@ -142,11 +142,11 @@ fn key_is_rejected(said: &Said, message: &str) -> bool {
         || message.starts_with("api key expired")
 }
 
-/// Whether the request is wrong in a way that no other text would change: then splitting it is of no use.
+/// Whether the request is wrong regardless of its texts, so that bisecting is of no use.
 fn request_is_wrong(said: &Said, message: &str) -> bool {
     let settings =
         ["output_dimension", "outputdimensionality", "'dimensions'", "dimensions is", "matryoshka"];
-    // Gemini's word for a country or an account that it does not serve.
+    // Gemini's status for a country or an account that it does not serve.
     said.has("failed_precondition")
         || matches!(said.param.as_deref(), Some("dimensions" | "encoding_format" | "user"))
         || settings.iter().any(|setting| message.contains(setting))
@@ -154,7 +154,7 @@ fn request_is_wrong(said: &Said, message: &str) -> bool {
         || message.starts_with("body.") && !message.starts_with("body.input")
 }
 
-/// How long the headers ask to wait.
+/// The wait in the headers.
 fn wait_in_headers(header: &dyn Fn(&str) -> Option<String>) -> Option<Duration> {
     if let Some(value) = header("retry-after-ms")
         && let Some(wait) = duration(&format!("{}ms", value.trim()))
@@ -165,12 +165,12 @@ fn wait_in_headers(header: &dyn Fn(&str) -> Option<String>) -> Option<Duration> 
     if let Some(wait) = duration(&value) {
         return Some(wait);
     }
-    // A date is read by the clock of who wrote it: the two clocks need not agree.
+    // The date is relative to the server's own clock, which may differ from ours.
     let wait = seconds_of_date(&value)?.checked_sub(seconds_of_date(&header("date")?)?)?;
     Some(Duration::from_secs(u64::try_from(wait).unwrap_or_default()))
 }
 
-/// Seconds since some day long ago of a date as HTTP writes it, in any of its three spellings.
+/// Converts an HTTP date, in any of its three formats, to seconds since a fixed day.
 fn seconds_of_date(text: &str) -> Option<i64> {
     const MONTHS: [&str; 12] =
         ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"];
@@ -184,16 +184,16 @@ fn seconds_of_date(text: &str) -> Option<i64> {
                 (0..24).contains(&hour) && (0..60).contains(&minute) && (0..=60).contains(&second);
             seconds = whole.then_some(hour * 3600 + minute * 60 + second);
         } else if let Some(number) = number {
-            // The day stands in front of the year in all three.
+            // The day precedes the year in all three.
             if day.is_none() { day = Some(number) } else { year = year.or(Some(number)) }
         } else if month.is_none() {
             month = MONTHS.iter().position(|name| word.to_ascii_lowercase().starts_with(name));
         }
     }
     let (day, month, year) = (day?, i64::try_from(month?).ok()? + 1, year?);
-    // Years of two digits are of this century: nobody asks to wait since the last one.
+    // Two-digit years are of this century.
     let year = if year < 100 { year + 2000 } else { year };
-    // Counting years from March puts the leap day last, so that the months before it are always the same.
+    // With years counted from March the leap day comes last, so the length of the months before it is fixed.
     let (year, month) = if month < 3 { (year - 1, month + 9) } else { (year, month - 3) };
     let days = year * 365 + year / 4 - year / 100 + year / 400 + (month * 153 + 2) / 5 + day;
     Some(days * 86_400 + seconds?)

@@ -1,4 +1,4 @@
-//! What the replies of all services have in common: vectors, counts, and the words for a reply that is of no use.
+//! What the replies of all services have in common: vectors, counts, and the errors for invalid replies.
 
 use std::fmt;
 
@@ -16,7 +16,7 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// The numbers of a vector, whether they came as JSON numbers or as little-endian single floats in base64.
+/// The elements of a vector, sent as JSON numbers or as little-endian 32-bit floats in base64.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Vector(pub Vec<f32>);
 
@@ -37,7 +37,7 @@ impl<'de> Visitor<'de> for Numbers {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Vector, A::Error> {
         let mut numbers = Vec::new();
-        // What is no number in a vector is spelled null in JSON; the text it belongs to is told apart later.
+        // JSON has null for a value that is not a number; the check of the vector later rejects its text.
         while let Some(number) = seq.next_element::<Option<f32>>()? {
             numbers.push(number.unwrap_or(f32::NAN));
         }
@@ -45,7 +45,7 @@ impl<'de> Visitor<'de> for Numbers {
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<Vector, E> {
-        // The text itself is not repeated: it may be as long as a vector.
+        // The error does not quote the text, which may be as long as a vector.
         let bytes = BASE64.decode(text).map_err(|_| E::custom("vector is not base64"))?;
         let (numbers, rest) = bytes.as_chunks::<4>();
         if !rest.is_empty() {
@@ -55,7 +55,7 @@ impl<'de> Visitor<'de> for Numbers {
     }
 }
 
-/// A place in a list: a whole number, which servers in languages of one kind of number write as 1.0 or "1"; null is none.
+/// An index: a whole number, which some servers write as 1.0 or "1"; null is none.
 pub(super) fn index<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged)]
@@ -77,7 +77,7 @@ pub(super) fn index<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option
     }
 }
 
-/// A part of a reply that is nice to have: of another form than expected, it is as good as absent.
+/// An optional part of a reply: if its form is not the expected one, it counts as missing.
 #[derive(Deserialize)]
 #[serde(untagged)]
 pub(super) enum Lenient<T> {
@@ -86,7 +86,7 @@ pub(super) enum Lenient<T> {
 }
 
 impl<T> Lenient<T> {
-    /// The part, where it is of the expected form.
+    /// The part, if it has the expected form.
     pub(super) fn good(self) -> Option<T> {
         match self {
             Lenient::Good(part) => Some(part),
@@ -95,7 +95,7 @@ impl<T> Lenient<T> {
     }
 }
 
-/// Reads a reply; the error is the service's own, where the body is one in spite of the good status.
+/// Parses a reply; if the body is an error in spite of the status, that error is returned.
 pub(super) fn read<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, String> {
     serde_json::from_slice(body).map_err(|error| match Said::in_json(body) {
         Some(Said { message: Some(message), .. }) => {
@@ -105,7 +105,7 @@ pub(super) fn read<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, String> 
     })
 }
 
-/// Checks that there are as many vectors as there were texts.
+/// Checks that there is a vector for each text.
 pub(super) fn same_number(vectors: usize, texts: usize) -> Result<(), String> {
     if vectors == texts {
         return Ok(());

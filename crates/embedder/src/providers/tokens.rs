@@ -1,4 +1,4 @@
-//! How many tokens a text is, and how much of it a model reads.
+//! Counts the tokens of a text, and truncates it to what a model reads.
 
 use std::borrow::Cow;
 
@@ -6,19 +6,19 @@ use bpe_openai::{Tokenizer, cl100k_base};
 
 use embedd_wire::{Kind, Model};
 
-/// Bytes of a text that are sent for each token a model reads: far more than it can read of any ordinary text.
+/// The most bytes sent for each token a model reads: far more than any ordinary text needs.
 const BYTES_PER_TOKEN: usize = 16;
 
-/// The size of a text.
+/// The tokens of a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Tokens {
-    /// Tokens of what is sent and read; not too few for an ordinary text.
+    /// Tokens of the text as sent; for an ordinary text not an underestimate.
     pub count: u32,
-    /// Whether they were counted the way the service counts, or only estimated.
+    /// Whether they were counted with the service's tokenizer, not estimated.
     pub exact: bool,
 }
 
-/// Measures a text: its tokens, what of it to send, and whether the model will not have read all of it.
+/// Measures a text: its tokens, the part of it to send, and whether it is truncated.
 pub fn measure<'a>(kind: Kind, model: &Model, text: &'a str) -> (Tokens, Cow<'a, str>, bool) {
     let limit = model.tokens_per_text.map(|limit| limit as usize);
     if let Some(tokenizer) = tokenizer(kind, &model.name) {
@@ -33,7 +33,7 @@ pub fn measure<'a>(kind: Kind, model: &Model, text: &'a str) -> (Tokens, Cow<'a,
     let cut_here = sent.len() < text.len();
     let estimate = estimate(sent);
     let (count, truncated) = match limit {
-        // These services cut by themselves, so what they read and count is never more than the limit.
+        // These services truncate by themselves, so they never count more than the limit.
         Some(limit) if matches!(kind, Kind::Gemini | Kind::Voyage | Kind::Ollama) => {
             (estimate.min(limit), cut_here || at_least(sent) > limit)
         }
@@ -42,14 +42,14 @@ pub fn measure<'a>(kind: Kind, model: &Model, text: &'a str) -> (Tokens, Cow<'a,
     (Tokens { count: small(count), exact: false }, Cow::Borrowed(sent), truncated)
 }
 
-/// The tokenizer of OpenAI's embedding models, also where another server has them under their own names.
+/// The tokenizer of OpenAI's embedding models, also where another server offers them under the same names.
 fn tokenizer(kind: Kind, model: &str) -> Option<&'static Tokenizer> {
     let name = model.rsplit('/').next().unwrap_or(model);
     let known = name.starts_with("text-embedding-3-") || name == "text-embedding-ada-002";
     (known && matches!(kind, Kind::Openai | Kind::OpenaiCompatible)).then(cl100k_base)
 }
 
-/// The longest beginning of a text, but for a few tokens, that is no more than so many tokens; and how many it is.
+/// The longest prefix of a text, up to a few tokens, within the limit; and its tokens.
 fn cut<'a>(tokenizer: &Tokenizer, text: &'a str, limit: usize) -> (&'a str, usize) {
     let mut aim = limit;
     loop {
@@ -57,7 +57,7 @@ fn cut<'a>(tokenizer: &Tokenizer, text: &'a str, limit: usize) -> (&'a str, usiz
         if sent.len() == text.len() {
             return (sent, count);
         }
-        // A text that ends elsewhere may be split into words otherwise, and then be a token or two more.
+        // A shorter text may be split into words differently, and then have a token or two more.
         match count_up_to(tokenizer, sent, limit) {
             Some(count) => return (sent, count),
             None => aim = aim.saturating_sub(1),
@@ -65,7 +65,7 @@ fn cut<'a>(tokenizer: &Tokenizer, text: &'a str, limit: usize) -> (&'a str, usiz
     }
 }
 
-/// The beginning of a text that is so many tokens of the whole text.
+/// The prefix of a text that consists of its first `limit` tokens.
 fn cut_once<'a>(tokenizer: &Tokenizer, text: &'a str, limit: usize) -> (&'a str, usize) {
     let (mut end, mut count) = (0, 0);
     for piece in tokenizer.split(text) {
@@ -78,14 +78,14 @@ fn cut_once<'a>(tokenizer: &Tokenizer, text: &'a str, limit: usize) -> (&'a str,
         let tokens = tokenizer.bpe.encode_via_backtracking(piece.as_bytes());
         let bytes: usize =
             tokens.iter().take(left).map(|token| tokenizer.bpe.token_len(*token)).sum();
-        // A character may be several tokens: the last one is only kept whole.
+        // A character may be several tokens: it is kept only if all of them are.
         end = text.floor_char_boundary(end + bytes);
         return (&text[..end], limit);
     }
     (text, count)
 }
 
-/// The tokens of a text, where they are no more than so many.
+/// Counts the tokens of a text, if they are within the limit.
 fn count_up_to(tokenizer: &Tokenizer, text: &str, limit: usize) -> Option<usize> {
     tokenizer.split(text).try_fold(0, |count, piece| {
         let tokens = tokenizer.bpe.count_till_limit(piece.as_bytes(), limit - count)?;
@@ -93,7 +93,7 @@ fn count_up_to(tokenizer: &Tokenizer, text: &str, limit: usize) -> Option<usize>
     })
 }
 
-/// What a character is to the estimate.
+/// The class of a character in the estimate.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Class {
     Lower,
@@ -102,7 +102,7 @@ enum Class {
     Other,
 }
 
-/// Tokens of a text in a tokenizer that is not known; rather too many than too few.
+/// Estimates the tokens of a text for an unknown tokenizer; rather too many than too few.
 fn estimate(text: &str) -> usize {
     // In sixteenths of a token. The weights were tried on prose, code and JSON in several scripts.
     let mut sixteenths = 0usize;
@@ -119,7 +119,7 @@ fn estimate(text: &str) -> usize {
             (Class::Lower, Class::Lower | Class::Upper) => 5,
             (Class::Upper, Class::Upper) => 8,
             (Class::Lower | Class::Upper, _) => 10,
-            // One space belongs to the word behind it, more of them are a token of their own.
+            // A single space belongs to the next word; further ones are tokens.
             (Class::Space, Class::Space) => 4,
             (Class::Space, _) => 0,
             // A digit or a sign may be a token, a rare character several.
@@ -135,9 +135,9 @@ fn estimate(text: &str) -> usize {
     sixteenths.div_ceil(16)
 }
 
-/// Tokens that a text has at the very least, if it is an ordinary one.
+/// A lower bound for the tokens of an ordinary text.
 ///
-/// No alphabet has tokens of six letters on the average, and no other script has any of four characters.
+/// On average no alphabet has tokens of six letters, and no other script has tokens of four characters.
 fn at_least(text: &str) -> usize {
     let wide = text.chars().filter(|c| c.len_utf8() > 2).count();
     let narrow = text.chars().count() - wide;

@@ -1,4 +1,4 @@
-//! How Voyage AI spells a request; its replies are OpenAI's.
+//! Requests of Voyage AI; its replies have OpenAI's form.
 
 use serde::Serialize;
 
@@ -18,7 +18,7 @@ struct Request<'a> {
     encoding_format: Option<&'static str>,
 }
 
-/// Spells a request. A text that is too long is cut by the service.
+/// Builds a request. The service truncates a text that is too long.
 pub(super) fn call(
     provider: &Provider,
     model: &Model,
@@ -33,8 +33,8 @@ pub(super) fn call(
             InputType::Document => "document",
         },
         truncation: true,
-        output_dimension: model.asked(),
-        // There is no word for numbers: they come when the field is left out.
+        output_dimension: model.requested_dimensions(),
+        // JSON numbers have no name here: omitting the field selects them.
         encoding_format: (provider.encoding != Encoding::Float).then_some("base64"),
     };
     Call {

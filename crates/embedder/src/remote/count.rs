@@ -1,25 +1,25 @@
-//! Counts what was sent, for those who asked for it.
+//! Counts the usage of a provider.
 
 use std::time::Duration;
 
-use embedd_wire::{Mishap, Usage};
+use embedd_wire::{RequestError, Usage};
 
-use super::desk::{Desk, Flight};
-use super::http::{Reached, Response};
-use super::line::Text;
+use super::dispatcher::{Dispatcher, InFlightBatch};
+use super::fair_queue::Text;
+use super::http::{HttpOutcome, Response};
 use crate::job::lock;
 use crate::providers::RefusalKind;
 
-impl Desk {
-    /// Counts a request for those it was made for.
-    pub(super) fn count(&self, flight: &Flight, response: &Response) {
-        if matches!(response.outcome, Reached::Unsent(_)) {
+impl Dispatcher {
+    /// Counts a request for the foreign servers of its texts.
+    pub(super) fn count(&self, flight: &InFlightBatch, response: &Response) {
+        if matches!(response.outcome, HttpOutcome::NotSent(_)) {
             return;
         }
         let own = (self.provider.database, self.provider.server);
         let account_of = |text: &Text| {
-            let ticket = text.takers.first().and_then(|(id, _)| self.tickets.get(id));
-            ticket.map_or(own, |ticket| ticket.account_of)
+            let request = text.waiters.first().and_then(|(id, _)| self.pending.get(id));
+            request.map_or(own, |request| request.account_of)
         };
         let mut ledger = lock(&self.shared.ledger);
         for text in &flight.batch.texts {
@@ -29,28 +29,28 @@ impl Desk {
         let usage: &mut Usage = ledger.today(first);
         usage.add_request(response.latency);
         match &response.outcome {
-            Reached::Answer(answer) => {
+            HttpOutcome::Answer(answer) => {
                 usage.tokens += answer.tokens.unwrap_or_else(|| flight.batch.tokens());
             }
-            Reached::Refusal(refusal) => usage.add_mishap(match refusal.kind {
-                RefusalKind::RateLimited | RefusalKind::QuotaExhausted => Mishap::RateLimited,
-                RefusalKind::Unavailable | RefusalKind::Loading => Mishap::Unavailable,
-                RefusalKind::KeyRejected => Mishap::KeyRejected,
-                _ => Mishap::Refused,
+            HttpOutcome::Refusal(refusal) => usage.add_error(match refusal.kind {
+                RefusalKind::RateLimited | RefusalKind::QuotaExhausted => RequestError::RateLimited,
+                RefusalKind::Unavailable | RefusalKind::Loading => RequestError::Unavailable,
+                RefusalKind::KeyRejected => RequestError::KeyRejected,
+                _ => RequestError::Refused,
             }),
-            Reached::Unreachable(_) | Reached::TimedOut(_) => {
-                usage.add_mishap(Mishap::Unavailable);
+            HttpOutcome::Unreachable(_) | HttpOutcome::TimedOut(_) => {
+                usage.add_error(RequestError::Unavailable);
             }
-            // The service has done its work all the same.
-            Reached::Nonsense(_) => {
+            // The service did the work, so its tokens are paid for.
+            HttpOutcome::InvalidReply(_) => {
                 usage.tokens += flight.batch.tokens();
-                usage.add_mishap(Mishap::BadReply);
+                usage.add_error(RequestError::BadReply);
             }
-            Reached::Unsent(_) => {}
+            HttpOutcome::NotSent(_) => {}
         }
     }
 
-    /// Counts a request that was given up because its askers have gone.
+    /// Counts a request that was aborted because its clients have gone.
     pub(super) fn count_given_up(&self, texts: u64, latency: Duration) {
         let mut ledger = lock(&self.shared.ledger);
         let usage = ledger.today((self.provider.database, self.provider.server));

@@ -1,4 +1,4 @@
-//! What the trouble of a provider is called, and what helps against it.
+//! The errors of a provider, with a hint for each.
 
 use std::time::Duration;
 
@@ -6,13 +6,13 @@ use embedd_wire::{Failure, FailureClass, Kind, Model, Provider, quote_literal};
 
 use crate::providers::RefusalKind;
 
-/// What somebody else says, as a sentence.
+/// What a service said, as a sentence.
 fn sentence(opening: &str, said: &str) -> String {
     let end = if said.ends_with(['.', '!', '?']) { "" } else { "." };
     format!("{opening}{said}{end}")
 }
 
-/// The failure for a provider that takes no more for a while.
+/// The failure of a provider that is rate limited.
 pub fn limited(provider: &Provider, said: &str, wait: Duration) -> Failure {
     let message = format!("provider \"{}\" takes no more requests for now", provider.name);
     Failure::new(FailureClass::RateLimited, message)
@@ -21,7 +21,7 @@ pub fn limited(provider: &Provider, said: &str, wait: Duration) -> Failure {
         .with_retry_after(wait)
 }
 
-/// The failure for a provider that is not there, or breaks down.
+/// The failure of a provider that cannot be reached, or is down.
 pub fn unavailable(provider: &Provider, said: &str, wait: Duration) -> Failure {
     let message = format!("provider \"{}\" does not answer", provider.name);
     let failure = Failure::new(FailureClass::Unavailable, message)
@@ -29,13 +29,13 @@ pub fn unavailable(provider: &Provider, said: &str, wait: Duration) -> Failure {
         .with_retry_after(wait);
     match provider.kind {
         Kind::Ollama if provider.base_url.is_none() => {
-            failure.with_hint("Start Ollama on this machine, or tell where it is with base_url.")
+            failure.with_hint("Start Ollama on this machine, or set base_url to its address.")
         }
         _ => failure,
     }
 }
 
-/// The failure for a provider that is there and gives no answer in time.
+/// The failure of a provider that timed out.
 pub fn too_slow(provider: &Provider, said: &str, wait: Duration) -> Failure {
     let failure = unavailable(provider, said, wait);
     failure.with_hint(format!(
@@ -44,16 +44,16 @@ pub fn too_slow(provider: &Provider, said: &str, wait: Duration) -> Failure {
     ))
 }
 
-/// The failure for a provider that loads its model.
+/// The failure of a provider that is loading its model.
 pub fn loading(provider: &Provider, said: &str, wait: Duration) -> Failure {
-    let message = format!("provider \"{}\" loads its model", provider.name);
+    let message = format!("provider \"{}\" is loading its model", provider.name);
     Failure::new(FailureClass::Unavailable, message)
         .with_detail(sentence("It says: ", said))
         .with_hint(format!("It is asked again in {} s.", wait.as_secs() + 1))
         .with_retry_after(wait)
 }
 
-/// The failure for what a provider refuses altogether, whatever the texts are.
+/// The failure of a request that the provider refuses whatever its texts are.
 pub fn refused(provider: &Provider, model: &Model, kind: RefusalKind, said: &str) -> Failure {
     let (name, literal) = (&provider.name, quote_literal(&provider.name));
     let (class, message, hint) = match kind {
@@ -81,7 +81,7 @@ pub fn refused(provider: &Provider, model: &Model, kind: RefusalKind, said: &str
         ),
         RefusalKind::Redirect => (
             FailureClass::Refused,
-            format!("provider \"{name}\" is somewhere else"),
+            format!("provider \"{name}\" has moved"),
             Some(format!(
                 "Set its address: SELECT embedd.update_provider({literal}, base_url => '...')."
             )),
@@ -95,13 +95,13 @@ pub fn refused(provider: &Provider, model: &Model, kind: RefusalKind, said: &str
     }
 }
 
-/// The failure for a reply that cannot be used.
-pub fn nonsense(provider: &Provider, reason: &str) -> Failure {
+/// The failure of an invalid reply.
+pub fn invalid_reply(provider: &Provider, reason: &str) -> Failure {
     let message = format!("provider \"{}\" gave no usable answer", provider.name);
     Failure::new(FailureClass::BadReply, message).with_detail(sentence("", &capitalised(reason)))
 }
 
-/// The failure for vectors of another size than the vector table has.
+/// The failure of vectors whose dimensions are not those of the vector table.
 pub fn wrong_size(provider: &Provider, model: &Model, came: usize) -> Failure {
     let message = format!(
         "provider \"{}\" returned vectors of {came} dimensions, not {}",

@@ -1,4 +1,4 @@
-//! The one place that speaks HTTP: connections, certificates, proxies, keys, and bounds on what comes back.
+//! The only code that speaks HTTP: connections, certificates, proxies, keys, and limits on the size of a reply.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -12,54 +12,54 @@ use tokio::task::spawn_blocking;
 use super::group::GroupKey;
 use crate::providers::{Answer, Pace, Refusal, answer, call, pace, refusal, without};
 
-/// How long a connection may take to be made.
+/// The timeout for establishing a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long a connection is kept without being used.
+/// How long an idle connection is kept.
 const KEEP_WARM: Duration = Duration::from_secs(90);
 
 /// Bytes of a reply besides its vectors.
 const REPLY_REST: usize = 1 << 20;
 
-/// Bytes that one number of a vector may take in JSON.
+/// The most bytes of one vector element in JSON.
 const NUMBER_BYTES: usize = 25;
 
-/// Numbers a text's vector may have when nobody knows how many it has.
+/// The most vector elements where the dimensions are not known.
 const UNKNOWN_DIMENSIONS: usize = 16_000;
 
-/// Bytes of a refusal that are read.
+/// How many bytes of a refusal are read.
 const REFUSAL_BYTES: usize = 64 << 10;
 
-/// Bytes of a key file, at most.
+/// The most bytes of a key file.
 const KEY_BYTES: u64 = 16 << 10;
 
-/// Replies larger than this are read apart from the thread that serves everybody.
+/// Larger replies are parsed off the event loop's thread.
 const READ_APART: usize = 128 << 10;
 
-/// What a request to a service came to.
+/// The response to an HTTP request.
 pub struct Response {
     /// When it was sent, and how long it took.
     pub sent: Instant,
     pub latency: Duration,
-    /// What the service says of its limits.
+    /// The rate limits that the service reports.
     pub pace: Pace,
-    pub outcome: Reached,
+    pub outcome: HttpOutcome,
 }
 
-/// How far a request got.
-pub enum Reached {
-    /// Vectors came back.
+/// The outcome of an HTTP request.
+pub enum HttpOutcome {
+    /// It returned vectors.
     Answer(Answer),
-    /// The service says no, in its own way.
+    /// The service refused it.
     Refusal(Refusal),
-    /// The service could not be reached, or broke off.
+    /// The service could not be reached, or the connection broke.
     Unreachable(String),
     /// The service was reached and did not answer in time.
     TimedOut(String),
-    /// Something came back that is no answer.
-    Nonsense(String),
-    /// It was not sent: the key or a setting is not right.
-    Unsent(Failure),
+    /// The reply is not valid.
+    InvalidReply(String),
+    /// It was not sent: the key or a setting is wrong.
+    NotSent(Failure),
 }
 
 /// A client with one pool of connections for all services.
@@ -102,7 +102,7 @@ fn certificates(path: &Path) -> Result<Vec<Certificate>, Failure> {
     }
 }
 
-/// Sends texts to a service and reads what comes back, within so long.
+/// Sends texts to a service and reads its response, within `timeout`.
 pub async fn ask(
     client: &Client,
     provider: &Provider,
@@ -112,12 +112,12 @@ pub async fn ask(
 ) -> Response {
     let sent = Instant::now();
     let mut pace = Pace::default();
-    // A key in a file that cannot be reached takes its time too.
+    // Reading the key file counts too, in case it hangs.
     let outermost = timeout + Duration::from_secs(1);
     let exchange = exchange(client, provider, key, texts, timeout, &mut pace);
     let outcome = match tokio::time::timeout(outermost, exchange).await {
         Ok(Ok(reached) | Err(reached)) => reached,
-        Err(_) => Reached::TimedOut(no_answer_within(outermost)),
+        Err(_) => HttpOutcome::TimedOut(no_answer_within(outermost)),
     };
     Response { sent, latency: sent.elapsed(), pace, outcome }
 }
@@ -129,14 +129,14 @@ async fn exchange(
     texts: &[&str],
     timeout: Duration,
     pace_of_reply: &mut Pace,
-) -> Result<Reached, Reached> {
-    let key = key(provider).await.map_err(Reached::Unsent)?;
+) -> Result<HttpOutcome, HttpOutcome> {
+    let key = key(provider).await.map_err(HttpOutcome::NotSent)?;
     let call = call(provider, &group.model, group.input_type, texts);
-    let mut headers = headers(provider).map_err(Reached::Unsent)?;
+    let mut headers = headers(provider).map_err(HttpOutcome::NotSent)?;
     if let Some(key) = &key {
         let (name, prefix) = &call.key_header;
         let (name, value) =
-            header(provider, name, &format!("{prefix}{key}")).map_err(Reached::Unsent)?;
+            header(provider, name, &format!("{prefix}{key}")).map_err(HttpOutcome::NotSent)?;
         headers.insert(name, value);
     }
     let request = client.post(&call.url).headers(headers).body(call.body).timeout(timeout);
@@ -152,16 +152,18 @@ async fn exchange(
         let body = beginning(&mut response, REFUSAL_BYTES).await;
         let mut refusal = refusal(provider.kind, status, &header, &body);
         refusal.message = without_secrets(&refusal.message, provider, secret);
-        return Ok(Reached::Refusal(refusal));
+        return Ok(HttpOutcome::Refusal(refusal));
     }
     let numbers = match group.model.dimensions {
         0 => UNKNOWN_DIMENSIONS,
         known => known as usize,
     };
-    // Vectors that are longer than is wanted shall be told so, not cut off.
+    // Vectors with more dimensions than wanted are read whole, so that the error can say so.
     let most = texts.len() * numbers.max(1024) * NUMBER_BYTES + REPLY_REST;
     let body = body(&mut response, most).await.map_err(|error| match error {
-        Unread::TooLarge => Reached::Nonsense(format!("provider sent more than {most} bytes")),
+        Unread::TooLarge => {
+            HttpOutcome::InvalidReply(format!("provider sent more than {most} bytes"))
+        }
         Unread::Broken(error) => unreachable(error, timeout),
     })?;
     let (kind, count) = (provider.kind, texts.len());
@@ -172,12 +174,12 @@ async fn exchange(
         false => answer(kind, &body, count),
     };
     Ok(match read {
-        Ok(answer) => Reached::Answer(answer),
-        Err(reason) => Reached::Nonsense(without_secrets(&reason, provider, secret)),
+        Ok(answer) => HttpOutcome::Answer(answer),
+        Err(reason) => HttpOutcome::InvalidReply(without_secrets(&reason, provider, secret)),
     })
 }
 
-/// What somebody else says, without the key and the other secrets that were sent along.
+/// What a service said, without the key and the other secrets of the request.
 fn without_secrets(message: &str, provider: &Provider, key: &str) -> String {
     let headers = provider.headers.iter().flat_map(|(_, value)| {
         // "Basic dXNlcjpwdw==": the second word alone may be repeated too.
@@ -188,7 +190,7 @@ fn without_secrets(message: &str, provider: &Provider, key: &str) -> String {
     secrets.fold(message.to_string(), |message, secret| without(&message, secret))
 }
 
-/// The beginning of a body: the reason of a refusal is worth having, its end is not worth a failure.
+/// The beginning of a body. A refusal needs no more, so errors while reading it are ignored.
 async fn beginning(response: &mut reqwest::Response, most: usize) -> Vec<u8> {
     let mut body = Vec::new();
     while body.len() < most
@@ -205,7 +207,7 @@ enum Unread {
     Broken(reqwest::Error),
 }
 
-/// Reads a body, but not more than so many bytes.
+/// Reads a body of at most `most` bytes.
 async fn body(response: &mut reqwest::Response, most: usize) -> Result<Vec<u8>, Unread> {
     let announced = response.content_length().unwrap_or_default();
     if announced > most as u64 {
@@ -233,7 +235,7 @@ fn headers(provider: &Provider) -> Result<HeaderMap, Failure> {
     Ok(headers)
 }
 
-/// A header whose value no log of the HTTP library shows.
+/// A header that the HTTP library's logs do not show.
 fn header(
     provider: &Provider,
     name: &str,
@@ -250,7 +252,7 @@ fn header(
     Ok((header, value))
 }
 
-/// The key itself: as it is given, or from where the administrator keeps it.
+/// The key: as it is given, or from the file or environment variable that it names.
 async fn key(provider: &Provider) -> Result<Option<String>, Failure> {
     let Some(given) = &provider.api_key else { return Ok(None) };
     let given = given.expose();
@@ -290,7 +292,7 @@ async fn key(provider: &Provider) -> Result<Option<String>, Failure> {
     }
 }
 
-/// Reads a small regular file; anything else could keep the reader for ever.
+/// Reads a small regular file; reading anything else could block forever.
 fn read_key(path: &Path) -> Result<String, String> {
     use std::io::Read;
     use std::os::unix::fs::OpenOptionsExt;
@@ -303,17 +305,17 @@ fn read_key(path: &Path) -> Result<String, String> {
     }
     let mut text = String::new();
     let read = file.take(KEY_BYTES).read_to_string(&mut text);
-    // The content is nobody's business, so what is wrong with it is not told in more words.
+    // The content is secret, so the error does not quote it.
     read.map_err(|_| "it cannot be read as text".to_string())?;
     Ok(text)
 }
 
-/// What a request that brought no whole reply is called.
-fn unreachable(error: reqwest::Error, timeout: Duration) -> Reached {
+/// The outcome of a request without a complete reply.
+fn unreachable(error: reqwest::Error, timeout: Duration) -> HttpOutcome {
     match error.is_timeout() {
-        true if error.is_connect() => Reached::Unreachable("no connection in time".to_string()),
-        true => Reached::TimedOut(no_answer_within(timeout)),
-        false => Reached::Unreachable(root_cause(&error.without_url())),
+        true if error.is_connect() => HttpOutcome::Unreachable("no connection in time".to_string()),
+        true => HttpOutcome::TimedOut(no_answer_within(timeout)),
+        false => HttpOutcome::Unreachable(root_cause(&error.without_url())),
     }
 }
 
@@ -324,7 +326,7 @@ fn no_answer_within(timeout: Duration) -> String {
     }
 }
 
-/// The innermost reason of an error, on one line.
+/// The root cause of an error, on one line.
 fn root_cause(error: &dyn std::error::Error) -> String {
     let mut cause = error.to_string();
     let mut next = error.source();

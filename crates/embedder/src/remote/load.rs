@@ -1,8 +1,8 @@
-//! What a request holds, measured in every way in which a service may limit it.
+//! The size of a batch, in every measure that a service may limit.
 
 use crate::providers::Measure;
 
-/// Texts, tokens and bytes of a request, or the most of them.
+/// Texts, tokens and bytes of a batch, or limits of them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Load {
     pub texts: u64,
@@ -12,11 +12,11 @@ pub struct Load {
 }
 
 impl Load {
-    /// Any request.
+    /// A limit that any batch is within.
     #[cfg(test)]
     pub const ANY: Load = Load { texts: u64::MAX, tokens: u64::MAX, bytes: u64::MAX };
 
-    /// One of the three.
+    /// The value of a measure.
     pub fn get(&self, measure: Measure) -> u64 {
         match measure {
             Measure::Texts => self.texts,
@@ -25,7 +25,7 @@ impl Load {
         }
     }
 
-    /// Changes one of the three.
+    /// Sets the value of a measure.
     pub fn set(&mut self, measure: Measure, value: u64) {
         *match measure {
             Measure::Texts => &mut self.texts,
@@ -34,19 +34,19 @@ impl Load {
         } = value;
     }
 
-    /// One more text.
+    /// Adds a text.
     pub fn add(&mut self, tokens: u32, bytes: usize) {
         self.texts += 1;
         self.tokens += u64::from(tokens);
         self.bytes += bytes as u64;
     }
 
-    /// Whether nothing of it is more than this.
+    /// Whether no measure exceeds its limit.
     pub fn is_within(&self, most: Load) -> bool {
         Measure::ALL.into_iter().all(|measure| self.get(measure) <= most.get(measure))
     }
 
-    /// The smaller of each.
+    /// The minimum of each measure.
     pub fn min(self, other: Load) -> Load {
         Load {
             texts: self.texts.min(other.texts),
@@ -55,7 +55,7 @@ impl Load {
         }
     }
 
-    /// The greater of each.
+    /// The maximum of each measure.
     pub fn max(self, other: Load) -> Load {
         Load {
             texts: self.texts.max(other.texts),

@@ -1,17 +1,17 @@
-//! The outside world: every account with a service has a desk of its own, all share one pool of connections.
+//! Requests to remote services: one dispatcher an account, and one HTTP client with one connection pool for all.
 
 mod count;
-mod desk;
+mod dispatcher;
 mod failure;
 mod group;
 mod http;
-mod landing;
-mod line;
+mod completion;
+mod fair_queue;
 mod load;
-mod mending;
+mod bisect;
 mod pacer;
 mod size;
-mod ticket;
+mod pending;
 mod timeouts;
 
 use std::collections::HashMap;
@@ -27,46 +27,46 @@ use reqwest::Client;
 use tokio::sync::{Mutex as AsyncMutex, mpsc, oneshot};
 use tokio::task::spawn_blocking;
 
-use self::desk::{Desk, Message};
+use self::dispatcher::{Dispatcher, Message};
 use self::group::GroupKey;
-use self::size::{Lesson, Size};
+use self::size::{LimitChange, Size};
 use super::job::{Outcome, lock};
-use super::learned::Learned;
+use super::learned_limits::LearnedLimits;
 use super::log::LogSender;
 use super::usage::Ledger;
 
-/// Bytes of text that are measured apart from the thread that serves everybody.
+/// Requests with more bytes of text than this are tokenized off the event loop's thread.
 const MEASURE_APART: usize = 64 << 10;
 
-/// The way to all services.
+/// The dispatchers of all accounts.
 pub struct Remote {
     shared: Arc<Shared>,
-    desks: Mutex<HashMap<AccountId, mpsc::UnboundedSender<Message>>>,
-    last_ticket: AtomicU64,
+    dispatchers: Mutex<HashMap<AccountId, mpsc::UnboundedSender<Message>>>,
+    last_request_id: AtomicU64,
 }
 
-/// What the desks share.
+/// What the dispatchers share.
 pub struct Shared {
     ca_file: Mutex<Option<PathBuf>>,
-    /// Made when it is first needed: that reads the certificates of the system.
+    /// Created on first use, since that reads the system's certificates.
     client: AsyncMutex<Option<Client>>,
     log: LogSender,
     ledger: Arc<Mutex<Ledger>>,
-    learned: Arc<Mutex<Learned>>,
+    learned: Arc<Mutex<LearnedLimits>>,
 }
 
 impl Shared {
-    /// What is known of how much a model of a provider takes at once.
+    /// The limits learned for a model of a provider.
     fn size_of(&self, provider: &Provider, model: &Model, now: Instant) -> Size {
-        Size::knowing(&lock(&self.learned).of(provider, model), now)
+        Size::with_limits(&lock(&self.learned).of(provider, model), now)
     }
 
-    /// Keeps what was learned of it.
-    fn learn(&self, provider: &Provider, model: &Model, lesson: Lesson) {
-        lock(&self.learned).note(provider, model, lesson.measure, lesson.most);
+    /// Stores or removes a learned limit.
+    fn learn(&self, provider: &Provider, model: &Model, change: LimitChange) {
+        lock(&self.learned).note(provider, model, change.measure, change.most);
     }
 
-    /// The client all requests go through.
+    /// The HTTP client that all requests use.
     pub async fn client(&self) -> Result<Client, Failure> {
         let mut known = self.client.lock().await;
         if let Some(client) = &*known {
@@ -84,41 +84,41 @@ impl Shared {
 }
 
 impl Remote {
-    /// Without any connection, so far.
+    /// No dispatchers and no connections yet.
     pub fn new(
         ca_file: Option<PathBuf>,
         log: LogSender,
         ledger: Arc<Mutex<Ledger>>,
-        learned: Arc<Mutex<Learned>>,
+        learned: Arc<Mutex<LearnedLimits>>,
     ) -> Remote {
         let (ca_file, client) = (Mutex::new(ca_file), AsyncMutex::new(None));
         Remote {
             shared: Arc::new(Shared { ca_file, client, log, ledger, learned }),
-            desks: Mutex::default(),
-            last_ticket: AtomicU64::new(0),
+            dispatchers: Mutex::default(),
+            last_request_id: AtomicU64::new(0),
         }
     }
 
-    /// Takes another file of certificates on; new connections go by it, and by the system's store as it is now.
+    /// Applies another file of certificates; new connections use it, and the system's store as it is now.
     pub async fn reconfigure(&self, ca_file: Option<PathBuf>) {
         *lock(&self.shared.ca_file) = ca_file;
         *self.shared.client.lock().await = None;
     }
 
-    /// Embeds a request's texts; when the returned future is dropped, nobody wants them any more.
-    pub async fn embed(&self, lane: u64, request: Request) -> Outcome {
+    /// Embeds a request's texts; dropping the returned future cancels the request.
+    pub async fn embed(&self, client_id: u64, request: Request) -> Outcome {
         if request.texts.is_empty() {
             let dimensions = request.model.dimensions as usize;
             return Ok(Embeddings { dimensions, ..Embeddings::default() });
         }
-        let id = self.last_ticket.fetch_add(1, Ordering::Relaxed);
+        let id = self.last_request_id.fetch_add(1, Ordering::Relaxed);
         let (reply, receiver) = oneshot::channel();
         let bytes: usize = request.texts.iter().map(String::len).sum();
         let kind = request.provider.kind;
         let (submitted, request) = match bytes > MEASURE_APART {
-            false => (ticket::submit(id, lane, &request, kind, reply), request),
+            false => (pending::submit(id, client_id, &request, kind, reply), request),
             true => {
-                let work = move || (ticket::submit(id, lane, &request, kind, reply), request);
+                let work = move || (pending::submit(id, client_id, &request, kind, reply), request);
                 spawn_blocking(work).await.map_err(|_| {
                     let message = "the embedder failed to measure these texts";
                     Failure::new(FailureClass::BadReply, message)
@@ -126,14 +126,14 @@ impl Remote {
             }
         };
         let submitted = Box::new(submitted);
-        let desk = self.desk(&request);
+        let dispatcher = self.dispatcher(&request);
         let provider = Box::new(request.provider);
         let (model, input_type, is_test) = (request.model, request.input_type, request.is_test);
         let key = GroupKey { model, input_type, is_test };
         let message = Message::Submit { id, submitted, provider, key, more: request.more };
-        let mut waiting = Waiting { desk: desk.clone(), id, receiver, answered: false };
-        // A desk that has just closed drops what it is given, and that is told below.
-        let _ = desk.send(message);
+        let mut waiting = Waiting { dispatcher: dispatcher.clone(), id, receiver, answered: false };
+        // A dispatcher that has just closed drops the message; the receiver then reports that below.
+        let _ = dispatcher.send(message);
         let outcome = (&mut waiting.receiver).await;
         waiting.answered = true;
         outcome.unwrap_or_else(|_| {
@@ -142,23 +142,23 @@ impl Remote {
         })
     }
 
-    /// The desk of a request's account, opened if it is not.
-    fn desk(&self, request: &Request) -> mpsc::UnboundedSender<Message> {
-        let mut desks = lock(&self.desks);
-        desks.retain(|_, desk| !desk.is_closed());
-        let desk = desks.entry(account(&request.provider)).or_insert_with(|| {
+    /// The dispatcher of a request's account, started if there is none.
+    fn dispatcher(&self, request: &Request) -> mpsc::UnboundedSender<Message> {
+        let mut dispatchers = lock(&self.dispatchers);
+        dispatchers.retain(|_, dispatcher| !dispatcher.is_closed());
+        let dispatcher = dispatchers.entry(account(&request.provider)).or_insert_with(|| {
             let (sender, inbox) = mpsc::unbounded_channel();
-            let desk = Desk::new(self.shared.clone(), request.provider.clone());
-            tokio::spawn(desk.run(inbox));
+            let dispatcher = Dispatcher::new(self.shared.clone(), request.provider.clone());
+            tokio::spawn(dispatcher.run(inbox));
             sender
         });
-        desk.clone()
+        dispatcher.clone()
     }
 }
 
-/// Somebody who waits for a ticket, and who says so when they go.
+/// The client's wait for a pending request; dropping it before the answer cancels the request.
 struct Waiting {
-    desk: mpsc::UnboundedSender<Message>,
+    dispatcher: mpsc::UnboundedSender<Message>,
     id: u64,
     receiver: oneshot::Receiver<Outcome>,
     answered: bool,
@@ -168,7 +168,7 @@ impl Drop for Waiting {
     fn drop(&mut self) {
         if !self.answered {
             self.receiver.close();
-            let _ = self.desk.send(Message::Gone(self.id));
+            let _ = self.dispatcher.send(Message::Cancelled(self.id));
         }
     }
 }

@@ -1,67 +1,67 @@
-//! How much one request may hold, in texts, tokens and bytes: learned from what a service refuses and what it takes. Pure.
+//! The limits of a batch in texts, tokens and bytes: learned from what a service rejects and what it accepts. Pure.
 
 use std::time::{Duration, Instant};
 
 use super::load::Load;
 use crate::providers::{Measure, Stated};
 
-/// Requests that are answered at a limit before a larger one is tried, and the time between two tries.
+/// How many batches must be answered at a limit before a larger one is tried, and the time between two such trials.
 const ANSWERS: u32 = 8;
 const RETRY: Duration = Duration::from_secs(60 * 60);
 
-/// Requests whose halves are watched at a time, and for how long after the last.
-const HALVED: usize = 64;
-const WATCHED: Duration = Duration::from_secs(30);
+/// How many bisected batches are tracked, and for how long exploring counts as under way after the last.
+const BISECTED_KEPT: usize = 64;
+const BISECTION_TIME: Duration = Duration::from_secs(30);
 
 /// What has been learned for one model of one account.
 #[derive(Debug, Default)]
 pub struct Size {
     limits: [Option<Limit>; 3],
-    /// The most of each measure in a request that was answered.
+    /// The maximum of each measure in an accepted batch.
     taken: Load,
-    /// Requests that were refused and halved: what is still to come of their halves.
-    halved: Vec<Halved>,
-    last_halved: u64,
-    /// When a request was last halved, or refused before anything was known to be taken.
+    /// Bisected batches whose halves have not both been answered.
+    bisected: Vec<Bisected>,
+    last_bisected: u64,
+    /// When a batch was last bisected, or rejected before the service was known to be good.
     explored: Option<Instant>,
-    /// Requests on their way that are larger than anything taken, and larger than a limit.
+    /// Batches in flight that are larger than anything accepted; and whether one above a limit is.
     larger: usize,
     trying: bool,
 }
 
-/// The most of one measure.
+/// The limit of one measure.
 #[derive(Debug, Clone, Copy)]
 struct Limit {
     most: u64,
-    /// The least that was refused, where that is known to be too much.
+    /// The smallest value rejected, where this measure is known to be the cause.
     refused: Option<u64>,
-    /// The refused request that this measure is blamed for without a word of the service.
+    /// The rejected batch that led to this limit, where the service did not name the measure.
     guess: Option<Load>,
     answers: u32,
-    /// When a larger request is tried.
+    /// When a larger batch may be tried.
     next: Instant,
 }
 
 #[derive(Debug)]
-struct Halved {
+struct Bisected {
     number: u64,
     whole: Load,
     hint: Option<Measure>,
     answered: u32,
 }
 
-/// A limit that is known now, or (none) is one no longer.
+/// A learned limit, or (none) one that no longer holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Lesson {
+pub struct LimitChange {
     pub measure: Measure,
     pub most: Option<u64>,
-    /// Whether there was no limit of this measure before.
+    /// Whether this measure had no limit before.
     pub is_new: bool,
 }
 
 impl Size {
-    /// One that knows limits from earlier on.
-    pub fn knowing(limits: &[(Measure, u64)], now: Instant) -> Size {
+    /// Starts with the limits learned by an earlier run.
+    pub fn with_limits(limits: &[(Measure, u64)], now: Instant) -> Size {
         let mut size = Size::default();
         for (measure, most) in limits {
             size.set(*measure, *most, None, None, now);
@@ -69,7 +69,7 @@ impl Size {
         size
     }
 
-    /// What the next request may hold, where provider and model take `cap`.
+    /// The most the next batch may hold, where provider and model allow `cap`.
     pub fn most(&self, cap: Load, now: Instant) -> Load {
         let mut most = cap;
         for measure in Measure::ALL {
@@ -81,13 +81,14 @@ impl Size {
         most
     }
 
-    /// Whether a request has to wait: while it is found out what a service takes, one at a time is larger than all it has taken.
+    /// Whether a batch has to wait: while limits are being explored, only one batch in flight may be larger than
+    /// anything accepted.
     pub fn has_to_wait(&self, load: Load, now: Instant) -> bool {
         let since = self.explored.map(|at| now.saturating_duration_since(at));
-        self.larger > 0 && since.is_some_and(|since| since < WATCHED) && self.is_larger(load)
+        self.larger > 0 && since.is_some_and(|since| since < BISECTION_TIME) && self.is_larger(load)
     }
 
-    /// A request goes out; returns what [`Size::landed`] is to be told.
+    /// A batch is sent; returns what [`Size::completed`] needs.
     pub fn sent(&mut self, load: Load) -> (bool, bool) {
         let mark = (self.is_larger(load), self.exceeds(load));
         self.larger += usize::from(mark.0);
@@ -95,24 +96,24 @@ impl Size {
         mark
     }
 
-    /// A request has come to its end, whichever.
-    pub fn landed(&mut self, (larger, trying): (bool, bool)) {
+    /// A batch completed, whatever the outcome.
+    pub fn completed(&mut self, (larger, trying): (bool, bool)) {
         self.larger = self.larger.saturating_sub(usize::from(larger));
         self.trying &= !trying;
     }
 
-    /// A request was answered; `half` is the number of the one that it is a half of. Returns what follows from it.
+    /// A batch was accepted; `half` is the number of the batch that it is a half of. Returns the changed limits.
     pub fn answered(
         &mut self,
         load: Load,
         cap: Load,
         half: Option<u64>,
         now: Instant,
-    ) -> Vec<Lesson> {
-        // A text alone may be cut by the service: only its number says what a request may hold.
+    ) -> Vec<LimitChange> {
+        // A service may truncate a text sent alone, so only the number of texts counts then.
         let shown = if load.texts == 1 { Load { texts: 1, ..Load::default() } } else { load };
         self.taken = self.taken.max(shown);
-        let mut lessons = Vec::new();
+        let mut changes = Vec::new();
         for measure in Measure::ALL {
             let (got, slot) = (shown.get(measure), &mut self.limits[measure as usize]);
             let Some(limit) = slot else { continue };
@@ -123,38 +124,39 @@ impl Size {
                 if most.is_none() {
                     *slot = None;
                 }
-                lessons.push(Lesson { measure, most, is_new: false });
+                changes.push(LimitChange { measure, most, is_new: false });
             } else if got.saturating_mul(2) > limit.most {
                 limit.answers = limit.answers.saturating_add(1);
             }
         }
-        let place = half.and_then(|half| self.halved.iter().position(|known| known.number == half));
+        let place =
+            half.and_then(|half| self.bisected.iter().position(|known| known.number == half));
         if let Some(place) = place {
-            self.halved[place].answered += 1;
-            if self.halved[place].answered == 2 {
-                let Halved { whole, hint, .. } = self.halved.swap_remove(place);
-                lessons.extend(self.blame(whole, hint, load, now));
+            self.bisected[place].answered += 1;
+            if self.bisected[place].answered == 2 {
+                let Bisected { whole, hint, .. } = self.bisected.swap_remove(place);
+                changes.extend(self.blame(whole, hint, load, now));
             }
         }
-        lessons
+        changes
     }
 
-    /// A request was refused by a service that names the limit; returns it where the request is indeed larger.
-    pub fn stated(&mut self, load: Load, stated: &Stated, now: Instant) -> Option<Lesson> {
+    /// A batch was rejected by a service that names the limit; returns it if the batch is above that limit.
+    pub fn stated(&mut self, load: Load, stated: &Stated, now: Instant) -> Option<LimitChange> {
         let measure = stated.measure;
         let named = stated.numbers.iter().find(|number| **number < load.get(measure))?;
-        // The bytes of a request are more than those of its texts.
+        // The request body has more bytes than its texts.
         let most = if measure == Measure::Bytes { named - named / 8 } else { *named };
         self.taken.set(measure, self.taken.get(measure).min(most));
         self.set(measure, most, None, None, now)
     }
 
-    /// Whether a request is larger than all that was taken; a text alone is not too many of anything.
+    /// Whether a batch is larger than anything accepted; a single text never is.
     fn is_larger(&self, load: Load) -> bool {
         load.texts > 1 && !load.is_within(self.taken)
     }
 
-    /// Whether a request is larger than what is known to be taken: then it is cut to that.
+    /// Whether a batch is above a learned limit, so that it has to be split.
     pub fn exceeds(&self, load: Load) -> bool {
         self.limits
             .iter()
@@ -162,8 +164,8 @@ impl Size {
             .any(|(limit, measure)| limit.is_some_and(|limit| load.get(measure) > limit.most))
     }
 
-    /// A request larger than the limits was refused: the next one is tried later.
-    pub fn tried_in_vain(&mut self, load: Load, now: Instant) {
+    /// A batch above a limit was rejected: the next trial has to wait.
+    pub fn larger_refused(&mut self, load: Load, now: Instant) {
         for (limit, measure) in self.limits.iter_mut().zip(Measure::ALL) {
             let got = load.get(measure);
             if let Some(limit) = limit.as_mut().filter(|limit| got > limit.most) {
@@ -173,14 +175,14 @@ impl Size {
         }
     }
 
-    /// A request was refused before the service was known to take anything.
-    pub fn suspected(&mut self, now: Instant) {
+    /// A batch was rejected before the service was known to be good.
+    pub fn refused_untested(&mut self, now: Instant) {
         self.explored = Some(now);
     }
 
-    /// A request was refused and is halved: returns the number of its halves. The halves of what is itself a half show
-    /// more than it does.
-    pub fn halve(
+    /// A rejected batch is bisected; returns the number of its halves. If the batch is itself a half, its own halves
+    /// replace it as evidence.
+    pub fn bisect(
         &mut self,
         load: Load,
         hint: Option<Measure>,
@@ -188,55 +190,55 @@ impl Size {
         now: Instant,
     ) -> u64 {
         self.explored = Some(now);
-        self.found(half);
-        self.last_halved += 1;
-        let number = self.last_halved;
-        // The halves of some are not answered: their askers have gone.
-        self.halved.drain(..self.halved.len().saturating_sub(HALVED));
-        self.halved.push(Halved { number, whole: load, hint, answered: 0 });
+        self.half_explained(half);
+        self.last_bisected += 1;
+        let number = self.last_bisected;
+        // Some halves are never answered, because their clients have gone.
+        self.bisected.drain(..self.bisected.len().saturating_sub(BISECTED_KEPT));
+        self.bisected.push(Bisected { number, whole: load, hint, answered: 0 });
         number
     }
 
-    /// A half was refused itself, which explains why the whole was.
-    pub fn found(&mut self, half: Option<u64>) {
-        self.halved.retain(|known| Some(known.number) != half);
+    /// A half was rejected too, which explains why the whole was.
+    pub fn half_explained(&mut self, half: Option<u64>) {
+        self.bisected.retain(|known| Some(known.number) != half);
     }
 
     /// Forgets halves that will not be answered.
     pub fn forget(&mut self) {
-        self.halved.clear();
+        self.bisected.clear();
     }
 
-    /// Both halves were taken where the whole was not: it was too much of something.
+    /// Both halves were accepted but not the whole: it was above the limit of some measure.
     fn blame(
         &mut self,
         whole: Load,
         hint: Option<Measure>,
         half: Load,
         now: Instant,
-    ) -> Option<Lesson> {
+    ) -> Option<LimitChange> {
         let is_more = |measure: &Measure| whole.get(*measure) > self.taken.get(*measure);
         let measure = match hint.filter(is_more).or(Measure::ALL.into_iter().find(is_more)) {
             Some(measure) => measure,
             None => {
-                // It has taken as much before: it takes less now.
+                // The service accepted as much before, so its limit is lower now.
                 self.taken = half;
                 hint.unwrap_or(Measure::Texts)
             }
         };
         let most = self.taken.get(measure).max(half.get(measure));
         let guess = (hint != Some(measure)).then_some(whole);
-        let lesson = self.set(measure, most, Some(whole.get(measure)), guess, now);
-        // What was blamed without a word may have been this all the time.
+        let change = self.set(measure, most, Some(whole.get(measure)), guess, now);
+        // A limit guessed before may have had this cause.
         for other in Measure::ALL.into_iter().filter(|other| *other != measure) {
             let explained =
                 |limit: &mut Limit| limit.guess.is_some_and(|refused| refused.get(measure) > most);
             self.limits[other as usize].take_if(explained);
         }
-        lesson
+        change
     }
 
-    /// Notes a limit, unless a smaller one is known.
+    /// Sets a limit, unless a smaller one is known.
     fn set(
         &mut self,
         measure: Measure,
@@ -244,19 +246,20 @@ impl Size {
         refused: Option<u64>,
         guess: Option<Load>,
         now: Instant,
-    ) -> Option<Lesson> {
+    ) -> Option<LimitChange> {
         let slot = &mut self.limits[measure as usize];
         if slot.is_some_and(|known| known.most <= most) {
             return None;
         }
         let is_new = slot.is_none();
         *slot = Some(Limit { most, refused, guess, answers: 0, next: now + RETRY });
-        Some(Lesson { measure, most: Some(most), is_new })
+        Some(LimitChange { measure, most: Some(most), is_new })
     }
 }
 
 impl Limit {
-    /// What is tried next: between what was taken and what was refused, or twice as much where that says nothing more.
+    /// The next size to try: between what was accepted and what was rejected, or twice the limit if nothing in between
+    /// is known.
     fn larger(&self) -> u64 {
         match self.refused {
             Some(refused) if refused > self.most + (self.most / 8).max(1) => {

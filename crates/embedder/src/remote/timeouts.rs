@@ -1,29 +1,29 @@
-//! How long a request may take after others took too long: a service that loads its model for minutes, and gives that up with
-//! the request, gets ever more time. Pure.
+//! Extends the timeout of requests after timeouts: a service may need minutes to load its model, and may abandon the
+//! load with the request. Pure.
 
 use std::time::{Duration, Instant};
 
-/// The longest time that a request gets, unless the provider's own timeout is longer.
+/// The longest extended timeout, unless the provider's own timeout is longer.
 const LONGEST: Duration = Duration::from_secs(600);
 
-/// What has been seen of an account.
+/// The timeouts seen for an account.
 #[derive(Debug, Default)]
 pub struct Timeouts {
-    /// Rounds of requests that took too long, since the last answer.
+    /// Rounds of timeouts since the last answer.
     in_a_row: u32,
-    /// When that was last noted: what was sent before belongs to the same round.
+    /// When the last round was counted: a request sent before that belongs to it.
     noted: Option<Instant>,
-    /// How long an answer took that came only after such requests: the next time begins with that.
+    /// The latency of an answer that needed an extended timeout: the next extension starts from it.
     needed: Option<Duration>,
 }
 
 impl Timeouts {
-    /// Whether requests of documents get more time than usual, and so go one at a time.
+    /// Whether document requests have an extended timeout, and so are sent one at a time.
     pub fn are_extended(&self) -> bool {
         self.in_a_row > 0
     }
 
-    /// How long a request of documents may take, where the provider's timeout is `usual`.
+    /// The timeout of the next document request, where the provider's timeout is `usual`.
     pub fn next(&self, usual: Duration) -> Duration {
         if self.in_a_row == 0 {
             return usual;
@@ -33,7 +33,7 @@ impl Timeouts {
         doubled.max(needed).min(LONGEST.max(usual))
     }
 
-    /// A request that went out at this time got no answer in time; true when it was the first of its round.
+    /// A request sent at this time timed out; true when it was the first of its round.
     pub fn timed_out(&mut self, sent: Instant, now: Instant) -> bool {
         let is_next = self.noted.is_none_or(|noted| sent >= noted);
         if is_next {
@@ -43,7 +43,7 @@ impl Timeouts {
         is_next
     }
 
-    /// An answer has come.
+    /// An answer arrived.
     pub fn answered(&mut self, latency: Duration, usual: Duration) {
         if self.in_a_row > 0 && latency > usual {
             self.needed = Some(latency);
@@ -59,14 +59,14 @@ mod tests {
     const USUAL: Duration = Duration::from_secs(30);
 
     #[test]
-    fn each_round_gets_twice_the_time_and_a_service_that_needed_it_gets_it_at_once() {
+    fn each_round_doubles_the_timeout_and_the_next_extension_starts_from_the_latency_needed() {
         let (mut timeouts, mut now) = (Timeouts::default(), Instant::now());
         let mut given = Vec::new();
         for _ in 0..7 {
             let sent = now;
             now += timeouts.next(USUAL);
             assert!(timeouts.timed_out(sent, now));
-            // One that was sent together with it is of the same round.
+            // A request sent together with it belongs to the same round.
             assert!(!timeouts.timed_out(sent, now));
             given.push(timeouts.next(USUAL).as_secs());
         }
@@ -76,7 +76,7 @@ mod tests {
         assert_eq!(timeouts.next(USUAL), USUAL);
         timeouts.timed_out(now, now);
         assert_eq!(timeouts.next(USUAL).as_secs(), 580);
-        // A longer time of the provider's own stays.
+        // A longer timeout of the provider is kept.
         let hour = Duration::from_secs(3600);
         assert_eq!(timeouts.next(hour), hour);
     }

@@ -1,4 +1,4 @@
-//! Good and bad answers: vectors in their places, full requests, and what cannot be used.
+//! Valid and invalid replies: the order of vectors, full batches, and replies that cannot be used.
 
 use embedd_wire::FailureClass;
 
@@ -20,7 +20,7 @@ fn near(one: &[f32], other: &[f32]) -> bool {
 }
 
 #[test]
-fn every_service_gives_every_text_its_vector() {
+fn each_text_gets_its_vector_from_every_service() {
     let fixture = Fixture::new(|_| {});
     for (dialect, kind) in DIALECTS {
         let fake = fake(dialect);
@@ -39,18 +39,18 @@ fn every_service_gives_every_text_its_vector() {
         for (number, text) in texts.iter().enumerate() {
             assert!(near(answer.vector(number), &expected(text, types[0])), "{dialect:?} {text}");
         }
-        // Equal texts are paid for once.
+        // Duplicates are paid for once.
         assert_eq!((fake.paid("one"), fake.request_count()), (1, 1));
         let answer = fixture.client().ask(&question(2, &provider, "one")).unwrap();
         assert!(near(answer.vector(0), &expected("one", types[1])), "{dialect:?}");
-        // The same question is known then.
+        // The second time the question comes from the cache.
         fixture.client().ask(&question(3, &provider, "one")).unwrap();
         assert_eq!(fake.request_count(), 2);
     }
 }
 
 #[test]
-fn small_requests_go_together_in_full_ones() {
+fn small_requests_are_combined_into_full_batches() {
     let fake = fake(Dialect::OpenAi);
     let fixture = Fixture::new(|_| {});
     let mut provider = provider(Kind::Openai, fake.base_url());
@@ -69,7 +69,7 @@ fn small_requests_go_together_in_full_ones() {
 }
 
 #[test]
-fn tokens_limit_a_request_and_a_long_text_is_cut_where_openai_would_refuse_it() {
+fn tokens_limit_a_batch_and_a_text_too_long_for_openai_is_truncated() {
     let fake = fake(Dialect::OpenAi);
     let fixture = Fixture::new(|_| {});
     let mut request = documents(1, &provider(Kind::Openai, fake.base_url()), &texts(100));
@@ -86,7 +86,7 @@ fn tokens_limit_a_request_and_a_long_text_is_cut_where_openai_would_refuse_it() 
 }
 
 #[test]
-fn answers_are_put_in_order_by_their_index() {
+fn vectors_are_ordered_by_their_index() {
     let fake = fake(Dialect::OpenAi);
     let provider = provider(Kind::Openai, fake.base_url());
     fake.script(Rule::always().respond(Respond::shuffled()));
@@ -96,7 +96,7 @@ fn answers_are_put_in_order_by_their_index() {
 }
 
 #[test]
-fn a_vector_that_is_none_is_the_fault_of_its_text_alone() {
+fn an_invalid_vector_rejects_only_its_text() {
     let fake = fake(Dialect::OpenAi);
     let provider = provider(Kind::Openai, fake.base_url());
     for (respond, reason) in [
@@ -117,7 +117,7 @@ fn a_vector_that_is_none_is_the_fault_of_its_text_alone() {
 }
 
 #[test]
-fn an_answer_that_cannot_be_used_is_not_used() {
+fn an_invalid_reply_is_an_error() {
     let fake = fake(Dialect::OpenAi);
     let provider = provider(Kind::Openai, fake.base_url());
     for (respond, said) in [
@@ -137,7 +137,7 @@ fn an_answer_that_cannot_be_used_is_not_used() {
 }
 
 #[test]
-fn any_number_of_dimensions_is_taken_when_none_is_wanted() {
+fn any_dimensions_are_accepted_if_the_request_names_none() {
     let fake = fake(Dialect::OpenAi);
     let mut request = documents(1, &provider(Kind::Openai, fake.base_url()), &["a"]);
     request.model.dimensions = 0;
@@ -145,7 +145,7 @@ fn any_number_of_dimensions_is_taken_when_none_is_wanted() {
 }
 
 #[test]
-fn what_was_asked_for_is_counted_and_kept() {
+fn usage_is_counted_and_survives_a_restart() {
     let fake = fake(Dialect::OpenAi);
     let provider = provider(Kind::Openai, fake.base_url());
     let mut path = None;

@@ -1,4 +1,4 @@
-//! Connections: certificates are verified, and one warm connection serves many requests.
+//! Connections: certificates are verified, and one connection is reused for many requests.
 
 use embedd_wire::FailureClass;
 
@@ -32,7 +32,7 @@ fn certificates_are_verified() {
         assert_eq!(bad.request_count(), 0);
     }
 
-    // A file without certificates is told, and names the setting.
+    // The error about a file without certificates names the setting.
     std::fs::write(ca_file.unwrap(), "nothing").unwrap();
     fixture.reconfigure(|_| {});
     let failure = loop {
@@ -65,7 +65,7 @@ fn one_http2_connection_carries_many_requests_at_once() {
 }
 
 #[test]
-fn connections_stay_warm() {
+fn connections_are_reused() {
     let fake = fake(Dialect::OpenAi);
     let provider = provider(Kind::Openai, fake.base_url());
     let fixture = Fixture::new(|_| {});
@@ -73,7 +73,7 @@ fn connections_stay_warm() {
         fixture.client().ask(&documents(id, &provider, &[format!("text {id}")])).unwrap();
     }
     assert_eq!(fake.connections(), 1);
-    // One that the service has closed meanwhile is no trouble.
+    // A connection that the service has closed meanwhile is replaced.
     fake.close_idle_connections();
     fixture.client().ask(&documents(99, &provider, &["again"])).unwrap();
 }

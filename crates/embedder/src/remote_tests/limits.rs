@@ -1,4 +1,4 @@
-//! What a service takes in one request is learned from its refusals, with words and without, and kept.
+//! The limits of a batch are learned from what a service rejects, with or without the reason, and are kept.
 
 use embedd_wire::LogLevel;
 
@@ -10,7 +10,7 @@ fn compatible() -> Builder {
     FakeProvider::builder(Dialect::OpenAiCompatible).key(KEY).dimensions(DIMENSIONS as usize)
 }
 
-/// Asks for so many texts of different lengths in requests of 64, and returns how many of the service's requests were refused.
+/// Embeds this many texts of different lengths in requests of 64, and returns how many batches the service rejected.
 fn refused(fake: &FakeProvider, fixture: &Fixture, count: usize) -> usize {
     let provider = provider(Kind::OpenaiCompatible, fake.base_url());
     let mut client = fixture.client();
@@ -31,7 +31,7 @@ fn refused(fake: &FakeProvider, fixture: &Fixture, count: usize) -> usize {
 }
 
 #[test]
-fn a_limit_that_is_named_costs_no_more_than_what_was_on_its_way() {
+fn a_limit_the_service_names_costs_only_the_batches_in_flight() {
     for fake in
         [compatible().most_texts(10), compatible().most_tokens(300), compatible().most_bytes(1500)]
     {
@@ -45,7 +45,7 @@ fn a_limit_that_is_named_costs_no_more_than_what_was_on_its_way() {
 }
 
 #[test]
-fn a_limit_without_words_is_found_by_halving_once() {
+fn a_limit_the_service_does_not_name_is_found_by_bisecting_once() {
     for fake in [
         compatible().most_texts(10).silent(400),
         compatible().most_texts(10).silent(422),
@@ -61,7 +61,7 @@ fn a_limit_without_words_is_found_by_halving_once() {
 }
 
 #[test]
-fn a_limit_is_told_once_and_known_after_a_restart() {
+fn a_limit_is_logged_once_and_known_after_a_restart() {
     let fake = compatible().most_texts(10).start();
     let mut path = None;
     let mut fixture = Fixture::new(|config| {
@@ -84,7 +84,7 @@ fn a_limit_is_told_once_and_known_after_a_restart() {
 }
 
 #[test]
-fn replies_that_are_bad_for_several_texts_are_told_counted_and_then_avoided() {
+fn invalid_replies_to_batches_are_logged_counted_and_then_avoided() {
     let fake = compatible().start();
     fake.script(Rule::when(|asked| asked.texts.len() > 1).respond(Respond::aggregated()));
     let mut path = None;
@@ -111,7 +111,7 @@ fn replies_that_are_bad_for_several_texts_are_told_counted_and_then_avoided() {
 }
 
 #[test]
-fn a_server_that_leaves_out_the_index_zero_is_understood_at_once() {
+fn a_server_that_omits_the_index_zero_is_supported() {
     let fake = compatible().start();
     fake.script(Rule::always().respond(Respond::without_zeros()));
     let provider = provider(Kind::OpenaiCompatible, fake.base_url());

@@ -4,24 +4,24 @@ mod answers;
 mod connections;
 mod limits;
 mod loading;
-mod pace;
+mod pacing;
 mod refusals;
 
 use std::time::Duration;
 
-use super::tests::{Asker, Fixture};
+use super::tests::{BlockingClient, Fixture};
 use embedd_wire::{
     Embeddings, Failure, InputType, Kind, Model, Priority, Provider, Request, Secret,
 };
 use support::fake_provider::{Dialect, FakeProvider};
 
-/// The key every fake wants.
+/// The key that every fake requires.
 const KEY: &str = "sk-test-0123456789";
 
-/// Numbers in a vector of every fake.
+/// The dimensions of every fake.
 const DIMENSIONS: u32 = 8;
 
-/// A fake that wants the key.
+/// A fake that requires the key.
 fn fake(dialect: Dialect) -> FakeProvider {
     FakeProvider::builder(dialect).key(KEY).dimensions(DIMENSIONS as usize).start()
 }
@@ -50,28 +50,28 @@ fn documents<T: ToString>(id: u64, provider: &Provider, texts: &[T]) -> Request 
     }
 }
 
-/// A request for one question, whose asker waits ten seconds.
+/// A request for one question, with a timeout of ten seconds.
 fn question(id: u64, provider: &Provider, text: &str) -> Request {
     let (input_type, priority) = (InputType::Query, Priority::Question);
     Request { input_type, priority, patience_ms: 10_000, ..documents(id, provider, &[text]) }
 }
 
-/// So many different texts.
+/// This many different texts.
 fn texts(count: usize) -> Vec<String> {
     (0..count).map(|number| format!("text {number}")).collect()
 }
 
-/// Answers to requests that were sent, in the order of their ids.
-fn replies(client: &mut Asker, count: u64) -> Vec<Result<Embeddings, Failure>> {
+/// The replies to requests that were sent, in the order of their ids.
+fn replies(client: &mut BlockingClient, count: u64) -> Vec<Result<Embeddings, Failure>> {
     let mut replies: Vec<_> = (0..count).map(|_| client.receive()).collect();
     replies.sort_by_key(|reply| reply.id);
     replies.into_iter().map(|reply| reply.outcome).collect()
 }
 
-/// Asks a fixture of its own.
+/// Sends a request to an embedder of its own.
 fn ask(request: &Request) -> Result<Embeddings, Failure> {
     Fixture::new(|_| {}).client().ask(request)
 }
 
-/// A limit for what takes moments when nothing is wrong.
+/// A timeout for what takes only moments when nothing is wrong.
 const SOON: Duration = Duration::from_secs(15);

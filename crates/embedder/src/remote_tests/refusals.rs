@@ -1,4 +1,4 @@
-//! What a service refuses: one text, every text, the key, the model; and what does not count against a text.
+//! What a service rejects: one text, every text, the key, the model; and failures that do not count against a text.
 
 use embedd_wire::FailureClass;
 
@@ -6,7 +6,7 @@ use super::*;
 use support::fake_provider::{Dialect, Respond, Rule};
 
 #[test]
-fn one_bad_text_among_many_costs_a_logarithm_of_requests() {
+fn bisecting_for_one_bad_text_takes_logarithmically_many_requests() {
     let fake = fake(Dialect::OpenAi);
     let provider = provider(Kind::Openai, fake.base_url());
     fake.script(Rule::when_text("bad").respond(Respond::status(400).message("it is bad")));
@@ -14,13 +14,13 @@ fn one_bad_text_among_many_costs_a_logarithm_of_requests() {
     all[1234] = "a bad one".to_string();
     let answer = ask(&documents(1, &provider, &all)).unwrap();
     assert_eq!(answer.refused, [(1234, "it is bad".to_string())]);
-    // The first, one that shows that the service takes something, and two for each halving.
+    // The first, a probe, and two for each bisection.
     assert!(fake.request_count() <= 2 + 2 * 11, "{}", fake.request_count());
     assert!(fake.paid_more_than_once().is_empty());
 }
 
 #[test]
-fn a_text_alone_is_refused_only_by_a_service_that_takes_others() {
+fn a_text_counts_as_bad_only_if_the_service_accepts_another() {
     let fake = fake(Dialect::OpenAi);
     let provider = provider(Kind::Openai, fake.base_url());
     let bad = fake.script(Rule::when_text("bad").respond(Respond::status(422)));
@@ -34,12 +34,12 @@ fn a_text_alone_is_refused_only_by_a_service_that_takes_others() {
     assert_eq!(failure.class, FailureClass::Refused);
     assert_eq!(failure.message, "provider \"fake\" refuses the request");
     assert_eq!(failure.detail.as_deref(), Some("It says: no such thing."));
-    // The texts once, and the one that nothing is wrong with.
+    // The texts once, and the probe.
     assert_eq!(fake.request_count() - before, 2);
 }
 
 #[test]
-fn a_question_that_is_refused_says_so() {
+fn a_rejected_question_is_reported() {
     let fake = fake(Dialect::Voyage);
     let provider = provider(Kind::Voyage, fake.base_url());
     fake.script(Rule::when_text("bad").respond(Respond::status(400).message("it is bad")));
@@ -48,7 +48,7 @@ fn a_question_that_is_refused_says_so() {
 }
 
 #[test]
-fn what_no_text_is_to_blame_for_fails_at_once_and_in_words() {
+fn a_failure_that_no_text_causes_is_an_error_at_once() {
     for (dialect, kind) in [(Dialect::OpenAi, Kind::Openai), (Dialect::Gemini, Kind::Gemini)] {
         let fake = fake(dialect);
         let provider = provider(kind, fake.base_url());
@@ -57,7 +57,7 @@ fn what_no_text_is_to_blame_for_fails_at_once_and_in_words() {
             (Respond::no_such_model(), FailureClass::Refused, "has no model"),
             (Respond::insufficient_quota(), FailureClass::Refused, "no quota left"),
         ] {
-            // Only OpenAI tells a quota from a rate.
+            // Only OpenAI distinguishes a quota from a rate limit.
             if kind == Kind::Gemini && message == "no quota left" {
                 continue;
             }
@@ -99,7 +99,7 @@ fn a_redirect_is_not_followed() {
 }
 
 #[test]
-fn keys_are_read_where_the_administrator_keeps_them() {
+fn keys_are_read_from_files_and_environment_variables() {
     let fake = fake(Dialect::OpenAi);
     let fixture = Fixture::new(|_| {});
     let path = fixture.directory.join("key");
@@ -125,7 +125,7 @@ fn keys_are_read_where_the_administrator_keeps_them() {
 }
 
 #[test]
-fn headers_of_the_provider_are_sent() {
+fn the_headers_of_the_provider_are_sent() {
     let fake = FakeProvider::builder(Dialect::OpenAi).key(KEY).key_header("api-key").start();
     let mut provider = provider(Kind::OpenaiCompatible, fake.base_url());
     provider.key_header = Some("api-key".to_string());
@@ -138,7 +138,7 @@ fn headers_of_the_provider_are_sent() {
 }
 
 #[test]
-fn a_text_that_the_service_falls_over_is_found_too() {
+fn a_poison_text_is_found_and_isolated() {
     for (dialect, kind, respond) in [
         (Dialect::Ollama, Kind::Ollama, Respond::status(500).message("unsupported value: NaN")),
         (Dialect::OpenAi, Kind::Openai, Respond::broken_json()),
@@ -152,13 +152,13 @@ fn a_text_that_the_service_falls_over_is_found_too() {
         let answer = fixture.client().ask(&documents(1, &provider, &all)).unwrap();
         let numbers: Vec<u32> = answer.refused.iter().map(|(number, _)| *number).collect();
         assert_eq!(numbers, [5], "{dialect:?}");
-        // Nobody takes the service for broken because of it.
+        // The circuit breaker does not open because of it.
         fixture.client().ask(&question(2, &provider, "still there?")).unwrap();
     }
 }
 
 #[test]
-fn what_is_no_number_in_json_is_the_fault_of_its_text_alone() {
+fn a_null_in_a_vector_rejects_only_its_text() {
     for (dialect, kind) in [
         (Dialect::OpenAiCompatible, Kind::OpenaiCompatible),
         (Dialect::Gemini, Kind::Gemini),
@@ -174,7 +174,7 @@ fn what_is_no_number_in_json_is_the_fault_of_its_text_alone() {
 }
 
 #[test]
-fn a_service_that_refuses_texts_and_speaks_nonsense_otherwise_is_not_asked_for_ever() {
+fn a_service_that_rejects_texts_and_sends_invalid_replies_is_not_retried_forever() {
     let fake = fake(Dialect::OpenAi);
     let provider = provider(Kind::Openai, fake.base_url());
     fake.script(Rule::when_text("text").respond(Respond::status(400)));

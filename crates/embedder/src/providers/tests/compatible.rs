@@ -1,4 +1,4 @@
-//! Refusals of the servers that speak OpenAI's language: TEI, vLLM, llama.cpp, Azure, gateways.
+//! Refusals of OpenAI-compatible servers: TEI, vLLM, llama.cpp, Azure, gateways.
 
 use embedd_wire::Kind;
 
@@ -6,7 +6,7 @@ use super::refusals::check;
 use crate::providers::RefusalKind::*;
 
 #[test]
-fn servers_that_speak_openais_language_refuse_in_ways_of_their_own() {
+fn refusals_of_openai_compatible_servers_are_classified() {
     check(
         Kind::OpenaiCompatible,
         &[

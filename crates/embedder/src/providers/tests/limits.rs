@@ -1,10 +1,10 @@
-//! What services say of the most that a request may hold, in their own words.
+//! The limits of a request in the messages of services.
 
 use crate::providers::Measure;
 use crate::providers::limit::stated;
 
 #[test]
-fn limits_are_read_from_the_words_of_the_services() {
+fn limits_are_parsed_from_the_messages_of_services() {
     for (message, measure, own, limit) in [
         ("batch size 64 > maximum allowed batch size 32", Measure::Texts, 64, 32),
         ("input batch size 136 > maximum allowed batch size 64", Measure::Texts, 136, 64),
@@ -83,7 +83,7 @@ fn a_measure_may_be_named_without_a_number() {
 }
 
 #[test]
-fn a_text_that_is_too_long_and_a_pace_are_no_limits_of_a_request() {
+fn a_text_that_is_too_long_and_a_rate_are_no_limits_of_a_request() {
     for message in [
         "This model's maximum context length is 8192 tokens, however you requested 8528 tokens",
         "Invalid 'input[0]': maximum input length is 8192 tokens.",

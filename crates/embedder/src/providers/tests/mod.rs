@@ -1,4 +1,4 @@
-//! The tests of this room: requests against what the services publish, replies and refusals as the services send them.
+//! Tests of the providers: requests against the published APIs, replies and refusals as the services send them.
 
 mod compatible;
 mod limits;
@@ -13,17 +13,17 @@ mod words;
 
 use embedd_wire::{Encoding, Kind, Model, Provider};
 
-/// A provider of a kind that says nothing else.
+/// A provider of a kind with defaults.
 fn provider(kind: Kind) -> Provider {
     Provider { kind, name: "test".to_string(), ..Provider::local() }
 }
 
-/// A provider of a kind, elsewhere.
+/// A provider of a kind at another address.
 fn provider_at(kind: Kind, base_url: &str) -> Provider {
     Provider { base_url: Some(base_url.to_string()), ..provider(kind) }
 }
 
-/// A provider of a kind with another form of vectors.
+/// A provider of a kind with another encoding.
 fn provider_with(kind: Kind, encoding: Encoding) -> Provider {
     Provider { encoding, ..provider(kind) }
 }
@@ -33,12 +33,12 @@ fn model(name: &str) -> Model {
     Model::of_unknown_limits(name, 0)
 }
 
-/// A model that has to be asked for its dimensions.
+/// A model whose dimensions are part of the request.
 fn model_asked(name: &str, dimensions: u32) -> Model {
     Model { dimensions, ask_dimensions: true, ..model(name) }
 }
 
-/// A model that reads so many tokens of a text.
+/// A model that reads this many tokens of a text.
 fn model_reading(name: &str, tokens: u32) -> Model {
     Model { tokens_per_text: Some(tokens), ..model(name) }
 }

@@ -1,4 +1,4 @@
-//! The spellings of durations and of the headers that tell the pace.
+//! The formats of durations and of rate-limit headers.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use crate::providers::pace::duration;
 use crate::providers::{Pace, pace};
 
 #[test]
-fn durations_have_many_spellings() {
+fn durations_in_all_formats_are_parsed() {
     for (text, millis) in [
         ("1s", 1_000),
         ("6m0s", 360_000),
@@ -46,7 +46,7 @@ fn durations_have_many_spellings() {
 }
 
 #[test]
-fn openais_headers_are_read() {
+fn openais_headers_are_parsed() {
     let read = pace(&headers(&[
         ("x-ratelimit-limit-requests", "5000"),
         ("x-ratelimit-remaining-requests", "4999"),
@@ -65,7 +65,7 @@ fn openais_headers_are_read() {
 }
 
 #[test]
-fn azure_and_mistral_have_spellings_of_their_own() {
+fn headers_of_azure_and_mistral_are_parsed() {
     let azure = pace(&headers(&[
         ("x-ratelimit-remaining-requests", "79"),
         ("x-ratelimit-remaining-tokens", "-1"),

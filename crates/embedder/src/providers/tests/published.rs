@@ -1,8 +1,8 @@
-//! What each service's published API allows in a request, written down by hand, and a check against it.
+//! What each service's published API allows in a request, transcribed by hand, and a check against it.
 
 use serde_json::Value;
 
-/// What a field may hold.
+/// The type of a field.
 pub(super) enum Holds {
     Text,
     OneOf(&'static [&'static str]),

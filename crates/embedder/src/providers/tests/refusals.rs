@@ -1,4 +1,4 @@
-//! Refusals as each service words them.
+//! Refusals in the words of each service.
 
 use embedd_wire::Kind;
 
@@ -10,7 +10,7 @@ fn refused(kind: Kind, status: u16, body: &str) -> Refusal {
     refusal(kind, status, &headers(&[]), body.as_bytes())
 }
 
-/// Checks what is made of replies: status, body, what kind of refusal it is, and its words.
+/// Checks how replies are classified: status, body, kind of refusal, and message.
 pub(super) fn check(kind: Kind, cases: &[(u16, &str, RefusalKind, &str)]) {
     for (status, body, expected, message) in cases {
         let refusal = refused(kind, *status, body);
@@ -296,7 +296,7 @@ fn ollama() {
 }
 
 #[test]
-fn no_status_is_too_odd() {
+fn no_status_causes_a_panic() {
     for status in 0..=u16::MAX {
         refused(Kind::Openai, status, "{}");
     }

@@ -1,4 +1,4 @@
-//! Replies: good ones of every form, and everything that a reply must not be.
+//! Replies: valid ones of every form, and all kinds of invalid ones.
 
 use std::time::Instant;
 
@@ -25,7 +25,7 @@ fn base64(numbers: &[f32]) -> String {
 }
 
 #[test]
-fn openai_and_voyage_replies_are_put_in_the_order_of_the_texts() {
+fn vectors_of_openai_and_voyage_are_ordered_by_their_index() {
     let body = r#"{"object":"list","data":[
         {"object":"embedding","index":2,"embedding":[3,3.5]},
         {"object":"embedding","index":0,"embedding":[1e0,-1.5E-3]},
@@ -46,7 +46,7 @@ fn base64_is_read_whatever_was_asked_for() {
         let body = format!(r#"{{"data":[{{"index":0,"embedding":"{text}"}}]}}"#);
         let read = good(Kind::Openai, &body, 1).vectors.remove(0);
         assert_eq!(read[..4], numbers[..4]);
-        // Whether a value will do is the caller's to say.
+        // The caller checks the value.
         assert!(read[4].is_nan());
     }
     let mixed = format!(
@@ -57,13 +57,13 @@ fn base64_is_read_whatever_was_asked_for() {
 }
 
 #[test]
-fn without_any_index_the_position_counts() {
+fn without_any_index_the_order_counts() {
     let body = r#"{"data":[{"embedding":[1]},{"embedding":[2],"index":null}]}"#;
     assert_eq!(good(Kind::OpenaiCompatible, body, 2).vectors, [[1.0], [2.0]]);
 }
 
 #[test]
-fn an_index_is_a_whole_number_however_it_is_written() {
+fn an_index_is_a_whole_number_in_any_format() {
     let body = |one: &str, other: &str| {
         format!(
             r#"{{"data":[{{"index":{one},"embedding":[1]}},{{"index":{other},"embedding":[2]}}]}}"#
@@ -79,7 +79,7 @@ fn an_index_is_a_whole_number_however_it_is_written() {
 }
 
 #[test]
-fn a_server_that_writes_no_zeros_leaves_out_the_index_of_the_first_text() {
+fn a_server_that_omits_zeros_leaves_out_the_index_of_the_first_text() {
     let items = |indexes: &[Option<u64>]| {
         let item = |(n, index): (usize, &Option<u64>)| match index {
             Some(index) => format!(r#"{{"index":{index},"embedding":[{n}]}}"#),
@@ -93,7 +93,7 @@ fn a_server_that_writes_no_zeros_leaves_out_the_index_of_the_first_text() {
     for kind in [Kind::Openai, Kind::OpenaiCompatible, Kind::Voyage] {
         let body = items(&[None, Some(1), Some(2)]);
         assert_eq!(good(kind, &body, 3).vectors, [[0.0], [1.0], [2.0]]);
-        // Its place is its index, not its position.
+        // The index decides, not the position.
         let body = items(&[Some(2), Some(1), None]);
         assert_eq!(good(kind, &body, 3).vectors, [[2.0], [1.0], [0.0]]);
         for (indexes, error) in [
@@ -106,13 +106,13 @@ fn a_server_that_writes_no_zeros_leaves_out_the_index_of_the_first_text() {
             assert_eq!(bad(kind, &items(indexes), indexes.len()), error);
         }
     }
-    // A list without members is left out in the same way.
+    // Empty lists are omitted in the same way.
     let body = r#"{"embeddings":[{"values":[1]},{}]}"#;
     assert_eq!(good(Kind::Gemini, body, 2).vectors, [vec![1.0], vec![]]);
 }
 
 #[test]
-fn gaps_duplicates_and_wrong_numbers_are_errors() {
+fn missing_duplicate_and_invalid_indexes_are_errors() {
     let vectors = |indexes: &[i64]| {
         let items = indexes.iter().map(|index| format!(r#"{{"index":{index},"embedding":[1]}}"#));
         format!(r#"{{"data":[{}]}}"#, items.collect::<Vec<_>>().join(","))
@@ -156,7 +156,7 @@ fn gemini_and_ollama_keep_the_order() {
 }
 
 #[test]
-fn odd_counts_of_tokens_do_not_spoil_good_vectors() {
+fn invalid_token_counts_are_ignored() {
     for usage in ["null", "7", "{}", r#"{"total_tokens":-1}"#, r#"{"total_tokens":"many"}"#] {
         let body = format!(r#"{{"data":[{{"index":0,"embedding":[1]}}],"usage":{usage}}}"#);
         assert_eq!(good(Kind::Openai, &body, 1).tokens, None, "{usage}");
@@ -168,7 +168,7 @@ fn odd_counts_of_tokens_do_not_spoil_good_vectors() {
 }
 
 #[test]
-fn vectors_of_anything_but_numbers_are_errors() {
+fn vectors_with_other_values_than_numbers_are_errors() {
     for vector in ["[\"NaN\"]", "[NaN]", "[[1]]", "[1e999]", "[true]", "null", "{}", "7"] {
         for (kind, body) in [
             (Kind::Openai, format!(r#"{{"data":[{{"index":0,"embedding":{vector}}}]}}"#)),
@@ -191,7 +191,7 @@ fn vectors_of_anything_but_numbers_are_errors() {
 }
 
 #[test]
-fn broken_bodies_are_errors_and_never_more() {
+fn malformed_bodies_are_errors() {
     let whole = r#"{"data":[{"index":0,"embedding":[0.25,"x"]}],"embeddings":[{"values":[1]}]}"#;
     for kind in Kind::SERVICES {
         for end in 0..whole.len() {
@@ -203,13 +203,13 @@ fn broken_bodies_are_errors_and_never_more() {
         let deep = [vec![b'['; 200_000], vec![b']'; 200_000]].concat();
         answer(kind, &deep, 1).unwrap_err();
     }
-    // A long wrong value is not repeated at length.
+    // The error does not quote a long value in full.
     let long = format!(r#"{{"data":"{}"}}"#, "secret ".repeat(1000));
     assert!(bad(Kind::Openai, &long, 1).len() < 400);
 }
 
 #[test]
-fn an_error_with_a_good_status_is_the_services_own() {
+fn an_error_with_status_200_is_reported_in_the_services_words() {
     let body = r#"{"error":{"message":"Upstream is down","code":502}}"#;
     for kind in Kind::SERVICES {
         assert_eq!(bad(kind, body, 1), "provider returned an error: Upstream is down");
@@ -217,7 +217,7 @@ fn an_error_with_a_good_status_is_the_services_own() {
 }
 
 #[test]
-fn a_large_reply_is_read_quickly() {
+fn a_large_reply_is_parsed_quickly() {
     let (texts, dimensions) = (2048, 1536);
     let numbers: Vec<f32> = (0..dimensions).map(|n| (n as f32).sin() / 50.0).collect();
     let as_json = numbers.iter().map(f32::to_string).collect::<Vec<_>>().join(",");

@@ -1,4 +1,4 @@
-//! Requests, letter by letter.
+//! Requests, compared byte by byte.
 
 use embedd_wire::{Encoding, InputType, Kind, Model, Provider};
 use serde_json::Value;
@@ -7,7 +7,7 @@ use super::published::{Field, GEMINI, OLLAMA, OPENAI, VOYAGE, check};
 use super::{model, model_asked, provider, provider_at, provider_with};
 use crate::providers::call;
 
-/// The body of a request, checked against what the service publishes.
+/// The body of a request, checked against the published API.
 fn body(provider: &Provider, model: &Model, input_type: InputType, texts: &[&str]) -> String {
     let fields: &[Field] = match provider.kind {
         Kind::Gemini => GEMINI,
@@ -49,7 +49,7 @@ fn openai_asks_for_base64_and_for_dimensions_only_where_they_differ() {
 }
 
 #[test]
-fn openai_compatible_servers_are_asked_for_no_more_than_the_first_servers_knew() {
+fn requests_to_openai_compatible_servers_have_only_the_original_fields() {
     let any = model("BAAI/bge-m3");
     assert_eq!(
         body(&provider(Kind::OpenaiCompatible), &any, InputType::Document, &["a"]),
@@ -76,7 +76,7 @@ fn openai_compatible_servers_are_asked_for_no_more_than_the_first_servers_knew()
 }
 
 #[test]
-fn voyage_is_told_what_a_text_is() {
+fn requests_to_voyage_have_the_input_type() {
     let voyage = provider(Kind::Voyage);
     assert_eq!(
         body(&voyage, &model("voyage-3.5"), InputType::Query, &["a"]),
@@ -98,7 +98,7 @@ fn voyage_is_told_what_a_text_is() {
 }
 
 #[test]
-fn gemini_has_a_request_for_each_text() {
+fn a_batch_to_gemini_has_a_request_for_each_text() {
     let gemini = provider(Kind::Gemini);
     assert_eq!(
         body(&gemini, &model("gemini-embedding-001"), InputType::Query, &["a"]),
@@ -118,7 +118,7 @@ fn gemini_has_a_request_for_each_text() {
             r#"]}"#
         )
     );
-    // The second generation does not take the type of a text.
+    // The second generation does not support the task type.
     assert_eq!(
         body(&gemini, &model("gemini-embedding-2"), InputType::Query, &["a"]),
         r#"{"requests":[{"model":"models/gemini-embedding-2","content":{"parts":[{"text":"a"}]}}]}"#
@@ -126,7 +126,7 @@ fn gemini_has_a_request_for_each_text() {
 }
 
 #[test]
-fn ollama_is_asked_to_cut() {
+fn requests_to_ollama_ask_for_truncation() {
     let ollama = provider(Kind::Ollama);
     for input_type in [InputType::Query, InputType::Document] {
         assert_eq!(
@@ -141,7 +141,7 @@ fn ollama_is_asked_to_cut() {
 }
 
 #[test]
-fn dimensions_that_are_not_known_are_not_asked_for() {
+fn unknown_dimensions_are_not_requested() {
     for kind in Kind::SERVICES {
         let asked = body(&provider(kind), &model_asked("m", 0), InputType::Query, &["a"]);
         assert!(!asked.to_lowercase().contains("dimension"), "{asked}");
@@ -149,7 +149,7 @@ fn dimensions_that_are_not_known_are_not_asked_for() {
 }
 
 #[test]
-fn urls_are_the_services_own_or_below_the_base_url() {
+fn urls_are_the_services_or_below_the_base_url() {
     let m = model("m");
     assert_eq!(url(&provider(Kind::Openai), &m), "https://api.openai.com/v1/embeddings");
     assert_eq!(url(&provider(Kind::Voyage), &m), "https://api.voyageai.com/v1/embeddings");
@@ -197,7 +197,7 @@ fn the_name_of_a_model_stays_one_segment_of_the_path() {
 }
 
 #[test]
-fn keys_travel_in_the_header_the_service_or_the_provider_wants() {
+fn keys_are_sent_in_the_header_of_the_service_or_the_provider() {
     for kind in Kind::SERVICES {
         let usual = call(&provider(kind), &model("m"), InputType::Query, &["a"]).key_header;
         let own = Provider { key_header: Some("api-key".to_string()), ..provider(kind) };

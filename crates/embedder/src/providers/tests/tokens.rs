@@ -1,4 +1,4 @@
-//! Counting and cutting.
+//! Counting tokens and truncating texts.
 
 use std::time::{Duration, Instant};
 
@@ -26,7 +26,7 @@ const SAMPLES: [&str; 10] =
     [ENGLISH, GERMAN, RUSSIAN, CHINESE, JAPANESE, HINDI, ARABIC, CODE, JSON, EMOJI];
 
 #[test]
-fn openais_models_are_counted_as_openai_counts() {
+fn tokens_of_openais_models_are_counted_exactly() {
     for name in ["text-embedding-3-small", "text-embedding-3-large", "text-embedding-ada-002"] {
         for sample in SAMPLES {
             let (tokens, sent, truncated) =
@@ -35,11 +35,11 @@ fn openais_models_are_counted_as_openai_counts() {
             assert!(tokens.exact && !truncated && sent == sample);
         }
     }
-    // From OpenAI's own example of how to count.
+    // From OpenAI's own example of counting tokens.
     let (tokens, ..) =
         measure(Kind::Openai, &model("text-embedding-3-small"), "tiktoken is great!");
     assert_eq!(tokens.count, 6);
-    // Another server that has OpenAI's model under its name.
+    // Another server that offers OpenAI's model under the same name.
     let (tokens, ..) = measure(
         Kind::OpenaiCompatible,
         &model("openai/text-embedding-3-small"),
@@ -59,7 +59,7 @@ fn an_empty_text_has_no_tokens() {
 }
 
 #[test]
-fn a_long_text_is_cut_at_the_limit_and_never_within_a_character() {
+fn a_long_text_is_truncated_at_the_limit_and_never_within_a_character() {
     for sample in SAMPLES.into_iter().chain(["a  \n \n\n  b\t \r\n", "🧑‍🚀é\u{301}", "漢\n  \n"])
     {
         let text = sample.repeat(40);
@@ -72,14 +72,14 @@ fn a_long_text_is_cut_at_the_limit_and_never_within_a_character() {
             assert_eq!(truncated, sent.len() < text.len());
             assert!(tokens.count as usize <= limit);
             assert_eq!(truncated, total > limit);
-            // A character has at most a handful of tokens, and so has a word that is split anew.
+            // A character has at most a handful of tokens, and so has a word that is split again.
             assert!(!truncated || tokens.count as usize + 8 >= limit, "{limit} {sent:?}");
         }
     }
 }
 
 #[test]
-fn texts_of_no_sense_are_cut_as_well() {
+fn random_texts_are_truncated_correctly() {
     const PIECES: [&str; 16] = [
         " ", "  ", "\n", "\r\n", "\t", "'s", "'", "re", "Word", "12345", "!?", "é", "\u{301}",
         "漢", "👍🏽", "\0",
@@ -105,15 +105,15 @@ fn texts_of_no_sense_are_cut_as_well() {
 }
 
 #[test]
-fn a_limit_of_nothing_sends_nothing() {
+fn a_limit_of_zero_sends_an_empty_text() {
     let (tokens, sent, truncated) =
         measure(Kind::Openai, &model_reading("text-embedding-3-small", 0), "text");
     assert_eq!((tokens.count, &*sent, truncated), (0, "", true));
 }
 
 #[test]
-fn huge_texts_of_one_letter_take_no_time() {
-    // What takes quadratic time takes minutes here.
+fn huge_repetitive_texts_are_measured_quickly() {
+    // An algorithm in quadratic time takes minutes here.
     let cases = [("a", 1_000_000, 8192), ("ab", 1_000_000, 8192), (" ", 1_000_000, 7000)];
     let shorter = ["\n", "1", "!", "é", "漢", "🙂", "a ", " \n", "\u{301}"];
     for (unit, bytes, limit) in cases.into_iter().chain(shorter.map(|unit| (unit, 100_000, 400))) {
@@ -132,7 +132,7 @@ fn huge_texts_of_one_letter_take_no_time() {
 }
 
 #[test]
-fn estimates_are_not_too_low_and_not_far_too_high() {
+fn estimates_are_not_too_low_and_not_much_too_high() {
     for sample in SAMPLES {
         let (tokens, ..) = measure(Kind::Voyage, &model("voyage-3.5"), sample);
         assert!(!tokens.exact);
@@ -145,13 +145,13 @@ fn estimates_are_not_too_low_and_not_far_too_high() {
 }
 
 #[test]
-fn services_that_cut_by_themselves_count_no_more_than_they_read() {
+fn services_that_truncate_by_themselves_count_at_most_the_limit() {
     for kind in [Kind::Gemini, Kind::Voyage, Kind::Ollama] {
         let model = model_reading("m", 100);
         let fits = ENGLISH.repeat(2);
         let (tokens, sent, truncated) = measure(kind, &model, &fits);
         assert!(sent == fits && !truncated && tokens.count <= 100);
-        // Surely too long, yet not so long that sending all of it would be a waste.
+        // Certainly too long, but not long enough for sending all of it to be a waste.
         let long = ENGLISH.repeat(6);
         let (tokens, sent, truncated) = measure(kind, &model, &long);
         assert!(sent == long && truncated && tokens.count == 100);
@@ -163,7 +163,7 @@ fn services_that_cut_by_themselves_count_no_more_than_they_read() {
 }
 
 #[test]
-fn servers_that_may_not_cut_are_sent_no_more_than_a_generous_part() {
+fn texts_for_servers_that_may_not_truncate_are_generously_bounded() {
     let long = ENGLISH.repeat(6);
     let (tokens, sent, truncated) =
         measure(Kind::OpenaiCompatible, &model_reading("bge-m3", 100), &long);

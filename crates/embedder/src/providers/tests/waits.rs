@@ -1,4 +1,4 @@
-//! How long a refusal asks to wait, in all its spellings.
+//! How long a refusal asks to wait, in all formats.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use super::headers;
 use crate::providers::refusal;
 
 #[test]
-fn waits_are_read_from_headers_and_bodies() {
+fn waits_are_parsed_from_headers_and_bodies() {
     let wait = |list: &[(&str, &str)], body: &str| {
         refusal(Kind::Gemini, 429, &headers(list), body.as_bytes()).retry_after
     };
@@ -31,7 +31,7 @@ fn waits_are_read_from_headers_and_bodies() {
 }
 
 #[test]
-fn a_date_is_a_wait_by_the_clock_of_the_reply() {
+fn a_date_is_relative_to_the_date_of_the_reply() {
     let wait = |until: &str, date: &str| {
         let list = [("retry-after", until), ("date", date)];
         refusal(Kind::Openai, 503, &headers(&list), b"").retry_after.map(|wait| wait.as_secs())
@@ -42,7 +42,7 @@ fn a_date_is_a_wait_by_the_clock_of_the_reply() {
     assert_eq!(wait(until, "Sun, 06 Nov 1994 09:00:00 GMT"), Some(0));
     assert_eq!(wait(until, "Fri, 04 Nov 1994 08:49:37 GMT"), Some(3600));
     assert_eq!(wait("Friday, 06-Nov-26 08:49:37 GMT", "Fri, 06 Nov 2026 08:49:30 GMT"), Some(7));
-    // Over the ends of a day, a month, a leap day and a year.
+    // Across the end of a day, a month, a leap day and a year.
     assert_eq!(wait("Fri, 01 Mar 2024 00:00:10 GMT", "Thu, 29 Feb 2024 23:59:50 GMT"), Some(20));
     assert_eq!(wait("Sat, 01 Mar 2025 00:00:10 GMT", "Fri, 28 Feb 2025 23:59:50 GMT"), Some(20));
     assert_eq!(wait("Fri, 01 Jan 2027 00:00:10 GMT", "Thu, 31 Dec 2026 23:59:50 GMT"), Some(20));

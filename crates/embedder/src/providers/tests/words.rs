@@ -1,4 +1,4 @@
-//! What is shown of a service's words, and what is not.
+//! Which parts of a service's message are shown.
 
 use crate::providers::blank::tidy;
 use crate::providers::reason::Said;
@@ -9,7 +9,7 @@ fn message(body: &str) -> Option<String> {
 }
 
 #[test]
-fn every_usual_form_of_explanation_is_found() {
+fn all_common_forms_of_explanation_are_found() {
     for (body, expected) in [
         (r#"{"error":{"message":"Bad","type":"t","param":null,"code":null}}"#, "Bad"),
         (r#"[{"error":{"code":400,"message":"Bad","status":"INVALID_ARGUMENT"}}]"#, "Bad"),
@@ -40,7 +40,7 @@ fn every_usual_form_of_explanation_is_found() {
 }
 
 #[test]
-fn no_body_is_too_odd() {
+fn no_body_causes_a_panic() {
     let deep = format!("{}1{}", "[".repeat(100_000), "]".repeat(100_000));
     let nested = format!("{}\"x\"{}", r#"{"error":"#.repeat(100), "}".repeat(100));
     for body in
@@ -97,7 +97,7 @@ fn everything_that_looks_like_a_key_is_blanked() {
 }
 
 #[test]
-fn a_known_secret_is_blanked_even_where_it_was_cut() {
+fn a_known_secret_is_blanked_even_if_truncated() {
     assert_eq!(without("key abc-secret is bad, abc-secret!", "abc-secret"), "key *** is bad, ***!");
     assert_eq!(without("nothing here", "abc-secret"), "nothing here");
     assert_eq!(without("nothing here", ""), "nothing here");
@@ -109,7 +109,7 @@ fn a_known_secret_is_blanked_even_where_it_was_cut() {
 }
 
 #[test]
-fn long_quotations_are_cut() {
+fn long_quotations_are_shortened() {
     let text = "the quick brown fox jumps over the lazy dog ".repeat(4);
     for quote in ['"', '\'', '`'] {
         assert_eq!(

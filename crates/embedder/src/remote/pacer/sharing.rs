@@ -1,19 +1,19 @@
-//! A simulation of accounts that share the budget of one service, in time that passes only here.
+//! Simulates accounts that share one service's rate limit, in simulated time.
 
 use std::collections::VecDeque;
 
-use super::super::line::Line;
+use super::super::fair_queue::FairQueue;
 use super::super::load::Load;
+use super::super::pending::Item;
 use super::super::size::Size;
-use super::super::ticket::Item;
 use super::*;
-use crate::remote::line::Batch;
+use crate::remote::fair_queue::Batch;
 
-/// Texts that a request may hold.
+/// Texts in a full request.
 const TEXTS: usize = 64;
 const CAP: Load = Load { texts: TEXTS as u64, ..Load::ANY };
 
-/// A service: how much it takes at once, and a bucket of so many requests that fills up by so many a second.
+/// A service: how many requests it accepts at once, and its token bucket.
 #[derive(Clone, Copy)]
 struct Service {
     at_once: usize,
@@ -24,33 +24,33 @@ struct Service {
 
 const ENDLESS: f64 = 1e9;
 
-/// One embedder: what waits there, and what has become of its requests.
+/// One embedder: its queue, and how many of its requests were answered and refused.
 struct Account {
     pacer: Pacer,
-    line: Line,
+    queue: FairQueue,
     size: Size,
     answered: usize,
     refused: usize,
-    /// Refused after the first seconds, and all that were sent then.
+    /// Requests refused after the first seconds, and all requests sent then.
     late: (usize, usize),
     finished: Option<f64>,
 }
 
-/// A request on its way.
-struct Flight {
+/// A request in flight.
+struct InFlightBatch {
     who: usize,
     batch: Batch,
     sent: Instant,
-    lands: Instant,
+    completes: Instant,
     accepted: bool,
 }
 
-/// Lets so many accounts embed so many full requests each.
+/// Lets each of the accounts embed this many full requests.
 fn simulate(service: Service, accounts: usize, requests: usize, seed: u64) -> Vec<Account> {
     fastrand::seed(seed);
     let begin = Instant::now();
     let mut accounts: Vec<Account> = (0..accounts).map(|_| Account::new(begin, requests)).collect();
-    let mut flights: Vec<Flight> = Vec::new();
+    let mut flights: Vec<InFlightBatch> = Vec::new();
     let (mut now, mut left, mut counted) = (begin, service.bucket, begin);
     let mut order: VecDeque<usize> = (0..accounts.len()).collect();
     loop {
@@ -58,7 +58,7 @@ fn simulate(service: Service, accounts: usize, requests: usize, seed: u64) -> Ve
         order.rotate_left(fastrand::usize(0..accounts.len()));
         for who in &order {
             let account = &mut accounts[*who];
-            while account.line.waits(Priority::Backfill) {
+            while account.queue.waits(Priority::Backfill) {
                 match account.pacer.permit(now, Priority::Backfill, 1) {
                     Permit::Later => break,
                     Permit::At(at) => {
@@ -68,7 +68,7 @@ fn simulate(service: Service, accounts: usize, requests: usize, seed: u64) -> Ve
                     Permit::Yes => {}
                 }
                 let caps = account.size.most(CAP, now);
-                let Some(batch) = account.line.next(Priority::Backfill, caps, |_| true) else {
+                let Some(batch) = account.queue.next(Priority::Backfill, caps, |_| true) else {
                     break;
                 };
                 account.pacer.sent(now, 1, 1);
@@ -78,47 +78,53 @@ fn simulate(service: Service, accounts: usize, requests: usize, seed: u64) -> Ve
                 let accepted = busy < service.at_once && left >= 1.0;
                 left -= if accepted { 1.0 } else { 0.0 };
                 let millis = if accepted { 200 + fastrand::u64(0..200) } else { 20 };
-                let lands = now + Duration::from_millis(millis);
-                flights.push(Flight { who: *who, batch, sent: now, lands, accepted });
+                let completes = now + Duration::from_millis(millis);
+                flights.push(InFlightBatch { who: *who, batch, sent: now, completes, accepted });
             }
         }
-        let Some(landing) = flights.iter().map(|flight| flight.lands).min() else {
+        let Some(first_completion) = flights.iter().map(|flight| flight.completes).min() else {
             match next {
                 Some(at) => now = at,
                 None => return accounts,
             }
             continue;
         };
-        now = next.map_or(landing, |at| at.min(landing));
-        while let Some(place) = flights.iter().position(|flight| flight.lands <= now) {
+        now = next.map_or(first_completion, |at| at.min(first_completion));
+        while let Some(place) = flights.iter().position(|flight| flight.completes <= now) {
             let flight = flights.swap_remove(place);
-            accounts[flight.who].land(flight, service, now, begin);
+            accounts[flight.who].on_response(flight, service, now, begin);
         }
     }
 }
 
 impl Account {
     fn new(now: Instant, requests: usize) -> Account {
-        let mut line = Line::default();
+        let mut queue = FairQueue::default();
         let items = (0..(requests * TEXTS) as u32).map(|n| Item {
-            taker: (1, n),
+            waiter: (1, n),
             text: n.to_string().into(),
             tokens: 1,
         });
-        line.push(1, Priority::Backfill, items.collect());
+        queue.push(1, Priority::Backfill, items.collect());
         let pacer = Pacer::new(&Limits::DEFAULT, now);
         let (size, finished) = (Size::default(), None);
-        Account { pacer, line, size, answered: 0, refused: 0, late: (0, 0), finished }
+        Account { pacer, queue, size, answered: 0, refused: 0, late: (0, 0), finished }
     }
 
-    fn land(&mut self, flight: Flight, service: Service, now: Instant, begin: Instant) {
-        let Flight { mut batch, sent, lands, accepted, .. } = flight;
+    fn on_response(
+        &mut self,
+        flight: InFlightBatch,
+        service: Service,
+        now: Instant,
+        begin: Instant,
+    ) {
+        let InFlightBatch { mut batch, sent, completes, accepted, .. } = flight;
         let is_late = sent > begin + Duration::from_secs(20);
         self.late =
             (self.late.0 + usize::from(is_late && !accepted), self.late.1 + usize::from(is_late));
-        self.pacer.landed(now);
+        self.pacer.completed(now);
         if accepted {
-            self.pacer.succeeded(now, Some(lands - sent));
+            self.pacer.succeeded(now, Some(completes - sent));
             self.size.answered(batch.load(), CAP, batch.half, now);
             self.answered += 1;
             self.finished = Some((now - begin).as_secs_f64());
@@ -126,17 +132,17 @@ impl Account {
         }
         self.refused += 1;
         batch.limited += 1;
-        if batch.is_suspect() {
-            self.pacer.refrain(now, None);
+        if batch.may_be_too_large() {
+            self.pacer.back_off(now, None);
         } else {
             let wait = service.says_when.then_some(Duration::from_secs(1));
             self.pacer.limited(sent, now, wait);
         }
-        self.line.push_again(batch);
+        self.queue.push_again(batch);
     }
 }
 
-/// The part of all requests that were refused: of all, and after the first seconds.
+/// The refused fraction of all requests: in total, and after the first seconds.
 fn refused(accounts: &[Account]) -> (f64, f64) {
     let part = |refused: usize, all: usize| refused as f64 / all.max(1) as f64;
     let sum = |of: fn(&Account) -> usize| accounts.iter().map(of).sum::<usize>();
@@ -148,7 +154,7 @@ fn refused(accounts: &[Account]) -> (f64, f64) {
 }
 
 #[test]
-fn accounts_that_share_a_service_are_seldom_refused_and_their_requests_stay_full() {
+fn accounts_that_share_a_service_are_rarely_refused_and_their_requests_stay_full() {
     for (name, service) in [
         ("two at once", (2, ENDLESS, ENDLESS)),
         ("four at once", (4, ENDLESS, ENDLESS)),
@@ -170,7 +176,7 @@ fn accounts_that_share_a_service_are_seldom_refused_and_their_requests_stay_full
                     late * 100.0,
                 );
                 assert!(all < 0.12 && late < 0.08, "{name} {count} {seed}: {all} {late}");
-                // As many as one alone needs where nothing is ever refused.
+                // As many requests as a single account needs if nothing is refused.
                 assert!(accounts.iter().all(|one| one.answered == 400), "{name} {count} {seed}");
             }
         }
@@ -178,7 +184,7 @@ fn accounts_that_share_a_service_are_seldom_refused_and_their_requests_stay_full
 }
 
 #[test]
-fn one_alone_gets_most_of_what_a_service_gives() {
+fn a_single_account_uses_most_of_the_rate() {
     let of = |at_once, a_second, bucket| Service { at_once, a_second, bucket, says_when: false };
     for (service, least) in
         [(of(4, ENDLESS, ENDLESS), 4.0 / 0.3), (of(99, 1.0, 10.0), 1.0), (of(99, 5.0, 5.0), 5.0)]

@@ -1,4 +1,4 @@
-//! The pace of requests: windows that shrink and grow, budgets a minute, and what is left for questions.
+//! Pacing: congestion window, token buckets, backoff, and what is reserved for questions.
 
 use super::*;
 
@@ -8,19 +8,19 @@ fn limits(max_in_flight: u32) -> Limits {
     Limits { max_in_flight, ..Limits::DEFAULT }
 }
 
-/// How many requests of documents may go out now.
+/// How many document requests may be sent now.
 fn room(pacer: &mut Pacer, now: Instant) -> usize {
     let mut count = 0;
     while pacer.permit(now, Priority::Change, 1) == Permit::Yes {
         pacer.sent(now, 1, 1);
         count += 1;
     }
-    (0..count).for_each(|_| pacer.landed(now));
+    (0..count).for_each(|_| pacer.completed(now));
     count
 }
 
 #[test]
-fn the_window_grows_while_it_goes_well_and_halves_once_for_one_trouble() {
+fn the_window_grows_with_answers_and_halves_once_for_one_rate_limit() {
     let now = Instant::now();
     let mut pacer = Pacer::new(&limits(16), now);
     assert_eq!(room(&mut pacer, now), 2);
@@ -33,7 +33,7 @@ fn the_window_grows_while_it_goes_well_and_halves_once_for_one_trouble() {
     }
     assert_eq!(room(&mut pacer, later), 0);
     assert_eq!(room(&mut pacer, later + 2 * SECOND), 8);
-    // It takes a while of good answers until it grows, but it does so by itself.
+    // It recovers by itself, after a number of answers.
     let mut at = later + 2 * SECOND;
     let mut grow = |answers: u32| {
         (0..answers).for_each(|_| {
@@ -47,7 +47,7 @@ fn the_window_grows_while_it_goes_well_and_halves_once_for_one_trouble() {
 }
 
 #[test]
-fn a_question_has_room_beside_a_backfill() {
+fn questions_may_exceed_the_window() {
     let now = Instant::now();
     let mut pacer = Pacer::new(&limits(8), now);
     (0..2).for_each(|_| pacer.sent(now, 1, 1));
@@ -59,7 +59,7 @@ fn a_question_has_room_beside_a_backfill() {
 }
 
 #[test]
-fn retry_after_is_waited_for_and_pauses_double_up_to_a_minute() {
+fn retry_after_is_honoured_and_the_backoff_doubles_up_to_a_minute() {
     let now = Instant::now();
     let mut pacer = Pacer::new(&limits(8), now);
     assert!(pacer.limited(now, now, Some(Duration::ZERO)) >= PAUSE.0 / 2);
@@ -73,23 +73,23 @@ fn retry_after_is_waited_for_and_pauses_double_up_to_a_minute() {
 }
 
 #[test]
-fn after_failures_in_a_row_one_request_tries_and_a_success_opens_again() {
+fn the_circuit_breaker_lets_one_request_through_and_closes_on_success() {
     let mut now = Instant::now();
     let mut pacer = Pacer::new(&limits(8), now);
-    for _ in 0..BREAK_AFTER {
-        assert!(!pacer.is_broken());
+    for _ in 0..OPEN_CIRCUIT_AFTER {
+        assert!(!pacer.is_circuit_open());
         now += pacer.failed(now, now, None);
     }
-    assert!(pacer.is_broken());
+    assert!(pacer.is_circuit_open());
     assert_eq!(room(&mut pacer, now), 1);
     pacer.sent(now, 1, 1);
     assert_eq!(pacer.permit(now, Priority::Question, 1), Permit::Later);
-    pacer.landed(now);
-    assert!(pacer.succeeded(now, Some(SECOND)) && !pacer.is_broken());
+    pacer.completed(now);
+    assert!(pacer.succeeded(now, Some(SECOND)) && !pacer.is_circuit_open());
 }
 
 #[test]
-fn budgets_a_minute_are_kept() {
+fn limits_a_minute_are_kept() {
     let begin = Instant::now();
     let budgets = Limits { requests_per_minute: Some(60), ..limits(1000) };
     let mut pacer = Pacer::new(&budgets, begin);
@@ -106,14 +106,14 @@ fn budgets_a_minute_are_kept() {
         }
     }
     assert!((60..=71).contains(&count), "{count}");
-    // Five requests are left for questions at once, besides the one that was just earned; then one a second.
+    // Five requests are reserved for questions, besides the one just refilled; then one a second.
     (0..6).for_each(|_| {
         assert_eq!(pacer.permit(now, Priority::Question, 5), Permit::Yes);
         pacer.sent(now, 1, 5);
     });
     let Permit::At(next) = pacer.permit(now, Priority::Question, 5) else { unreachable!() };
     assert!(next - now <= SECOND);
-    // Documents wait until they are saved up again.
+    // Documents wait until the bucket is full again.
     let Permit::At(next) = pacer.permit(now, Priority::Change, 5) else { unreachable!() };
     assert!(next - now > 5 * SECOND && next - now <= 6 * SECOND);
 
@@ -127,30 +127,30 @@ fn budgets_a_minute_are_kept() {
 }
 
 #[test]
-fn what_the_service_says_is_left_is_kept_to() {
+fn the_limits_a_service_reports_are_kept() {
     let now = Instant::now();
     let mut pacer = Pacer::new(&limits(8), now);
     let mut pace = Pace { remaining_tokens: Some(100), ..Pace::default() };
     pace.reset_tokens = Some(5 * SECOND);
-    pacer.told(&pace, now);
+    pacer.observe(&pace, now);
     assert_eq!(pacer.permit(now, Priority::Change, 80), Permit::Yes);
     pacer.sent(now, 1, 80);
     assert_eq!(pacer.permit(now, Priority::Change, 80), Permit::At(now + 5 * SECOND));
     assert_eq!(pacer.permit(now + 5 * SECOND, Priority::Change, 80), Permit::Yes);
     let pace =
         Pace { remaining_requests: Some(0), reset_requests: Some(SECOND), ..Pace::default() };
-    pacer.told(&pace, now);
+    pacer.observe(&pace, now);
     assert_eq!(pacer.permit(now, Priority::Change, 1), Permit::At(now + SECOND));
 }
 
 #[test]
-fn a_window_of_one_that_is_too_much_is_spaced_in_time_and_grows_again() {
+fn a_rate_limited_window_of_one_becomes_a_rate_and_recovers() {
     let mut now = Instant::now();
     let mut pacer = Pacer::new(&limits(8), now);
     for _ in 0..4 {
         pacer.sent(now, 1, 1);
         now += SECOND;
-        pacer.landed(now);
+        pacer.completed(now);
         pacer.succeeded(now, Some(SECOND / 10));
     }
     let next = |pacer: &mut Pacer, now: Instant| match pacer.permit(now, Priority::Change, 1) {
@@ -160,13 +160,13 @@ fn a_window_of_one_that_is_too_much_is_spaced_in_time_and_grows_again() {
     for _ in 0..4 {
         pacer.sent(now, 1, 1);
         now += SECOND / 100;
-        pacer.landed(now);
+        pacer.completed(now);
         now += pacer.limited(now - SECOND / 100, now, None);
     }
     now += next(&mut pacer, now);
     pacer.sent(now, 1, 1);
     now += SECOND / 10;
-    pacer.landed(now);
+    pacer.completed(now);
     pacer.succeeded(now, Some(SECOND / 10));
     assert!(next(&mut pacer, now) > SECOND / 4, "{pacer:?}");
     // A question goes ahead of that.
@@ -175,7 +175,7 @@ fn a_window_of_one_that_is_too_much_is_spaced_in_time_and_grows_again() {
         now += next(&mut pacer, now);
         pacer.sent(now, 1, 1);
         now += SECOND / 10;
-        pacer.landed(now);
+        pacer.completed(now);
         pacer.succeeded(now, Some(SECOND / 10));
     }
     assert_eq!(next(&mut pacer, now), Duration::ZERO);
@@ -183,11 +183,11 @@ fn a_window_of_one_that_is_too_much_is_spaced_in_time_and_grows_again() {
 }
 
 #[test]
-fn half_of_what_went_well_is_soon_reached_again_after_an_outage() {
+fn after_an_outage_half_of_the_window_comes_back_by_slow_start() {
     let mut now = Instant::now();
     let mut pacer = Pacer::new(&limits(16), now);
     (0..20).for_each(|_| assert!(!pacer.succeeded(now, Some(SECOND))));
-    for _ in 0..BREAK_AFTER {
+    for _ in 0..OPEN_CIRCUIT_AFTER {
         now += pacer.failed(now, now, None) + SECOND;
     }
     assert_eq!(room(&mut pacer, now), 1);

@@ -1,8 +1,8 @@
-//! Limits of texts, tokens and bytes, with and without words, and how seldom a request is refused once they are known.
+//! Learning limits of texts, tokens and bytes, whether the service names them or not, with few rejected requests.
 
 use super::*;
 
-/// A service with limits, and what it has seen.
+/// A simulated service with limits, and its counts.
 struct Service {
     takes: Load,
     words: Option<Stated>,
@@ -16,7 +16,7 @@ impl Service {
         Service { takes, words: None, size: Size::default(), sent: 0, refused: 0 }
     }
 
-    /// Sends so many texts of so many tokens and bytes, as many at once as is learned.
+    /// Sends texts of this many tokens and bytes, in batches of the learned size.
     fn send(&mut self, mut texts: u64, tokens: u64, bytes: u64, cap: Load, now: Instant) {
         while texts > 0 {
             let most = self.size.most(cap, now);
@@ -39,15 +39,15 @@ impl Service {
         let load = Load { texts, tokens: texts * tokens, bytes: texts * bytes };
         self.sent += 1;
         let mark = self.size.sent(load);
-        self.size.landed(mark);
+        self.size.completed(mark);
         if load.is_within(self.takes) {
             self.size.answered(load, cap, half, now);
             return;
         }
         self.refused += 1;
         if self.size.exceeds(load) {
-            self.size.tried_in_vain(load, now);
-            self.size.found(half);
+            self.size.larger_refused(load, now);
+            self.size.half_explained(half);
             return self.send(texts, tokens, bytes, cap, now);
         }
         if let Some(words) = self.words.clone()
@@ -56,9 +56,9 @@ impl Service {
             return self.send(texts, tokens, bytes, cap, now);
         }
         let hint = self.words.as_ref().map(|words| words.measure);
-        let number = self.size.halve(load, hint, half, now);
+        let number = self.size.bisect(load, hint, half, now);
         for texts in [texts / 2, texts.div_ceil(2)] {
-            // The size may have been learned meanwhile.
+            // A limit may have been learned meanwhile.
             match self.size.exceeds(Load { texts, tokens: texts * tokens, bytes: texts * bytes }) {
                 true => self.send(texts, tokens, bytes, cap, now),
                 false => self.ask(texts, tokens, bytes, cap, Some(number), now),
@@ -71,7 +71,7 @@ const CAP: Load = Load { texts: 64, ..Load::ANY };
 const HOUR: Duration = Duration::from_secs(3600);
 
 #[test]
-fn texts_are_learned_by_halving_and_tried_again_once_an_hour() {
+fn a_limit_of_texts_is_found_by_bisecting_and_tested_once_an_hour() {
     let begin = Instant::now();
     let mut service = Service::new(Load { texts: 10, ..Load::ANY });
     service.send(3000, 5, 20, CAP, begin);
@@ -87,7 +87,7 @@ fn texts_are_learned_by_halving_and_tried_again_once_an_hour() {
 }
 
 #[test]
-fn a_limit_that_is_named_is_kept_to_at_once() {
+fn a_limit_the_service_names_applies_at_once() {
     let now = Instant::now();
     for (takes, measure, numbers) in [
         (Load { texts: 10, ..Load::ANY }, Measure::Texts, vec![64, 10]),
@@ -104,7 +104,7 @@ fn a_limit_that_is_named_is_kept_to_at_once() {
 }
 
 #[test]
-fn tokens_and_bytes_are_blamed_where_as_many_texts_were_taken() {
+fn tokens_and_bytes_are_blamed_if_as_many_texts_were_accepted() {
     let now = Instant::now();
     for takes in [Load { tokens: 1000, ..Load::ANY }, Load { bytes: 4000, ..Load::ANY }] {
         let mut service = Service::new(takes);
@@ -120,7 +120,7 @@ fn tokens_and_bytes_are_blamed_where_as_many_texts_were_taken() {
 }
 
 #[test]
-fn what_was_taken_for_a_limit_of_texts_is_none_once_tokens_explain_it() {
+fn a_guessed_limit_of_texts_is_dropped_once_tokens_explain_it() {
     let now = Instant::now();
     let mut service = Service::new(Load { tokens: 1000, ..Load::ANY });
     service.send(300, 100, 400, CAP, now);
@@ -132,7 +132,7 @@ fn what_was_taken_for_a_limit_of_texts_is_none_once_tokens_explain_it() {
 }
 
 #[test]
-fn a_limit_that_has_gone_is_forgotten_and_one_that_has_come_is_learned() {
+fn a_raised_limit_is_forgotten_and_a_lowered_one_is_learned() {
     let begin = Instant::now();
     let mut service = Service::new(Load { texts: 8, ..Load::ANY });
     service.send(1000, 5, 20, CAP, begin);
@@ -141,51 +141,51 @@ fn a_limit_that_has_gone_is_forgotten_and_one_that_has_come_is_learned() {
     let later = begin + HOUR + HOUR;
     service.send(1000, 5, 20, CAP, later);
     assert_eq!(service.size.most(CAP, later).texts, 64);
-    // The service is started again with less.
+    // The service is restarted with a lower limit.
     service.takes.texts = 4;
     service.send(1000, 5, 20, CAP, later);
     assert_eq!(service.size.most(CAP, later).texts, 4);
 }
 
 #[test]
-fn a_text_that_is_refused_says_nothing_about_the_size() {
+fn a_rejected_text_is_no_limit() {
     let (now, mut size) = (Instant::now(), Size::default());
     // 64 texts, one of which is bad: one half of each pair passes.
     let (mut half, mut texts) = (None, 64);
     let load = |texts| Load { texts, tokens: texts * 5, bytes: texts * 20 };
     while texts > 1 {
-        let number = size.halve(load(texts), None, half, now);
+        let number = size.bisect(load(texts), None, half, now);
         texts /= 2;
         assert_eq!(size.answered(load(texts), CAP, Some(number), now), []);
         half = Some(number);
     }
-    size.found(half);
+    size.half_explained(half);
     assert_eq!(size.most(CAP, now), CAP);
-    assert!(size.halved.is_empty());
+    assert!(size.bisected.is_empty());
 }
 
 #[test]
-fn one_request_at_a_time_finds_out_what_a_service_takes() {
+fn one_batch_at_a_time_explores_a_limit() {
     let (now, mut size) = (Instant::now(), Size::default());
     let load = |texts| Load { texts, tokens: texts, bytes: texts };
     let first = size.sent(load(32));
     assert!(!size.has_to_wait(load(32), now));
     let second = size.sent(load(32));
-    size.landed(first);
-    size.halve(load(32), None, None, now);
-    size.landed(second);
+    size.completed(first);
+    size.bisect(load(32), None, None, now);
+    size.completed(second);
     let half = size.sent(load(16));
     assert!(size.has_to_wait(load(16), now));
-    size.landed(half);
+    size.completed(half);
     size.answered(load(16), CAP, None, now);
     size.sent(load(32));
     assert!(size.has_to_wait(load(17), now) && !size.has_to_wait(load(16), now));
-    assert!(!size.has_to_wait(load(32), now + WATCHED));
+    assert!(!size.has_to_wait(load(32), now + BISECTION_TIME));
 }
 
 #[test]
-fn what_is_known_from_earlier_on_counts_from_the_beginning() {
+fn limits_learned_earlier_apply_from_the_start() {
     let now = Instant::now();
-    let size = Size::knowing(&[(Measure::Texts, 10), (Measure::Tokens, 700)], now);
+    let size = Size::with_limits(&[(Measure::Texts, 10), (Measure::Tokens, 700)], now);
     assert_eq!(size.most(CAP, now), Load { texts: 10, tokens: 700, bytes: u64::MAX });
 }

@@ -1,4 +1,4 @@
-//! A request on its way through a service: its texts, what has come back of them, and who waits for it.
+//! A request that waits for a service: its texts, the vectors that have come back, and where the reply goes.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,32 +10,32 @@ use tokio::sync::oneshot;
 use crate::job::Outcome;
 use crate::providers::measure;
 
-/// The number of a ticket, and of one of its different texts.
-pub type Taker = (u64, u32);
+/// The id of a pending request, and the number of one of its distinct texts.
+pub type Waiter = (u64, u32);
 
-/// A text that waits to be sent.
+/// A text to be sent.
 #[derive(Debug, Clone)]
 pub struct Item {
-    /// Whom its vector is for.
-    pub taker: Taker,
+    /// Where its vector goes.
+    pub waiter: Waiter,
     /// The text as it is sent.
     pub text: Arc<str>,
-    /// How many tokens it has, or about.
+    /// Its tokens, counted or estimated.
     pub tokens: u32,
 }
 
-/// A request on its way.
-pub struct Ticket {
-    /// Whom it came from.
-    pub lane: u64,
-    /// How urgent it is.
+/// A request that waits for vectors.
+pub struct PendingRequest {
+    /// The client that sent it.
+    pub client_id: u64,
+    /// Its priority.
     pub priority: Priority,
-    /// Database and foreign server it is counted for.
+    /// The database and the foreign server that its usage is counted for.
     pub account_of: (u32, u32),
-    /// When the asker gives up.
+    /// When the client gives up.
     pub deadline: Instant,
     dimensions: usize,
-    /// For each text of the request, its number among the different ones.
+    /// For each text of the request, its number among the distinct texts.
     slots: Vec<u32>,
     truncated: Vec<bool>,
     vectors: Vec<Vec<f32>>,
@@ -44,16 +44,17 @@ pub struct Ticket {
     reply: Option<oneshot::Sender<Outcome>>,
 }
 
-/// A ticket and what is to be sent for it.
+/// A pending request and the texts to be sent for it.
 pub struct Submitted {
-    pub ticket: Ticket,
+    pub request: PendingRequest,
     pub items: Vec<Item>,
 }
 
-/// Prepares a request: equal texts become one, each is measured and cut where the model would not take it.
+/// Prepares a request: removes duplicates, counts the tokens of each text, and truncates what the model would not
+/// accept.
 pub fn submit(
     id: u64,
-    lane: u64,
+    client_id: u64,
     request: &Request,
     kind: Kind,
     reply: oneshot::Sender<Outcome>,
@@ -68,15 +69,15 @@ pub fn submit(
         if number == next {
             let (tokens, text, cut) = measure(kind, &request.model, text);
             truncated.push(cut);
-            items.push(Item { taker: (id, number), text: text.into(), tokens: tokens.count });
+            items.push(Item { waiter: (id, number), text: text.into(), tokens: tokens.count });
         }
     }
     let missing = items.len();
-    let ticket = Ticket {
-        lane,
+    let request = PendingRequest {
+        client_id,
         priority: request.priority,
         account_of: (request.provider.database, request.provider.server),
-        // A patience beyond all measure is that of a day.
+        // At most a day, so that the sum cannot overflow.
         deadline: Instant::now() + Duration::from_millis(request.patience_ms.min(86_400_000)),
         dimensions: request.model.dimensions as usize,
         slots,
@@ -86,24 +87,24 @@ pub fn submit(
         missing,
         reply: Some(reply),
     };
-    Submitted { ticket, items }
+    Submitted { request, items }
 }
 
-impl Ticket {
-    /// Whether somebody still waits for the outcome.
+impl PendingRequest {
+    /// Whether the client still waits for the outcome.
     pub fn is_awaited(&self) -> bool {
         self.reply.as_ref().is_some_and(|reply| !reply.is_closed())
     }
 
-    /// Tells the outcome.
+    /// Sends the outcome to the client.
     pub fn answer(&mut self, outcome: Outcome) {
         if let Some(reply) = self.reply.take() {
-            // Nobody may be waiting any more, and then nobody misses it.
+            // The client may have gone meanwhile.
             let _ = reply.send(outcome);
         }
     }
 
-    /// Tells why there will be no more vectors. Those that have come are paid for, and go to a worker all the same.
+    /// Fails the request. Vectors that have arrived are paid for, so a worker gets them all the same.
     pub fn fail(&mut self, failure: &Failure) {
         let has_some = self.vectors.iter().any(|vector| !vector.is_empty());
         match self.priority == Priority::Question || !has_some {
@@ -112,7 +113,7 @@ impl Ticket {
         }
     }
 
-    /// Takes a text's vector; true when it was the last that was missing.
+    /// Stores a text's vector; true when it was the last one missing.
     pub fn take(&mut self, number: u32, vector: Vec<f32>) -> bool {
         if let Some(slot) = self.vectors.get_mut(number as usize) {
             *slot = vector;
@@ -121,13 +122,13 @@ impl Ticket {
         self.missing == 0
     }
 
-    /// Notes that the service does not take a text; true when it was the last that was missing.
+    /// Records that the service rejects a text; true when it was the last one missing.
     pub fn refuse(&mut self, number: u32, reason: &str) -> bool {
         self.refused.insert(number, reason.to_string());
         self.take(number, Vec::new())
     }
 
-    /// Answers with everything that has come; what is missing has failed for this reason.
+    /// Answers with everything that has arrived; what is missing has failed for this reason.
     pub fn complete(&mut self, failure: Option<&Failure>) {
         let dimensions = match self.dimensions {
             0 => self.vectors.iter().map(Vec::len).max().unwrap_or_default(),

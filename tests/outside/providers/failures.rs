@@ -1,4 +1,4 @@
-//! What goes wrong at a service, and what becomes of the rows: nothing is lost, and no row is blamed for it.
+//! Failures of a service and their effect on rows: nothing is lost, and no row fails because of them.
 
 use super::{KEY, SHARED, create_provider, create_source, fake, status};
 use support::fake_provider::{Dialect, Respond, Rule};
@@ -6,7 +6,7 @@ use support::source::{assert_equal, relation};
 use support::{LONG, SHORT};
 
 #[test]
-fn an_outage_and_rate_limits_are_waited_out_without_blaming_a_row() {
+fn an_outage_and_rate_limits_fail_no_row() {
     let cluster = SHARED.cluster();
     let mut client = cluster.database("outage");
     let fake = fake(Dialect::OpenAi);
@@ -21,16 +21,16 @@ fn an_outage_and_rate_limits_are_waited_out_without_blaming_a_row() {
     cluster.wait_done("outage");
     fake.down();
     client.batch_execute("UPDATE t SET title = title || ' changed'").unwrap();
-    cluster.wait_until(SHORT, "the outage to be told", || {
+    cluster.wait_until(SHORT, "the outage to be reported", || {
         status(&mut client, "t", "last_error")
             .is_some_and(|error| error.contains("does not answer"))
     });
-    // What needs no provider goes on meanwhile, however much waits before it.
+    // What needs no provider continues meanwhile, however much is queued before it.
     client.batch_execute("DELETE FROM t WHERE id = 50").unwrap();
     let relation = relation(&mut client, "t");
     let gone = format!("SELECT NOT EXISTS (SELECT FROM {relation} WHERE pk_value = '50')");
     cluster.wait_for("outage", SHORT, "a deleted row to be gone", &gone);
-    // It will pass, so nobody has to act.
+    // The failure is transient, so no action is required.
     assert_eq!(status(&mut client, "t", "sync_status").as_deref(), Some("syncing"));
     assert_eq!(status(&mut client, "t", "failed_rows").as_deref(), Some("0"));
     fake.script(Rule::always().times(2).respond(Respond::rate_limited().retry_after_ms(100)));
@@ -44,7 +44,7 @@ fn an_outage_and_rate_limits_are_waited_out_without_blaming_a_row() {
 }
 
 #[test]
-fn a_refused_text_stands_aside_with_the_reason_of_the_service() {
+fn a_rejected_text_is_isolated_with_the_services_reason() {
     let cluster = SHARED.cluster();
     let mut client = cluster.database("refused");
     let fake = fake(Dialect::OpenAi);
@@ -62,11 +62,11 @@ fn a_refused_text_stands_aside_with_the_reason_of_the_service() {
         .unwrap()
         .get(0);
     assert_eq!(missing, 1);
-    // A text that is taken heals it.
+    // An accepted text repairs the row.
     client.batch_execute("UPDATE t SET title = 'better' WHERE id = 77").unwrap();
     cluster.wait_done("refused");
     assert_equal(&mut client, "t");
-    // A row whose new text is refused does not go on answering with its old one.
+    // A row whose new text is rejected is no longer found by its old one.
     client.batch_execute("UPDATE t SET title = 'title 77' WHERE id = 5").unwrap();
     cluster.wait_done("refused");
     let sql = format!("SELECT embedding IS NULL FROM {relation} WHERE pk_value = '5'");
@@ -74,20 +74,20 @@ fn a_refused_text_stands_aside_with_the_reason_of_the_service() {
 }
 
 #[test]
-fn a_refused_key_is_an_error_of_the_table_until_update_provider() {
+fn a_rejected_key_is_an_error_of_the_table_until_update_provider() {
     let cluster = SHARED.cluster();
     let mut client = cluster.database("key");
     let fake = fake(Dialect::OpenAi);
     create_provider(&mut client, "fake", Dialect::OpenAi, &fake.base_url(), "{}");
     fake.set_key("another-key-0123456789");
     create_source(&mut client, "t", "fake", 30);
-    cluster.wait_until(SHORT, "the refusal to be told", || {
+    cluster.wait_until(SHORT, "the rejection to be reported", || {
         status(&mut client, "t", "sync_status").as_deref() == Some("error")
     });
     let error = status(&mut client, "t", "last_error").unwrap();
     assert!(error.contains("rejects the key") && !error.contains(KEY), "{error}");
     assert_eq!(status(&mut client, "t", "failed_rows").as_deref(), Some("0"));
-    // So many times in vain that the next try would be many seconds away.
+    // After so many failures the next retry would be many seconds away.
     fake.wait_for_requests(5, LONG);
     let error = client.query("SELECT * FROM embedd.test_provider('fake')", &[]).unwrap_err();
     assert_eq!(error.code().unwrap().code(), "28000");
@@ -108,7 +108,7 @@ fn a_refused_key_is_an_error_of_the_table_until_update_provider() {
 }
 
 #[test]
-fn an_unknown_model_and_vectors_of_another_size_are_errors_of_the_table() {
+fn an_unknown_model_and_wrong_dimensions_are_errors_of_the_table() {
     let cluster = SHARED.cluster();
     let mut client = cluster.database("model");
     let fake = fake(Dialect::Ollama);
@@ -132,7 +132,7 @@ fn an_unknown_model_and_vectors_of_another_size_are_errors_of_the_table() {
                     embedding_provider => 'fake', {arguments}, start_backfill => true)"
         );
         client.batch_execute(&sql).unwrap();
-        cluster.wait_until(SHORT, "the error to be told", || {
+        cluster.wait_until(SHORT, "the error to be reported", || {
             status(&mut client, name, "sync_status").as_deref() == Some("error")
         });
         let error = status(&mut client, name, "last_error").unwrap();
@@ -142,7 +142,7 @@ fn an_unknown_model_and_vectors_of_another_size_are_errors_of_the_table() {
 }
 
 #[test]
-fn without_the_right_to_use_the_provider_nothing_is_sent() {
+fn without_usage_on_the_provider_nothing_is_sent() {
     let cluster = SHARED.cluster();
     let mut client = cluster.database("usage_right");
     let fake = fake(Dialect::OpenAi);
@@ -159,13 +159,13 @@ fn without_the_right_to_use_the_provider_nothing_is_sent() {
     client.batch_execute("REVOKE USAGE ON FOREIGN SERVER fake FROM tenant").unwrap();
     let before = fake.request_count();
     tenant.batch_execute("UPDATE t SET title = 'changed' WHERE id = 1").unwrap();
-    cluster.wait_until(SHORT, "the refusal to be told", || {
+    cluster.wait_until(SHORT, "the rejection to be reported", || {
         status(&mut client, "t", "last_error")
             .is_some_and(|error| error.contains("permission denied"))
     });
     let error = tenant.query("SELECT * FROM embedd.query('t', 'anything')", &[]).unwrap_err();
     assert_eq!(error.code().unwrap().code(), "42501");
-    // What needs no provider goes on.
+    // What needs no provider continues.
     tenant
         .batch_execute("DELETE FROM t WHERE id = 2; UPDATE t SET price = 99 WHERE id = 3")
         .unwrap();
@@ -186,7 +186,7 @@ fn without_the_right_to_use_the_provider_nothing_is_sent() {
 }
 
 #[test]
-fn a_row_that_cannot_be_stored_stands_aside_and_nothing_is_paid_for_twice() {
+fn a_row_that_cannot_be_stored_is_isolated_and_nothing_is_paid_for_twice() {
     let cluster = SHARED.cluster();
     let mut client = cluster.database("unstorable");
     let fake = fake(Dialect::OpenAi);

@@ -1,4 +1,4 @@
-//! Patience: rate limits, outages, services that hang, and who goes first.
+//! Pacing: rate limits, outages, services that hang, and priorities.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
@@ -9,7 +9,7 @@ use super::*;
 use support::fake_provider::{Dialect, Respond, Rule};
 
 #[test]
-fn trouble_that_passes_is_waited_out() {
+fn a_transient_failure_is_retried() {
     for respond in [
         Respond::status(500),
         Respond::status(503),
@@ -29,7 +29,7 @@ fn trouble_that_passes_is_waited_out() {
 }
 
 #[test]
-fn nothing_is_sent_before_the_time_the_service_gives() {
+fn retry_after_is_honoured() {
     let fake = fake(Dialect::Gemini);
     let wait = Duration::from_millis(1500);
     fake.script(Rule::always().once().respond(Respond::rate_limited().retry_in(wait)));
@@ -37,12 +37,12 @@ fn nothing_is_sent_before_the_time_the_service_gives() {
     ask(&documents(1, &provider, &["a"])).unwrap();
     let seen = fake.requests();
     assert_eq!(seen.len(), 2);
-    // Seconds are all some services give.
+    // Some services give whole seconds only.
     assert!(seen[1].at - seen[0].at >= Duration::from_secs(1), "{:?}", seen[1].at - seen[0].at);
 }
 
 #[test]
-fn a_wait_beyond_the_askers_patience_is_told_at_once() {
+fn a_wait_beyond_the_timeout_of_the_request_fails_at_once() {
     let fake = fake(Dialect::OpenAi);
     fake.script(Rule::always().respond(Respond::rate_limited().retry_after("60")));
     let provider = provider(Kind::Openai, fake.base_url());
@@ -54,12 +54,12 @@ fn a_wait_beyond_the_askers_patience_is_told_at_once() {
         assert!(failure.retry_after_ms.is_some_and(|wait| wait > 50_000), "{failure:?}");
         assert!(begin.elapsed() < SOON);
     }
-    // The second was not even sent.
+    // The second request was not even sent.
     assert_eq!(fake.request_count(), 1);
 }
 
 #[test]
-fn a_service_that_is_down_is_left_alone_and_found_again() {
+fn the_circuit_breaker_opens_for_a_service_that_is_down_and_closes_when_it_is_back() {
     let fake = fake(Dialect::OpenAi);
     let provider = provider(Kind::Openai, fake.base_url());
     let mut fixture = Fixture::new(|_| {});
@@ -74,7 +74,7 @@ fn a_service_that_is_down_is_left_alone_and_found_again() {
             break;
         }
     }
-    // Most of them were told without any attempt.
+    // Most of them failed without a request to the service.
     assert!(begin.elapsed() < SOON, "{:?}", begin.elapsed());
     fixture.await_line(LogLevel::Warning, "provider \"fake\" does not answer");
     fake.up();
@@ -87,7 +87,7 @@ fn a_service_that_is_down_is_left_alone_and_found_again() {
 }
 
 #[test]
-fn a_service_that_hangs_keeps_nobody_else_waiting() {
+fn a_service_that_hangs_does_not_block_other_accounts() {
     let (hanging, good) = (fake(Dialect::OpenAi), fake(Dialect::OpenAi));
     hanging.script(Rule::always().respond(Respond::never()));
     let fixture = Fixture::new(|_| {});
@@ -101,13 +101,13 @@ fn a_service_that_hangs_keeps_nobody_else_waiting() {
     for id in 100..150 {
         assert!(client.ask(&documents(id, &fine, &[format!("text {id}")])).is_ok());
     }
-    // With the client goes what it wanted.
+    // Requests are cancelled when their client disconnects.
     drop(client);
-    hanging.wait_until(SOON, "the requests to be given up", |fake| fake.open_connections() == 0);
+    hanging.wait_until(SOON, "the requests to be aborted", |fake| fake.open_connections() == 0);
 }
 
 #[test]
-fn a_request_that_takes_too_long_is_given_up() {
+fn a_request_that_takes_too_long_times_out() {
     let fake = fake(Dialect::OpenAi);
     fake.script(Rule::always().respond(Respond::never()));
     let mut provider = provider(Kind::Openai, fake.base_url());
@@ -119,7 +119,7 @@ fn a_request_that_takes_too_long_is_given_up() {
 }
 
 #[test]
-fn as_much_goes_at_once_as_goes_well() {
+fn the_window_adapts_to_what_the_service_accepts() {
     let fake = FakeProvider::builder(Dialect::OpenAi)
         .key(KEY)
         .dimensions(DIMENSIONS as usize)
@@ -135,19 +135,19 @@ fn as_much_goes_at_once_as_goes_well() {
 }
 
 #[test]
-fn a_budget_of_requests_is_kept() {
+fn a_limit_of_requests_a_minute_is_kept() {
     let fake = fake(Dialect::OpenAi);
     let mut provider = provider(Kind::Openai, fake.base_url());
     provider.limits.texts_per_request = Some(1);
     provider.limits.requests_per_minute = Some(60);
     let begin = Instant::now();
     ask(&documents(1, &provider, &texts(8))).unwrap();
-    // Five seconds' worth may go at once; the others wait for their second.
+    // The burst goes at once; the others wait for the refill.
     assert!(begin.elapsed() >= Duration::from_millis(1500), "{:?}", begin.elapsed());
 }
 
 #[test]
-fn questions_overtake_documents_and_go_together() {
+fn questions_overtake_documents_and_share_batches() {
     let fake = fake(Dialect::OpenAi);
     let mut provider = provider(Kind::Openai, fake.base_url());
     provider.limits.texts_per_request = Some(10);
@@ -156,11 +156,11 @@ fn questions_overtake_documents_and_go_together() {
     let mut worker = fixture.client();
     worker.send(&documents(1, &provider, &texts(500)));
     fake.wait_for_requests(2, SOON);
-    let mut sessions: Vec<Asker> = (0..40).map(|_| fixture.client()).collect();
+    let mut sessions: Vec<BlockingClient> = (0..40).map(|_| fixture.client()).collect();
     for (id, session) in (0..).zip(&mut sessions) {
         session.send(&question(id, &provider, &format!("question {id}")));
     }
-    // Two may go beside the documents' two; the others wait together.
+    // Two may exceed the window of two; the others wait and share a batch.
     fake.wait_for_requests(4, SOON);
     gate.release();
     for session in &mut sessions {
@@ -175,7 +175,7 @@ fn questions_overtake_documents_and_go_together() {
 }
 
 #[test]
-fn no_time_to_wait_is_not_taken_for_one() {
+fn a_retry_after_of_zero_is_ignored() {
     for respond in [
         Respond::rate_limited().retry_after("0"),
         Respond::rate_limited().retry_after_ms(1),
@@ -194,7 +194,7 @@ fn no_time_to_wait_is_not_taken_for_one() {
 }
 
 #[test]
-fn what_is_too_much_at_once_time_and_again_is_sent_in_smaller_parts() {
+fn a_batch_that_is_rate_limited_again_and_again_is_bisected() {
     let fake = fake(Dialect::OpenAi);
     let too_many = Rule::when(|asked| asked.texts.len() > 10);
     fake.script(too_many.respond(Respond::rate_limited().retry_after_ms(10)));
@@ -202,16 +202,16 @@ fn what_is_too_much_at_once_time_and_again_is_sent_in_smaller_parts() {
     let fixture = Fixture::new(|_| {});
     let answer = fixture.client().ask(&documents(1, &provider, &texts(40))).unwrap();
     assert_eq!((answer.count(), answer.refused.len()), (40, 0));
-    // Not before a single text has passed next to it, again and again: most who say this mean the pace.
+    // Only after a single text passed several times meanwhile: most services with this message mean the rate.
     assert!(fake.requests().iter().filter(|request| request.texts == ["embedd"]).count() >= 3);
     let before = fake.request_count();
     fixture.client().ask(&documents(2, &provider, &texts(20))).unwrap();
-    // The lesson is remembered.
+    // The limit is remembered.
     assert_eq!(fake.request_count() - before, 2);
 }
 
 #[test]
-fn those_who_share_a_key_that_is_refused_now_and_then_keep_their_requests_full() {
+fn embedders_that_share_a_rate_limited_key_keep_their_batches_full() {
     let fake = fake(Dialect::OpenAi);
     let seen = AtomicU64::new(0);
     let every_second = Rule::when(move |_| seen.fetch_add(1, Ordering::Relaxed) % 2 == 1);
@@ -219,7 +219,7 @@ fn those_who_share_a_key_that_is_refused_now_and_then_keep_their_requests_full()
     let mut provider = provider(Kind::Openai, fake.base_url());
     provider.limits.texts_per_request = Some(10);
     let embedders = [Fixture::new(|_| {}), Fixture::new(|_| {})];
-    let mut clients: Vec<Asker> = embedders.iter().map(Fixture::client).collect();
+    let mut clients: Vec<BlockingClient> = embedders.iter().map(Fixture::client).collect();
     for (id, client) in (0..).zip(&mut clients) {
         let texts: Vec<String> = (0..200).map(|n| format!("text {n} of {id}")).collect();
         client.send(&documents(id, &provider, &texts));
@@ -232,7 +232,7 @@ fn those_who_share_a_key_that_is_refused_now_and_then_keep_their_requests_full()
 }
 
 #[test]
-fn what_a_service_takes_only_halves_of_is_not_sent_whole_again() {
+fn a_service_that_accepts_only_half_batches_gets_no_full_ones_again() {
     let fake = FakeProvider::builder(Dialect::OpenAiCompatible)
         .key(KEY)
         .dimensions(DIMENSIONS as usize)
@@ -249,7 +249,7 @@ fn what_a_service_takes_only_halves_of_is_not_sent_whole_again() {
 }
 
 #[test]
-fn a_question_does_not_wait_until_the_tokens_of_a_backfill_are_earned() {
+fn a_question_does_not_wait_for_the_token_refill_of_a_backfill() {
     let fake = fake(Dialect::OpenAi);
     let mut provider = provider(Kind::Openai, fake.base_url());
     provider.limits.tokens_per_minute = Some(600);
@@ -263,11 +263,11 @@ fn a_question_does_not_wait_until_the_tokens_of_a_backfill_are_earned() {
 }
 
 #[test]
-fn a_question_does_not_wait_until_the_requests_of_a_backfill_are_earned() {
+fn a_question_does_not_wait_for_the_request_refill_of_a_backfill() {
     for (kind, dialect) in [(Kind::Openai, Dialect::OpenAi), (Kind::Gemini, Dialect::Gemini)] {
         let fake = fake(dialect);
         let mut provider = provider(kind, fake.base_url());
-        // The next request is earned after five seconds, and two are saved up.
+        // The next request is refilled after five seconds, and the burst is two.
         provider.limits.requests_per_minute = Some(12);
         provider.limits.texts_per_request = Some(10);
         let fixture = Fixture::new(|_| {});

@@ -1,4 +1,5 @@
-//! The desk of one account: takes requests in, packs their texts, and sends as much at once as goes well.
+//! The dispatcher of one account: queues requests, packs their texts into batches, and sends as many at once as the
+//! service handles well.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -10,25 +11,25 @@ use tokio::task::JoinSet;
 use tokio::time::sleep_until;
 
 use super::Shared;
+use super::fair_queue::{self, Batch};
 use super::group::{Group, GroupKey, Probe};
-use super::http::{self, Reached, Response};
-use super::line::{self, Batch};
+use super::http::{self, HttpOutcome, Response};
 use super::load::Load;
-use super::pacer::{Pacer, Permit, left_for_questions, saved_up};
-use super::ticket::{Submitted, Ticket};
+use super::pacer::{Pacer, Permit, burst, reserved_for_questions};
+use super::pending::{PendingRequest, Submitted};
 use super::timeouts::Timeouts;
 use crate::providers::Pace;
 
-/// How long a request that is not full waits for texts that were announced.
+/// How long a request that is not full waits for texts that the client announced.
 const HOLD: Duration = Duration::from_millis(20);
 
-/// How long a desk without work stays open.
-const KEPT_OPEN: Duration = Duration::from_secs(600);
+/// How long an idle dispatcher is kept.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(600);
 
-/// The text that finds out whether a service takes anything at all.
+/// The text of a probe, which shows whether a service accepts anything at all.
 const PROBE: &str = "embedd";
 
-/// What a desk is told.
+/// What a dispatcher receives.
 pub enum Message {
     /// A request.
     Submit {
@@ -38,57 +39,57 @@ pub enum Message {
         key: GroupKey,
         more: bool,
     },
-    /// Nobody waits for a ticket any more.
-    Gone(u64),
+    /// The client that sent this request has gone.
+    Cancelled(u64),
 }
 
-/// A request that is on its way.
-pub struct Flight {
+/// A batch in flight.
+pub struct InFlightBatch {
     pub key: GroupKey,
     pub batch: Batch,
     pub is_probe: bool,
 }
 
-/// What a desk knows of a request while it is on its way.
-struct InFlight {
+/// What a dispatcher keeps about a request in flight.
+struct InFlightRequest {
     handle: tokio::task::AbortHandle,
-    tickets: Vec<u64>,
+    request_ids: Vec<u64>,
     key: GroupKey,
     priority: Priority,
     load: Load,
-    /// What the group's size has to know when it has come to its end.
+    /// What [`Size::completed`] needs when the request completes.
     mark: (bool, bool),
     sent: Instant,
 }
-
-/// The desk.
-pub struct Desk {
+/// Dispatches the requests of one account.
+/// See the module.
+pub struct Dispatcher {
     pub(super) shared: Arc<Shared>,
     pub(super) provider: Provider,
-    pub(super) tickets: HashMap<u64, Ticket>,
+    pub(super) pending: HashMap<u64, PendingRequest>,
     pub(super) groups: HashMap<GroupKey, Group>,
     pub(super) pacer: Pacer,
-    /// What keeps the account from being asked, while it does.
-    pub(super) trouble: Option<Failure>,
+    /// Why the account cannot be asked at the moment.
+    pub(super) block_reason: Option<Failure>,
     pub(super) timeouts: Timeouts,
-    flights: JoinSet<(Flight, Response)>,
-    /// What is in flight, to be given up when nobody waits for it.
-    in_flight: HashMap<tokio::task::Id, InFlight>,
-    /// Groups in the order of their turns.
+    flights: JoinSet<(InFlightBatch, Response)>,
+    /// Requests in flight, so that one without waiters can be aborted.
+    in_flight: HashMap<tokio::task::Id, InFlightRequest>,
+    /// Groups in the order of their turns (round robin).
     turns: VecDeque<GroupKey>,
 }
 
-impl Desk {
-    /// A desk nobody has asked yet.
-    pub fn new(shared: Arc<Shared>, provider: Provider) -> Desk {
+impl Dispatcher {
+    /// A dispatcher without requests.
+    pub fn new(shared: Arc<Shared>, provider: Provider) -> Dispatcher {
         let pacer = Pacer::new(&provider.limits, Instant::now());
-        Desk {
+        Dispatcher {
             shared,
             provider,
-            tickets: HashMap::new(),
+            pending: HashMap::new(),
             groups: HashMap::new(),
             pacer,
-            trouble: None,
+            block_reason: None,
             timeouts: Timeouts::default(),
             flights: JoinSet::new(),
             in_flight: HashMap::new(),
@@ -96,18 +97,18 @@ impl Desk {
         }
     }
 
-    /// Serves until nobody has asked for a long time.
+    /// Serves until it has been idle for [`IDLE_TIMEOUT`].
     pub async fn run(mut self, mut inbox: mpsc::UnboundedReceiver<Message>) {
         loop {
             let due = self.dispatch();
-            let idle = self.tickets.is_empty() && self.flights.is_empty();
-            let until = due.unwrap_or_else(|| Instant::now() + KEPT_OPEN);
+            let idle = self.pending.is_empty() && self.flights.is_empty();
+            let until = due.unwrap_or_else(|| Instant::now() + IDLE_TIMEOUT);
             tokio::select! {
                 message = inbox.recv() => match message {
                     Some(message) => self.take(message),
                     None => return,
                 },
-                Some(landed) = self.flights.join_next_with_id() => self.touch_down(landed),
+                Some(completed) = self.flights.join_next_with_id() => self.on_complete(completed),
                 () = sleep_until(until.into()) => if idle && due.is_none() && inbox.is_empty() {
                     inbox.close();
                 },
@@ -126,7 +127,7 @@ impl Desk {
                     self.pacer.limit(&provider.limits, now);
                 }
                 self.provider = *provider;
-                let Submitted { ticket, items } = *submitted;
+                let Submitted { request, items } = *submitted;
                 if !self.groups.contains_key(&key) {
                     self.turns.push_back(key.clone());
                 }
@@ -135,16 +136,16 @@ impl Desk {
                     ..Group::default()
                 });
                 group.hold_until = more.then(|| now + HOLD);
-                group.line.push(ticket.lane, ticket.priority, items);
-                self.tickets.insert(id, ticket);
-                self.give_up(now);
+                group.queue.push(request.client_id, request.priority, items);
+                self.pending.insert(id, request);
+                self.fail_hopeless(now);
             }
-            Message::Gone(id) => {
-                self.tickets.remove(&id);
-                for InFlight { handle, tickets, .. } in self.in_flight.values() {
-                    // A probe is nobody's own.
-                    let is_awaited = |ticket| self.tickets.contains_key(ticket);
-                    if !tickets.is_empty() && !tickets.iter().any(is_awaited) {
+            Message::Cancelled(id) => {
+                self.pending.remove(&id);
+                for InFlightRequest { handle, request_ids, .. } in self.in_flight.values() {
+                    // A probe has no waiters, but its answer is still needed.
+                    let is_awaited = |id| self.pending.contains_key(id);
+                    if !request_ids.is_empty() && !request_ids.iter().any(is_awaited) {
                         handle.abort();
                     }
                 }
@@ -152,7 +153,7 @@ impl Desk {
         }
     }
 
-    /// Sends what may be sent; returns when there will be more to send without anything happening.
+    /// Sends what may be sent now; returns when more may be sent even if nothing else happens.
     fn dispatch(&mut self) -> Option<Instant> {
         let now = Instant::now();
         let mut due = None;
@@ -172,58 +173,59 @@ impl Desk {
                 self.turns.push_back(key);
             }
         }
-        if self.tickets.is_empty() && self.flights.is_empty() {
-            self.groups.retain(|_, group| group.proven.is_some());
+        if self.pending.is_empty() && self.flights.is_empty() {
+            self.groups.retain(|_, group| group.last_accepted.is_some());
             self.turns.retain(|key| self.groups.contains_key(key));
-            self.groups.values_mut().for_each(|group| group.line.clear());
+            self.groups.values_mut().for_each(|group| group.queue.clear());
         }
         due
     }
 
-    /// The next request of a group; an error is when there may be one.
+    /// The next batch of a group; an error is the earliest time for one.
     fn next_of(
         &mut self,
         key: &GroupKey,
         priority: Priority,
         now: Instant,
-    ) -> Result<Option<Flight>, Instant> {
+    ) -> Result<Option<InFlightBatch>, Instant> {
         let caps = self.caps(&key.model);
         let is_question = priority == Priority::Question;
-        // A service that loads its model gets the time for it in one request.
+        // While a service loads its model, a single request waits for it.
         let is_long = self.timeouts.are_extended() && self.documents_in_flight() > 0;
         self.pacer.expect_long(is_long);
         if is_long && !is_question {
             return Ok(None);
         }
         let Some(group) = self.groups.get_mut(key) else { return Ok(None) };
-        // A test shows what the service makes of several texts, whatever it is spared otherwise.
+        // A test request goes out whole, whatever limits have been learned.
         let caps = if key.is_test { caps } else { group.size.most(caps, now) };
         let permit = |pacer: &mut Pacer, tokens| match pacer.permit(now, priority, tokens) {
             Permit::Yes => Ok(true),
             Permit::Later => Ok(false),
             Permit::At(at) => Err(at),
         };
-        let tickets = &self.tickets;
-        let is_awaited = |id: u64| tickets.get(&id).is_some_and(Ticket::is_awaited);
-        if group.probe == Probe::Wanted {
-            group.retain_suspects(is_awaited);
+        let pending = &self.pending;
+        let is_awaited = |id: u64| pending.get(&id).is_some_and(PendingRequest::is_awaited);
+        if group.probe == Probe::Needed {
+            group.retain_quarantine(is_awaited);
         }
-        if group.probe == Probe::Wanted && permit(&mut self.pacer, 1)? {
+        if group.probe == Probe::Needed && permit(&mut self.pacer, 1)? {
             group.probe = Probe::InFlight;
-            let text = super::line::Text { text: PROBE.into(), tokens: 1, takers: Vec::new() };
+            let text =
+                super::fair_queue::Text { text: PROBE.into(), tokens: 1, waiters: Vec::new() };
             let mut batch = Batch::new(vec![text], priority);
             batch.attempts = group.probe_attempts;
-            return Ok(Some(Flight { key: key.clone(), batch, is_probe: true }));
+            return Ok(Some(InFlightBatch { key: key.clone(), batch, is_probe: true }));
         }
-        if group.probe != Probe::No || !group.line.waits(priority) || !group.takes(priority) {
+        if group.probe != Probe::Idle || !group.queue.waits(priority) || !group.takes(priority) {
             return Ok(None);
         }
-        let ahead = group.line.ahead(priority, caps);
+        let ahead = group.queue.ahead(priority, caps);
         if group.size.has_to_wait(ahead, now) {
             return Ok(None);
         }
         if !is_question
-            && !group.line.is_full(priority, caps)
+            && !group.queue.is_full(priority, caps)
             && let Some(until) = group.hold_until.filter(|until| *until > now)
         {
             return Err(until);
@@ -231,13 +233,13 @@ impl Desk {
         if !permit(&mut self.pacer, ahead.tokens)? {
             return Ok(None);
         }
-        let batch = group.line.next(priority, caps, is_awaited);
-        Ok(batch.map(|batch| Flight { key: key.clone(), batch, is_probe: false }))
+        let batch = group.queue.next(priority, caps, is_awaited);
+        Ok(batch.map(|batch| InFlightBatch { key: key.clone(), batch, is_probe: false }))
     }
 
     /// What one request may hold.
     pub(super) fn caps(&self, model: &Model) -> Load {
-        // What services of a kind are known to take where neither provider nor catalog says: TEI takes 32.
+        // What services of a kind accept where neither the provider nor the catalog says: TEI accepts 32.
         let usual = match self.provider.kind {
             Kind::Openai => 2048,
             Kind::Voyage => 1000,
@@ -247,32 +249,31 @@ impl Desk {
         };
         let texts = [self.provider.limits.texts_per_request, model.texts_per_request];
         let texts = texts.into_iter().flatten().min().unwrap_or(usual);
-        // Gemini counts every text as a request: a request of more would use up what is left for questions.
-        let counted = self.provider.limits.requests_per_minute.map(left_for_questions);
+        // Gemini counts every text as a request, so a larger batch would use up the requests reserved for questions.
+        let counted = self.provider.limits.requests_per_minute.map(reserved_for_questions);
         let counted = counted.filter(|_| self.provider.kind == Kind::Gemini);
         let texts = counted.map_or(texts, |counted| texts.min(counted.max(1)));
-        // More than can be saved up would only keep everybody waiting.
-        let budget = self.provider.limits.tokens_per_minute.map(saved_up);
+        // A request that exceeds the burst would only make the others wait.
+        let budget = self.provider.limits.tokens_per_minute.map(burst);
         let tokens = model.tokens_per_request.into_iter().chain(budget).min();
         let tokens = tokens.map_or(u64::MAX, u64::from);
-        line::caps(texts.into(), tokens, model.dimensions)
+        fair_queue::caps(texts.into(), tokens, model.dimensions)
     }
 
     fn documents_in_flight(&self) -> usize {
         self.in_flight.values().filter(|flight| flight.priority != Priority::Question).count()
     }
 
-    /// Whether a ticket waits for a request that was given more time than usual.
+    /// Whether a pending request is part of a request in flight that has an extended timeout.
     pub(super) fn has_time(&self, id: u64) -> bool {
         self.timeouts.are_extended()
-            && self
-                .in_flight
-                .values()
-                .any(|flight| flight.priority != Priority::Question && flight.tickets.contains(&id))
+            && self.in_flight.values().any(|flight| {
+                flight.priority != Priority::Question && flight.request_ids.contains(&id)
+            })
     }
 
-    /// Sends a request on its way.
-    fn send(&mut self, mut flight: Flight) {
+    /// Sends a batch.
+    fn send(&mut self, mut flight: InFlightBatch) {
         let now = Instant::now();
         flight.batch.first_sent.get_or_insert(now);
         // Gemini counts every text of a batch as a request.
@@ -281,8 +282,8 @@ impl Desk {
             _ => 1,
         };
         self.pacer.sent(now, requests, flight.batch.tokens());
-        let mut tickets: Vec<u64> = flight.batch.tickets().collect();
-        tickets.dedup();
+        let mut request_ids: Vec<u64> = flight.batch.request_ids().collect();
+        request_ids.dedup();
         let (key, priority) = (flight.key.clone(), flight.batch.priority);
         let load = flight.batch.load();
         let mut mark = (false, false);
@@ -308,54 +309,56 @@ impl Desk {
                     sent: now,
                     latency: Duration::ZERO,
                     pace: Pace::default(),
-                    outcome: Reached::Unsent(failure),
+                    outcome: HttpOutcome::NotSent(failure),
                 },
             };
             (flight, response)
         });
         let id = handle.id();
-        self.in_flight
-            .insert(id, InFlight { handle, tickets, key, priority, load, mark, sent: now });
+        self.in_flight.insert(
+            id,
+            InFlightRequest { handle, request_ids, key, priority, load, mark, sent: now },
+        );
     }
 
-    /// A request has come to its end: with an answer, by being given up, or by a fault of our own.
-    fn touch_down(
+    /// A request completed: with a response, aborted, or because of a fault in the embedder.
+    fn on_complete(
         &mut self,
-        landed: Result<(tokio::task::Id, (Flight, Response)), tokio::task::JoinError>,
+        completed: Result<(tokio::task::Id, (InFlightBatch, Response)), tokio::task::JoinError>,
     ) {
-        let id = landed.as_ref().map_or_else(|error| error.id(), |(id, _)| *id);
-        self.pacer.landed(Instant::now());
+        let id = completed.as_ref().map_or_else(|error| error.id(), |(id, _)| *id);
+        self.pacer.completed(Instant::now());
         let Some(known) = self.in_flight.remove(&id) else { return };
-        let InFlight { tickets, key, priority, load, mark, sent, .. } = known;
+        let InFlightRequest { request_ids, key, priority, load, mark, sent, .. } = known;
         if let Some(group) = self.groups.get_mut(&key) {
-            group.size.landed(mark);
+            group.size.completed(mark);
             if priority == Priority::Question {
                 group.questions_in_flight = group.questions_in_flight.saturating_sub(1);
             }
-            if group.probe == Probe::InFlight && tickets.is_empty() {
-                group.probe = Probe::No;
+            if group.probe == Probe::InFlight && request_ids.is_empty() {
+                group.probe = Probe::Idle;
             }
         }
-        match landed {
-            Ok((_, (flight, response))) => self.land(flight, response),
-            // It was sent, whatever the service makes of it.
+        match completed {
+            Ok((_, (flight, response))) => self.on_response(flight, response),
+            // It was sent, so it is counted.
             Err(error) if error.is_cancelled() => self.count_given_up(load.texts, sent.elapsed()),
             Err(_) => {
                 let message = "the embedder failed on this request";
-                self.fail(&tickets, &Failure::new(FailureClass::BadReply, message));
-                // What waits for a probe's answer gets it from another one.
+                self.fail(&request_ids, &Failure::new(FailureClass::BadReply, message));
+                // Quarantined batches need the answer of another probe.
                 let groups = self.groups.values_mut();
-                let doubtful = groups.filter(|group| !group.suspects.is_empty());
-                doubtful.for_each(|group| group.probe = Probe::Wanted);
+                let waiting = groups.filter(|group| !group.quarantine.is_empty());
+                waiting.for_each(|group| group.probe = Probe::Needed);
             }
         }
     }
 
-    /// Tells askers why there will be no vectors.
-    pub(super) fn fail(&mut self, tickets: &[u64], failure: &Failure) {
-        for id in tickets {
-            if let Some(mut ticket) = self.tickets.remove(id) {
-                ticket.fail(failure);
+    /// Fails these requests.
+    pub(super) fn fail(&mut self, request_ids: &[u64], failure: &Failure) {
+        for id in request_ids {
+            if let Some(mut request) = self.pending.remove(id) {
+                request.fail(failure);
             }
         }
     }

@@ -1,30 +1,32 @@
-//! The launcher's side of the shared memory: who asks for a worker, and which slots are taken.
+//! The launcher's view of the shared memory: requests for workers, and taken slots.
 
 use std::sync::atomic::Ordering::SeqCst;
 
 use pgrx::prelude::*;
 
-use super::memory::{Ask, NEVER, NOBODY, Portion, Slot, SlotState, clock, my_proc_number, shared};
+use super::memory::{
+    LeaveRequest, NEVER, NO_PROCESS, Portion, Slot, SlotState, clock, my_proc_number, shared,
+};
 
-/// A slot that is taken, as it was when the launcher looked.
+/// A snapshot of a taken slot.
 #[derive(Clone, Copy, Debug)]
-pub struct Place {
+pub struct TakenSlot {
     number: usize,
     pub database: pg_sys::Oid,
     pub portion: Portion,
     pub state: SlotState,
     /// Whether the worker has found the extension.
     pub found: bool,
-    /// Whether the worker has nothing to do, and for how many milliseconds that has been so or not so.
+    /// Whether the worker is idle, and for how many milliseconds it has been idle or busy.
     pub is_idle: bool,
     pub since: u64,
-    /// How many milliseconds ago the worker was asked to leave, if it was.
+    /// How many milliseconds ago the worker was asked to exit, if it was.
     pub asked: Option<u64>,
-    /// In how many milliseconds the worker that has left is wanted again, if that is known.
+    /// In how many milliseconds an exited worker has to be started again, if known.
     pub due: Option<u64>,
 }
 
-impl Place {
+impl TakenSlot {
     fn slot(&self) -> &'static Slot {
         &shared().slots[self.number]
     }
@@ -35,38 +37,38 @@ impl Place {
         self.slot().database.store(0, SeqCst);
     }
 
-    /// Waits no longer for a worker that is starting; false when it has come.
-    pub fn give_up(&self) -> bool {
+    /// Cancels the start of a worker; false if it has started meanwhile.
+    pub fn cancel_start(&self) -> bool {
         self.slot().change_state(SlotState::Starting, SlotState::Failed)
     }
 
-    /// Asks the worker for something.
-    pub fn ask(&self, what: Ask) {
-        self.slot().ask(what);
+    /// Asks the worker to exit.
+    pub fn ask(&self, request: LeaveRequest) {
+        self.slot().ask(request);
     }
 
-    /// Whether the worker is asked for something.
-    pub fn is_asked(&self, what: Ask) -> bool {
-        self.slot().asked.load(SeqCst) & what as u32 != 0
+    /// Whether the worker has this request.
+    pub fn is_asked(&self, request: LeaveRequest) -> bool {
+        self.slot().asked.load(SeqCst) & request as u32 != 0
     }
 
-    /// Takes back that the worker was asked for its place.
+    /// Withdraws the request to yield the slot.
     pub fn keep(&self) {
-        self.slot().asked.fetch_and(!(Ask::Place as u32), SeqCst);
+        self.slot().asked.fetch_and(!(LeaveRequest::YieldSlot as u32), SeqCst);
     }
 }
 
-/// Every taken slot.
-pub fn taken() -> Vec<Place> {
+/// All taken slots.
+pub fn taken() -> Vec<TakenSlot> {
     let now = clock();
     let slots = shared().slots.iter().enumerate();
     slots
         .map(|(number, slot)| {
-            // Before all the rest: when a worker has left, everything it had to say was there before.
+            // The state is read first: everything an exiting worker writes precedes its last state.
             let state = slot.state();
             let asked_at = slot.asked_at.load(SeqCst);
             let due = slot.due.load(SeqCst);
-            Place {
+            TakenSlot {
                 number,
                 state,
                 database: pg_sys::Oid::from(slot.database.load(SeqCst)),
@@ -78,16 +80,16 @@ pub fn taken() -> Vec<Place> {
                 due: (due != NEVER).then(|| due.saturating_sub(now)),
             }
         })
-        .filter(|place| place.state != SlotState::Free)
+        .filter(|slot| slot.state != SlotState::Free)
         .collect()
 }
 
-/// Takes a slot for a worker; false when all are taken.
+/// Takes a slot for a worker; false if all are taken.
 pub fn take(database: pg_sys::Oid, portion: Portion) -> bool {
     let free = shared().slots.iter().find(|slot| slot.state() == SlotState::Free);
     let Some(slot) = free else { return false };
     slot.taken.fetch_add(1, SeqCst);
-    slot.proc_number.store(NOBODY, SeqCst);
+    slot.proc_number.store(NO_PROCESS, SeqCst);
     slot.asked.store(0, SeqCst);
     slot.found.store(0, SeqCst);
     slot.is_idle.store(0, SeqCst);
@@ -99,7 +101,7 @@ pub fn take(database: pg_sys::Oid, portion: Portion) -> bool {
     true
 }
 
-/// The databases that asked for a worker since the last call; None when every database may have asked.
+/// The databases that requested a worker since the last call; None if any database may have.
 pub fn take_requests() -> Option<Vec<pg_sys::Oid>> {
     let shared = shared();
     let all = shared.all_ask.swap(0, SeqCst) != 0;
@@ -108,22 +110,22 @@ pub fn take_requests() -> Option<Vec<pg_sys::Oid>> {
     (!all).then_some(asking)
 }
 
-/// Notes how many sync workers each database shall have.
+/// Sets the number of sync workers of each database.
 pub fn set_portions(count: u16) {
     shared().portions.store(u32::from(count), SeqCst);
 }
 
-/// Notes how many workers are wanted that have no place.
-pub fn set_short(count: usize) {
-    shared().short.store(count as u32, SeqCst);
+/// Sets how many workers wait for a slot.
+pub fn set_waiting(count: usize) {
+    shared().waiting.store(count as u32, SeqCst);
 }
 
-/// The launcher says where it can be woken.
+/// Registers the launcher, so that it can be woken.
 pub fn launcher_started() {
     shared().launcher.store(my_proc_number(), SeqCst);
 }
 
-/// The launcher goes.
+/// Unregisters the launcher.
 pub fn launcher_stopped() {
-    shared().launcher.store(NOBODY, SeqCst);
+    shared().launcher.store(NO_PROCESS, SeqCst);
 }

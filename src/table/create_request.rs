@@ -1,12 +1,12 @@
-//! What create_vector_table() is asked for, and the words and numbers among its arguments.
+//! The arguments of create_vector_table(), and the parsing of its words and numbers.
 
 use pgrx::pg_sys;
 
 use crate::catalog::{BATCH_INTERVALS, SourceDrop, SyncMode};
 use crate::error::{Error, Result};
 
-/// What create_vector_table() was asked for.
-pub struct Wanted {
+/// The arguments of create_vector_table().
+pub struct CreateRequest {
     pub name: String,
     pub source: pg_sys::Oid,
     pub columns: serde_json::Value,
@@ -15,33 +15,35 @@ pub struct Wanted {
     pub model: Option<String>,
     pub dimensions: Option<i32>,
     pub sync_mode: String,
-    /// Seconds between two comparisons; none is the default.
+    /// The interval of sync mode batch in seconds; None is the default.
     pub batch_interval: Option<f64>,
     pub on_source_drop: String,
     pub start_backfill: bool,
 }
 
-/// Time between two comparisons unless something else is asked for, in seconds.
+/// The default interval of sync mode batch, in seconds.
 const INTERVAL: f64 = 300.0;
 
-pub(super) fn sync_mode(wanted: &Wanted) -> Result<SyncMode> {
-    match wanted.sync_mode.as_str() {
+pub(super) fn sync_mode(request: &CreateRequest) -> Result<SyncMode> {
+    match request.sync_mode.as_str() {
         "trigger" => Ok(SyncMode::Trigger),
         "batch" => Ok(SyncMode::Batch),
         other => Err(Error::BadArgument {
             message: format!("sync mode \"{other}\" is not available"),
-            detail: Some("The sync modes are: trigger, batch.".to_string()),
+            detail: Some("Valid values: trigger, batch.".to_string()),
             hint: None,
         }),
     }
 }
 
-pub(super) fn batch_interval(wanted: &Wanted, mode: SyncMode) -> Result<Option<f64>> {
-    match (mode, wanted.batch_interval) {
+pub(super) fn batch_interval(request: &CreateRequest, mode: SyncMode) -> Result<Option<f64>> {
+    match (mode, request.batch_interval) {
         (SyncMode::Trigger, None) => Ok(None),
         (SyncMode::Trigger, Some(_)) => Err(Error::BadArgument {
             message: "batch_interval needs sync mode \"batch\"".to_string(),
-            detail: Some("In sync mode \"trigger\" changes arrive as they are made.".to_string()),
+            detail: Some(
+                "In sync mode \"trigger\" changes are captured as they are made.".to_string(),
+            ),
             hint: None,
         }),
         (SyncMode::Batch, None) => Ok(Some(INTERVAL)),
@@ -52,7 +54,7 @@ pub(super) fn batch_interval(wanted: &Wanted, mode: SyncMode) -> Result<Option<f
             Err(Error::BadArgument {
                 message: "batch_interval must be one year or shorter".to_string(),
                 detail: Some("The longest is 366 days.".to_string()),
-                hint: Some("pause_sync() stops the comparisons altogether.".to_string()),
+                hint: Some("To stop comparisons, use pause_sync().".to_string()),
             })
         }
         (SyncMode::Batch, Some(seconds)) => Ok(Some(seconds)),
@@ -65,7 +67,7 @@ pub(super) fn source_drop(word: &str) -> Result<SourceDrop> {
         "drop" => Ok(SourceDrop::Drop),
         other => Err(Error::BadArgument {
             message: format!("on_source_drop \"{other}\" is not available"),
-            detail: Some("It is one of: keep, drop.".to_string()),
+            detail: Some("Valid values: keep, drop.".to_string()),
             hint: None,
         }),
     }

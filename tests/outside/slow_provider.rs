@@ -1,5 +1,5 @@
-//! A provider that takes ten seconds for every answer is nobody's matter but its own: the worker holds no transaction
-//! and no lock meanwhile, and whatever writers and owners do to the tables goes through.
+//! A provider that takes ten seconds for every answer affects only itself: meanwhile the worker holds no transaction
+//! and no lock, and writers and owners are not blocked.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,43 +12,43 @@ use support::fake_provider::{Dialect, FakeProvider, Respond, Rule};
 use support::source::{COLUMNS, assert_equal, relation};
 use support::{Cluster, LONG};
 
-const DB: &str = "patience";
+const DB: &str = "slow";
 
 /// How long the provider takes.
 const ANSWER: Duration = Duration::from_secs(10);
 
-/// What is promised of a worker's transaction. It is printed and not asserted: on a busy machine any process may stand
-/// still that long.
+/// The documented limit of a worker's transaction. It is printed, not asserted: on a busy machine any process may be
+/// delayed that long.
 const PROMISED: Duration = Duration::from_millis(100);
 
-/// What is asserted: far more than the promise, and far less than an answer takes.
+/// The asserted limit: far above the documented one, and far below the latency of an answer.
 const ASSERTED: Duration = Duration::from_secs(1);
 
-/// Between two looks at the worker.
+/// The sampling interval.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(5);
 
-/// What a thread of the test is told by.
+/// The stop flag of a test thread.
 type Stop = Arc<AtomicBool>;
 
-/// What was seen of the worker.
+/// The samples of the worker.
 #[derive(Debug, Default)]
 struct Sampled {
     looks: u64,
-    /// Looks at which it was in a transaction.
+    /// Samples in which it was in a transaction.
     in_transaction: u64,
-    /// Looks at which it had a lock on the source or on the vector table.
+    /// Samples in which it had a lock on the source or on the vector table.
     with_lock: u64,
     longest_transaction: Duration,
-    /// The longest time between the first and the last look at a lock that one transaction had on the source or on
-    /// the vector table, and what it was.
+    /// The longest time between the first and the last sample of a lock that one transaction had on the source or on
+    /// the vector table, and its description.
     longest_lock: Duration,
     lock: String,
 }
 
-/// Which backend is looked at, as a condition.
-const THE_WORKER: &str = "a.datname = 'patience' AND a.backend_type = 'embedd sync worker'";
+/// The sampled backend, as a condition.
+const THE_WORKER: &str = "a.datname = 'slow' AND a.backend_type = 'embedd sync worker'";
 
-/// Looks at a backend until it is told to stop.
+/// Samples a backend until stopped.
 fn sample(mut client: Client, who: &str, vectors: &str, stop: &Stop) -> JoinHandle<Sampled> {
     let sql = format!(
         "SELECT a.xact_start IS NOT NULL,
@@ -86,7 +86,7 @@ fn sample(mut client: Client, who: &str, vectors: &str, stop: &Stop) -> JoinHand
     })
 }
 
-/// Whether looking sees a transaction and a lock of a session that has them for a while.
+/// Whether sampling detects a transaction and a lock of a session that has them for a while.
 fn sees_locks(cluster: &Cluster, vectors: &str) -> bool {
     let mut holder = cluster.connect(DB);
     let pid: i32 = holder.query_one("SELECT pg_backend_pid()", &[]).unwrap().get(0);
@@ -99,8 +99,8 @@ fn sees_locks(cluster: &Cluster, vectors: &str) -> bool {
     !seen.longest_lock.is_zero() && !seen.longest_transaction.is_zero()
 }
 
-/// Runs the statements of one round after the other until it is told to stop; none of them may fail. Returns how many
-/// went through, and the longest with the time that it took.
+/// Runs the statements of one round after the other until stopped; none may fail. Returns how many succeeded, and the
+/// slowest with its duration.
 fn busy(
     cluster: &Cluster,
     stop: &Stop,
@@ -124,7 +124,7 @@ fn busy(
                 if begin.elapsed() > longest {
                     (longest, which) = (begin.elapsed(), statement);
                 }
-                // Leaves the machine to the others.
+                // Yields the processor to the others.
                 thread::sleep(BETWEEN_LOOKS);
             }
         }
@@ -132,7 +132,7 @@ fn busy(
     })
 }
 
-/// What an ordinary writer does; the number tells writers apart.
+/// The statements of an ordinary writer; the number identifies the writer.
 fn writes(writer: u64, n: u64) -> Vec<String> {
     let id = 1 + (n * 7 + writer) % 20;
     vec![
@@ -146,7 +146,7 @@ fn writes(writer: u64, n: u64) -> Vec<String> {
     ]
 }
 
-/// What the owner of the tables does.
+/// The statements of the tables' owner.
 fn upkeep(vectors: &str, n: u64) -> Vec<String> {
     let mut all = vec![
         "VACUUM t".to_string(),
@@ -161,7 +161,7 @@ fn upkeep(vectors: &str, n: u64) -> Vec<String> {
         format!("BEGIN; LOCK {vectors} IN ACCESS EXCLUSIVE MODE; COMMIT"),
         format!("ANALYZE {vectors}"),
     ];
-    // A table has no more than 1,600 columns in its life.
+    // A table may have at most 1,600 columns over its life.
     if n < 200 {
         all.push(
             "ALTER TABLE t ADD COLUMN more text DEFAULT 'x'; ALTER TABLE t DROP COLUMN more".into(),
@@ -174,7 +174,7 @@ fn upkeep(vectors: &str, n: u64) -> Vec<String> {
 }
 
 #[test]
-fn a_slow_provider_keeps_nobody_waiting() {
+fn a_slow_provider_blocks_no_session() {
     let cluster = Cluster::builder().never_polling().start();
     let mut client = cluster.database(DB);
     let fake = FakeProvider::builder(Dialect::OpenAiCompatible).model("fake-model").start();
@@ -191,7 +191,7 @@ fn a_slow_provider_keeps_nobody_waiting() {
     cluster.sync_worker(DB);
     let vectors = relation(&mut client, "t");
     let (looked, stop) = (Stop::default(), Stop::default());
-    assert!(sees_locks(&cluster, &vectors), "a lock was held, and nobody saw it");
+    assert!(sees_locks(&cluster, &vectors), "the sampling missed a lock");
     let looking = sample(cluster.connect(DB), THE_WORKER, &vectors, &looked);
     client.batch_execute("SELECT embedd.backfill('t')").unwrap();
     fake.wait_for_requests(1, LONG);
@@ -199,7 +199,7 @@ fn a_slow_provider_keeps_nobody_waiting() {
     let mut sessions: Vec<_> =
         (0..3).map(|writer| busy(&cluster, &stop, move |n| writes(writer, n))).collect();
     sessions.push(busy(&cluster, &stop, move |n| upkeep(&vectors, n)));
-    // Over a whole answer, its being stored, and the requests after it.
+    // Covers a whole answer, its storage, and the requests after it.
     fake.wait_until(LONG, "the second answer", |fake| fake.answer_count() >= 2);
     stop.store(true, Ordering::SeqCst);
     for session in sessions {
@@ -218,7 +218,7 @@ fn a_slow_provider_keeps_nobody_waiting() {
     assert!(seen.longest_transaction < ASSERTED, "a transaction of the worker was open: {seen:?}");
     assert!(seen.longest_lock < ASSERTED, "the worker held a lock: {seen:?}");
 
-    // The questions of the comparison need not take as long.
+    // The queries of the comparison need not be so slow.
     fake.clear_script();
     assert_equal(&mut client, "t");
 }

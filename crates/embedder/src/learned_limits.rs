@@ -1,4 +1,4 @@
-//! Keeps the limits that services have been learned to have in a file, across restarts.
+//! Persists the learned limits of services in a file, across restarts.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -9,34 +9,34 @@ use serde::{Deserialize, Serialize};
 
 use super::providers::Measure;
 
-/// The name of the file, beside that of the counts.
+/// The name of the file, in the directory of the usage file.
 const FILE: &str = "embedd_limits.json";
 
-/// After this time a limit has to be learned again.
+/// How long a limit is kept before it has to be learned again.
 const KEPT: Duration = Duration::from_secs(30 * 86_400);
 
-/// All limits that are known.
+/// All learned limits.
 #[derive(Debug, Default)]
-pub struct Learned {
+pub struct LearnedLimits {
     path: Option<PathBuf>,
     rows: Vec<Row>,
     changed: bool,
 }
 
-/// What one model of one provider takes in a request.
+/// The limits of one model of one provider.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 struct Row {
     /// Oid of the database, and of the foreign server in it.
     database: u32,
     server: u32,
-    /// Where the service is: at another address it is another one.
+    /// The address of the service: another address may be another service.
     base_url: Option<String>,
     model: String,
     texts: Option<u64>,
     tokens: Option<u64>,
     bytes: Option<u64>,
-    /// Seconds since 1970.
+    /// When it was learned, in seconds since 1970.
     noted: u64,
 }
 
@@ -56,15 +56,15 @@ impl Row {
     }
 }
 
-impl Learned {
-    /// The limits of the file beside that of the counts, which need not be there; without one nothing is kept.
-    pub fn open(usage_path: Option<&Path>) -> Learned {
+impl LearnedLimits {
+    /// Opens the file next to the usage file, which may be missing; without a path nothing is kept.
+    pub fn open(usage_path: Option<&Path>) -> LearnedLimits {
         let path = usage_path.map(|path| path.with_file_name(FILE));
-        // What was learned once can be learned again: a file that cannot be read is written again.
+        // An unreadable file is overwritten: limits can be learned again.
         let rows: Vec<Row> = path.as_deref().and_then(|path| read(path).ok()).unwrap_or_default();
         let oldest = seconds().saturating_sub(KEPT.as_secs());
         let rows = rows.into_iter().filter(|row| row.noted >= oldest).collect();
-        Learned { path, rows, changed: false }
+        LearnedLimits { path, rows, changed: false }
     }
 
     /// The limits of a model.
@@ -74,7 +74,7 @@ impl Learned {
         limits.filter_map(|measure| Some((measure, (*row.as_mut()?.slot(measure))?))).collect()
     }
 
-    /// Notes a limit, or that there is none any more.
+    /// Stores a limit, or removes it.
     pub fn note(
         &mut self,
         provider: &Provider,
@@ -98,7 +98,7 @@ impl Learned {
         self.changed = true;
     }
 
-    /// What to write, if there is something new to be written.
+    /// The file's new content, if there are changes.
     pub fn take_changes(&mut self) -> Option<(PathBuf, Vec<u8>)> {
         let path = self.path.clone().filter(|_| self.changed)?;
         let json = serde_json::to_vec(&self.rows).ok()?;
@@ -121,25 +121,25 @@ mod tests {
     use crate::usage::write;
 
     #[test]
-    fn limits_survive_in_their_file_and_belong_to_one_model_at_one_address() {
+    fn limits_survive_a_restart_and_belong_to_one_model_at_one_address() {
         let directory = std::env::temp_dir().join(format!("embedd-limits-{}", std::process::id()));
         std::fs::create_dir_all(&directory).unwrap();
         let usage = directory.join("usage.json");
         let (provider, model) = (Provider::local(), Model::of_unknown_limits("m", 3));
-        let mut learned = Learned::open(Some(&usage));
+        let mut learned = LearnedLimits::open(Some(&usage));
         assert!(learned.take_changes().is_none());
         learned.note(&provider, &model, Measure::Texts, Some(10));
         learned.note(&provider, &model, Measure::Bytes, Some(700));
         learned.note(&provider, &model, Measure::Bytes, None);
         let (path, json) = learned.take_changes().unwrap();
         write(&path, &json).unwrap();
-        let again = Learned::open(Some(&usage));
+        let again = LearnedLimits::open(Some(&usage));
         assert_eq!(again.of(&provider, &model), [(Measure::Texts, 10)]);
         assert_eq!(again.of(&provider, &Model::of_unknown_limits("n", 3)), []);
         let elsewhere = Provider { base_url: Some("http://x".to_string()), ..provider.clone() };
         assert_eq!(again.of(&elsewhere, &model), []);
         std::fs::write(&path, "{").unwrap();
-        assert_eq!(Learned::open(Some(&usage)).of(&provider, &model), []);
+        assert_eq!(LearnedLimits::open(Some(&usage)).of(&provider, &model), []);
         std::fs::remove_dir_all(&directory).unwrap();
     }
 }
