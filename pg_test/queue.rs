@@ -6,10 +6,10 @@ use pgrx::prelude::*;
 mod tests {
     use pgrx::prelude::*;
 
-    use crate::queue::{self, Change, KEYS_PER_ROW, Noted, Row, Sweep};
-    use crate::shared::Portion;
+    use crate::queue::{self, BulkChange, Change, ChangedKeys, KEYS_PER_ROW, Row};
+    use crate::shared::WorkerIndex;
 
-    const ALL: Portion = Portion { index: 0, count: 1 };
+    const ALL: WorkerIndex = WorkerIndex { index: 0, count: 1 };
 
     fn read(table_id: i32, after: i64) -> Vec<Row> {
         let reading = Spi::connect(|client| queue::read(client, ALL, &[(table_id, after)], 100));
@@ -19,12 +19,12 @@ mod tests {
     fn keys_of(row: Row) -> Vec<String> {
         match row.change {
             Change::Keys(keys) => keys,
-            Change::Sweep(_) => Vec::new(),
+            Change::Bulk(_) => Vec::new(),
         }
     }
 
-    fn noted(keys: impl IntoIterator<Item = String>) -> Noted {
-        let mut noted = Noted::default();
+    fn noted(keys: impl IntoIterator<Item = String>) -> ChangedKeys {
+        let mut noted = ChangedKeys::default();
         keys.into_iter().for_each(|key| noted.push(key.as_bytes()));
         noted
     }
@@ -51,12 +51,12 @@ mod tests {
 
     #[pg_test]
     fn a_change_of_any_number_of_rows_has_no_keys() {
-        for (table_id, sweep) in [(79, Sweep::Changed), (80, Sweep::Gone)] {
-            let mut noted = Noted::default();
-            noted.sweep = sweep;
+        for (table_id, change) in [(79, BulkChange::Changed), (80, BulkChange::Gone)] {
+            let mut noted = ChangedKeys::default();
+            noted.bulk_change = Some(change);
             queue::write(table_id, &noted, 0);
             let rows = read(table_id, 0);
-            assert!(rows.len() == 1 && rows[0].change == Change::Sweep(sweep));
+            assert!(rows.len() == 1 && rows[0].change == Change::Bulk(change));
         }
     }
 
@@ -84,12 +84,12 @@ mod tests {
     fn of_portions(table_id: i32, count: u16) -> Vec<String> {
         let mut found = Vec::new();
         for index in 0..count {
-            let portion = Portion { index, count };
+            let portion = WorkerIndex { index, count };
             let reading =
                 Spi::connect(|client| queue::read(client, portion, &[(table_id, 0)], 100));
             for row in reading.expect("read").rows {
                 let keys = keys_of(row);
-                assert!(keys.iter().all(|key| queue::portion_of(key.as_bytes(), count) == index));
+                assert!(keys.iter().all(|key| queue::worker_of(key.as_bytes(), count) == index));
                 found.extend(keys);
             }
         }

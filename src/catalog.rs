@@ -25,14 +25,14 @@ use crate::{queue, shared};
 
 pub use documents::reason as too_large;
 pub use heap::{Config, Use, all_uses, config, is_used, uses};
-pub use resolve::{Moved, forget_readers, operators};
+pub use resolve::{SourceUpdate, forget_readers, operators};
 pub use rows::{
-    earlier_failed_keys, failed_keys, forget_all_failed, forget_earlier_failed, forget_failed,
+    delete_all_failed, delete_earlier_failed, delete_failed, earlier_failed_keys, failed_keys,
     set_failed, set_truncated,
 };
 pub use state::{Progress, position, set_progress};
-pub use status::{Culprit, set_error, set_status, set_working_status};
-pub use subscribed::{is_subscribed, make_room_for_models};
+pub use status::{ErrorSource, set_error, set_status, set_working_status};
+pub use subscribed::{delete_built_in_models, is_subscribed};
 pub use vector_table::{
     BATCH_INTERVALS, Found, SourceDrop, Stored, SyncMode, VectorTable, all, by_id, find,
     find_for_update, lock, source_name, vectors_name,
@@ -215,7 +215,11 @@ fn columns_json(table: &VectorTable) -> Result<JsonB> {
 }
 
 /// Records the current name of a vector table's source and its columns.
-pub fn note_moved(client: &mut SpiClient<'_>, table: &VectorTable, moved: &Moved) -> Result<()> {
+pub fn record_source(
+    client: &mut SpiClient<'_>,
+    table: &VectorTable,
+    moved: &SourceUpdate,
+) -> Result<()> {
     client.update(
         "update embedd.vector_tables
             set source_table = $2, source_name = coalesce($3, source_name), key_numbers = $4, column_numbers = $5, primary_key_column = $6,
@@ -237,7 +241,7 @@ pub fn note_moved(client: &mut SpiClient<'_>, table: &VectorTable, moved: &Moved
 }
 
 /// Records the current table of vectors, its name and its owner.
-pub fn note_vectors(client: &mut SpiClient<'_>, table: &VectorTable) -> Result<()> {
+pub fn record_vectors(client: &mut SpiClient<'_>, table: &VectorTable) -> Result<()> {
     client.update(
         "update embedd.vector_tables set vector_table = $2, vectors_name = $3, owner = $4 where id = $1",
         None,
@@ -326,7 +330,7 @@ pub fn adopt(client: &mut SpiClient<'_>, id: i32) -> Result<()> {
 }
 
 /// Records that changes of a source may be missed from now on, unless that is recorded already.
-pub fn set_unseen(client: &mut SpiClient<'_>, id: i32) -> Result<()> {
+pub fn record_missed_changes(client: &mut SpiClient<'_>, id: i32) -> Result<()> {
     client.update(
         "update embedd.vector_tables set unseen_since = pg_catalog.clock_timestamp()
           where id = $1 and unseen_since is null",
@@ -337,7 +341,7 @@ pub fn set_unseen(client: &mut SpiClient<'_>, id: i32) -> Result<()> {
 }
 
 /// Records that a comparison was requested, which finds all changes missed before.
-pub fn set_compared(client: &mut SpiClient<'_>, id: i32) -> Result<()> {
+pub fn record_comparison(client: &mut SpiClient<'_>, id: i32) -> Result<()> {
     client.update(
         "update embedd.vector_tables set unseen_since = null, compared_in = $2 where id = $1",
         None,

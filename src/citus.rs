@@ -6,7 +6,7 @@ use pgrx::prelude::*;
 
 use crate::error::{Error, Result};
 use crate::relation;
-use crate::rights::Rights;
+use crate::rights::RoleSwitch;
 
 /// The catalog of the tables that Citus shards, by their oid (logicalrelid).
 const TABLES: &CStr = c"pg_dist_partition";
@@ -14,7 +14,7 @@ const TABLES: &CStr = c"pg_dist_partition";
 const SHARDS: &CStr = c"pg_dist_shard";
 
 /// A condition that makes Citus run the statement in transactions on the other nodes, where the settings of
-/// [`Everywhere`] apply; without it a part that is planned separately would not have them.
+/// [`NodeSettings`] apply; without it a part that is planned separately would not have them.
 pub const IN_TRANSACTIONS: &str = "(select true)";
 
 /// A catalog of Citus by name; None without Citus, at the cost of a cache look-up.
@@ -121,12 +121,12 @@ fn find(
 }
 
 /// Settings that apply on every node, for statements with [`IN_TRANSACTIONS`].
-pub struct Everywhere {
+pub struct NodeSettings {
     names: Vec<String>,
 }
 
-impl Everywhere {
-    /// Applies settings until [`Everywhere::reset`]. On this node they end at the latest with the caller's settings
+impl NodeSettings {
+    /// Applies settings until [`NodeSettings::reset`]. On this node they end at the latest with the caller's settings
     /// level (GUC nest level).
     ///
     /// Citus propagates SET LOCAL to the other nodes, but outside a transaction block only from within a DO block.
@@ -154,7 +154,7 @@ impl Everywhere {
 fn run(statements: &[String]) -> Result<()> {
     let block = format!("do 'begin {}; end'", statements.join("; ").replace('\'', "''"));
     // The current role may lack the privilege to use plpgsql.
-    let _rights = Rights::of_extension()?;
+    let _rights = RoleSwitch::of_extension()?;
     let name = c"citus.propagate_set_commands";
     // SAFETY: the main thread, inside a transaction and the level of settings that is closed here.
     let level = unsafe {

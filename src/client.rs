@@ -174,7 +174,7 @@ pub fn embed_all(
         input_type,
         priority: Priority::Question,
         more: false,
-        patience_ms: u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX),
+        timeout_ms: u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX),
         is_test,
         texts: texts.iter().map(ToString::to_string).collect(),
     };

@@ -6,17 +6,17 @@ use pgrx::spi::SpiClient;
 use crate::catalog::{self, Status, SyncMode, VectorTable};
 use crate::cluster;
 use crate::error::{Error, Result};
-use crate::queue::{self, Noted};
-use crate::rights::Rights;
+use crate::queue::{self, ChangedKeys};
+use crate::rights::RoleSwitch;
 use crate::source;
 use crate::table::check_may_change;
-use crate::task::{self, Asked, Kind};
+use crate::task::{self, Kind, TaskTicket};
 use crate::trigger::touch_at_commit;
 
 /// Finds a vector table that the caller may change, and locks its row.
 pub fn find_to_change(client: &mut SpiClient<'_>, name: &str) -> Result<VectorTable> {
     cluster::check_writable("change the sync of a vector table")?;
-    let rights = Rights::of_extension()?;
+    let rights = RoleSwitch::of_extension()?;
     let table = catalog::find_for_update(client, name)?;
     drop(rights);
     check_may_change(&table)?;
@@ -30,7 +30,7 @@ pub fn pause(name: &str) -> Result<()> {
         if table.status == Status::Paused {
             return Err(Error::AlreadyPaused { name: table.name });
         }
-        let _rights = Rights::of_extension()?;
+        let _rights = RoleSwitch::of_extension()?;
         catalog::set_status(client, table.id, Status::Paused)?;
         touch_at_commit();
         Ok(())
@@ -45,7 +45,7 @@ pub fn resume(name: &str) -> Result<()> {
             let status = table.status.as_str().to_string();
             return Err(Error::NotPaused { name: table.name, status });
         }
-        let _rights = Rights::of_extension()?;
+        let _rights = RoleSwitch::of_extension()?;
         catalog::set_status(client, table.id, Status::Pending)?;
         catalog::set_working_status(client, table.id)?;
         touch_at_commit();
@@ -54,10 +54,10 @@ pub fn resume(name: &str) -> Result<()> {
 }
 
 /// Requests a backfill from the sync worker.
-pub fn backfill(name: &str) -> Result<(i32, Asked)> {
+pub fn backfill(name: &str) -> Result<(i32, TaskTicket)> {
     Spi::connect_mut(|client| {
         let table = find_to_change(client, name)?;
-        let _rights = Rights::of_extension()?;
+        let _rights = RoleSwitch::of_extension()?;
         let asked = task::ask(client, table.id, name)?;
         if table.status != Status::Paused {
             catalog::set_working_status(client, table.id)?;
@@ -69,7 +69,7 @@ pub fn backfill(name: &str) -> Result<(i32, Asked)> {
 
 /// Requests a reconciliation, after which the vector table equals its source. It also accepts a changed type of the
 /// key.
-pub fn reconcile(name: &str) -> Result<(i32, Asked)> {
+pub fn reconcile(name: &str) -> Result<(i32, TaskTicket)> {
     Spi::connect_mut(|client| {
         let mut table = find_to_change(client, name)?;
         if table.status == Status::Pending {
@@ -80,7 +80,7 @@ pub fn reconcile(name: &str) -> Result<(i32, Asked)> {
             Err(Error::KeyTypeChanged { .. }) => Some(new_key_types(client, &table)?),
             Err(error) => return Err(error),
         };
-        let _rights = Rights::of_extension()?;
+        let _rights = RoleSwitch::of_extension()?;
         if let Some(types) = new_types {
             catalog::set_key_types(client, table.id, &types)?;
             catalog::forget_readers(table.source);
@@ -109,7 +109,7 @@ fn new_key_types(client: &SpiClient<'_>, table: &VectorTable) -> Result<Vec<pg_s
 pub fn retry_failed(name: &str, key: Option<&str>) -> Result<i64> {
     Spi::connect_mut(|client| {
         let table = find_to_change(client, name)?;
-        let _rights = Rights::of_extension()?;
+        let _rights = RoleSwitch::of_extension()?;
         let wanted = key.map(|key| vec![key.to_string()]);
         let keys = catalog::failed_keys(client, table.id, wanted.as_deref())?;
         if let Some(key) = key.filter(|_| keys.is_empty()) {
@@ -118,7 +118,7 @@ pub fn retry_failed(name: &str, key: Option<&str>) -> Result<i64> {
         match table.stored.sync_mode {
             _ if keys.is_empty() => {}
             SyncMode::Trigger => {
-                let mut noted = Noted::default();
+                let mut noted = ChangedKeys::default();
                 keys.iter().for_each(|key| noted.push(key.as_bytes()));
                 queue::write(table.id, &noted, 0);
             }

@@ -7,7 +7,7 @@ use pgrx::prelude::*;
 
 use crate::catalog::{self, Use};
 use crate::extension;
-use crate::queue::Sweep;
+use crate::queue::BulkChange;
 use crate::relation;
 use crate::trigger;
 
@@ -113,7 +113,9 @@ unsafe extern "C-unwind" fn on_relation(
         match access {
             _ if is_itself && access != OAT_TRUNCATE => trigger::touch_at_commit(),
             // TRUNCATE of a partition removes rows of the source; TRUNCATE of the source fires its trigger.
-            OAT_DROP | OAT_TRUNCATE if !is_itself && column == 0 => sweep(used, Sweep::Gone),
+            OAT_DROP | OAT_TRUNCATE if !is_itself && column == 0 => {
+                note_bulk_change(used, BulkChange::Gone)
+            }
             _ => {}
         }
     }
@@ -151,13 +153,13 @@ unsafe extern "C-unwind" fn on_inheritance(child: pg_sys::Oid, parent: pg_sys::O
         return;
     }
     for used in catalog::uses(parent).into_iter().filter(|used| used.vectors != parent) {
-        sweep(used, Sweep::Changed);
+        note_bulk_change(used, BulkChange::Changed);
     }
 }
 
-fn sweep(used: Use, sweep: Sweep) {
+fn note_bulk_change(used: Use, change: BulkChange) {
     if used.has_triggers {
-        trigger::note_sweep(used.table_id, sweep);
+        trigger::note_bulk_change(used.table_id, change);
     }
 }
 

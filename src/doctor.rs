@@ -82,7 +82,7 @@ pub fn examine(calls_providers: bool) -> Result<Vec<Finding>> {
 fn status_of(report: &mut Report, table: &VectorTable) -> Result<SyncStatus> {
     let failure = match report::bounded(|client| status::look(client, table.clone())) {
         Ok(status) => return Ok(status),
-        Err(failure) if failure.is_cancelled() => return Err(failure.into()),
+        Err(failure) if failure.is_canceled() => return Err(failure.into()),
         Err(failure) => failure,
     };
     let mut meaning =

@@ -7,7 +7,7 @@ use std::time::Duration;
 use embedd_wire::{Config, LOCAL_MODEL, USAGE_PATH};
 use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, pg_sys};
 
-use crate::shared::{MOST_PORTIONS, SLOTS};
+use crate::shared::{MAX_WORKERS_PER_DATABASE, SLOTS};
 
 /// Worker processes that sync workers leave free: for the embedder, the launcher, PostgreSQL's logical replication
 /// launcher, and one more for an index builder or a parallel query.
@@ -149,7 +149,7 @@ fn define_workers() {
         c"Each takes a slot of max_worker_processes and of embedd.max_sync_workers.",
         &WORKERS_PER_DATABASE,
         1,
-        i32::from(MOST_PORTIONS),
+        i32::from(MAX_WORKERS_PER_DATABASE),
         GucContext::Sighup,
         GucFlags::default(),
     );

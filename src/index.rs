@@ -13,7 +13,7 @@ use crate::extension;
 use crate::name::{quote_ident, quote_literal};
 use crate::operator_class;
 use crate::relation;
-use crate::rights::Rights;
+use crate::rights::RoleSwitch;
 
 /// From this many source rows on it is worth deferring the indexes.
 const WORTH_IT: i64 = 5000;
@@ -68,11 +68,11 @@ const INDEXES: &str = "
 /// Drops the vector indexes if the table is empty and its source is large; true if it did.
 ///
 /// Their definitions are stored in the same transaction, so a crash does not lose them.
-pub fn hold(client: &mut SpiClient<'_>, table: &VectorTable) -> Result<bool> {
+pub fn defer(client: &mut SpiClient<'_>, table: &VectorTable) -> Result<bool> {
     let (relation, source) = (table.relation_name()?, table.source_name()?);
     let schema = VectorType::find(client)?.schema;
     let definitions = {
-        let _rights = Rights::of_owner(table.owner);
+        let _rights = RoleSwitch::of_owner(table.owner);
         set_path_to_pgvector(client, &schema)?;
         let worth_it = client.select(
             &format!(
@@ -128,7 +128,7 @@ fn set_path_to_pgvector(client: &mut SpiClient<'_>, schema: &str) -> Result<()> 
 }
 
 /// Whether a vector table has deferred indexes.
-pub fn is_held(client: &SpiClient<'_>, id: i32) -> Result<bool> {
+pub fn has_deferred(client: &SpiClient<'_>, id: i32) -> Result<bool> {
     // Before ALTER EXTENSION UPDATE the table may lack the column.
     let rows = client.select(
         "select pg_catalog.to_jsonb(v) -> 'held_indexes' <> 'null' from embedd.vector_tables v where v.id = $1",
@@ -139,7 +139,7 @@ pub fn is_held(client: &SpiClient<'_>, id: i32) -> Result<bool> {
 }
 
 /// The deferred indexes: name and definition.
-pub fn held(client: &SpiClient<'_>, id: i32) -> Result<Vec<(String, String)>> {
+pub fn deferred(client: &SpiClient<'_>, id: i32) -> Result<Vec<(String, String)>> {
     let rows = client.select(
         "select u.d from embedd.vector_tables v cross join unnest(v.held_indexes) with ordinality u(d, n)
           where v.id = $1 order by u.n",
@@ -192,7 +192,7 @@ pub fn build(
         None => made_of.replace(&format!("{schema}."), ""),
     };
     let is_sound = !extension::is_older(&extension::vector_version(client)?, PARALLEL_SINCE);
-    let _rights = Rights::of_owner(table.owner);
+    let _rights = RoleSwitch::of_owner(table.owner);
     set_path_to_pgvector(client, &schema)?;
     let like = if parts.is_some() { made_of } else { &rest };
     let found = client.select(
@@ -221,7 +221,7 @@ pub fn build(
 }
 
 /// Records that no index is deferred any more.
-pub fn forget_held(client: &mut SpiClient<'_>, id: i32) -> Result<()> {
+pub fn clear_deferred(client: &mut SpiClient<'_>, id: i32) -> Result<()> {
     client.update(
         "update embedd.vector_tables set held_indexes = null where id = $1",
         None,

@@ -70,27 +70,27 @@ impl Drop for Process {
 
 /// A process that a sync worker starts for one job on one vector table; it ends with the job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Helper {
+pub enum HelperKind {
     /// Compares the vector table with its source once.
     BatchWorker,
     /// Builds the vector indexes after the first load.
     IndexBuilder,
 }
 
-impl Helper {
+impl HelperKind {
     /// The type of the process, and the beginning of its name.
     fn kind(self) -> &'static str {
         match self {
-            Helper::BatchWorker => "embedd batch worker",
-            Helper::IndexBuilder => "embedd index builder",
+            HelperKind::BatchWorker => "embedd batch worker",
+            HelperKind::IndexBuilder => "embedd index builder",
         }
     }
 
     /// The entry point.
     fn function(self) -> &'static str {
         match self {
-            Helper::BatchWorker => "embedd_batch_worker_main",
-            Helper::IndexBuilder => "embedd_index_builder_main",
+            HelperKind::BatchWorker => "embedd_batch_worker_main",
+            HelperKind::IndexBuilder => "embedd_index_builder_main",
         }
     }
 
@@ -116,7 +116,7 @@ pub struct HelperArgument {
 }
 
 impl HelperArgument {
-    /// Decodes the argument made by [`Helper::start`].
+    /// Decodes the argument made by [`HelperKind::start`].
     pub fn read(argument: pg_sys::Datum) -> Self {
         let argument = argument.value() as u64;
         Self {

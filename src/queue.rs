@@ -1,5 +1,6 @@
 //! Reads and writes embedd.queue: keys of changed rows, packed many to a queue row, each for one sync worker.
 
+mod bulk_change;
 mod pending;
 mod write;
 
@@ -13,20 +14,21 @@ use crate::cluster;
 use crate::datum::Texts;
 use crate::error::Result;
 use crate::relation;
-use crate::shared::Portion;
+use crate::shared::WorkerIndex;
 
+pub use bulk_change::BulkChange;
 pub use pending::pending;
 #[cfg(feature = "pg_test")]
 pub use write::KEYS_PER_ROW;
 pub use write::{
-    Noted, Sweep, portion_of, portion_of_table, write, write_for_others, write_keys, write_paged,
+    ChangedKeys, worker_of, worker_of_table, write, write_for_others, write_keys, write_paged,
 };
 
 /// What a row of the queue says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
     Keys(Vec<String>),
-    Sweep(Sweep),
+    Bulk(BulkChange),
 }
 
 /// A row of the queue.
@@ -52,9 +54,9 @@ fn row_of(row: &pgrx::spi::SpiHeapTupleData<'_>) -> Result<Option<Row>> {
     let Some(id) = row.get::<i64>(2)? else { return Ok(None) };
     let is_paged = row.get(4)?.unwrap_or_default();
     let change = match row.get::<Texts>(3)? {
-        None => Change::Sweep(Sweep::Changed),
-        Some(keys) if keys.0.is_empty() && is_paged => Change::Sweep(Sweep::Recheck),
-        Some(keys) if keys.0.is_empty() => Change::Sweep(Sweep::Gone),
+        None => Change::Bulk(BulkChange::Changed),
+        Some(keys) if keys.0.is_empty() && is_paged => Change::Bulk(BulkChange::Recheck),
+        Some(keys) if keys.0.is_empty() => Change::Bulk(BulkChange::Gone),
         Some(keys) => Change::Keys(keys.0),
     };
     Ok(Some(Row {
@@ -74,7 +76,7 @@ fn rows_of(found: pgrx::spi::SpiTupleTable<'_>) -> Result<Vec<Row>> {
 /// Up to `limit` rows of each table in `after` above the id given with it, oldest first.
 pub fn read(
     client: &SpiClient<'_>,
-    portion: Portion,
+    portion: WorkerIndex,
     after: &[(i32, i64)],
     limit: i64,
 ) -> Result<Reading> {
@@ -136,7 +138,7 @@ fn open_transactions(snapshot: &str) -> Vec<u64> {
 /// given with it and up to the second.
 pub fn read_of(
     client: &SpiClient<'_>,
-    portion: Portion,
+    portion: WorkerIndex,
     transactions: &[u64],
     between: &[(i32, i64, i64)],
     limit: i64,
@@ -226,8 +228,8 @@ fn move_some(
     if let Some(portions) = to {
         for row in &rows {
             match &row.change {
-                Change::Sweep(sweep) => {
-                    insert(table_id, &NewRow::of_sweep(portions, *sweep));
+                Change::Bulk(change) => {
+                    insert(table_id, &NewRow::of_bulk_change(portions, *change));
                 }
                 Change::Keys(keys) => {
                     let keys: Vec<&[u8]> = keys.iter().map(|key| key.as_bytes()).collect();
@@ -250,7 +252,7 @@ fn move_some(
 /// The rows of other workers that stand for a bulk change of a vector table: portion and id of each.
 pub fn bulk_changes_of_others(
     client: &SpiClient<'_>,
-    portion: Portion,
+    portion: WorkerIndex,
     table_id: i32,
 ) -> Result<Vec<(u16, i64)>> {
     let found = client.select(
@@ -265,10 +267,10 @@ pub fn bulk_changes_of_others(
             cluster::system_id().into(),
         ],
     )?;
-    portions_and_ids(found)
+    workers_and_ids(found)
 }
 
-fn portions_and_ids(found: pgrx::spi::SpiTupleTable<'_>) -> Result<Vec<(u16, i64)>> {
+fn workers_and_ids(found: pgrx::spi::SpiTupleTable<'_>) -> Result<Vec<(u16, i64)>> {
     let mut rows = Vec::new();
     for row in found {
         if let (Some(portion), Some(id)) = (row.get::<i16>(1)?, row.get::<i64>(2)?) {
@@ -299,13 +301,13 @@ pub fn still_there(
             cluster::system_id().into(),
         ],
     )?;
-    portions_and_ids(found)
+    workers_and_ids(found)
 }
 
 /// Removes finished rows of one table.
 pub fn remove(
     client: &mut SpiClient<'_>,
-    portion: Portion,
+    portion: WorkerIndex,
     table_id: i32,
     ids: &[i64],
 ) -> Result<()> {
@@ -330,7 +332,7 @@ pub fn remove(
 /// the backfill was asked for meanwhile and may have read the rows that these are about, or somebody holds them.
 pub fn remove_unneeded(
     client: &mut SpiClient<'_>,
-    portion: Portion,
+    portion: WorkerIndex,
     table_id: i32,
     ids: &[i64],
 ) -> Result<bool> {

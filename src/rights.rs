@@ -26,14 +26,14 @@ pub fn is_monitor() -> bool {
 }
 
 /// Switches to another role until it is dropped, after an error too.
-pub struct Rights {
+pub struct RoleSwitch {
     user: pg_sys::Oid,
     context: i32,
     /// Settings changed meanwhile are reverted with the role: what a user's code sets must not outlive it.
     settings: Option<i32>,
 }
 
-impl Rights {
+impl RoleSwitch {
     /// Switches to the owner of embedd, to access embedd's own tables on behalf of a caller.
     pub fn of_extension() -> Result<Self> {
         let queue = relation::own(c"queue");
@@ -64,7 +64,7 @@ impl Rights {
     }
 }
 
-impl Drop for Rights {
+impl Drop for RoleSwitch {
     fn drop(&mut self) {
         // SAFETY: puts back what was there before; in an unwinding error the abort undoes the settings.
         unsafe {

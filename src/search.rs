@@ -13,7 +13,7 @@ use crate::datum::{RawJsonb, VectorType};
 use crate::error::{Error, Result};
 use crate::fdw::embed;
 use crate::filter::{self, Field, Param};
-use crate::rights::Rights;
+use crate::rights::RoleSwitch;
 
 /// The most rows of a query.
 const LIMIT: i32 = 1000;
@@ -110,7 +110,7 @@ pub fn query(question: &Question<'_>) -> Result<Vec<Answer>> {
         let values =
             [(c"hnsw.iterative_scan", c"strict_order"), (c"hnsw.ef_search", ef_search.as_c_str())];
         let _settings = HnswSettings::set(&values);
-        let spread = is_spread.then(|| citus::Everywhere::set(values)).transpose()?;
+        let spread = is_spread.then(|| citus::NodeSettings::set(values)).transpose()?;
         let mut answers = Vec::new();
         for row in client.select(&statement, None, &arguments)? {
             answers.push(Answer {
@@ -140,7 +140,7 @@ pub fn embed(vector_table: &str, text: &str) -> Result<Vec<f32>> {
 }
 
 fn find(client: &SpiClient<'_>, name: &str) -> Result<VectorTable> {
-    let _rights = Rights::of_extension()?;
+    let _rights = RoleSwitch::of_extension()?;
     catalog::find(client, name)
 }
 

@@ -10,7 +10,9 @@ use std::sync::atomic::Ordering::SeqCst;
 
 use pgrx::prelude::*;
 
-pub use memory::{LeaveRequest, MOST_PORTIONS, Portion, SLOTS, SlotState, init, is_preloaded};
+pub use memory::{
+    LeaveRequest, MAX_WORKERS_PER_DATABASE, SLOTS, SlotState, WorkerIndex, init, is_preloaded,
+};
 use memory::{set_latch, shared, wake_launcher};
 
 /// When the shared memory was created, in microseconds since 1970. It changes when the server restarts or recovers
@@ -20,7 +22,7 @@ pub fn started_at() -> i64 {
 }
 
 /// The number of sync workers of each database that is in force.
-pub fn portions() -> u16 {
+pub fn worker_count() -> u16 {
     if is_preloaded() { shared().portions.load(SeqCst) as u16 } else { 1 }
 }
 
@@ -30,13 +32,13 @@ pub fn wake_worker(database: pg_sys::Oid) {
     if !is_preloaded() {
         return;
     }
-    let mut missing: u32 = (1 << portions()) - 1;
+    let mut missing: u32 = (1 << worker_count()) - 1;
     for slot in &shared().slots {
         let taken = slot.taken.load(SeqCst);
         if !slot.is_of(database) {
             continue;
         }
-        let index = memory::Portion::from_u32(slot.portion.load(SeqCst)).index;
+        let index = memory::WorkerIndex::from_u32(slot.portion.load(SeqCst)).index;
         // The count is incremented before the state is read; a leaving worker does the reverse.
         slot.wakes.fetch_add(1, SeqCst);
         let state = slot.state();

@@ -16,7 +16,7 @@ use crate::catalog::{self, Found, Status, SyncMode, VectorTable, sight};
 use crate::error::{Error, Result};
 use crate::fdw;
 use crate::queue;
-use crate::rights::{Rights, is_monitor};
+use crate::rights::{RoleSwitch, is_monitor};
 use crate::shared::monitor;
 use crate::source;
 use crate::table::check_may_change;
@@ -69,7 +69,7 @@ pub fn of_one(name: &str) -> Result<SyncStatus> {
 /// The vector table with this name, if the current role may see it.
 fn find(name: &str) -> Result<VectorTable> {
     Spi::connect(|client| {
-        let rights = Rights::of_extension()?;
+        let rights = RoleSwitch::of_extension()?;
         let table = catalog::find(client, name)?;
         drop(rights);
         match may_see(client, &table)? {
@@ -95,16 +95,16 @@ fn warn_of_retirement(table: &VectorTable) {
 /// The status of a vector table. An error becomes its last_error, except for a cancelled statement.
 fn of_table(table: VectorTable) -> Result<SyncStatus> {
     let shows_errors = check_may_change(&table).is_ok();
-    match transaction::nested_look(|| Spi::connect(|client| look(client, table))) {
+    match transaction::nested_read(|| Spi::connect(|client| look(client, table))) {
         Ok(status) => Ok(status),
-        Err(failure) if failure.is_cancelled() => Err(failure.into()),
+        Err(failure) if failure.is_canceled() => Err(failure.into()),
         Err(failure) => Ok(unknown(failure.message, shows_errors)),
     }
 }
 
 /// The vector tables that the current role may see, and the ids of rows that cannot be read, with the reason.
 pub fn visible(client: &SpiClient<'_>) -> Result<Found> {
-    let rights = Rights::of_extension()?;
+    let rights = RoleSwitch::of_extension()?;
     let mut found = catalog::all(client)?;
     drop(rights);
     if is_monitor() {
@@ -179,9 +179,9 @@ fn may_see(client: &SpiClient<'_>, table: &VectorTable) -> Result<bool> {
 
 /// Why the source cannot be read, or the vectors cannot be written; also resolves the key columns.
 pub fn out_of_sight(client: &SpiClient<'_>, table: &mut VectorTable) -> Result<Option<Error>> {
-    let _rights = Rights::of_extension()?;
+    let _rights = RoleSwitch::of_extension()?;
     // A copy of a database has other oids and triggers until a worker has adapted it.
-    if !table.is_at_home() {
+    if !table.is_responsible() {
         return Ok(None);
     }
     if let Err(gone) = table.relation_name() {
@@ -195,9 +195,9 @@ pub fn out_of_sight(client: &SpiClient<'_>, table: &mut VectorTable) -> Result<O
 
 /// Why changes of the source may be missed.
 pub fn missed_changes(client: &SpiClient<'_>, table: &VectorTable) -> Result<Option<Error>> {
-    let _rights = Rights::of_extension()?;
+    let _rights = RoleSwitch::of_extension()?;
     match &table.source_name {
-        Some(name) if table.stored.sync_mode == SyncMode::Trigger && table.is_at_home() => {
+        Some(name) if table.stored.sync_mode == SyncMode::Trigger && table.is_responsible() => {
             sight::missed_changes(client, table.id, table.source, name)
         }
         _ => Ok(None),
@@ -236,7 +236,7 @@ fn look_once(
     let shows_errors = check_may_change(table).is_ok();
     let is_batch = table.stored.sync_mode == SyncMode::Batch;
     let counted = count::rows(client, table)?;
-    let _rights = Rights::of_extension()?;
+    let _rights = RoleSwitch::of_extension()?;
     let pending = queue::pending(client, table.id)?;
     let rows = client.select(
         "select s.last_synced_at, v.last_error, v.last_error_at,
@@ -291,7 +291,7 @@ fn look_once(
     let facts = Facts {
         failure,
         has_lost_key,
-        is_foreign: !table.is_at_home(),
+        is_foreign: !table.is_responsible(),
         pending: pending.keys,
         is_compared: task.is_some(),
         counts,

@@ -20,7 +20,7 @@ use crate::models::{Choice, Chosen};
 use crate::name::{self, quote_ident, quote_literal};
 use crate::operator_class;
 use crate::relation;
-use crate::rights::Rights;
+use crate::rights::RoleSwitch;
 use crate::source;
 use crate::{shared, task, trigger};
 
@@ -43,7 +43,7 @@ pub fn create(client: &mut SpiClient<'_>, request: CreateRequest) -> Result<Vect
     let Chosen { model, dimensions, prefixes, prefixes_by_name, retirement } =
         choose_model(client, &request, server.as_ref())?;
 
-    let rights = Rights::of_extension()?;
+    let rights = RoleSwitch::of_extension()?;
     if catalog::exists(client, &request.name)? {
         return Err(Error::NameTaken { name: request.name });
     }
@@ -71,7 +71,7 @@ pub fn create(client: &mut SpiClient<'_>, request: CreateRequest) -> Result<Vect
     )?;
     if mode == SyncMode::Trigger {
         source::create_triggers(client, id, &source.name)?;
-        let rights = Rights::of_extension()?;
+        let rights = RoleSwitch::of_extension()?;
         if let Some(missed) = sight::missed_changes(client, id, request.source, &source.name)? {
             ErrorReport::from(missed).report(PgLogLevel::WARNING);
         }
@@ -123,7 +123,7 @@ pub fn create(client: &mut SpiClient<'_>, request: CreateRequest) -> Result<Vect
         reads_run: false,
         columns: source.columns,
     };
-    let _rights = Rights::of_extension()?;
+    let _rights = RoleSwitch::of_extension()?;
 
     catalog::insert(client, &table, &key_types)?;
     if request.start_backfill {
@@ -308,7 +308,7 @@ fn create_relation(
 /// Deletes a vector table, and drops its table unless it is to be kept.
 pub fn remove(client: &mut SpiClient<'_>, name: &str, keep_table: bool) -> Result<()> {
     cluster::check_writable("drop a vector table")?;
-    let rights = Rights::of_extension()?;
+    let rights = RoleSwitch::of_extension()?;
     let table = catalog::find_for_update(client, name)?;
     drop(rights);
     check_may_change(&table)?;
@@ -319,7 +319,7 @@ pub fn remove(client: &mut SpiClient<'_>, name: &str, keep_table: bool) -> Resul
 
 /// The same without a permission check, for a worker whose source was dropped.
 pub fn forget(client: &mut SpiClient<'_>, table: &VectorTable, keep_table: bool) -> Result<()> {
-    let rights = Rights::of_extension()?;
+    let rights = RoleSwitch::of_extension()?;
     if let Some(source) = &table.source_name {
         // With embedd's rights: creating a trigger needs a privilege, dropping it needs ownership of the table.
         source::drop_triggers(client, table.id, table.source, source)?;

@@ -10,7 +10,7 @@ pub use self::kind::{Checkpoint, Kind, Phase, Task};
 use crate::error::{Error, Result};
 
 /// What a caller of backfill() gets to know.
-pub struct Asked {
+pub struct TaskTicket {
     pub id: i64,
     pub kind: String,
     pub created_at: TimestampWithTimeZone,
@@ -29,7 +29,7 @@ const RESTART: &str =
                    attempts = t.attempts + 1, started_at = null";
 
 /// Asks for a backfill; one that is not ended yet is an error. A comparison under way becomes one.
-pub fn ask(client: &mut SpiClient<'_>, table_id: i32, name: &str) -> Result<Asked> {
+pub fn ask(client: &mut SpiClient<'_>, table_id: i32, name: &str) -> Result<TaskTicket> {
     let rows = client.update(
         &format!(
             "insert into embedd.tasks as t (task_id, task_type, target_id) overriding system value
@@ -48,7 +48,7 @@ pub fn ask(client: &mut SpiClient<'_>, table_id: i32, name: &str) -> Result<Aske
 }
 
 /// Asks for a comparison; a task that is not ended yet is an error.
-pub fn ask_reconcile(client: &mut SpiClient<'_>, table_id: i32, name: &str) -> Result<Asked> {
+pub fn ask_reconcile(client: &mut SpiClient<'_>, table_id: i32, name: &str) -> Result<TaskTicket> {
     let rows = client.update(
         &format!(
             "insert into embedd.tasks (task_id, task_type, target_id) overriding system value
@@ -62,13 +62,13 @@ pub fn ask_reconcile(client: &mut SpiClient<'_>, table_id: i32, name: &str) -> R
     asked(rows, name)
 }
 
-fn asked(rows: SpiTupleTable<'_>, name: &str) -> Result<Asked> {
+fn asked(rows: SpiTupleTable<'_>, name: &str) -> Result<TaskTicket> {
     if rows.is_empty() {
         return Err(Error::BackfillInProgress { name: name.to_string() });
     }
     let (id, kind, created_at) = rows.first().get_three::<i64, String, TimestampWithTimeZone>()?;
     match (id, kind, created_at) {
-        (Some(id), Some(kind), Some(created_at)) => Ok(Asked { id, kind, created_at }),
+        (Some(id), Some(kind), Some(created_at)) => Ok(TaskTicket { id, kind, created_at }),
         _ => Err(Error::Damaged { what: "task without a number".to_string() }),
     }
 }

@@ -4,7 +4,7 @@ use std::ffi::CStr;
 
 use pgrx::pg_sys;
 
-use crate::rights::Rights;
+use crate::rights::RoleSwitch;
 
 /// Settings that the text of a value depends on, with fixed values.
 pub const TEXT_SETTINGS: &[(&CStr, &CStr)] = &[
@@ -23,7 +23,7 @@ pub fn all() -> impl Iterator<Item = (&'static CStr, &'static CStr)> {
 }
 
 /// Applies the settings until the caller switches the role back.
-pub fn set_text_settings(_until: &Rights) {
+pub fn set_text_settings(_until: &RoleSwitch) {
     for (name, value) in TEXT_SETTINGS {
         // SAFETY: the main thread, inside the settings level that the role switch has opened.
         unsafe {

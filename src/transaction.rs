@@ -70,7 +70,7 @@ impl TxError {
 
 impl TxError {
     /// Whether it took too long, or was canceled.
-    pub fn is_cancelled(&self) -> bool {
+    pub fn is_canceled(&self) -> bool {
         self.sqlstate == PgSqlErrorCode::ERRCODE_QUERY_CANCELED
     }
 }
@@ -171,7 +171,7 @@ pub fn nested<R>(work: impl FnOnce() -> Result<R>) -> std::result::Result<R, TxE
 }
 
 /// The same for work that only reads: whatever becomes of it, its locks are given back at once.
-pub fn nested_look<R>(look: impl FnOnce() -> Result<R>) -> std::result::Result<R, TxError> {
+pub fn nested_read<R>(look: impl FnOnce() -> Result<R>) -> std::result::Result<R, TxError> {
     inside(look, false)
 }
 

@@ -9,7 +9,7 @@ use std::cell::{Cell, RefCell};
 use pgrx::prelude::*;
 
 use self::key_extractor::{KeyExtractor, raw};
-use crate::queue::{self, Noted, Sweep};
+use crate::queue::{self, BulkChange, ChangedKeys};
 use crate::shared;
 
 /// Bytes of keys one vector table may gather at one level of savepoints before they are written early.
@@ -18,7 +18,7 @@ const MEMORY_BOUND: usize = 1024 * 1024;
 /// What the running transaction has noted.
 #[derive(Default)]
 struct Transaction {
-    tables: Vec<(i32, Noted)>,
+    tables: Vec<(i32, ChangedKeys)>,
     /// One entry for each open subtransaction that has noted something, innermost last.
     marks: Vec<Mark>,
     /// Rows were written into the queue, so the workers have to be woken.
@@ -32,19 +32,19 @@ struct Transaction {
 /// How much had been noted when a subtransaction noted its first key.
 struct Mark {
     subtransaction: pg_sys::SubTransactionId,
-    lengths: Vec<(usize, Sweep)>,
+    lengths: Vec<(usize, Option<BulkChange>)>,
 }
 
 impl Mark {
     /// Keys of the table at this index that belong to outer levels.
-    fn length(&self, index: usize) -> (usize, Sweep) {
+    fn length(&self, index: usize) -> (usize, Option<BulkChange>) {
         self.lengths.get(index).copied().unwrap_or_default()
     }
 }
 
 impl Transaction {
     /// The keys of one vector table, with this subtransaction's beginning marked.
-    fn noted(&mut self, table_id: i32) -> (usize, &mut Noted) {
+    fn noted(&mut self, table_id: i32) -> (usize, &mut ChangedKeys) {
         // SAFETY: main thread, inside a transaction.
         if unsafe { raw::GetCurrentTransactionNestLevel() } > 1 {
             self.mark_subtransaction();
@@ -52,7 +52,7 @@ impl Transaction {
         let index = match self.tables.iter().position(|(id, _)| *id == table_id) {
             Some(index) => index,
             None => {
-                self.tables.push((table_id, Noted::default()));
+                self.tables.push((table_id, ChangedKeys::default()));
                 self.tables.len() - 1
             }
         };
@@ -64,7 +64,7 @@ impl Transaction {
         // SAFETY: main thread, inside a transaction.
         let subtransaction = unsafe { raw::GetCurrentSubTransactionId() };
         if self.marks.last().is_none_or(|m| m.subtransaction != subtransaction) {
-            let lengths = self.tables.iter().map(|(_, n)| (n.len(), n.sweep)).collect();
+            let lengths = self.tables.iter().map(|(_, n)| (n.len(), n.bulk_change)).collect();
             self.marks.push(Mark { subtransaction, lengths });
         }
     }
@@ -81,16 +81,16 @@ impl Transaction {
         if (noted.len() - outer) * 2 < noted.len() {
             return;
         }
-        let sweep = std::mem::take(&mut noted.sweep);
+        let bulk_change = noted.bulk_change.take();
         queue::write(*table_id, noted, outer);
-        noted.sweep = sweep;
+        noted.bulk_change = bulk_change;
         noted.truncate(outer);
         self.note_written();
     }
 
     /// Rows were written into the queue just now.
     fn note_written(&mut self) {
-        let portions = shared::portions();
+        let portions = shared::worker_count();
         self.written = true;
         self.invalidates |=
             self.portions.replace(portions).is_some_and(|before| before != portions);
@@ -99,7 +99,7 @@ impl Transaction {
     /// Writes everything. Called before commit and before PREPARE TRANSACTION.
     fn write(&mut self) {
         for (table_id, noted) in std::mem::take(&mut self.tables) {
-            if noted.len() > 0 || noted.sweep != Sweep::None {
+            if noted.len() > 0 || noted.bulk_change.is_some() {
                 queue::write(table_id, &noted, 0);
                 self.note_written();
             }
@@ -113,9 +113,9 @@ impl Transaction {
             && let Some(mark) = self.marks.pop()
         {
             for (index, (_, noted)) in self.tables.iter_mut().enumerate() {
-                let (length, sweep) = mark.length(index);
+                let (length, bulk_change) = mark.length(index);
                 noted.truncate(length);
-                noted.sweep = sweep;
+                noted.bulk_change = bulk_change;
             }
         }
     }
@@ -204,8 +204,8 @@ unsafe fn note(trigger: &pg_sys::TriggerData) {
                 if !is_row {
                     let truncates = trigger.tg_event & pg_sys::TRIGGER_EVENT_OPMASK
                         == pg_sys::TRIGGER_EVENT_TRUNCATE;
-                    let sweep = if truncates { Sweep::Gone } else { Sweep::Changed };
-                    noted.sweep = noted.sweep.max(sweep);
+                    let change = if truncates { BulkChange::Gone } else { BulkChange::Changed };
+                    noted.bulk_change = noted.bulk_change.max(Some(change));
                     return;
                 }
                 extractor.note(noted, trigger);
@@ -216,11 +216,11 @@ unsafe fn note(trigger: &pg_sys::TriggerData) {
 }
 
 /// Notes that any number of rows has gone or changed, where no trigger fires. Called inside a transaction.
-pub fn note_sweep(table_id: i32, sweep: Sweep) {
+pub fn note_bulk_change(table_id: i32, change: BulkChange) {
     register_callbacks();
     TRANSACTION.with_borrow_mut(|transaction| {
         let (_, noted) = transaction.noted(table_id);
-        noted.sweep = noted.sweep.max(sweep);
+        noted.bulk_change = noted.bulk_change.max(Some(change));
     });
 }
 
@@ -297,7 +297,7 @@ unsafe extern "C-unwind" fn on_transaction(
             let Transaction { written, invalidates, portions, .. } = TRANSACTION.take();
             // A worker looks for rows of another number of workers only when it reads its tables again.
             let invalidates =
-                invalidates || portions.is_some_and(|count| count != shared::portions());
+                invalidates || portions.is_some_and(|count| count != shared::worker_count());
             COMMIT_EFFECT.set(match written {
                 _ if invalidates => CommitEffect::Invalidates,
                 true => CommitEffect::Written,

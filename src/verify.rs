@@ -7,9 +7,9 @@ use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
 
 use crate::catalog::{self, VectorTable};
-use crate::citus::{self, Everywhere};
+use crate::citus::{self, NodeSettings};
 use crate::error::Result;
-use crate::rights::Rights;
+use crate::rights::RoleSwitch;
 use crate::table::check_may_change;
 use crate::text_settings;
 
@@ -27,7 +27,7 @@ pub struct Difference {
 pub fn verify(name: &str) -> Result<Vec<Difference>> {
     Spi::connect(|client| {
         let table = find(client, name)?;
-        let rights = Rights::of_extension()?;
+        let rights = RoleSwitch::of_extension()?;
         let rows = client.select(
             "select f.pk_value from embedd.failed_rows f where f.table_id = $1",
             None,
@@ -51,7 +51,7 @@ pub fn verify(name: &str) -> Result<Vec<Difference>> {
 
 /// A vector table that the caller may verify.
 fn find(client: &SpiClient<'_>, name: &str) -> Result<VectorTable> {
-    let rights = Rights::of_extension()?;
+    let rights = RoleSwitch::of_extension()?;
     let mut table = catalog::find(client, name)?;
     drop(rights);
     check_may_change(&table)?;
@@ -83,9 +83,9 @@ fn differences(
         "select x.pk_value, x.is_stored, x.row_hash is not null from ({differences}) x where {}",
         not_failed("x.pk_value")
     );
-    let rights = Rights::of_owner(table.owner);
+    let rights = RoleSwitch::of_owner(table.owner);
     text_settings::set_text_settings(&rights);
-    let spread = is_spread.then(|| Everywhere::set(text_settings::all())).transpose()?;
+    let spread = is_spread.then(|| NodeSettings::set(text_settings::all())).transpose()?;
     let mut cursor = client.try_open_cursor(&query, &[failed.into()])?;
     let mut found = Vec::new();
     loop {

@@ -13,7 +13,7 @@ pub struct Config {
     pub table_id: i32,
     pub source: pg_sys::Oid,
     /// Whether the column numbers are valid: in a copy restored from a dump they are not.
-    pub is_at_home: bool,
+    pub is_responsible: bool,
     /// None in an installation that has not been updated yet.
     pub key_numbers: Option<Vec<i16>>,
     pub column_numbers: Option<Vec<i16>>,
@@ -57,7 +57,7 @@ pub fn config(table_id: i32, relation: pg_sys::Oid) -> Option<Config> {
             found = Some(Config {
                 table_id,
                 source: row.oid(c"source_table"),
-                is_at_home: row.is_at_home(),
+                is_responsible: row.is_responsible(),
                 key_numbers: row.numbers(c"key_numbers"),
                 column_numbers: row.numbers(c"column_numbers"),
                 key_types: row.oids(c"key_types"),
@@ -152,7 +152,7 @@ impl Row {
     }
 
     /// An installation that was not updated yet has not recorded its cluster.
-    fn is_at_home(&self) -> bool {
+    fn is_responsible(&self) -> bool {
         let cluster = self.value(c"system_id").map(|v| v.value() as i64);
         cluster == Some(cluster::system_id())
             && self

@@ -17,7 +17,7 @@ struct Found {
 
 /// The current columns of a vector table, if they differ from the stored ones.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Moved {
+pub struct SourceUpdate {
     pub key_numbers: Vec<i16>,
     pub column_numbers: Vec<i16>,
     pub primary_key_column: String,
@@ -53,8 +53,8 @@ impl VectorTable {
     }
 
     /// The stored columns, in the form in which they are written.
-    pub fn as_stored(&self) -> Moved {
-        Moved {
+    pub fn as_stored(&self) -> SourceUpdate {
+        SourceUpdate {
             key_numbers: self.stored.key_numbers.clone(),
             column_numbers: self.stored.column_numbers.clone(),
             primary_key_column: self.stored.primary_key_column.clone(),
@@ -62,7 +62,7 @@ impl VectorTable {
     }
 
     /// Resolves key and columns in the source; an error names the first unusable one. Returns what has to be recorded.
-    pub fn resolve(&mut self) -> Result<Option<Moved>> {
+    pub fn resolve(&mut self) -> Result<Option<SourceUpdate>> {
         let source = self.source;
         let table = self
             .source_name
@@ -73,7 +73,7 @@ impl VectorTable {
         }
         sight::check_rows(source, &table, self.owner, self.stored.sync_mode)?;
         // The numbers of another installation have no meaning here.
-        let at_home = self.is_at_home();
+        let at_home = self.is_responsible();
         let find = |number: Option<&i16>, name: &str| -> Result<Found> {
             let by_number = number.filter(|_| at_home).and_then(|n| by_number(source, *n));
             by_number.or_else(|| by_name(source, name)).ok_or_else(|| Error::ColumnGone {
@@ -116,7 +116,7 @@ impl VectorTable {
         }
         self.key = Key { columns: key };
         let primary_key_column = Key::shown(&names);
-        Ok(is_changed.then_some(Moved { key_numbers, column_numbers, primary_key_column }))
+        Ok(is_changed.then_some(SourceUpdate { key_numbers, column_numbers, primary_key_column }))
     }
 }
 

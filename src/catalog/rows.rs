@@ -49,7 +49,7 @@ pub fn set_failed(client: &mut SpiClient<'_>, id: i32, key: &str, reason: &str) 
 }
 
 /// Deletes the failures of rows.
-pub fn forget_failed(client: &mut SpiClient<'_>, id: i32, keys: &[String]) -> Result<()> {
+pub fn delete_failed(client: &mut SpiClient<'_>, id: i32, keys: &[String]) -> Result<()> {
     if !keys.is_empty() {
         client.update(
             "delete from embedd.failed_rows where table_id = $1 and pk_value = any($2)",
@@ -96,13 +96,13 @@ pub fn earlier_failed_keys(
 }
 
 /// Deletes all failures of a table, because its source has changed.
-pub fn forget_all_failed(client: &mut SpiClient<'_>, id: i32) -> Result<()> {
+pub fn delete_all_failed(client: &mut SpiClient<'_>, id: i32) -> Result<()> {
     client.update("delete from embedd.failed_rows where table_id = $1", None, &[id.into()])?;
     Ok(())
 }
 
 /// Deletes failures from before a task that has retried them: these rows no longer exist.
-pub fn forget_earlier_failed(client: &mut SpiClient<'_>, id: i32, task: i64) -> Result<()> {
+pub fn delete_earlier_failed(client: &mut SpiClient<'_>, id: i32, task: i64) -> Result<()> {
     client.update(
         "delete from embedd.failed_rows f
           where f.table_id = $1 and f.failed_at < (select t.started_at from embedd.tasks t where t.task_id = $2)",

@@ -6,7 +6,7 @@ use super::missing;
 use crate::datum::Texts;
 use crate::error::Result;
 use crate::queue;
-use crate::shared::Portion;
+use crate::shared::WorkerIndex;
 
 /// What a worker records every few seconds.
 pub struct Progress<'a> {
@@ -25,7 +25,7 @@ pub struct Progress<'a> {
 pub fn position(
     client: &SpiClient<'_>,
     id: i32,
-    portion: Portion,
+    portion: WorkerIndex,
 ) -> Result<Option<(i64, Vec<u64>)>> {
     let rows = client.select(
         "select s.done_id, s.open_transactions::text[] from embedd.sync_state s
@@ -43,7 +43,7 @@ pub fn position(
 pub fn set_progress(
     client: &mut SpiClient<'_>,
     id: i32,
-    portion: Portion,
+    portion: WorkerIndex,
     progress: &Progress<'_>,
 ) -> Result<()> {
     client.update(

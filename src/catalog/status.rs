@@ -35,14 +35,14 @@ pub fn set_working_status(client: &mut SpiClient<'_>, id: i32) -> Result<()> {
 
 /// The cause of a status error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Culprit {
+pub enum ErrorSource {
     /// The embedder or the provider.
     Provider,
     /// The source, the vector table, or one of their rows.
     Table,
 }
 
-impl Culprit {
+impl ErrorSource {
     fn as_str(self) -> &'static str {
         match self {
             Self::Provider => "provider",
@@ -55,7 +55,7 @@ impl Culprit {
 pub fn set_error(
     client: &mut SpiClient<'_>,
     id: i32,
-    culprit: Culprit,
+    culprit: ErrorSource,
     reason: &str,
     stuck: bool,
 ) -> Result<bool> {

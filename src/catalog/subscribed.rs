@@ -8,7 +8,7 @@ use crate::relation;
 
 /// Deletes the built-in rows of the model catalog if a subscription is about to copy the same rows, which would
 /// otherwise fail forever. True if it did.
-pub fn make_room_for_models(client: &mut SpiClient<'_>) -> Result<bool> {
+pub fn delete_built_in_models(client: &mut SpiClient<'_>) -> Result<bool> {
     let rows = client.select(
         "select 1 from pg_catalog.pg_subscription_rel
           where srrelid = 'embedd.models'::regclass and srsubstate in ('i', 'd')",

@@ -194,7 +194,7 @@ impl VectorTable {
 
     /// Whether this cluster and installation are responsible for the sync; otherwise it came with a dump or a copy of
     /// the files.
-    pub fn is_at_home(&self) -> bool {
+    pub fn is_responsible(&self) -> bool {
         self.system_id == system_id()
             && extension::oid()
                 .is_some_and(|oid| self.stored.extension_id == oid.to_u32().to_string())

@@ -5,10 +5,10 @@ use std::ffi::CStr;
 
 use pgrx::prelude::*;
 
-use super::{is_noting, sweep};
+use super::{is_noting, note_bulk_change};
 use crate::catalog;
 use crate::command;
-use crate::queue::Sweep;
+use crate::queue::BulkChange;
 use crate::trigger;
 
 /// Records the effect of a statement on sources before it runs; if the statement fails, the record is rolled back with
@@ -143,7 +143,7 @@ unsafe fn note_relation(relation: *mut pg_sys::RangeVar) {
         return;
     }
     for used in catalog::uses(oid).into_iter().filter(|used| used.vectors != oid) {
-        sweep(used, Sweep::Changed);
+        note_bulk_change(used, BulkChange::Changed);
     }
 }
 
@@ -159,7 +159,7 @@ fn note_types(of_all: bool) {
             of_column.to_u32() >= pg_sys::FirstNormalObjectId
         };
         if of_all || columns.iter().any(is_own_type) {
-            sweep(used, Sweep::Changed);
+            note_bulk_change(used, BulkChange::Changed);
         }
     }
 }

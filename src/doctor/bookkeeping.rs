@@ -10,7 +10,7 @@ use crate::cluster::system_id;
 use crate::error::Result;
 use crate::fdw::Server;
 use crate::name::quote_literal;
-use crate::rights::Rights;
+use crate::rights::RoleSwitch;
 
 /// How many days before its retirement a model is reported.
 const AHEAD: i32 = 365;
@@ -109,7 +109,7 @@ const SEQUENCES: [Sequence; 3] = [
 
 impl Sequence {
     fn examine(&self, client: &SpiClient<'_>) -> Result<Vec<Finding>> {
-        let _rights = Rights::of_extension()?;
+        let _rights = RoleSwitch::of_extension()?;
         let rows = client.select(
             &format!(
                 "select case when s.is_called then s.last_value else s.last_value - 1 end,

@@ -11,7 +11,7 @@ use crate::error::Result;
 use crate::extension;
 use crate::index;
 use crate::relation::qualified_name;
-use crate::rights::Rights;
+use crate::rights::RoleSwitch;
 use crate::table;
 
 /// Checks the vector indexes of each vector table.
@@ -44,7 +44,7 @@ const INDEXES: &str = "
 
 fn indexes(client: &SpiClient<'_>, vectors: &VectorTable) -> Result<Vec<Finding>> {
     let Some(relation) = &vectors.relation_name else { return Ok(Vec::new()) };
-    let rights = Rights::of_extension()?;
+    let rights = RoleSwitch::of_extension()?;
     let rows = client.select(
         INDEXES,
         None,
@@ -75,7 +75,7 @@ fn indexes(client: &SpiClient<'_>, vectors: &VectorTable) -> Result<Vec<Finding>
             found.push(Finding::warning("unused_index", &index, meaning).with(remedy));
         }
     }
-    if index::is_held(client, vectors.id)? {
+    if index::has_deferred(client, vectors.id)? {
         found.extend(deferred(client, vectors)?);
     } else if !serves {
         drop(rights);

@@ -8,7 +8,7 @@ use super::finding::Finding;
 use super::report::Report;
 use crate::error::Result;
 use crate::relation::{owner_of, qualified_name};
-use crate::rights::Rights;
+use crate::rights::RoleSwitch;
 use crate::{source, table};
 
 /// Reports orphans that the current role may drop, or all if it may see the whole server.
@@ -33,7 +33,7 @@ fn is_shown(scope: &Scope, relation: pg_sys::Oid) -> bool {
 }
 
 fn tables(client: &SpiClient<'_>, scope: &Scope) -> Result<Vec<Finding>> {
-    let rights = Rights::of_extension()?;
+    let rights = RoleSwitch::of_extension()?;
     let leftovers = table::leftovers(client, None, None)?;
     drop(rights);
     let mut found = Vec::new();
@@ -47,7 +47,7 @@ fn tables(client: &SpiClient<'_>, scope: &Scope) -> Result<Vec<Finding>> {
 }
 
 fn triggers(client: &SpiClient<'_>, scope: &Scope) -> Result<Vec<Finding>> {
-    let rights = Rights::of_extension()?;
+    let rights = RoleSwitch::of_extension()?;
     let stale = source::stale_triggers(client, None)?;
     drop(rights);
     let mut found = Vec::new();

@@ -14,7 +14,7 @@ const LOCK_TIMEOUT: &str = "1s";
 pub fn bounded<R>(
     look: impl FnOnce(&SpiClient<'_>) -> Result<R>,
 ) -> std::result::Result<R, TxError> {
-    transaction::nested_look(|| {
+    transaction::nested_read(|| {
         Spi::connect(|client| {
             client.select(
                 "select pg_catalog.set_config('lock_timeout', $1, true)",
@@ -48,7 +48,7 @@ impl Report {
         let looked = bounded(look);
         match looked {
             Ok(found) => self.findings.extend(found),
-            Err(failure) if failure.is_cancelled() => return Err(failure.into()),
+            Err(failure) if failure.is_canceled() => return Err(failure.into()),
             Err(failure) => self.add(Finding::warning(
                 check,
                 object,

@@ -11,7 +11,7 @@ use crate::error::Result;
 use crate::extension;
 use crate::guc;
 use crate::name::quote_literal;
-use crate::rights::Rights;
+use crate::rights::RoleSwitch;
 use crate::shared::{self, monitor};
 
 /// The result of a check that needs embedd's processes, in a server without them.
@@ -45,7 +45,7 @@ fn preload(client: &SpiClient<'_>, scope: &Scope) -> Result<Vec<Finding>> {
         let advice = "Ask the administrator to add embedd to shared_preload_libraries and to restart the server.";
         return Ok(vec![found.with(advice.to_string())]);
     }
-    let _rights = Rights::of_extension()?;
+    let _rights = RoleSwitch::of_extension()?;
     let rows = client.select(
         "select pg_catalog.current_setting('shared_preload_libraries')",
         None,

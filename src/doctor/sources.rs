@@ -11,7 +11,7 @@ use crate::document::FilterType;
 use crate::error::{Error, Result};
 use crate::name::quote_ident;
 use crate::relation::{is_view, owner_of};
-use crate::rights::Rights;
+use crate::rights::RoleSwitch;
 use crate::{source, status};
 
 /// Checks the source and the table of each vector table.
@@ -133,13 +133,13 @@ fn add_column(table: &VectorTable, column: &str) -> Option<String> {
 
 /// Missing or disabled triggers of a source.
 fn triggers(client: &SpiClient<'_>, table: &VectorTable) -> Result<Vec<Finding>> {
-    let (Some(source), true) = (&table.source_name, table.is_at_home()) else {
+    let (Some(source), true) = (&table.source_name, table.is_responsible()) else {
         return Ok(Vec::new());
     };
     if table.stored.sync_mode == SyncMode::Batch {
         return Ok(Vec::new());
     }
-    let _rights = Rights::of_extension()?;
+    let _rights = RoleSwitch::of_extension()?;
     if !source::has_triggers(client, table.id, table.source)? {
         let mut statements = source::missing_triggers(client, table.id, table.source, source)?;
         let names: Vec<&str> = statements.iter().filter_map(|s| s.split(' ').nth(2)).collect();

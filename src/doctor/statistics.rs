@@ -7,7 +7,7 @@ use super::Scope;
 use super::finding::Finding;
 use super::report::Report;
 use crate::error::Result;
-use crate::rights::Rights;
+use crate::rights::RoleSwitch;
 
 /// From this many rows on the planner needs statistics.
 const LARGE: i64 = 1000;
@@ -57,7 +57,7 @@ fn examine_one(
     name: &str,
     rows: i64,
 ) -> Result<Vec<Finding>> {
-    let _rights = Rights::of_extension()?;
+    let _rights = RoleSwitch::of_extension()?;
     let found = client.select(COUNTS, None, &[relation.into()])?;
     if found.is_empty() {
         return Ok(Vec::new());

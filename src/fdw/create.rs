@@ -15,7 +15,7 @@ use crate::cluster;
 use crate::datum::RawJsonb;
 use crate::error::{Error, Result};
 use crate::name::quote_ident;
-use crate::rights::{Rights, role_name};
+use crate::rights::{RoleSwitch, role_name};
 use crate::{catalog, trigger};
 
 /// The arguments of create_provider() and update_provider().
@@ -163,7 +163,7 @@ pub fn remove(client: &mut SpiClient<'_>, name: &str) -> Result<()> {
     check_may_write("drop a provider", c"drop_provider()")?;
     let hint = || "Only its owner and members of that role may drop it.".to_string();
     let server = lock_to_change(name, hint)?;
-    let rights = Rights::of_extension()?;
+    let rights = RoleSwitch::of_extension()?;
     // The lock may have been waited for while tables were created, so this uses a new snapshot.
     let tables = catalog::users_of_provider(client, server.oid, &server.name)?;
     if !tables.is_empty() {
@@ -258,7 +258,7 @@ fn lock_to_change(name: &str, hint: impl Fn() -> String) -> Result<Server> {
     let mut server = find_to_change(name)?;
     loop {
         server.check_owner(&hint)?;
-        // Not the lock of a DROP: the worker ignores a provider that is being dropped (depend::follow).
+        // Not the lock of a DROP: the worker ignores a provider that is being dropped (depend::record_provider).
         let lock = pg_sys::ExclusiveLock as pg_sys::LOCKMODE;
         // SAFETY: a lock until the end of the transaction; changes committed before are visible after it.
         unsafe { pg_sys::LockDatabaseObject(pg_sys::ForeignServerRelationId, server.oid, 0, lock) };

@@ -159,7 +159,7 @@ fn try_lock(server: pg_sys::Oid) -> bool {
 
 /// Updates a vector table in memory with the current name of its provider. True if [`follow`] has to record the name,
 /// or the missing dependency. Writes nothing.
-pub fn look(table: &mut VectorTable) -> bool {
+pub fn refresh_provider(table: &mut VectorTable) -> bool {
     if table.relation_name.is_none() {
         return false;
     }
@@ -182,7 +182,7 @@ pub fn look(table: &mut VectorTable) -> bool {
 
 /// Records the new name of a vector table's provider, or the dependency that a table restored from a dump lacks. Skips
 /// a server that is being changed or dropped.
-pub fn follow(client: &mut SpiClient<'_>, table: &VectorTable) -> Result<()> {
+pub fn record_provider(client: &mut SpiClient<'_>, table: &VectorTable) -> Result<()> {
     if server_of(table.relation).is_some() {
         return catalog::set_provider(client, table.id, &table.provider);
     }

@@ -23,7 +23,7 @@ const COUNTED: i64 = 10_000;
 /// take away yet is not gone through.
 pub fn pending(client: &SpiClient<'_>, table_id: i32) -> Result<Pending> {
     // As arrays, whose length the planner knows: of a series it expects so much that it would compile the query first.
-    let (portions, portion): (Vec<i16>, Vec<i16>) = (1..=shared::MOST_PORTIONS as i16)
+    let (portions, portion): (Vec<i16>, Vec<i16>) = (1..=shared::MAX_WORKERS_PER_DATABASE as i16)
         .flat_map(|count| (0..count).map(move |index| (count, index)))
         .unzip();
     let rows = client.select(

@@ -2,38 +2,25 @@
 
 use pgrx::prelude::*;
 
+use super::bulk_change::BulkChange;
 use crate::cluster;
-use crate::shared::{self, Portion};
+use crate::shared::{self, WorkerIndex};
 
 /// Keys packed into one queue row at most.
 pub const KEYS_PER_ROW: usize = 1000;
 /// Bytes of keys packed into one queue row at most, so that a row of long text keys stays small.
 const BYTES_PER_ROW: usize = 256 * 1024;
 
-/// What has happened that keys cannot tell.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Sweep {
-    /// Nothing.
-    #[default]
-    None,
-    /// Something may have changed that no key was noted of: what is in work is to be looked at again.
-    Recheck,
-    /// Any number of rows has gone (TRUNCATE, a partition that was dropped).
-    Gone,
-    /// Any number of rows changed (a partition that was attached).
-    Changed,
-}
-
 /// Keys of one vector table's source in the order of the changes, and what keys cannot tell.
 #[derive(Default)]
-pub struct Noted {
+pub struct ChangedKeys {
     bytes: Vec<u8>,
     /// End of each key in `bytes`.
     ends: Vec<u32>,
-    pub sweep: Sweep,
+    pub bulk_change: Option<BulkChange>,
 }
 
-impl Noted {
+impl ChangedKeys {
     /// Adds a key.
     pub fn push(&mut self, key: &[u8]) {
         self.bytes.extend_from_slice(key);
@@ -70,7 +57,7 @@ impl Noted {
 }
 
 /// The portion of a key, so that one key is always one worker's.
-pub fn portion_of(key: &[u8], portions: u16) -> u16 {
+pub fn worker_of(key: &[u8], portions: u16) -> u16 {
     if portions == 1 {
         return 0;
     }
@@ -82,7 +69,7 @@ pub fn portion_of(key: &[u8], portions: u16) -> u16 {
 }
 
 /// The portion whose worker does what is done once for a vector table.
-pub fn portion_of_table(table_id: i32, portions: u16) -> u16 {
+pub fn worker_of_table(table_id: i32, portions: u16) -> u16 {
     (table_id.unsigned_abs() % u32::from(portions)) as u16
 }
 
@@ -90,20 +77,20 @@ pub fn portion_of_table(table_id: i32, portions: u16) -> u16 {
 ///
 /// The heap and its index are written directly: a writer needs no grant on the queue, and no
 /// search_path, role, row security or trigger can come in between.
-pub fn write(table_id: i32, noted: &Noted, from: usize) {
-    let portions = shared::portions();
+pub fn write(table_id: i32, noted: &ChangedKeys, from: usize) {
+    let portions = shared::worker_count();
     let keys: Vec<&[u8]> = (from..noted.len()).map(|n| noted.key(n)).collect();
     let mut rows = Vec::new();
-    if noted.sweep != Sweep::None {
-        rows.extend(NewRow::of_sweep(portions, noted.sweep));
+    if let Some(change) = noted.bulk_change {
+        rows.extend(NewRow::of_bulk_change(portions, change));
     }
     rows.extend(NewRow::of_keys(portions, &keys, false));
     insert(table_id, &rows);
 }
 
 /// Tells the other workers what keys cannot tell. Called by a worker.
-pub fn write_for_others(table_id: i32, portion: Portion, sweep: Sweep) {
-    let mut rows = NewRow::of_sweep(portion.count, sweep);
+pub fn write_for_others(table_id: i32, portion: WorkerIndex, change: BulkChange) {
+    let mut rows = NewRow::of_bulk_change(portion.count, change);
     rows.retain(|row| row.portion != portion.index);
     insert(table_id, &rows);
 }
@@ -131,10 +118,10 @@ pub(super) struct NewRow<'a> {
 
 impl<'a> NewRow<'a> {
     /// Rows for what keys cannot tell, one for each worker: what it has in work may be older.
-    pub(super) fn of_sweep(portions: u16, sweep: Sweep) -> Vec<Self> {
+    pub(super) fn of_bulk_change(portions: u16, change: BulkChange) -> Vec<Self> {
         let row = |portion| {
-            let keys = (sweep != Sweep::Changed).then(Vec::new);
-            Self { portions, portion, is_paged: sweep == Sweep::Recheck, keys }
+            let keys = (change != BulkChange::Changed).then(Vec::new);
+            Self { portions, portion, is_paged: change == BulkChange::Recheck, keys }
         };
         (0..portions).map(row).collect()
     }
@@ -143,7 +130,7 @@ impl<'a> NewRow<'a> {
     pub(super) fn of_keys(portions: u16, keys: &[&'a [u8]], is_paged: bool) -> Vec<Self> {
         let mut by_portion: Vec<Vec<&'a [u8]>> = vec![Vec::new(); usize::from(portions)];
         for key in keys {
-            by_portion[usize::from(portion_of(key, portions))].push(key);
+            by_portion[usize::from(worker_of(key, portions))].push(key);
         }
         let mut rows = Vec::new();
         for (portion, keys) in (0..).zip(by_portion) {

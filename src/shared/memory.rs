@@ -9,7 +9,7 @@ use pgrx::{PGRXSharedMemory, PgAtomic, pg_shmem_init};
 /// The maximum of sync workers in the server.
 pub const SLOTS: usize = 128;
 /// The maximum of sync workers of a database.
-pub const MOST_PORTIONS: u16 = 16;
+pub const MAX_WORKERS_PER_DATABASE: u16 = 16;
 /// How many databases can request a worker between two rounds of the launcher.
 const REQUESTS: usize = 64;
 /// No process to wake.
@@ -19,25 +19,25 @@ pub const NEVER: u64 = u64::MAX;
 
 /// A sync worker's share of a database: the keys whose hash modulo `count` is `index`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Portion {
+pub struct WorkerIndex {
     pub index: u16,
     pub count: u16,
 }
 
-impl Default for Portion {
+impl Default for WorkerIndex {
     /// The whole of a database.
     fn default() -> Self {
         Self { index: 0, count: 1 }
     }
 }
 
-impl Portion {
+impl WorkerIndex {
     /// Packs it into one number.
     pub fn to_u32(self) -> u32 {
         u32::from(self.index) << 16 | u32::from(self.count)
     }
 
-    /// Unpacks the number made by [`Portion::to_u32`].
+    /// Unpacks the number made by [`WorkerIndex::to_u32`].
     pub fn from_u32(number: u32) -> Self {
         Self { index: (number >> 16) as u16, count: number as u16 }
     }

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering::SeqCst;
 use pgrx::prelude::*;
 
 use super::memory::{
-    LeaveRequest, NEVER, NO_PROCESS, Portion, Slot, SlotState, clock, my_proc_number, shared,
+    LeaveRequest, NEVER, NO_PROCESS, Slot, SlotState, WorkerIndex, clock, my_proc_number, shared,
 };
 
 /// A snapshot of a taken slot.
@@ -13,7 +13,7 @@ use super::memory::{
 pub struct TakenSlot {
     number: usize,
     pub database: pg_sys::Oid,
-    pub portion: Portion,
+    pub portion: WorkerIndex,
     pub state: SlotState,
     /// Whether the worker has found the extension.
     pub found: bool,
@@ -72,7 +72,7 @@ pub fn taken() -> Vec<TakenSlot> {
                 number,
                 state,
                 database: pg_sys::Oid::from(slot.database.load(SeqCst)),
-                portion: Portion::from_u32(slot.portion.load(SeqCst)),
+                portion: WorkerIndex::from_u32(slot.portion.load(SeqCst)),
                 found: slot.found.load(SeqCst) != 0,
                 is_idle: slot.is_idle.load(SeqCst) != 0,
                 since: now.saturating_sub(slot.since.load(SeqCst)),
@@ -85,7 +85,7 @@ pub fn taken() -> Vec<TakenSlot> {
 }
 
 /// Takes a slot for a worker; false if all are taken.
-pub fn take(database: pg_sys::Oid, portion: Portion) -> bool {
+pub fn take(database: pg_sys::Oid, portion: WorkerIndex) -> bool {
     let free = shared().slots.iter().find(|slot| slot.state() == SlotState::Free);
     let Some(slot) = free else { return false };
     slot.taken.fetch_add(1, SeqCst);
@@ -111,7 +111,7 @@ pub fn take_requests() -> Option<Vec<pg_sys::Oid>> {
 }
 
 /// Sets the number of sync workers of each database.
-pub fn set_portions(count: u16) {
+pub fn set_worker_count(count: u16) {
     shared().portions.store(u32::from(count), SeqCst);
 }
 

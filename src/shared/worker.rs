@@ -6,7 +6,7 @@ use std::time::Duration;
 use pgrx::prelude::*;
 
 use super::memory::{
-    LeaveRequest, NEVER, NO_PROCESS, Portion, Slot, SlotState, clock, my_proc_number, shared,
+    LeaveRequest, NEVER, NO_PROCESS, Slot, SlotState, WorkerIndex, clock, my_proc_number, shared,
     wake_launcher,
 };
 
@@ -29,7 +29,7 @@ pub fn own() -> Option<&'static Slot> {
 /// The slot reserved for a worker that is starting.
 fn reserved(
     database: pg_sys::Oid,
-    portion: Portion,
+    portion: WorkerIndex,
 ) -> impl Iterator<Item = (usize, &'static Slot)> {
     shared().slots.iter().enumerate().filter(move |(_, slot)| {
         slot.is_of(database) && slot.portion.load(SeqCst) == portion.to_u32()
@@ -37,7 +37,7 @@ fn reserved(
 }
 
 /// Takes the slot reserved for this worker; false if the launcher has cancelled the start.
-pub fn started(database: pg_sys::Oid, portion: Portion) -> bool {
+pub fn started(database: pg_sys::Oid, portion: WorkerIndex) -> bool {
     let found = reserved(database, portion)
         .find(|(_, slot)| slot.change_state(SlotState::Starting, SlotState::Running));
     let Some((number, slot)) = found else { return false };
@@ -110,7 +110,7 @@ pub fn leave(state: SlotState) {
 }
 
 /// The process is exiting; if it has not released its slot, that is a failure.
-pub fn ended(database: pg_sys::Oid, portion: Portion) {
+pub fn ended(database: pg_sys::Oid, portion: WorkerIndex) {
     if OWN.load(SeqCst) == NEVER_HAD {
         let _ = reserved(database, portion)
             .any(|(_, slot)| slot.change_state(SlotState::Starting, SlotState::Failed));

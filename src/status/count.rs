@@ -8,7 +8,7 @@ use crate::catalog::partitions::{self, lock_if_free};
 use crate::catalog::{SyncMode, VectorTable, sight};
 use crate::citus;
 use crate::error::Result;
-use crate::rights::Rights;
+use crate::rights::RoleSwitch;
 
 /// Relations with more rows are estimated.
 const COUNTED: i64 = 10_000;
@@ -32,7 +32,7 @@ pub struct Counted {
 /// Counts the rows of the vector table and of its source, as their owner sees them. Runs no user code: relations with
 /// policies, and locked ones, are not counted.
 pub fn rows(client: &SpiClient<'_>, table: &VectorTable) -> Result<Counted> {
-    let _rights = Rights::of_owner(table.owner);
+    let _rights = RoleSwitch::of_owner(table.owner);
     let mut counted = Counted::default();
     if let Ok(relation) = table.relation_name()
         && may_count(table.relation, relation, table.owner, &mut counted)

@@ -4,7 +4,7 @@ use pgrx::Spi;
 
 use crate::catalog::partitions::{Leaf, lock_if_free};
 use crate::error::{Error, Result};
-use crate::rights::Rights;
+use crate::rights::RoleSwitch;
 use crate::transaction;
 
 /// Partitions in one statement.
@@ -56,7 +56,7 @@ struct Group {
 
 /// Reads at most `most` + 1 rows of some partitions.
 fn look(leaves: &[Leaf], owner: pgrx::pg_sys::Oid, most: i64) -> Result<Group> {
-    let looked = transaction::nested_look(|| {
+    let looked = transaction::nested_read(|| {
         let (free, locked): (Vec<&Leaf>, Vec<&Leaf>) =
             leaves.iter().partition(|leaf| lock_if_free(leaf.relation));
         let locked = locked.first().map(|leaf| leaf.name.clone());
@@ -78,7 +78,7 @@ fn look(leaves: &[Leaf], owner: pgrx::pg_sys::Oid, most: i64) -> Result<Group> {
             most + 1
         );
         Spi::connect(|client| {
-            let _rights = Rights::of_owner(owner);
+            let _rights = RoleSwitch::of_owner(owner);
             let row = client.select(&query, None, &[relations.into()])?.first();
             let number = |n: usize| -> Result<i64> { Ok(row.get::<i64>(n)?.unwrap_or_default()) };
             Ok(Group { rows: number(1)?, read: number(2)?, size: number(3)?, locked })

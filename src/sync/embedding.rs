@@ -91,7 +91,7 @@ impl Engine {
             input_type: InputType::Document,
             priority: batch.priority,
             more: table.sync.has_more(batch) && self.limits.has_room(share),
-            patience_ms: 0,
+            timeout_ms: 0,
             is_test: false,
             texts,
         };

@@ -20,7 +20,7 @@ use self::schedule::Schedule;
 use self::table::Table;
 use crate::error::Error;
 use crate::guc;
-use crate::shared::Portion;
+use crate::shared::WorkerIndex;
 
 /// Pause after the catalog or the queue could not be read.
 const UNREADABLE: Duration = Duration::from_secs(1);
@@ -39,7 +39,7 @@ pub enum Round {
 
 /// The engine of one worker's share of a database's keys, or of one batch run.
 pub struct Engine {
-    portion: Portion,
+    portion: WorkerIndex,
     /// The vector table of the batch run.
     only: Option<i32>,
     schedule: Schedule,
@@ -54,16 +54,16 @@ pub struct Engine {
 
 impl Engine {
     /// The engine of a sync worker.
-    pub fn new(portion: Portion) -> Self {
+    pub fn new(portion: WorkerIndex) -> Self {
         Self::with(portion, None)
     }
 
     /// The engine of a batch run of one vector table.
     pub fn of_run(table_id: i32) -> Self {
-        Self::with(Portion { index: 0, count: 1 }, Some(table_id))
+        Self::with(WorkerIndex { index: 0, count: 1 }, Some(table_id))
     }
 
-    fn with(portion: Portion, only: Option<i32>) -> Self {
+    fn with(portion: WorkerIndex, only: Option<i32>) -> Self {
         Self {
             portion,
             only,

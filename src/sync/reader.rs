@@ -6,7 +6,7 @@ use std::time::Instant;
 use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
 
-use super::core::{BulkChange, Cursor};
+use super::core::Cursor;
 use super::effects::source_fix::{self, SourceFix};
 use super::schedule::Batch;
 use super::table::Table;
@@ -15,9 +15,9 @@ use crate::error::Result;
 use crate::extension;
 use crate::fdw::depend;
 use crate::guc;
-use crate::queue::{self, Change, Reading, Row, Sweep};
+use crate::queue::{self, Change, Reading, Row};
 use crate::relation;
-use crate::shared::{self, Portion};
+use crate::shared::{self, WorkerIndex};
 use crate::task::{self, OpenTask};
 use crate::transaction::{self, TxError};
 
@@ -42,7 +42,7 @@ pub enum Seen {
 
 /// Reads for the engine and remembers what it need not read again.
 pub struct Reader {
-    portion: Portion,
+    portion: WorkerIndex,
     /// The only vector table that is looked after, by a worker for a batch run.
     only: Option<i32>,
     extension: Option<pg_sys::Oid>,
@@ -64,7 +64,7 @@ pub struct Reader {
 
 impl Reader {
     /// A reader that has read nothing yet.
-    pub fn new(portion: Portion, only: Option<i32>) -> Self {
+    pub fn new(portion: WorkerIndex, only: Option<i32>) -> Self {
         Self {
             portion,
             only,
@@ -168,7 +168,7 @@ impl Reader {
                     shared::wake_worker(unsafe { pg_sys::MyDatabaseId });
                 });
             }
-            if self.portion.index == 0 && catalog::make_room_for_models(client)? {
+            if self.portion.index == 0 && catalog::delete_built_in_models(client)? {
                 log!("the model catalog is left to the subscription that copies it");
             }
             let catalog::Found { tables: all, damaged } = catalog::all(client)?;
@@ -179,7 +179,7 @@ impl Reader {
             let settled = self.adopt(client, &mut found)?;
             if self.only.is_none() {
                 let portion = self.portion;
-                let is_mine = |id| queue::portion_of_table(id, portion.count) == portion.index;
+                let is_mine = |id| queue::worker_of_table(id, portion.count) == portion.index;
                 self.batches = Batch::all(client, found.values().filter(|t| is_mine(t.id)))?;
                 found.retain(|_, table| table.stored.sync_mode == SyncMode::Trigger);
             }
@@ -188,8 +188,8 @@ impl Reader {
                 table.reads_run = self.only.is_some();
                 let mut look = source_fix::look(client, &mut table)?;
                 // The owner of the table puts it right, and the other workers find it done.
-                let is_mine = queue::portion_of_table(id, self.portion.count) == self.portion.index;
-                if look.fix.is_none() && depend::look(&mut table) {
+                let is_mine = queue::worker_of_table(id, self.portion.count) == self.portion.index;
+                if look.fix.is_none() && depend::refresh_provider(&mut table) {
                     look.fix = Some(SourceFix::Provider);
                 }
                 look.fix = look.fix.filter(|_| is_mine);
@@ -214,7 +214,7 @@ impl Reader {
         for Table { config, sync, .. } in tables.values_mut() {
             sync.begin_round();
             let id = config.id;
-            let is_mine = queue::portion_of_table(id, self.portion.count) == self.portion.index;
+            let is_mine = queue::worker_of_table(id, self.portion.count) == self.portion.index;
             let task = self.open_tasks.iter().find(|task| task.table_id == id && is_mine);
             sync.set_task(task.map(|task| (task.id, task.attempts)));
             // Between two readings of the catalog names may change hands; the number of the table never does.
@@ -246,15 +246,15 @@ impl Reader {
         client: &mut SpiClient<'_>,
         found: &mut BTreeMap<i32, VectorTable>,
     ) -> Result<bool> {
-        if found.values().all(VectorTable::is_at_home) {
+        if found.values().all(VectorTable::is_responsible) {
             return Ok(true);
         }
         if catalog::is_subscribed(client)? {
-            found.retain(|_, t| t.is_at_home());
+            found.retain(|_, t| t.is_responsible());
             return Ok(true);
         }
         let mut incomplete = Vec::new();
-        for table in found.values_mut().filter(|t| !t.is_at_home()) {
+        for table in found.values_mut().filter(|t| !t.is_responsible()) {
             if !source_fix::is_complete(client, table)? {
                 incomplete.push(table.id);
                 continue;
@@ -335,7 +335,7 @@ impl Reader {
                 self.passed.push((id, cursor));
                 more |= has_more;
             } else {
-                // Asked for a backfill meanwhile, or held by somebody: whoever it was will wake us.
+                // TaskTicket for a backfill meanwhile, or held by somebody: whoever it was will wake us.
                 self.fingerprint = None;
             }
         }
@@ -356,18 +356,14 @@ struct Found {
 
 /// Gives a row of the queue to its table; comes back with the id of one that is not needed.
 fn take(table: &mut Table, row: Row) -> Option<i64> {
-    let change = match row.change {
+    match row.change {
         // Nothing is embedded before the backfill, and the backfill reads every row as it is then.
         _ if table.config.status == Status::Pending => return Some(row.id),
         Change::Keys(keys) => {
             let keys = keys.iter().map(|key| table.config.shown(key)).collect();
             table.sync.add_row(row.id, keys, row.is_paged);
-            return None;
         }
-        Change::Sweep(Sweep::Recheck) => BulkChange::Recheck,
-        Change::Sweep(Sweep::Gone) => BulkChange::Gone,
-        Change::Sweep(_) => BulkChange::Changed,
-    };
-    table.sync.add_bulk_change(row.id, change, Instant::now());
+        Change::Bulk(change) => table.sync.add_bulk_change(row.id, change, Instant::now()),
+    }
     None
 }

@@ -8,9 +8,9 @@ use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
 
 use crate::backoff::Backoff;
-use crate::catalog::{self, BATCH_INTERVALS, Culprit, Status, SyncMode, VectorTable};
+use crate::catalog::{self, BATCH_INTERVALS, ErrorSource, Status, SyncMode, VectorTable};
 use crate::error::Result;
-use crate::process::{Helper, Process};
+use crate::process::{HelperKind, Process};
 use crate::task::{self, Kind};
 use crate::transaction::{self, TxError};
 
@@ -105,7 +105,7 @@ fn begin(table: &Batch) -> std::result::Result<Process, TxError> {
             Spi::connect_mut(|client| task::restart_or_ask(client, table.id, Kind::Reconcile))
         })?;
     }
-    Helper::BatchWorker.start(table.id, &table.name).ok_or_else(|| TxError {
+    HelperKind::BatchWorker.start(table.id, &table.name).ok_or_else(|| TxError {
         sqlstate: PgSqlErrorCode::ERRCODE_INSUFFICIENT_RESOURCES,
         message: "no place for a batch run: increase max_worker_processes".to_string(),
         is_at_rows: false,
@@ -119,7 +119,7 @@ fn report(table: &Batch, failure: &TxError) {
     let noted = transaction::run(|| {
         Spi::connect_mut(|client| {
             task::set_error(client, table.id, reason)?;
-            catalog::set_error(client, table.id, Culprit::Table, reason, stuck)
+            catalog::set_error(client, table.id, ErrorSource::Table, reason, stuck)
         })
     });
     if let Err(failure) = noted {

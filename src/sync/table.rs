@@ -10,7 +10,7 @@ use crate::catalog::{Status, VectorTable};
 use crate::fdw;
 use crate::process::Process;
 use crate::queue;
-use crate::shared::Portion;
+use crate::shared::WorkerIndex;
 
 use self::source_fix::{Look, SourceFix};
 
@@ -22,7 +22,7 @@ pub struct Table {
     pub config: VectorTable,
     pub sync: TableSync,
     /// The keys that are this worker's.
-    pub portion: Portion,
+    pub portion: WorkerIndex,
     /// What has to be put right with the source.
     pub fix: Option<SourceFix>,
     /// The process that builds the indexes.
@@ -35,7 +35,7 @@ pub struct Table {
 
 impl Table {
     /// A table that was not known before, whose queue is read up to a cursor.
-    pub fn new(config: VectorTable, portion: Portion, cursor: Cursor) -> Self {
+    pub fn new(config: VectorTable, portion: WorkerIndex, cursor: Cursor) -> Self {
         let has_error = config.status == Status::Error;
         let health = Health::new(config.stored.last_error.clone(), has_error);
         Self {
@@ -105,7 +105,7 @@ impl Table {
 }
 
 /// What the core has to know of the catalog.
-fn core_config(config: &VectorTable, portion: Portion) -> Config {
+fn core_config(config: &VectorTable, portion: WorkerIndex) -> Config {
     Config {
         is_active: matches!(
             config.status,
@@ -113,7 +113,7 @@ fn core_config(config: &VectorTable, portion: Portion) -> Config {
         ),
         is_paused: config.status == Status::Paused,
         is_run: config.reads_run,
-        is_owner: queue::portion_of_table(config.id, portion.count) == portion.index,
+        is_owner: queue::worker_of_table(config.id, portion.count) == portion.index,
         page: PAGE,
     }
 }

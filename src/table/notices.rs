@@ -6,7 +6,7 @@ use pgrx::spi::SpiClient;
 use crate::catalog::VectorTable;
 use crate::error::{Result, raise_message};
 use crate::name::quote_literal;
-use crate::rights::Rights;
+use crate::rights::RoleSwitch;
 use crate::transaction;
 
 /// The size of the sample.
@@ -18,10 +18,10 @@ const LARGE: f32 = 10_000.0;
 /// Samples the source, and raises a NOTICE if texts have more tokens than the model reads. Skips a source that cannot
 /// be read, or only by running a view. Only a cancelled statement is an error.
 pub fn long_texts(table: &VectorTable, tokens: u32) -> Result<()> {
-    let sample = transaction::nested_look(|| Spi::connect(|client| look(client, table, tokens)));
+    let sample = transaction::nested_read(|| Spi::connect(|client| look(client, table, tokens)));
     let (rows, long) = match sample {
         Ok(Some((rows, long))) if long > 0 => (rows, long),
-        Err(failure) if failure.is_cancelled() => return Err(failure.into()),
+        Err(failure) if failure.is_canceled() => return Err(failure.into()),
         _ => return Ok(()),
     };
     let message = format!(
@@ -67,7 +67,7 @@ fn look(client: &SpiClient<'_>, table: &VectorTable, tokens: u32) -> Result<Opti
            from ({}) d",
         table.documents(&rows, "true")
     );
-    let _rights = Rights::of_owner(table.owner);
+    let _rights = RoleSwitch::of_owner(table.owner);
     let found = client.select(&query, None, &[i64::from(tokens).into()])?;
     Ok(found.first().get_two::<i64, i64>().map(|(rows, long)| rows.zip(long))?)
 }

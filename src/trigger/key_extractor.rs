@@ -9,7 +9,7 @@ use super::key_text;
 use super::stored_row::{self, Column, StoredRow};
 use crate::catalog::{self, Config};
 use crate::key::{Form, push_element, without_blanks};
-use crate::queue::{Noted, Sweep};
+use crate::queue::{BulkChange, ChangedKeys};
 use crate::text_settings;
 
 /// PostgreSQL's own functions that raise nothing, without the guard of pg_sys: they are called for every row.
@@ -139,9 +139,9 @@ impl KeyExtractor {
     ///
     /// # Safety
     /// As for [`KeyExtractor::is_unchanged`].
-    pub unsafe fn note(&self, noted: &mut Noted, trigger: &pg_sys::TriggerData) {
+    pub unsafe fn note(&self, noted: &mut ChangedKeys, trigger: &pg_sys::TriggerData) {
         if self.key.is_empty() {
-            noted.sweep = Sweep::Changed;
+            noted.bulk_change = Some(BulkChange::Changed);
             return;
         }
         let before = noted.len();
@@ -164,12 +164,12 @@ impl KeyExtractor {
     }
 
     /// Adds the key of one row version.
-    unsafe fn push(&self, noted: &mut Noted, row: pg_sys::HeapTuple) {
+    unsafe fn push(&self, noted: &mut ChangedKeys, row: pg_sys::HeapTuple) {
         let mut array = Vec::new();
         for part in &self.key {
             // SAFETY: the row is of the trigger's relation.
             let Some(value) = (unsafe { self.value(row, part.attribute) }) else {
-                noted.sweep = Sweep::Changed;
+                noted.bulk_change = Some(BulkChange::Changed);
                 return;
             };
             let mut add = |text: &[u8]| match self.key.len() {
@@ -233,7 +233,7 @@ fn parts(
         }
     };
     let numbers: Option<Vec<i32>> = match (&config.key_numbers, old_argument) {
-        _ if !config.is_at_home => None,
+        _ if !config.is_responsible => None,
         (Some(numbers), _) => numbers.iter().map(|n| in_relation(*n)).collect(),
         // SAFETY: a syscache look-up in a transaction, with a terminated name.
         (None, Some(name)) => match unsafe { pg_sys::get_attnum(relation, name.as_ptr()) } {

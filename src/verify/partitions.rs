@@ -9,7 +9,7 @@ use super::{Difference, ROWS_AT_ONCE, not_failed};
 use crate::catalog::{VectorTable, partitions};
 use crate::document::DIFFERS;
 use crate::error::{Error, Result};
-use crate::rights::Rights;
+use crate::rights::RoleSwitch;
 use crate::text_settings;
 use crate::transaction;
 
@@ -92,9 +92,9 @@ fn look(
     failed: &[String],
     mut take: impl FnMut(pgrx::spi::SpiHeapTupleData<'_>) -> Result<()>,
 ) -> Result<()> {
-    let read = transaction::nested_look(|| {
+    let read = transaction::nested_read(|| {
         Spi::connect(|client| {
-            let rights = Rights::of_owner(table.owner);
+            let rights = RoleSwitch::of_owner(table.owner);
             text_settings::set_text_settings(&rights);
             let mut cursor = client.try_open_cursor(query, &[failed.to_vec().into()])?;
             loop {

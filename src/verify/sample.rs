@@ -10,7 +10,7 @@ use crate::catalog::VectorTable;
 use crate::datum::VectorType;
 use crate::error::{Error, Result};
 use crate::fdw::embed;
-use crate::rights::Rights;
+use crate::rights::RoleSwitch;
 
 /// The largest sample: each row costs a call of the provider.
 const MOST_ROWS: i32 = 100_000;
@@ -52,7 +52,7 @@ fn sample(client: &SpiClient<'_>, table: &VectorTable, rows: i32) -> Result<Vec<
           order by random() limit $1",
         table.relation_name()?
     );
-    let _rights = Rights::of_owner(table.owner);
+    let _rights = RoleSwitch::of_owner(table.owner);
     let mut found = Vec::new();
     for row in client.select(&query, None, &[rows.into(), MOST_BYTES.into()])? {
         if let (Some(key), Some(text)) = (row.get::<String>(1)?, row.get::<String>(2)?) {
@@ -77,7 +77,7 @@ fn is_other(
         kind.schema,
         table.relation_name()?
     );
-    let _rights = Rights::of_owner(table.owner);
+    let _rights = RoleSwitch::of_owner(table.owner);
     let arguments = [pk_value.into(), text.into(), kind.argument(vector), OTHER_VECTOR.into()];
     let rows = client.select(&query, None, &arguments)?;
     // The distance from a zero vector is NaN, which is not within any range.

@@ -4,7 +4,7 @@ use pgrx::pg_sys;
 use pgrx::prelude::*;
 
 use super::sync_worker;
-use crate::catalog::Culprit;
+use crate::catalog::ErrorSource;
 use crate::process::HelperArgument;
 use crate::transaction::{self, TxError};
 use crate::{catalog, index, shared, task};
@@ -29,7 +29,7 @@ fn report(id: i32, failure: &TxError) {
     let noted = transaction::run(|| {
         Spi::connect_mut(|client| {
             let table = catalog::by_id(client, id)?;
-            catalog::set_error(client, id, Culprit::Table, reason, stuck)?;
+            catalog::set_error(client, id, ErrorSource::Table, reason, stuck)?;
             Ok(table.filter(|t| t.stored.last_error.as_ref() != Some(reason)).map(|t| t.name))
         })
     });
@@ -46,7 +46,7 @@ fn report(id: i32, failure: &TxError) {
 /// Builds the indexes one by one, each in a transaction of its own; a second, short transaction records it, so that no
 /// lock is held for long.
 fn build(id: i32) -> Result<(), TxError> {
-    let held = transaction::run(|| Spi::connect(|client| index::held(client, id)))?;
+    let held = transaction::run(|| Spi::connect(|client| index::deferred(client, id)))?;
     for (name, rest) in held {
         transaction::run(|| {
             Spi::connect_mut(|client| match catalog::by_id(client, id)? {
@@ -57,7 +57,7 @@ fn build(id: i32) -> Result<(), TxError> {
     }
     transaction::run(|| {
         Spi::connect_mut(|client| {
-            index::forget_held(client, id)?;
+            index::clear_deferred(client, id)?;
             task::complete_index(client, id)?;
             catalog::set_working_status(client, id)
         })

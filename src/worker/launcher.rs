@@ -15,7 +15,7 @@ use crate::guc;
 use crate::latch;
 use crate::process::Process;
 use crate::shared::slots::{self, TakenSlot};
-use crate::shared::{self, LeaveRequest, Portion, SlotState};
+use crate::shared::{self, LeaveRequest, SlotState, WorkerIndex};
 use crate::transaction;
 
 /// How often the list of databases is read without a request: a copy of a database with embedd needs a worker too.
@@ -99,8 +99,8 @@ struct Launcher {
 impl Launcher {
     /// Handles exited workers, and starts missing ones.
     fn round(&mut self) {
-        if shared::portions() != guc::workers_per_database() {
-            slots::set_portions(guc::workers_per_database());
+        if shared::worker_count() != guc::workers_per_database() {
+            slots::set_worker_count(guc::workers_per_database());
         }
         let asking = slots::take_requests();
         match &asking {
@@ -181,7 +181,7 @@ impl Launcher {
 
     /// Asks a worker to exit if the number of workers has changed or its database has no embedd.
     fn request_leave_if_outdated(&self, slot: &TakenSlot) {
-        let fits = slot.portion.count == shared::portions();
+        let fits = slot.portion.count == shared::worker_count();
         if (!fits || self.without.contains(&slot.database))
             && !slot.is_asked(LeaveRequest::WhenDrained)
         {
@@ -206,7 +206,7 @@ impl Launcher {
             }
             // The other workers of the database stay away too, even if one was requested just now.
             SlotState::Left => {
-                for index in 0..shared::portions() {
+                for index in 0..shared::worker_count() {
                     let restart = Restart { at: now + AFTER_LEAVING, pause: first };
                     self.later.insert((slot.database, index), restart);
                 }
@@ -223,7 +223,7 @@ impl Launcher {
     /// Appends missing workers to the queue, and removes those no longer needed.
     fn update_queue(&mut self, databases: &HashMap<pg_sys::Oid, String>, taken: &[TakenSlot]) {
         let now = Instant::now();
-        let count = shared::portions();
+        let count = shared::worker_count();
         let mut wanted = Vec::new();
         for database in databases.keys().copied().filter(|oid| !self.without.contains(oid)) {
             let there = taken.iter().filter(|slot| slot.database == database);
@@ -268,7 +268,7 @@ impl Launcher {
 
     /// Asks the postmaster for a worker; false if max_worker_processes is reached.
     fn start(&mut self, key: Key, name: &str) -> bool {
-        let portion = Portion { index: key.1, count: shared::portions() };
+        let portion = WorkerIndex { index: key.1, count: shared::worker_count() };
         if !slots::take(key.0, portion) {
             return false;
         }

@@ -11,7 +11,7 @@ use super::signals::{self, Terminate};
 use crate::guc;
 use crate::latch;
 use crate::process::HelperArgument;
-use crate::shared::{LeaveRequest, Portion, SlotState, worker};
+use crate::shared::{LeaveRequest, SlotState, WorkerIndex, worker};
 use crate::sync::{Engine, Round};
 use crate::text_settings;
 use crate::transaction;
@@ -99,13 +99,13 @@ unsafe extern "C-unwind" fn on_exit(_code: i32, arg: pg_sys::Datum) {
 }
 
 /// Packs the argument of a worker's main function.
-pub fn pack(database: pg_sys::Oid, portion: Portion) -> u64 {
+pub fn pack(database: pg_sys::Oid, portion: WorkerIndex) -> u64 {
     u64::from(database.to_u32()) << 32 | u64::from(portion.to_u32())
 }
 
-fn unpack(arg: pg_sys::Datum) -> (pg_sys::Oid, Portion) {
+fn unpack(arg: pg_sys::Datum) -> (pg_sys::Oid, WorkerIndex) {
     let argument = arg.value() as u64;
-    (pg_sys::Oid::from((argument >> 32) as u32), Portion::from_u32(argument as u32))
+    (pg_sys::Oid::from((argument >> 32) as u32), WorkerIndex::from_u32(argument as u32))
 }
 
 /// Runs rounds until the worker has to exit.

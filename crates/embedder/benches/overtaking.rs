@@ -183,7 +183,7 @@ fn request(priority: Priority, id: u64, texts: Vec<String>) -> Request {
         input_type,
         priority,
         more: false,
-        patience_ms: 60_000,
+        timeout_ms: 60_000,
         is_test: false,
         texts,
     }

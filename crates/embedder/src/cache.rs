@@ -167,7 +167,7 @@ mod tests {
             input_type,
             priority: Priority::Question,
             more: false,
-            patience_ms: 0,
+            timeout_ms: 0,
             is_test: false,
             texts: Vec::new(),
         }

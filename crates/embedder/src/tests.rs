@@ -135,7 +135,7 @@ fn documents<T: ToString>(id: u64, texts: &[T]) -> Request {
         input_type: InputType::Document,
         priority: Priority::Change,
         more: false,
-        patience_ms: 0,
+        timeout_ms: 0,
         is_test: false,
         texts: texts.iter().map(T::to_string).collect(),
     }

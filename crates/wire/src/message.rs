@@ -51,7 +51,7 @@ pub struct Request {
     /// Whether another request follows at once, so that both should be sent in one batch.
     pub more: bool,
     /// How long the client will wait, in milliseconds.
-    pub patience_ms: u64,
+    pub timeout_ms: u64,
     /// Whether this is a test of the provider, which is neither retried nor bisected.
     pub is_test: bool,
     /// The texts.
@@ -305,7 +305,7 @@ mod tests {
             input_type: InputType::Query,
             priority: Priority::Change,
             more: true,
-            patience_ms: 7,
+            timeout_ms: 7,
             is_test: false,
             texts: vec!["a \"b\" \u{1f418}\n".to_string(), String::new()],
         };

@@ -35,6 +35,8 @@ pub use self::limits::{InFlightLimits, Room, Share};
 pub use self::quarantine::Quarantine;
 pub use self::scan::{Find, HandedOut};
 
+pub use crate::queue::BulkChange;
+
 use self::in_flight::InFlight;
 use self::loops::Loops;
 use self::planted::{Fault, is_planted};
@@ -54,17 +56,6 @@ pub struct Config {
     pub is_owner: bool,
     /// Keys of a page of a scan.
     pub page: usize,
-}
-
-/// What a queue row without keys stands for: a change of any number of rows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BulkChange {
-    /// The worker that owns the table has begun a task: what is in flight may be older than what the task is about.
-    Recheck,
-    /// Rows have gone: TRUNCATE, a partition that was dropped.
-    Gone,
-    /// Rows may have changed: a partition that was attached, a type that was altered.
-    Changed,
 }
 
 /// What has to be put right before anything else.

@@ -8,7 +8,7 @@ use pgrx::spi::SpiClient;
 use crate::catalog::{self, VectorTable};
 use crate::datum::VectorType;
 use crate::error::{Error, Result};
-use crate::rights::Rights;
+use crate::rights::RoleSwitch;
 use crate::sync::core::Document;
 use crate::sync::embedding::LONGEST_TEXT;
 
@@ -85,7 +85,7 @@ pub fn rewrite(
     if !same.is_empty() {
         let relation = table.relation_name()?;
         let arrays = Arrays::of(&same);
-        let _rights = Rights::of_owner(table.owner);
+        let _rights = RoleSwitch::of_owner(table.owner);
         client.update(
             &format!(
                 "update {relation} v set metadata = n.metadata::jsonb, row_hash = n.row_hash
@@ -114,7 +114,7 @@ fn upsert(
 ) -> Result<()> {
     let relation = table.relation_name()?;
     let arrays = Arrays::of(documents);
-    let _rights = Rights::of_owner(table.owner);
+    let _rights = RoleSwitch::of_owner(table.owner);
     client.update(
         &format!(
             "insert into {relation} as v (pk_value, embedding, embedded_text, metadata, row_hash)
@@ -146,7 +146,7 @@ pub fn remove(client: &mut SpiClient<'_>, table: &VectorTable, keys: &[String]) 
     }
     let relation = table.relation_name()?;
     {
-        let _rights = Rights::of_owner(table.owner);
+        let _rights = RoleSwitch::of_owner(table.owner);
         client.update(
             &format!("delete from {relation} where pk_value = any($1)"),
             None,

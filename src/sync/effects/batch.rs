@@ -80,7 +80,7 @@ fn load_in(
         let complete: Vec<&TakenKey> =
             loaded.complete.iter().map(|number| &batch.keys[*number]).collect();
         let sound = complete.iter().filter(|taken| !refused_keys.contains(&taken.key));
-        forget_failed(client, table, sound.copied())?;
+        delete_failed(client, table, sound.copied())?;
         for (key, reason) in &refused {
             catalog::set_failed(client, config.id, key, reason)?;
         }
@@ -126,7 +126,7 @@ pub fn store(table: &mut Table, id: BatchId) -> Outcome {
             let refused: HashSet<usize> =
                 embeddings.refused.iter().map(|(number, _)| *number as usize).collect();
             let sound = batch.keys.iter().enumerate().filter(|(n, _)| !refused.contains(n));
-            forget_failed(client, table, sound.map(|(_, taken)| taken))?;
+            delete_failed(client, table, sound.map(|(_, taken)| taken))?;
             for (number, reason) in &embeddings.refused {
                 let number = *number as usize;
                 if let Some(document) = documents.get(number).filter(|_| there.contains(&number)) {
@@ -188,13 +188,13 @@ fn rolled_back(table: &Table, batch: &Batch, error: TxError) -> Outcome {
 }
 
 /// Forgets that these keys once failed.
-fn forget_failed<'a>(
+fn delete_failed<'a>(
     client: &mut SpiClient<'_>,
     table: &Table,
     keys: impl Iterator<Item = &'a TakenKey>,
 ) -> Result<()> {
     let keys: Vec<String> = keys.map(|taken| table.config.shown(&taken.key)).collect();
-    catalog::forget_failed(client, table.config.id, &keys)
+    catalog::delete_failed(client, table.config.id, &keys)
 }
 
 /// Removes the queue rows that are complete with these keys, in the transaction that did them.

@@ -9,7 +9,7 @@ use crate::catalog::{self, VectorTable};
 use crate::citus;
 use crate::document::{DIFFERS, TOO_LARGE};
 use crate::error::Result;
-use crate::rights::Rights;
+use crate::rights::RoleSwitch;
 use crate::sync::core::{Document, Lookup};
 
 /// What a row of the vector table needs.
@@ -73,7 +73,7 @@ pub fn different(
           order by k.ord",
         from_sql(table, Lookup::Index)?
     );
-    let _rights = Rights::of_owner(table.owner);
+    let _rights = RoleSwitch::of_owner(table.owner);
     plans::run(client, &query, |plan| texts(client.select(plan, None, &[keys.to_vec().into()])?))
 }
 
@@ -95,7 +95,7 @@ pub fn gone(
         "select k.pk from unnest($1::text[]) with ordinality k(pk, ord)
           where not exists (select 1 from {source} s where {condition}) order by k.ord"
     );
-    let _rights = Rights::of_owner(table.owner);
+    let _rights = RoleSwitch::of_owner(table.owner);
     plans::run(client, &query, |plan| texts(client.select(plan, None, &[keys.to_vec().into()])?))
 }
 
@@ -110,7 +110,7 @@ pub fn lock_holder(client: &SpiClient<'_>, table: &VectorTable, key: &str) -> Re
         let condition = table.key.matches("s", &table.key.values("$1"), "$1");
         let source =
             format!("select s.xmax::text from {} s where {condition}", table.source_name()?);
-        let _rights = Rights::of_owner(table.owner);
+        let _rights = RoleSwitch::of_owner(table.owner);
         for query in [stored, source] {
             holders.extend(texts(client.select(&query, None, &[key.into()])?)?);
         }
@@ -154,7 +154,7 @@ pub fn row_actions(
         from_sql(table, lookup)?
     );
     let noted: Vec<String> = keys.iter().map(|k| k.to_string()).collect();
-    let _rights = Rights::of_owner(table.owner);
+    let _rights = RoleSwitch::of_owner(table.owner);
     plans::run(client, &query, |plan| {
         read_actions(client.try_open_cursor(plan, &[noted.into()])?, keys.len())
     })

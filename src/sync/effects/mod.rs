@@ -14,7 +14,7 @@ use pgrx::prelude::*;
 use super::core::{Action, Failure, Lookup, Outcome};
 use super::table::Table;
 use crate::name::quote_ident;
-use crate::process::Helper;
+use crate::process::HelperKind;
 use crate::rights;
 use crate::transaction::{self, Timeout, TxError};
 use crate::{index, shared};
@@ -64,7 +64,7 @@ fn fix_source(table: &mut Table) -> Outcome {
 fn defer_indexes(table: &Table) -> Outcome {
     let config = &table.config;
     let deferred = transaction::bounded(Timeout::Usual, || {
-        Spi::connect_mut(|client| index::hold(client, config))
+        Spi::connect_mut(|client| index::defer(client, config))
     });
     if let Err(error) = deferred {
         // Where a long transaction holds the table, the load goes on with its indexes.
@@ -74,7 +74,7 @@ fn defer_indexes(table: &Table) -> Outcome {
 }
 
 fn build_indexes(table: &mut Table) -> Outcome {
-    table.builder = Helper::IndexBuilder.start(table.config.id, &table.config.name);
+    table.builder = HelperKind::IndexBuilder.start(table.config.id, &table.config.name);
     match &table.builder {
         Some(_) => Outcome::Done,
         None => Outcome::Failed(Failure {

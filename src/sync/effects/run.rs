@@ -8,12 +8,12 @@ use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
 
 use crate::catalog::{VectorTable, sight};
-use crate::citus::{self, Everywhere};
+use crate::citus::{self, NodeSettings};
 use crate::document::TOO_LARGE;
 use crate::error::Result;
 use crate::name::quote_ident;
 use crate::rights;
-use crate::rights::Rights;
+use crate::rights::RoleSwitch;
 use crate::text_settings;
 use crate::transaction::{self, Blame};
 
@@ -111,8 +111,8 @@ fn find(client: &mut SpiClient<'_>, table: &VectorTable, source: &str) -> Result
     let compared = large_documents::left_out(&table.documents(source, &condition));
     let of_keys = format!("{condition} and {} = any($1)", table.key.pk_value("s"));
     let relation = table.relation_name()?;
-    let _rights = Rights::of_owner(table.owner);
-    let spread = is_spread.then(|| Everywhere::set(text_settings::all())).transpose()?;
+    let _rights = RoleSwitch::of_owner(table.owner);
+    let spread = is_spread.then(|| NodeSettings::set(text_settings::all())).transpose()?;
     client.update(
         &format!(
             "insert into pg_temp.embedd_run (pk_value, embedded_text, metadata, row_hash, copies, is_stored, has_hash, differs)

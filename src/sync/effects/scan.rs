@@ -99,7 +99,7 @@ fn read(
 /// Gives the other workers their keys of a page.
 fn hand_out(table: &Table, found: FoundPage) -> Outcome {
     let portion = table.portion;
-    let is_mine = |key: &String| queue::portion_of(key.as_bytes(), portion.count) == portion.index;
+    let is_mine = |key: &String| queue::worker_of(key.as_bytes(), portion.count) == portion.index;
     let (mine, others): (Vec<String>, Vec<String>) = found.keys.into_iter().partition(is_mine);
     let others: Vec<&[u8]> = others.iter().map(|key| key.as_bytes()).collect();
     let handed_out = queue::write_paged(table.config.id, portion.count, &others);
@@ -109,12 +109,12 @@ fn hand_out(table: &Table, found: FoundPage) -> Outcome {
 /// Ends a task, or leaves it to the indexes that are to be built.
 fn finish(client: &mut SpiClient<'_>, table: &Table, step: &ScanStep) -> Result<Outcome> {
     let (task, id) = (&step.task, table.config.id);
-    if index::is_held(client, id)? {
+    if index::has_deferred(client, id)? {
         task::set_phase(client, task.id, Phase::Index)?;
         return Ok(Outcome::AwaitsIndexes);
     }
     if task.kind == Kind::Rebackfill {
-        catalog::forget_earlier_failed(client, id, task.id)?;
+        catalog::delete_earlier_failed(client, id, task.id)?;
     }
     task::complete(client, task.id)?;
     catalog::set_working_status(client, id)?;

@@ -3,7 +3,7 @@
 use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
 
-use crate::catalog::{self, Moved, SourceDrop, SyncMode, VectorTable, sight};
+use crate::catalog::{self, SourceDrop, SourceUpdate, SyncMode, VectorTable, sight};
 use crate::citus;
 use crate::error::{Error, Result};
 use crate::fdw::depend;
@@ -11,16 +11,16 @@ use crate::name::quote_ident;
 use crate::queue;
 use crate::relation;
 use crate::rights;
-use crate::rights::Rights;
+use crate::rights::RoleSwitch;
 use crate::{shared, source, table, task};
 
 /// What has to be put right for a vector table, in a transaction of its own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SourceFix {
     /// The source or its columns have other names: it is noted.
-    Note(Moved),
+    Note(SourceUpdate),
     /// Another table has the name of the source that was dropped, and takes its place.
-    Rebind(Moved),
+    Rebind(SourceUpdate),
     /// The table with the vectors has another name or owner, which is noted, or was made anew under its name.
     Vectors,
     /// The triggers are missing.
@@ -168,7 +168,7 @@ pub fn fix(client: &mut SpiClient<'_>, table: &VectorTable, fix: &SourceFix) -> 
     match fix {
         SourceFix::Triggers if source::has_triggers(client, table.id, table.source)? => {}
         SourceFix::Note(moved) => {
-            catalog::note_moved(client, table, moved)?;
+            catalog::record_source(client, table, moved)?;
             // A column of the old name has come in place of one that was dropped, with values of its own.
             if moved.key_numbers != table.stored.key_numbers
                 || moved.column_numbers != table.stored.column_numbers
@@ -177,7 +177,7 @@ pub fn fix(client: &mut SpiClient<'_>, table: &VectorTable, fix: &SourceFix) -> 
             }
         }
         SourceFix::Vectors => {
-            catalog::note_vectors(client, table)?;
+            catalog::record_vectors(client, table)?;
             if table.noted.0 != table.relation {
                 compare(client, table)?;
                 catalog::set_working_status(client, table.id)?;
@@ -185,7 +185,7 @@ pub fn fix(client: &mut SpiClient<'_>, table: &VectorTable, fix: &SourceFix) -> 
             }
         }
         SourceFix::Rebind(moved) => {
-            catalog::note_moved(client, table, moved)?;
+            catalog::record_source(client, table, moved)?;
             if table.stored.sync_mode == SyncMode::Trigger {
                 make_triggers(client, table)?;
             }
@@ -199,16 +199,16 @@ pub fn fix(client: &mut SpiClient<'_>, table: &VectorTable, fix: &SourceFix) -> 
             log!("the triggers of vector table \"{}\" were missing and are made anew", table.name);
         }
         SourceFix::Drop => {
-            let _rights = Rights::of_owner(table.owner);
+            let _rights = RoleSwitch::of_owner(table.owner);
             table::forget(client, table, false)?;
             log!("vector table \"{}\" was dropped with its source", table.name);
             return Ok(false);
         }
-        SourceFix::Provider => depend::follow(client, table)?,
+        SourceFix::Provider => depend::record_provider(client, table)?,
         SourceFix::Compare => {
             // Rows that were out of sight may have failed for that.
             compare(client, table)?;
-            catalog::set_compared(client, table.id)?;
+            catalog::record_comparison(client, table.id)?;
             catalog::set_working_status(client, table.id)?;
             log!("vector table \"{}\" may have missed changes and is compared", table.name);
         }
@@ -225,7 +225,7 @@ fn make_triggers(client: &mut SpiClient<'_>, table: &VectorTable) -> Result<()> 
     let Some(source) = &table.source_name else { return Ok(()) };
     let mode = source::fire_mode(client, table.id, table.source)?;
     source::drop_triggers(client, table.id, table.source, source)?;
-    let rights = Rights::of_owner(table.owner);
+    let rights = RoleSwitch::of_owner(table.owner);
     source::create_triggers(client, table.id, source)?;
     drop(rights);
     source::set_fire_mode(client, table.id, source, mode)
@@ -235,7 +235,7 @@ fn make_triggers(client: &mut SpiClient<'_>, table: &VectorTable) -> Result<()> 
 /// tried again, and what is in flight is loaded again when the task begins.
 fn compare(client: &mut SpiClient<'_>, table: &VectorTable) -> Result<()> {
     task::compare_again(client, table.id)?;
-    catalog::forget_all_failed(client, table.id)
+    catalog::delete_all_failed(client, table.id)
 }
 
 /// Whether a vector table that came with a dump is all there: a restore makes primary keys and triggers last.
@@ -264,12 +264,12 @@ pub fn settle(client: &mut SpiClient<'_>, table: &mut VectorTable) -> Result<()>
     let moved = table.resolve();
     catalog::adopt(client, table.id)?;
     match moved {
-        Ok(Some(moved)) => catalog::note_moved(client, table, &moved)?,
+        Ok(Some(moved)) => catalog::record_source(client, table, &moved)?,
         Ok(None) => {}
         // Numbers that mean nothing must not be believed later.
         Err(_) => {
             table.forget_numbers();
-            catalog::note_moved(client, table, &table.as_stored())?;
+            catalog::record_source(client, table, &table.as_stored())?;
         }
     }
     if let Some(stored) = catalog::by_id(client, table.id)? {

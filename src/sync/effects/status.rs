@@ -3,7 +3,7 @@
 use pgrx::prelude::*;
 
 use super::outcome;
-use crate::catalog::{self, Culprit, Progress};
+use crate::catalog::{self, ErrorSource, Progress};
 use crate::extension;
 use crate::sync::core::{Outcome, Report};
 use crate::sync::table::Table;
@@ -20,10 +20,11 @@ pub fn report(table: &Table, report: &Report) -> Outcome {
         Spi::connect_mut(|client| match report {
             Report::Failed { reason, is_of_provider, is_stuck, is_unseen, .. } => {
                 if *is_unseen {
-                    catalog::set_unseen(client, id)?;
+                    catalog::record_missed_changes(client, id)?;
                 }
                 task::set_error(client, id, reason)?;
-                let culprit = if *is_of_provider { Culprit::Provider } else { Culprit::Table };
+                let culprit =
+                    if *is_of_provider { ErrorSource::Provider } else { ErrorSource::Table };
                 catalog::set_error(client, id, culprit, reason, *is_stuck)
             }
             Report::Works { .. } => catalog::set_working_status(client, id).map(|()| true),

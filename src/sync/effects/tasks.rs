@@ -50,7 +50,7 @@ fn begin_in(
         return Ok(Some((task, Vec::new())));
     }
     if is_new && !task.is_first_load() {
-        queue::write_for_others(id, portion, queue::Sweep::Recheck);
+        queue::write_for_others(id, portion, queue::BulkChange::Recheck);
     }
     Ok(Some((task, queue::bulk_changes_of_others(client, portion, id)?)))
 }
@@ -83,7 +83,7 @@ pub fn check_indexes(table: &Table, task: i64, attempt: i32) -> Outcome {
     let looked = transaction::bounded(Timeout::Usual, || {
         Spi::connect_mut(|client| {
             // The builder has ended the task with the last index.
-            if !index::is_held(client, id)? {
+            if !index::has_deferred(client, id)? {
                 return Ok(Outcome::Done);
             }
             Ok(match task::is_current(client, task, attempt)? {

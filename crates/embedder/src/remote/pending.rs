@@ -78,7 +78,7 @@ pub fn submit(
         priority: request.priority,
         account_of: (request.provider.database, request.provider.server),
         // At most a day, so that the sum cannot overflow.
-        deadline: Instant::now() + Duration::from_millis(request.patience_ms.min(86_400_000)),
+        deadline: Instant::now() + Duration::from_millis(request.timeout_ms.min(86_400_000)),
         dimensions: request.model.dimensions as usize,
         slots,
         truncated,

@@ -44,7 +44,7 @@ fn documents<T: ToString>(id: u64, provider: &Provider, texts: &[T]) -> Request 
         input_type: InputType::Document,
         priority: Priority::Change,
         more: false,
-        patience_ms: 0,
+        timeout_ms: 0,
         is_test: false,
         texts: texts.iter().map(T::to_string).collect(),
     }
@@ -53,7 +53,7 @@ fn documents<T: ToString>(id: u64, provider: &Provider, texts: &[T]) -> Request 
 /// A request for one question, with a timeout of ten seconds.
 fn question(id: u64, provider: &Provider, text: &str) -> Request {
     let (input_type, priority) = (InputType::Query, Priority::Question);
-    Request { input_type, priority, patience_ms: 10_000, ..documents(id, provider, &[text]) }
+    Request { input_type, priority, timeout_ms: 10_000, ..documents(id, provider, &[text]) }
 }
 
 /// This many different texts.

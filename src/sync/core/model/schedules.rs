@@ -139,12 +139,12 @@ mod late {
     }
 
     #[test]
-    fn a_transaction_commits_behind_later_ones() {
+    fn a_transaction_commits_after_later_ones() {
         commits_late(1);
     }
 
     #[test]
-    fn subtransactions_commit_behind_later_ones() {
+    fn subtransactions_commit_after_later_ones() {
         let mut stage = Stage::new();
         // A subtransaction that is undone leaves a queue row to a row that has not changed.
         let number = stage.database.begin(&[(0, row(50)), (1, row(2))]);
@@ -156,7 +156,7 @@ mod late {
     }
 
     #[test]
-    fn prepared_transactions_commit_behind_later_ones() {
+    fn prepared_transactions_commit_after_later_ones() {
         let mut stage = Stage::new();
         let number = stage.database.begin(&[(0, row(50))]);
         stage.write(3, row(60));
@@ -169,7 +169,7 @@ mod late {
     }
 
     #[test]
-    fn a_transaction_that_began_later_takes_an_earlier_place() {
+    fn a_transaction_that_began_later_has_a_lower_queue_id() {
         commits_late(3);
     }
 }
@@ -217,7 +217,7 @@ mod lost {
     }
 
     #[test]
-    fn an_answer_for_an_embedder_that_has_gone() {
+    fn a_provider_answer_after_the_embedder_has_ended() {
         let mut stage = Stage::new();
         stage.send_off(&[(0, row(50)), (2, row(51)), (4, row(53))]);
         stage.end_embedder();
@@ -229,7 +229,7 @@ mod lost {
     }
 
     #[test]
-    fn an_answer_of_an_embedder_that_has_gone() {
+    fn an_unread_answer_of_an_embedder_that_has_ended() {
         let mut stage = Stage::new();
         stage.send_off(&[(0, row(50)), (2, row(51)), (4, row(53))]);
         stage.answer(false);
@@ -242,7 +242,7 @@ mod lost {
     }
 
     #[test]
-    fn a_worker_that_goes_after_it_has_read_the_queue_in_vain() {
+    fn a_worker_that_exits_after_failed_reads_of_the_queue() {
         let mut stage = Stage::new();
         stage.database.write(&[(0, row(50)), (1, row(51)), (2, row(3)), (3, row(4))]);
         // What is read in a transaction that is rolled back is read again.
@@ -276,7 +276,7 @@ mod paid {
     }
 
     #[test]
-    fn a_batch_of_which_a_part_fails_is_paid_for_once() {
+    fn a_partly_failed_batch_is_paid_for_once() {
         let mut stage = Stage::new();
         stage.send_off(&[(0, row(50)), (2, row(51)), (4, row(52))]);
         stage.answer(true);
@@ -285,7 +285,7 @@ mod paid {
     }
 
     #[test]
-    fn a_row_that_is_gone_is_not_stored_for_a_moment() {
+    fn a_deleted_row_is_never_stored() {
         let mut stage = Stage::new();
         stage.send_off(&[(4, row(50))]);
         stage.write(4, None);
@@ -297,7 +297,7 @@ mod paid {
     }
 
     #[test]
-    fn a_worker_that_makes_way_leaves_nothing_behind_that_was_paid_for() {
+    fn a_worker_that_exits_stores_everything_that_was_paid_for() {
         let mut stage = Stage::new();
         stage.send_off(&[(0, row(50)), (1, row(51))]);
         stage.answer(false);
@@ -314,7 +314,7 @@ mod pairs {
     use super::*;
 
     #[test]
-    fn rows_that_are_shared_out_stay_until_they_are_done() {
+    fn rows_shared_between_workers_stay_queued_until_they_are_done() {
         let mut stage = Stage::new();
         stage.send_off(&[(0, row(50)), (1, row(51)), (2, row(3)), (3, row(4))]);
         assert_eq!(stage.database.queue.len(), WORKERS);
@@ -348,7 +348,7 @@ mod pairs {
     }
 
     #[test]
-    fn nothing_is_handed_over_for_a_vector_table_that_was_dropped() {
+    fn nothing_is_handed_over_for_a_dropped_vector_table() {
         let mut stage = Stage::unfilled();
         stage.database.ask(Kind::Backfill);
         let worker = &mut stage.workers[0];
@@ -456,7 +456,7 @@ mod rows {
     }
 
     #[test]
-    fn a_truncated_row_that_was_in_flight_stays_away() {
+    fn a_truncated_row_in_flight_is_not_stored() {
         let mut stage = Stage::new();
         stage.send_off(&[(0, row(50)), (1, row(51))]);
         stage.database.bulk_change(false, &[0, 1, 2, 3]);
@@ -488,7 +488,7 @@ mod rows {
     }
 
     #[test]
-    fn a_text_that_goes_and_comes_back_is_paid_for_once() {
+    fn a_text_changed_back_is_paid_for_once() {
         let mut stage = Stage::new();
         stage.send_off(&[(0, row(50))]);
         stage.write(0, row(51));
@@ -498,7 +498,7 @@ mod rows {
     }
 
     #[test]
-    fn a_row_that_never_rests_ends_with_its_last_text() {
+    fn a_constantly_changing_row_ends_with_its_last_text() {
         let mut stage = Stage::new();
         for text in 50..90 {
             stage.write(0, row(text));
@@ -532,7 +532,7 @@ mod scans {
     }
 
     #[test]
-    fn a_column_is_made_anew_during_a_comparison() {
+    fn a_column_is_recreated_during_a_comparison() {
         changes_under_a_comparison(|database| {
             database.source.iter_mut().flatten().for_each(|row| row.text += 60);
         });
@@ -560,7 +560,7 @@ mod scans {
     }
 
     #[test]
-    fn a_backfill_is_asked_for_during_a_comparison() {
+    fn a_backfill_is_requested_during_a_comparison() {
         let stage = a_row_that_failed_is_another_one(Kind::Rebackfill);
         assert!(stage.database.is_equal(0));
     }
@@ -618,7 +618,7 @@ mod scans {
     }
 
     #[test]
-    fn a_source_is_made_anew_before_its_first_backfill_is_over() {
+    fn a_source_is_recreated_before_its_first_backfill_ends() {
         let mut stage = Stage::unfilled();
         stage.database.ask(Kind::Backfill);
         stage.work();

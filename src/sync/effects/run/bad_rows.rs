@@ -5,7 +5,7 @@ use pgrx::spi::SpiClient;
 use super::super::load::texts;
 use crate::catalog::{self, VectorTable};
 use crate::error::Result;
-use crate::rights::Rights;
+use crate::rights::RoleSwitch;
 use crate::transaction::{self, Blame, TxError};
 
 /// The copy of the source in which they are looked for.
@@ -64,7 +64,7 @@ fn too_large(client: &SpiClient<'_>, table: &VectorTable) -> Result<Vec<String>>
         table.key.is_complete("s"),
         table.is_too_large("s")
     );
-    let _rights = Rights::of_owner(table.owner);
+    let _rights = RoleSwitch::of_owner(table.owner);
     texts(client.select(&query, None, &[])?)
 }
 
@@ -79,7 +79,7 @@ fn copy(client: &mut SpiClient<'_>, table: &VectorTable, owner: &str) -> Result<
     ] {
         client.update(&statement, None, &[])?;
     }
-    let _rights = Rights::of_owner(table.owner);
+    let _rights = RoleSwitch::of_owner(table.owner);
     let fill = format!(
         "insert into {COPY} ({columns}) select {columns} from {source} s where {} and not ({})",
         table.key.is_complete("s"),
@@ -95,9 +95,9 @@ fn evaluate(table: &VectorTable, from: i64, to: i64) -> std::result::Result<(), 
     let documents = table.documents(COPY, &condition);
     // The whole row: what is not asked for is not computed.
     let query = format!("select count(d) from ({documents}) d");
-    transaction::nested_look(|| {
+    transaction::nested_read(|| {
         pgrx::Spi::connect_mut(|client| {
-            let _rights = Rights::of_owner(table.owner);
+            let _rights = RoleSwitch::of_owner(table.owner);
             // Not select(): in an inner transaction that has written nothing, it would not see the copy's rows.
             client.update(&query, None, &[])?;
             Ok(())

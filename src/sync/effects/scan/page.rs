@@ -4,7 +4,7 @@ use pgrx::spi::SpiClient;
 
 use crate::catalog::{self, VectorTable};
 use crate::error::Result;
-use crate::rights::Rights;
+use crate::rights::RoleSwitch;
 use crate::sync::core::{FoundPage, Lookup};
 use crate::sync::effects::{load, run};
 use crate::sync::table::PAGE;
@@ -50,7 +50,7 @@ fn all_of_source(
         key.pk_value("s"),
         key.order("s")
     );
-    let _rights = Rights::of_owner(table.owner);
+    let _rights = RoleSwitch::of_owner(table.owner);
     let arguments: &[pgrx::datum::DatumWithOid<'_>] =
         &after.map(|a| vec![a.into()]).unwrap_or_default();
     let keys = load::texts(client.select(&query, None, arguments)?)?;
@@ -70,7 +70,7 @@ pub fn of_orphans(
         "select pk_value from {relation} where pk_value > $1 or $1 is null order by pk_value limit {PAGE}"
     );
     let keys = {
-        let _rights = Rights::of_owner(table.owner);
+        let _rights = RoleSwitch::of_owner(table.owner);
         load::texts(client.select(&query, None, &[after.into()])?)?
     };
     let last = keys.last().cloned();
@@ -92,7 +92,7 @@ pub fn forget_gone(client: &mut SpiClient<'_>, table: &VectorTable, lookup: Look
     let failed = catalog::failed_keys(client, table.id, None)?;
     for keys in failed.chunks(PAGE) {
         let gone = load::gone(client, table, keys, lookup)?;
-        catalog::forget_failed(client, table.id, &gone)?;
+        catalog::delete_failed(client, table.id, &gone)?;
     }
     Ok(())
 }
