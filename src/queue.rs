@@ -179,10 +179,10 @@ pub fn texts(transactions: &[u64]) -> Vec<String> {
     transactions.iter().map(u64::to_string).collect()
 }
 
-/// Writes rows anew that were written for another number of workers, and takes away those of vector tables that are no
+/// Rewrites rows that were written for another number of workers, and removes those of vector tables that are no
 /// more. Called by the first of them; true when there were any for others.
 ///
-/// Rows that somebody has locked, as who drops their vector table does, are left for the next time.
+/// Rows that a session has locked, as one does that drops their vector table, are left for the next time.
 pub fn share_out(client: &mut SpiClient<'_>, portions: u16) -> Result<bool> {
     let found = client.select(
         "with recursive pairs(table_id, portions) as (
@@ -210,7 +210,7 @@ pub fn share_out(client: &mut SpiClient<'_>, portions: u16) -> Result<bool> {
     Ok(has_moved)
 }
 
-/// Writes some rows of one table and number of workers anew for another number, or for nobody; false when none was left.
+/// Rewrites some rows of one table and number of workers for another number, or removes them; false when none was left.
 fn move_some(
     client: &mut SpiClient<'_>,
     table_id: i32,
@@ -329,7 +329,7 @@ pub fn remove(
 }
 
 /// Removes rows of a table that was never filled: the backfill reads every row as it is then. False when some are left:
-/// the backfill was asked for meanwhile and may have read the rows that these are about, or somebody holds them.
+/// the backfill was requested meanwhile and may have read the rows that these are about, or a session has locked them.
 pub fn remove_unneeded(
     client: &mut SpiClient<'_>,
     portion: WorkerIndex,
@@ -337,7 +337,7 @@ pub fn remove_unneeded(
     ids: &[i64],
 ) -> Result<bool> {
     let removed = client.update(
-        // What a snapshot shows of a table that nobody fills in it, a scan that begins later sees.
+        // A scan that begins later sees all that this snapshot sees of a table without a backfill.
         "delete from embedd.queue q
           where (q.table_id, q.portions, q.portion, q.system_id, q.id) in (
                 select u.table_id, u.portions, u.portion, u.system_id, u.id from embedd.queue u

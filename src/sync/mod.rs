@@ -107,7 +107,7 @@ impl Engine {
                 return Round::Wait(UNREADABLE);
             }
         };
-        if self.only.is_none() && self.schedule.look_after(self.reader.batch_tables()) {
+        if self.only.is_none() && self.schedule.start_due(self.reader.batch_tables()) {
             self.reader.look_again();
             return Round::Wait(Duration::ZERO);
         }
@@ -133,7 +133,7 @@ impl Engine {
         self.link.socket()
     }
 
-    /// Time until something is due without anybody waking the worker.
+    /// Time until something is due without a session waking the worker.
     pub fn due(&self) -> Option<Duration> {
         let now = Instant::now();
         let due = self.tables.values().filter_map(|table| table.sync.due(now));

@@ -237,8 +237,8 @@ impl Reader {
         }
     }
 
-    /// Takes over vector tables that came from another cluster with a dump or an upgrade, and has them gone over once.
-    /// False when some of them are not complete yet: whoever restores them fills and finishes them without us.
+    /// Adopts vector tables that came from another cluster with a dump or an upgrade, and has each compared once. False when
+    /// some of them are not complete yet: the session that restores them fills and finishes them first.
     ///
     /// Where embedd's own tables are filled by logical replication the other cluster is alive and keeps its work.
     fn adopt(
@@ -262,10 +262,10 @@ impl Reader {
             source_fix::settle(client, table)?;
             queue::remove_foreign(client, table.id)?;
             if !matches!(table.status, Status::Pending) {
-                // A task that is open already goes over everything that it has not reached; begin it anew.
+                // A task that is open begins again.
                 task::restart_or_ask(client, table.id, task::Kind::Rebackfill)?;
             }
-            log!("vector table \"{}\" came from another cluster and is gone over once", table.name);
+            log!("vector table \"{}\" came from another cluster and is compared once", table.name);
         }
         found.retain(|id, _| !incomplete.contains(id));
         if self.incomplete != incomplete && !incomplete.is_empty() {
@@ -335,7 +335,7 @@ impl Reader {
                 self.passed.push((id, cursor));
                 more |= has_more;
             } else {
-                // TaskTicket for a backfill meanwhile, or held by somebody: whoever it was will wake us.
+                // A session has asked for a backfill meanwhile, or has locked the rows: it will wake this worker.
                 self.fingerprint = None;
             }
         }
@@ -350,7 +350,7 @@ struct Found {
     late: Vec<u64>,
     late_rows: Vec<i64>,
     rows: Vec<i64>,
-    /// Those of the rows that nobody needs.
+    /// Those of the rows that are not needed.
     unneeded: Vec<i64>,
 }
 

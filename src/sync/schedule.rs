@@ -1,5 +1,5 @@
 //! When the batch runs of a database begin: each in a process of its own, so that a slow view or a foreign server that
-//! hangs keeps nobody else waiting.
+//! hangs does not block other tables.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -55,7 +55,7 @@ impl Batch {
         Ok(batches)
     }
 
-    /// When its next run is due; none when it waits for somebody.
+    /// When its next run is due; none while the table is paused or was never backfilled.
     fn due(&self, now: Instant) -> Option<Instant> {
         match self.last {
             _ if !self.is_active => None,
@@ -90,7 +90,7 @@ impl Default for Runs {
 struct Trouble(Option<String>);
 
 impl Trouble {
-    /// Takes over how an attempt has ended; true when that is news, and bad.
+    /// Notes how an attempt has ended; true when that is news, and bad.
     fn is_bad_news(&mut self, reason: Option<&str>) -> bool {
         let is_news = reason.is_some() && self.0.as_deref() != reason;
         self.0 = reason.map(str::to_string);
@@ -137,7 +137,7 @@ pub struct Schedule {
 impl Schedule {
     /// Begins the runs that are due, and sees what became of those that have ended. True when the tables have to be read
     /// again.
-    pub fn look_after(&mut self, tables: &[Batch]) -> bool {
+    pub fn start_due(&mut self, tables: &[Batch]) -> bool {
         let now = Instant::now();
         let mut has_news = false;
         self.runs.retain(|id, runs| tables.iter().any(|t| t.id == *id) || runs.process.is_some());
@@ -198,7 +198,7 @@ impl Schedule {
         self.due
     }
 
-    /// Ends every run where it stands; the next one begins anew.
+    /// Ends every run where it stands; the next one compares from the beginning.
     pub fn end_all(&mut self) {
         for runs in self.runs.values_mut() {
             if let Some(process) = runs.process.take() {

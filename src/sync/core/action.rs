@@ -1,4 +1,4 @@
-//! What a vector table's state machine asks for, and what it is told of the outcome.
+//! The actions that the state machine of a vector table asks for, and their outcomes.
 
 use super::health::Report;
 use super::in_flight::BatchId;
@@ -139,6 +139,6 @@ pub enum Outcome {
 pub struct Failure {
     pub blame: Blame,
     pub reason: String,
-    /// Whether it may succeed later without anybody acting.
+    /// Whether it may succeed later by itself.
     pub is_transient: bool,
 }

@@ -6,7 +6,7 @@ use super::planted::{Fault, is_planted};
 ///
 /// A transaction takes the id of its queue row while it runs, so a lower id may become visible after a higher one. The
 /// transactions that ran at the last reading are remembered, and when one has ended its rows are looked up by its number:
-/// what is before `after` is never read again, however long somebody's transaction or snapshot lasts.
+/// what is before `after` is never read again, however long the transaction or snapshot of a session lasts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Cursor {
     pub after: i64,

@@ -320,7 +320,7 @@ impl Health {
         (self.has_error && !self.is_inherited) || self.report.is_some()
     }
 
-    /// Whether the status says that it is not in sync, whoever has said so.
+    /// Whether the status says that it is not in sync, whichever process has written that.
     pub fn says_error(&self) -> bool {
         self.has_error
     }

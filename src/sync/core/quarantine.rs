@@ -11,7 +11,7 @@ const FIRST_TEXTS: usize = 64;
 const ALONE: u32 = BY_CHANCE + 7;
 /// Requests answered after which the level goes down by one.
 const TRUSTED_AFTER: u32 = 32;
-/// How often the embedder must end while it has one text alone, for that text to be set aside.
+/// How often the embedder must end while it has one text alone, for its row to be noted as failed.
 const PROOFS: u32 = 3;
 
 /// How carefully.

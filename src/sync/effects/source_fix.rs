@@ -1,4 +1,4 @@
-//! Follows the source of a vector table: columns that were renamed, a source that was dropped or made anew, triggers that are missing.
+//! Source tracking: columns that were renamed, a source that was dropped or recreated, triggers that are missing.
 
 use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
@@ -21,7 +21,7 @@ pub enum SourceFix {
     Note(SourceUpdate),
     /// Another table has the name of the source that was dropped, and takes its place.
     Rebind(SourceUpdate),
-    /// The table with the vectors has another name or owner, which is noted, or was made anew under its name.
+    /// The table with the vectors has another name or owner, which is recorded, or was recreated under its name.
     Vectors,
     /// The triggers are missing.
     Triggers,
@@ -150,8 +150,8 @@ fn look_for_source(
     }
 }
 
-/// Whether a relation belongs to somebody whose code the owner of a vector table runs anyway: to read it runs its view, its
-/// types and their casts with that owner's rights, and anybody may make a table under a name that has become free.
+/// Whether a relation belongs to a role whose code the owner of a vector table runs anyway: to read it runs its view, its
+/// types and their casts with that owner's rights, and any role may create a table under a name that has become free.
 fn is_trusted(source: pg_sys::Oid, owner: pg_sys::Oid) -> bool {
     relation::owner_of(source).is_some_and(|theirs| {
         // SAFETY: look-ups of roles in a transaction.
@@ -181,7 +181,7 @@ pub fn fix(client: &mut SpiClient<'_>, table: &VectorTable, fix: &SourceFix) -> 
             if table.noted.0 != table.relation {
                 compare(client, table)?;
                 catalog::set_working_status(client, table.id)?;
-                log!("the table of vector table \"{}\" was made anew and is followed", table.name);
+                log!("the table of vector table \"{}\" was recreated and is followed", table.name);
             }
         }
         SourceFix::Rebind(moved) => {
@@ -191,12 +191,12 @@ pub fn fix(client: &mut SpiClient<'_>, table: &VectorTable, fix: &SourceFix) -> 
             }
             compare(client, table)?;
             catalog::set_working_status(client, table.id)?;
-            log!("the source of vector table \"{}\" was made anew and is followed", table.name);
+            log!("the source of vector table \"{}\" was recreated and is followed", table.name);
         }
         SourceFix::Triggers => {
             make_triggers(client, table)?;
             compare(client, table)?;
-            log!("the triggers of vector table \"{}\" were missing and are made anew", table.name);
+            log!("the triggers of vector table \"{}\" were missing and are recreated", table.name);
         }
         SourceFix::Drop => {
             let _rights = RoleSwitch::of_owner(table.owner);
