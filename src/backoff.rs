@@ -48,11 +48,6 @@ impl Backoff {
     pub fn until(&self) -> Option<Instant> {
         self.until
     }
-
-    /// Failures since the last success.
-    pub fn failures(&self) -> u32 {
-        self.failures
-    }
 }
 
 #[cfg(test)]

@@ -181,6 +181,10 @@ impl Engine {
                 let changes_catalog =
                     matches!(action, Action::FixSource | Action::TakeBulkChanges { .. });
                 table.run(action);
+                // At once: whether the embedder has a request decides what other tables may load.
+                if let Some(batch) = table.sync.to_send(Instant::now()).filter(|_| !is_draining) {
+                    self.send(id, batch);
+                }
                 if changes_catalog {
                     self.reader.look_again();
                 }

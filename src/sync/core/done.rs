@@ -178,12 +178,16 @@ impl TableSync {
         let is_alone = batch.keys.len() == 1;
         match failure.blame {
             Blame::LockedRow if !is_alone && is_planted(Fault::NoBisect) => batch.is_locked(now),
-            Blame::Row | Blame::LockedRow if !is_alone => drop(self.in_flight.bisect(id)),
+            Blame::Row | Blame::LockedRow if !is_alone => {
+                batch.looks_for_lock |= failure.blame == Blame::LockedRow;
+                self.in_flight.bisect(id);
+            }
             // A key that its type does not accept (any more) is found by its text, mostly to be removed.
             Blame::Row if matches!(batch.stage, Stage::Load(Lookup::Index)) => {
                 batch.stage = Stage::Load(Lookup::FullScan);
+                batch.reason = Some(failure.reason.clone());
             }
-            Blame::Row => batch.stage = Stage::Fail(failure.reason.clone()),
+            Blame::Row => batch.fail(&failure.reason),
             Blame::LockedRow => {
                 batch.is_locked(now);
                 let key = batch.keys[0].key.clone();
@@ -191,7 +195,11 @@ impl TableSync {
             }
             Blame::Slow => {
                 if is_alone && std::mem::replace(&mut batch.was_slow, true) {
-                    batch.stage = Stage::Fail(failure.reason.clone());
+                    return batch.fail(&failure.reason);
+                }
+                if batch.reason.is_some() {
+                    // The whole source was read for it in vain, and takes too long for another time.
+                    batch.fail(&failure.reason);
                 }
                 self.window = (batch.keys.len() / 2).max(1);
                 self.in_flight.bisect(id);

@@ -280,7 +280,7 @@ impl Health {
 
     /// Ends the pauses that are over, so that nothing is due for them.
     pub fn end_pauses(&mut self, now: Instant) {
-        for pause in [&mut self.table, &mut self.provider] {
+        for pause in [&mut self.table, &mut self.provider, &mut self.index, &mut self.reporting] {
             if !pause.is_waiting(now) {
                 pause.end_pause();
             }

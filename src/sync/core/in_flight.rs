@@ -38,6 +38,10 @@ pub struct Batch {
     pub stage: Stage,
     /// The pause after its only row was found locked.
     lock: Backoff,
+    /// A locked row is looked for in it: a short wait for the lock tells enough.
+    pub looks_for_lock: bool,
+    /// Why its only row could not be found by its key.
+    pub reason: Option<String>,
     /// It is not touched before then.
     hold_until: Option<Instant>,
     /// Its only row took too long the last time.
@@ -57,6 +61,8 @@ impl Batch {
             priority,
             stage,
             lock: Backoff::new(LOCKED.0, LOCKED.1),
+            looks_for_lock: false,
+            reason: None,
             hold_until: None,
             was_slow: false,
         }
@@ -72,14 +78,15 @@ impl Batch {
         self.lock.until().max(self.hold_until)
     }
 
-    /// Whether a locked row was looked for in it: then a short wait for the lock tells enough.
-    pub fn has_met_lock(&self) -> bool {
-        self.lock.failures() > 0
-    }
-
     /// Notes that its only row is locked.
     pub fn is_locked(&mut self, now: Instant) {
+        self.looks_for_lock = true;
         self.lock.fail(now, None);
+    }
+
+    /// Has its only row noted as failed: for the first reason, if it could not be found by its key.
+    pub fn fail(&mut self, reason: &str) {
+        self.stage = Stage::Fail(self.reason.take().unwrap_or_else(|| reason.to_string()));
     }
 
     /// Has it wait.
@@ -103,8 +110,10 @@ impl Batch {
             // The others are never split.
             other => (other, Stage::Load(Lookup::Index)),
         };
-        let second = Self { keys, stage: second, ..Self::new(Vec::new(), self.priority) };
-        [Self { stage: first, lock: Backoff::new(LOCKED.0, LOCKED.1), ..self }, second]
+        [(self.keys, first), (keys, second)].map(|(keys, stage)| Self {
+            looks_for_lock: self.looks_for_lock,
+            ..Self::at(keys, self.priority, stage)
+        })
     }
 }
 
@@ -145,18 +154,17 @@ impl InFlight {
         ids.into_iter().filter_map(|id| self.batches.remove(&id)).collect()
     }
 
-    /// Bisects a batch, to find the row that makes it fail; false when it has only one.
-    pub fn bisect(&mut self, id: BatchId) -> bool {
-        let Some(batch) = self.batches.remove(&id) else { return false };
+    /// Bisects a batch, to find the row that makes it fail. One of a single row stays as it is.
+    pub fn bisect(&mut self, id: BatchId) {
+        let Some(batch) = self.batches.remove(&id) else { return };
         if batch.keys.len() < 2 {
             self.batches.insert(id, batch);
-            return false;
+            return;
         }
         let half = batch.keys.len() / 2;
         for part in batch.split(half) {
             self.add(part);
         }
-        true
     }
 
     /// The first batch at one of these stages that can be acted on.
@@ -188,7 +196,7 @@ impl InFlight {
     }
 
     /// When a batch that waits can be acted on.
-    pub fn due(&self) -> Option<Instant> {
-        self.batches.values().filter_map(Batch::due).min()
+    pub fn due(&self, now: Instant) -> Option<Instant> {
+        self.batches.values().filter_map(Batch::due).filter(|at| *at > now).min()
     }
 }

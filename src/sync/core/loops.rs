@@ -1,7 +1,7 @@
 //! Notices rows that change again each time they are stored, as a trigger on the vector table makes them that writes to the
 //! source, and slows them down: such a loop would keep a processor busy for ever.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use crate::backoff::Backoff;
@@ -36,6 +36,8 @@ pub fn reason(key: &str) -> String {
 #[derive(Clone, Debug, Default)]
 pub struct Loops {
     rows: HashMap<String, Row>,
+    /// Those that are in a loop.
+    in_loop: HashSet<String>,
     /// When old rows were last forgotten for lack of room.
     swept: Option<Instant>,
 }
@@ -80,24 +82,28 @@ impl Loops {
             return None;
         }
         row.has_paused = true;
+        if !self.in_loop.contains(key) {
+            self.in_loop.insert(key.to_string());
+        }
         row.pause.fail(now, None);
         row.pause.until().map(|until| until - now)
     }
 
     /// Whether a row is in a loop.
     pub fn is_loop(&self, key: &str) -> bool {
-        self.rows.get(key).is_some_and(|row| row.returns >= LOOP)
+        self.in_loop.contains(key)
     }
 
     /// The rows whose loops have ended, which are forgotten with it.
     pub fn ended(&mut self, now: Instant) -> Vec<String> {
         let is_over = |row: &Row| {
-            let quiet = now.duration_since(row.stored);
-            row.returns >= LOOP && !row.has_paused && quiet >= PAUSE.1 * 2
+            let quiet = now.saturating_duration_since(row.stored);
+            row.returns < LOOP || (!row.has_paused && quiet >= PAUSE.1 * 2)
         };
-        let over: Vec<String> =
-            self.rows.iter().filter(|(_, row)| is_over(row)).map(|(key, _)| key.clone()).collect();
+        let has_ended = |key: &&String| self.rows.get(*key).is_none_or(is_over);
+        let over: Vec<String> = self.in_loop.iter().filter(has_ended).cloned().collect();
         for key in &over {
+            self.in_loop.remove(key);
             self.rows.remove(key);
         }
         over

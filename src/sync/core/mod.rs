@@ -278,6 +278,11 @@ impl TableSync {
         self.builder = Builder::Ended;
     }
 
+    /// The batch that is to be sent to the embedder, if there is one.
+    pub fn to_send(&self, now: Instant) -> Option<BatchId> {
+        self.in_flight.ready(now, |stage| matches!(stage, Stage::Send(_)))
+    }
+
     /// A batch.
     pub fn batch(&self, id: BatchId) -> Option<&Batch> {
         self.in_flight.get(id)
@@ -333,7 +338,7 @@ impl TableSync {
     /// Whether a batch run is over: all is done, or it is in trouble, and then another one begins.
     pub fn is_run_over(&self, now: Instant) -> bool {
         // What is paid for is stored, also when that takes as long as a session holds the table.
-        (self.health.is_in_trouble(now) && self.in_flight.is_empty())
+        (self.health.is_in_trouble(now) && self.is_drained() && !self.health.has_held_rows())
             || !self.is_active()
             || (self.scan.is_none() && self.task.is_none() && self.backlog.is_empty())
     }

@@ -62,11 +62,11 @@ impl TableSync {
         let progress = self.progress.due(now);
         let rest = self.health.rest_until().filter(|until| *until > now);
         let after_rest = |at: Instant| rest.map_or(at, |rest| at.max(rest));
-        let held = self.in_flight.due().map(after_rest);
+        let held = self.in_flight.due(now).map(after_rest);
         let is_waiting = self.is_active() || self.fix.is_some() || self.health.has_error();
         let health = self.health.due().filter(|_| is_waiting);
         let bulk = self.bulk_since.map(|since| after_rest(since + BULK_WAIT));
-        let bulk = bulk.filter(|_| self.is_active());
+        let bulk = bulk.filter(|at| self.is_active() && *at > now);
         [progress, held, health, bulk].into_iter().flatten().min()
     }
 
@@ -147,7 +147,7 @@ impl TableSync {
     }
 
     fn next_batch(&mut self, now: Instant, room: &Room<'_>) -> Option<Action> {
-        if let Some(id) = self.in_flight.ready(now, |stage| matches!(stage, Stage::Send(_))) {
+        if let Some(id) = self.to_send(now) {
             return Some(Action::Send(id));
         }
         if room.is_closed {
@@ -163,8 +163,13 @@ impl TableSync {
         let may = [Priority::Change, Priority::Backfill].map(may_load);
         let of = |priority| if priority == Priority::Backfill { may[1] } else { may[0] };
         if let Some(id) = self.in_flight.ready(now, |stage| matches!(stage, Stage::Load(_)))
-            && self.in_flight.get(id).is_some_and(|batch| of(batch.priority))
+            && let Some(batch) = self.in_flight.get(id)
+            && of(batch.priority)
         {
+            if room.quarantine_texts.is_some_and(|most| batch.keys.len() > most) {
+                self.in_flight.bisect(id);
+                return self.next_batch(now, room);
+            }
             return Some(Action::Load(id));
         }
         if self.builds_indexes(now) {

@@ -31,7 +31,12 @@ pub fn load(table: &mut Table, id: BatchId) -> Outcome {
         // Before anything is paid for that could not be stored.
         table.config.pin_vectors();
         is_at_rows.set(true);
-        Spi::connect_mut(|client| load_in(client, table, &batch, lookup))
+        Spi::connect_mut(|client| {
+            if batch.looks_for_lock {
+                client.update(SHORT_WAIT, None, &[])?;
+            }
+            load_in(client, table, &batch, lookup)
+        })
     });
     match loaded {
         Ok((loaded, provider)) => {
@@ -105,7 +110,7 @@ pub fn store(table: &mut Table, id: BatchId) -> Outcome {
         table.config.pin_vectors();
         is_at_rows.set(true);
         Spi::connect_mut(|client| {
-            if batch.has_met_lock() {
+            if batch.looks_for_lock {
                 client.update(SHORT_WAIT, None, &[])?;
             }
             let config = &table.config;

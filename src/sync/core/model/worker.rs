@@ -139,7 +139,12 @@ impl Worker {
             quarantine_texts: self.quarantine.most_texts(),
             has_requests: !self.requests.is_empty(),
         };
-        let Some(action) = self.sync.next(now, &room) else { return false };
+        let Some(action) = self.sync.next(now, &room) else {
+            if self.sync.due(now).is_some_and(|at| at <= now) {
+                self.broken = Some("10: the worker is woken for nothing");
+            }
+            return false;
+        };
         let outcome = match trouble.next.take() {
             Some(blame) if !matches!(action, Action::Send(_)) => {
                 if matches!(blame, Blame::Row | Blame::Slow) {
