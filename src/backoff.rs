@@ -19,9 +19,15 @@ impl Backoff {
 
     /// Notes a failure. The pause begins now, and is no shorter than what the other side asks for.
     pub fn fail(&mut self, now: Instant, asked_for: Option<Duration>) {
+        let pause = self.next_pause();
+        self.until = Some(now + asked_for.map_or(pause, |asked| asked.max(self.first)));
+    }
+
+    /// Notes a failure, and returns the pause for a caller that waits by itself.
+    pub fn next_pause(&mut self) -> Duration {
         let pause = self.first.saturating_mul(1 << self.failures.min(16)).min(self.longest);
         self.failures = self.failures.saturating_add(1);
-        self.until = Some(now + asked_for.map_or(pause, |asked| asked.max(self.first)));
+        pause
     }
 
     /// Makes the next pause at least as long as the one after so many failures.

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::backoff::Backoff;
+
 /// A program that ran for this long resets the backoff.
 const STEADY: Duration = Duration::from_secs(10);
 /// First and longest pause after a program that was ready ended; the first time there is no pause.
@@ -19,40 +21,42 @@ pub enum End {
 }
 
 /// Counts recent ends of the program.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Restarts {
-    ended: u32,
-    failed: u32,
+    has_ended: bool,
+    after_end: Backoff,
+    after_trouble: Backoff,
+}
+
+impl Default for Restarts {
+    fn default() -> Self {
+        Self {
+            has_ended: false,
+            after_end: Backoff::new(AFTER_END.0, AFTER_END.1),
+            after_trouble: Backoff::new(AFTER_TROUBLE.0, AFTER_TROUBLE.1),
+        }
+    }
 }
 
 impl Restarts {
     /// The pause before the next start: none the first time, then doubling up to a limit.
     pub fn pause(&mut self, end: End) -> Duration {
-        match end {
-            End::Served(lived) => {
-                self.failed = 0;
-                self.ended = if lived >= STEADY { 1 } else { self.ended + 1 };
-                match self.ended {
-                    1 => Duration::ZERO,
-                    more => doubled(AFTER_END, more - 2),
-                }
-            }
-            End::NeverServed => {
-                self.failed += 1;
-                doubled(AFTER_TROUBLE, self.failed - 1)
-            }
+        let End::Served(lived) = end else { return self.after_trouble.next_pause() };
+        self.after_trouble.reset();
+        if lived >= STEADY {
+            self.after_end.reset();
+            self.has_ended = false;
+        }
+        match std::mem::replace(&mut self.has_ended, true) {
+            false => Duration::ZERO,
+            true => self.after_end.next_pause(),
         }
     }
 
     /// The settings have changed, so the next start may succeed.
     pub fn forget_failures(&mut self) {
-        self.failed = 0;
+        self.after_trouble.reset();
     }
-}
-
-/// A pause doubled this many times, up to the longest.
-fn doubled((first, longest): (Duration, Duration), times: u32) -> Duration {
-    first.saturating_mul(1 << times.min(16)).min(longest)
 }
 
 #[cfg(test)]
