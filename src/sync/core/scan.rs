@@ -119,8 +119,11 @@ impl Scan {
         self.has_deferred = true;
         let mut left = VecDeque::new();
         if let Some(mut before) = before {
-            if before.phase == Phase::Source && !before.is_read {
-                before.passes[0] = before.read_to.clone();
+            if before.phase == Phase::Source
+                && !before.is_read
+                && let Some(pass) = before.passes.front_mut()
+            {
+                pass.clone_from(&before.read_to);
             }
             left = before.passes;
             self.pages.extend(before.pages.into_iter().map(|page| Page { resume: None, ..page }));
