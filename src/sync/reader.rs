@@ -8,7 +8,7 @@ use pgrx::spi::SpiClient;
 
 use super::core::Cursor;
 use super::effects::source_fix::{self, SourceFix};
-use super::schedule::Batch;
+use super::schedule::BatchTable;
 use super::table::Table;
 use crate::catalog::{self, Status, SyncMode, VectorTable};
 use crate::error::Result;
@@ -53,7 +53,7 @@ pub struct Reader {
     open_tasks: Vec<OpenTask>,
     /// How far the queue of tables without a backfill is read once what was read of it is removed.
     passed: Vec<(i32, Cursor)>,
-    batches: Vec<Batch>,
+    batches: Vec<BatchTable>,
     /// Vector tables that came with a dump and are not all there yet.
     incomplete: Vec<i32>,
     /// Vector tables whose rows cannot be read, and why.
@@ -81,8 +81,8 @@ impl Reader {
         }
     }
 
-    /// The vector tables that are compared every now and then, as they were last seen.
-    pub fn batch_tables(&self) -> &[Batch] {
+    /// The vector tables of sync mode batch, as they were last read.
+    pub fn batch_tables(&self) -> &[BatchTable] {
         &self.batches
     }
 
@@ -180,7 +180,7 @@ impl Reader {
             if self.only.is_none() {
                 let portion = self.portion;
                 let is_mine = |id| queue::worker_of_table(id, portion.count) == portion.index;
-                self.batches = Batch::all(client, found.values().filter(|t| is_mine(t.id)))?;
+                self.batches = BatchTable::all(client, found.values().filter(|t| is_mine(t.id)))?;
                 found.retain(|_, table| table.stored.sync_mode == SyncMode::Trigger);
             }
             tables.retain(|id, _| found.contains_key(id));

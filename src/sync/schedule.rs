@@ -1,5 +1,5 @@
-//! When the batch runs of a database begin: each in a process of its own, so that a slow view or a foreign server that
-//! hangs does not block other tables.
+//! Starts the batch runs of a database, each in a process of its own, so that a slow view or a foreign server that hangs
+//! does not block other tables.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -21,9 +21,9 @@ const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs
 /// Failures after which a run that found no slot is tried again: a minute later.
 const NO_SLOT: u32 = 6;
 
-/// A vector table that is compared every now and then.
+/// A vector table of sync mode batch, which is compared every batch_interval.
 #[derive(Clone, Debug)]
-pub struct Batch {
+pub struct BatchTable {
     pub id: i32,
     name: String,
     is_active: bool,
@@ -34,7 +34,7 @@ pub struct Batch {
     last: Option<(Duration, Instant)>,
 }
 
-impl Batch {
+impl BatchTable {
     /// Those of some vector tables, with their tasks.
     pub fn all<'a>(
         client: &SpiClient<'_>,
@@ -99,7 +99,7 @@ impl Trouble {
 }
 
 /// Has a run begun for a table, with its task; an error says why there is none.
-fn begin(table: &Batch) -> std::result::Result<Process, TxError> {
+fn begin(table: &BatchTable) -> std::result::Result<Process, TxError> {
     if !table.has_task {
         transaction::run(|| {
             Spi::connect_mut(|client| task::restart_or_ask(client, table.id, Kind::Reconcile))
@@ -113,7 +113,7 @@ fn begin(table: &Batch) -> std::result::Result<Process, TxError> {
 }
 
 /// Tells in the status of a table, and in the log, why no run begins. The next run that goes well tells that it is over.
-fn report(table: &Batch, failure: &TxError) {
+fn report(table: &BatchTable, failure: &TxError) {
     let (reason, stuck) = (&failure.message, !failure.is_transient());
     log!("sync of vector table \"{}\" failed: {reason}", table.name);
     let noted = transaction::run(|| {
@@ -137,7 +137,7 @@ pub struct Schedule {
 impl Schedule {
     /// Begins the runs that are due, and sees what became of those that have ended. True when the tables have to be read
     /// again.
-    pub fn start_due(&mut self, tables: &[Batch]) -> bool {
+    pub fn start_due(&mut self, tables: &[BatchTable]) -> bool {
         let now = Instant::now();
         let mut has_news = false;
         self.runs.retain(|id, runs| tables.iter().any(|t| t.id == *id) || runs.process.is_some());

@@ -1,5 +1,5 @@
-//! Notices rows that change again each time they are stored, as a trigger on the vector table makes them that writes to the
-//! source, and slows them down: such a loop would keep a processor busy for ever.
+//! Slows down rows that change again each time they are stored: a trigger on the vector table that writes to the source makes
+//! such a loop, which would keep a processor busy for ever. Pure.
 
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};

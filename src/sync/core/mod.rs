@@ -327,10 +327,11 @@ impl TableSync {
         self.task.is_some() || self.scan.is_some() || has_rows
     }
 
-    /// Whether nothing waits and nothing is in flight.
+    /// Whether nothing waits and nothing is in flight. A worker that waits for other workers gives them its slot.
     pub fn is_idle(&self) -> bool {
+        let awaits_workers = self.scan.as_ref().is_some_and(Scan::awaits_workers);
         self.fix.is_none()
-            && !(self.is_active() && self.has_work())
+            && (!self.is_active() || !self.has_work() || awaits_workers)
             && self.backlog.is_empty()
             && !self.health.has_error()
     }

@@ -1,30 +1,30 @@
-//! How carefully a worker gives the embedder work after the embedder has ended while it had some: a text that makes it
-//! end must be found, and must not stop the others. Pure.
+//! Quarantine after the embedder has ended: a worker sends smaller requests, one at a time, until it has found the text over
+//! which the embedder ends (poison), while all other texts go on. Pure.
 
 use std::collections::HashMap;
 
-/// Ends of the embedder in a row that are taken for chance.
+/// Ends of the embedder in a row that have another cause than a text.
 const BY_CHANCE: u32 = 1;
-/// Texts of a request at the first level of quarantine; each further one has half as many.
+/// Texts of a request at the first level of quarantine; each further level halves them.
 const FIRST_TEXTS: usize = 64;
 /// The level at which requests have one text.
 const ALONE: u32 = BY_CHANCE + 7;
-/// Requests answered after which the level goes down by one.
+/// Answers in a row after which the level goes down by one.
 const TRUSTED_AFTER: u32 = 32;
-/// How often the embedder must end while it has one text alone, for its row to be noted as failed.
+/// How often the embedder has to end over one text alone until the text counts as poison.
 const PROOFS: u32 = 3;
 
-/// How carefully.
+/// The quarantine of one worker.
 #[derive(Debug, Default)]
 pub struct Quarantine {
     level: u32,
     answered: u32,
-    /// How often the embedder has ended while it had this row of a vector table alone.
+    /// How often the embedder has ended over the text of this row alone: possible poison.
     proofs: HashMap<(i32, String), u32>,
 }
 
 impl Quarantine {
-    /// The embedder has ended. `alone` is the row it had, if it had just one; true when that row makes it end.
+    /// The embedder has ended. `alone` is the row whose text it had, if it had a single one; true when that text is poison.
     pub fn on_end(&mut self, alone: Option<(i32, &str)>) -> bool {
         self.level = (self.level + 1).min(ALONE);
         self.answered = 0;
@@ -53,7 +53,7 @@ impl Quarantine {
         }
     }
 
-    /// Texts that one request may have, one request at a time; none is no bound.
+    /// Texts of a request, with one request at a time; none when there is no quarantine.
     pub fn most_texts(&self) -> Option<usize> {
         let halvings = self.level.checked_sub(BY_CHANCE + 1)?;
         Some((FIRST_TEXTS >> halvings).max(1))

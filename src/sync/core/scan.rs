@@ -163,6 +163,11 @@ impl Scan {
         !self.others.is_empty() || (self.phase == Phase::Source && self.source_pages > 0)
     }
 
+    /// Whether it does nothing but wait until the other workers have acknowledged that it begins.
+    pub fn awaits_workers(&self) -> bool {
+        !self.may_look && !self.others.is_empty()
+    }
+
     /// The next step, if there is one.
     pub fn next_step(&self, backlog: &Backlog) -> Option<ScanStep> {
         if self.awaits_indexes() {

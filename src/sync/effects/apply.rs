@@ -34,8 +34,9 @@ impl Arrays {
     }
 }
 
-/// Stores documents with their vectors; those whose text the provider refuses have none. Rows are locked in the order of their keys, as every writer of the table should.
-pub fn store(
+/// Writes documents with their vectors; a row whose text the provider refuses has none. Rows are locked in the order of
+/// their keys, so that two writers do not deadlock.
+pub fn write_vectors(
     client: &mut SpiClient<'_>,
     table: &VectorTable,
     documents: &[Document],

@@ -123,10 +123,10 @@ pub fn store(table: &mut Table, id: BatchId) -> Outcome {
             let there: Vec<usize> =
                 (0..batch.keys.len()).filter(|n| !gone.contains(&batch.keys[*n].key)).collect();
             if gone.is_empty() {
-                apply::store(client, config, documents, embeddings)?;
+                apply::write_vectors(client, config, documents, embeddings)?;
             } else {
                 let documents: Vec<_> = there.iter().map(|n| documents[*n].clone()).collect();
-                apply::store(client, config, &documents, &embeddings.only(&there))?;
+                apply::write_vectors(client, config, &documents, &embeddings.only(&there))?;
             }
             let refused: HashSet<usize> =
                 embeddings.refused.iter().map(|(number, _)| *number as usize).collect();

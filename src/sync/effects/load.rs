@@ -1,4 +1,4 @@
-//! Reads the documents of a batch of keys and tells what each of them needs: nothing, removal, new metadata or a new vector.
+//! Reads the documents of a batch of keys and decides for each row: nothing, remove, rewrite metadata, or embed.
 
 mod plans;
 

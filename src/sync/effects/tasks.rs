@@ -51,6 +51,8 @@ fn begin_in(
     }
     if is_new && !task.is_first_load() {
         queue::write_for_others(id, portion, queue::BulkChange::Recheck);
+        // SAFETY: in a transaction; lets the next statement see what was written.
+        unsafe { pg_sys::CommandCounterIncrement() };
     }
     Ok(Some((task, queue::bulk_changes_of_others(client, portion, id)?)))
 }

@@ -67,6 +67,39 @@ fn a_first_backfill_ends_though_two_workers_take_turns() {
     cluster.assert_synced("turns", "t");
 }
 
+/// A scan for a TRUNCATE begins when the other worker has acknowledged it: what that worker has stored before is seen, and
+/// what it has in flight is loaded again.
+#[test]
+fn a_scan_waits_until_the_other_worker_has_acknowledged() {
+    let cluster =
+        Cluster::builder().never_polling().set("embedd.workers_per_database", "2").start();
+    let mut stage = Stage::in_cluster(Arc::new(cluster), "acknowledged");
+    let workers = both(&stage.cluster, &stage.db);
+    let sql = "SELECT id FROM embedd.vector_tables";
+    let id: i32 = stage.client.query_one(sql, &[]).unwrap().get(0);
+    let owner = id as usize % 2;
+    let frozen = Frozen::new(workers[1 - owner]);
+    stage.run("TRUNCATE t; INSERT INTO t VALUES (1, 'after', NULL, 1), (2, 'after', NULL, 2)");
+    stage.wait_for(
+        "the comparison to begin",
+        "SELECT EXISTS (SELECT FROM embedd.tasks WHERE task_type = 'reconcile' AND status = 'running')",
+    );
+    stage.wait_for(
+        "the owner to wait",
+        &format!(
+            "SELECT state = 'idle' AND wait_event_type = 'Extension' FROM pg_stat_activity WHERE pid = {}",
+            workers[owner]
+        ),
+    );
+    // Rows of the frozen worker's keys are there, and so is its row of the queue.
+    let left = "SELECT phase = 'orphans' AND status = 'running' FROM embedd.tasks ORDER BY task_id DESC LIMIT 1";
+    assert!(stage.client.query_one(left, &[]).unwrap().get::<_, bool>(0));
+    drop(frozen);
+    stage.assert_synced();
+    assert_eq!(stage.title(1).as_deref(), Some("after"));
+    assert!(!stage.has_vector(3));
+}
+
 /// A vector table is dropped while its scan is about to hand a page to the other worker, which would never do it.
 #[test]
 fn nothing_is_handed_over_for_a_dropped_vector_table() {

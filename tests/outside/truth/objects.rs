@@ -200,8 +200,7 @@ fn a_source_loses_the_unique_index_on_its_key() {
     client
         .batch_execute("ALTER TABLE t DROP CONSTRAINT t_pkey; INSERT INTO t VALUES (1, 'again')")
         .unwrap();
-    let condition =
-        "sync_status = 'error' AND last_error LIKE '%unique index no longer exists%reconcile(''t'')%'";
+    let condition = "sync_status = 'error' AND last_error LIKE '%unique index no longer exists%reconcile(''t'')%'";
     wait_status(&cluster, "lost_key", "t", condition);
     client
         .batch_execute(

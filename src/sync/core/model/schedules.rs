@@ -325,6 +325,22 @@ mod pairs {
     }
 
     #[test]
+    fn a_scan_waits_until_the_other_worker_has_acknowledged() {
+        let mut stage = Stage::new();
+        stage.database.bulk_change(false, &[0, 1, 2, 3]);
+        for _ in 0..4 {
+            let (database, trouble) = (&mut stage.database, &mut stage.trouble);
+            stage.workers[0].read(database, stage.now);
+            while stage.workers[0].act(database, trouble, stage.now) {}
+            stage.now += STEP;
+        }
+        assert!(stage.has_vector(0) && stage.database.task.is_some());
+        assert!(stage.workers[0].sync.is_idle(), "it gives the other worker its slot");
+        stage.assert_synced();
+        assert!((0..ROWS).all(|number| !stage.has_vector(number)));
+    }
+
+    #[test]
     fn a_first_backfill_ends_though_two_workers_take_turns() {
         let mut stage = Stage::unfilled();
         stage.database.ask(Kind::Backfill);
