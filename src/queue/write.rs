@@ -56,7 +56,7 @@ impl ChangedKeys {
     }
 }
 
-/// The portion of a key, so that one key is always one worker's.
+/// The worker of a key among so many, always the same one.
 pub fn worker_of(key: &[u8], portions: u16) -> u16 {
     if portions == 1 {
         return 0;
@@ -68,7 +68,7 @@ pub fn worker_of(key: &[u8], portions: u16) -> u16 {
     (hash % u32::from(portions)) as u16
 }
 
-/// The portion whose worker does what is done once for a vector table.
+/// The worker that owns a vector table: it does what is done once for the table.
 pub fn worker_of_table(table_id: i32, portions: u16) -> u16 {
     (table_id.unsigned_abs() % u32::from(portions)) as u16
 }
