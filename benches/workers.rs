@@ -14,7 +14,7 @@ use support::{Cluster, LONG};
 const ROWS: usize = 100_000;
 /// Rows changed in a round.
 const CHANGED: usize = 5_000;
-const ROUNDS: usize = 4;
+const ROUNDS: usize = 3;
 /// Numbers in a vector.
 const DIMENSIONS: usize = 384;
 const KEY: &str = "sk-bench-0123456789";
