@@ -305,8 +305,8 @@ fn tests_in(text: &str) -> Vec<String> {
 #[test]
 fn every_schedule_has_a_pure_twin() {
     let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let core = tests.join("../src/sync/core/model/schedules.rs");
-    let twins = tests_in(&fs::read_to_string(core).expect("the twins"));
+    let core = files(&tests.join("../src/sync/core/model/schedules"));
+    let twins: Vec<String> = core.iter().flat_map(|(_, text)| tests_in(text)).collect();
     let mut schedules = Vec::new();
     for (_, text) in files(&tests.join("outside/schedules")) {
         schedules.extend(tests_in(&text));

@@ -125,48 +125,35 @@ impl Backlog {
 
     /// Puts keys back in front of the others.
     pub fn give_back(&mut self, keys: Vec<TakenKey>) {
-        for TakenKey { key, origins } in keys.into_iter().rev() {
-            self.release(&key);
-            match self.waiting.get_mut(&key) {
-                Some(newer) => {
-                    let is_paged = is_paged(newer);
-                    newer.extend(origins);
-                    if is_paged {
-                        self.changed.push_front(key);
-                    }
-                }
-                None => {
-                    let list = match is_paged(&origins) {
-                        true => &mut self.paged,
-                        false => &mut self.changed,
-                    };
-                    list.push_front(key.clone());
-                    self.waiting.insert(key, origins);
-                }
-            }
+        for taken in keys.into_iter().rev() {
+            let Some(TakenKey { key, origins }) = self.join_newer(taken) else { continue };
+            let list = if is_paged(&origins) { &mut self.paged } else { &mut self.changed };
+            list.push_front(key.clone());
+            self.waiting.insert(key, origins);
         }
     }
 
     /// Puts keys back that only the provider can complete. They wait until it is tried again; a change takes one back.
     pub fn await_provider(&mut self, keys: Vec<TakenKey>) {
-        for TakenKey { key, origins } in keys {
-            self.release(&key);
-            match self.waiting.get_mut(&key) {
-                // It has changed again, and is loaded for that in any case.
-                Some(newer) => {
-                    let is_paged = is_paged(newer);
-                    newer.extend(origins);
-                    if is_paged {
-                        self.changed.push_front(key);
-                    }
-                }
-                None => {
-                    self.awaiting_provider_paged += usize::from(is_paged(&origins));
-                    self.waiting.insert(key.clone(), origins);
-                    self.awaiting_provider.insert(key);
-                }
-            }
+        for taken in keys {
+            let Some(TakenKey { key, origins }) = self.join_newer(taken) else { continue };
+            self.awaiting_provider_paged += usize::from(is_paged(&origins));
+            self.waiting.insert(key.clone(), origins);
+            self.awaiting_provider.insert(key);
         }
+    }
+
+    /// Ends the flight of a key. Where it has changed again meanwhile it is loaded for that in any case, and what waited for
+    /// it waits for that; else it comes back.
+    fn join_newer(&mut self, taken: TakenKey) -> Option<TakenKey> {
+        self.release(&taken.key);
+        let Some(newer) = self.waiting.get_mut(&taken.key) else { return Some(taken) };
+        let was_paged = is_paged(newer);
+        newer.extend(taken.origins);
+        if was_paged {
+            self.changed.push_front(taken.key);
+        }
+        None
     }
 
     /// Takes back up to so many keys that await the provider.

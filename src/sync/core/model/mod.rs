@@ -6,12 +6,15 @@
 
 mod database;
 mod faults;
+mod random;
+mod scan;
 mod schedules;
 mod worker;
 
 use std::time::Instant;
 
 use self::database::{Change, Database, Flaw, QueueRow, ROWS, SourceRow, WORKERS, worker_of};
+use self::random::Random;
 use self::worker::{STEP, Trouble, Worker};
 use super::action::Blame;
 use super::planted::Fault;
@@ -27,27 +30,6 @@ fn is_traced() -> bool {
     static IS_TRACED: std::sync::LazyLock<bool> =
         std::sync::LazyLock::new(|| std::env::var_os("EMBEDD_MODEL_TRACE").is_some());
     *IS_TRACED
-}
-
-/// Random numbers that a seed repeats (splitmix64).
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, count: usize) -> usize {
-        (self.next() % count as u64) as usize
-    }
-
-    fn one_in(&mut self, count: usize) -> bool {
-        self.below(count) == 0
-    }
 }
 
 /// One interleaving.
