@@ -8,9 +8,8 @@ use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
 
 use super::load::{self, RowAction};
-use super::{apply, failure, timeout};
+use super::{apply, failure, timeout, wake_workers};
 use crate::error::Result;
-use crate::shared;
 use crate::sync::core::{Batch, BatchId, Blame, Loaded, Lookup, Outcome, Stage, TakenKey};
 use crate::sync::table::Table;
 use crate::transaction::{self, Timeout, TxError};
@@ -215,7 +214,6 @@ fn remove_rows<'a>(
 /// Wakes the worker whose scan has found some of these keys: it waits for them.
 fn wake_for_paged<'a>(keys: impl IntoIterator<Item = &'a TakenKey>) {
     if keys.into_iter().any(TakenKey::is_of_another_scan) {
-        // SAFETY: a plain global of the process.
-        shared::wake_worker(unsafe { pg_sys::MyDatabaseId });
+        wake_workers();
     }
 }

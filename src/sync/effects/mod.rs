@@ -52,8 +52,7 @@ fn fix_source(table: &mut Table) -> Outcome {
             table.fix = None;
             if fix != source_fix::SourceFix::Provider {
                 // The other workers may have something in flight that has to be loaded again.
-                // SAFETY: a plain global of the process.
-                shared::wake_worker(unsafe { pg_sys::MyDatabaseId });
+                wake_workers();
             }
             Outcome::Done
         }
@@ -106,6 +105,12 @@ impl From<TxError> for Failure {
         let (blame, is_transient) = (error.blame(), error.is_transient());
         Self { blame, reason: error.message, is_transient }
     }
+}
+
+/// Wakes the workers of this database.
+fn wake_workers() {
+    // SAFETY: a plain global of the process.
+    shared::wake_worker(unsafe { pg_sys::MyDatabaseId });
 }
 
 /// The timeout of a transaction that looks rows up in this way.

@@ -5,10 +5,9 @@ mod page;
 use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
 
-use super::{outcome, run, timeout};
+use super::{outcome, run, timeout, wake_workers};
 use crate::catalog;
 use crate::error::Result;
-use crate::shared;
 use crate::sync::core::{Find, FoundPage, Lookup, Outcome, ScanStep, Then};
 use crate::sync::table::Table;
 use crate::task::{self, Kind, Phase};
@@ -31,8 +30,7 @@ pub fn step(table: &mut Table, step: &ScanStep) -> Outcome {
     if let Ok(Outcome::Page(FoundPage { handed_out, .. })) = &stepped
         && !handed_out.is_empty()
     {
-        // SAFETY: a plain global of the process.
-        shared::wake_worker(unsafe { pg_sys::MyDatabaseId });
+        wake_workers();
     }
     outcome(table, stepped)
 }

@@ -3,9 +3,8 @@
 use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
 
-use super::outcome;
+use super::{outcome, wake_workers};
 use crate::error::Result;
-use crate::shared;
 use crate::sync::core::{HandedOut, Outcome};
 use crate::sync::table::Table;
 use crate::task::{self, Task};
@@ -59,8 +58,7 @@ fn begin_in(
 
 fn wake_others(table: &Table) {
     if table.portion.count > 1 {
-        // SAFETY: a plain global of the process.
-        shared::wake_worker(unsafe { pg_sys::MyDatabaseId });
+        wake_workers();
     }
 }
 
