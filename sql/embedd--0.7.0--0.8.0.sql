@@ -1,0 +1,1 @@
+-- From 0.7.0 to 0.8.0: a vector table changes without a gap.
