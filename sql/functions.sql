@@ -1,7 +1,7 @@
 -- What the functions are for, who may call them, and the last steps of CREATE EXTENSION.
 
-comment on function embedd.create_vector_table(text, regclass, jsonb, text, text, text, integer, text, boolean, interval, text) is
-    'Creates a vector table for a source: a table in the schema of the source, its hnsw index, and the triggers that note changes of the source. With sync_mode => ''batch'' it creates no triggers, and a worker compares source and vector table every batch_interval. on_source_drop (keep or drop) says what happens to the vectors when the source is dropped';
+comment on function embedd.create_vector_table(text, regclass, jsonb, text, text, text, integer, text, boolean, interval, text, text, jsonb, text, text) is
+    'Creates a vector table for a source: a table in the schema of the source, its hnsw index, and the triggers that note changes of the source. With sync_mode => ''batch'' it creates no triggers, and a worker compares source and vector table every batch_interval. on_source_drop (keep or drop) says what happens to the vectors when the source is dropped. vector_type (vector or halfvec) is the type of the vectors, index has the keys method (hnsw or none), m and ef_construction, and table_name and table_schema name the table';
 comment on function embedd.drop_vector_table(text, boolean) is
     'Drops a vector table and its triggers on the source; keep_table => true keeps the table with the vectors';
 comment on function embedd.backfill(text) is
@@ -65,7 +65,7 @@ alter function embedd.sync_status(text) rows 1;
 alter function embedd.embedder_status() rows 1;
 alter function embedd.backfill(text) rows 1;
 alter function embedd.reconcile(text) rows 1;
-alter function embedd.create_vector_table(text, regclass, jsonb, text, text, text, integer, text, boolean, interval, text) rows 1;
+alter function embedd.create_vector_table(text, regclass, jsonb, text, text, text, integer, text, boolean, interval, text, text, jsonb, text, text) rows 1;
 alter function embedd.create_provider(text, text, text, text, text, jsonb) rows 1;
 alter function embedd.update_provider(text, text, text, text, jsonb) rows 1;
 alter function embedd.test_provider(text, text) rows 1;

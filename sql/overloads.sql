@@ -28,7 +28,11 @@ create function embedd.create_vector_table(
     sync_mode embedd.argument default 'trigger',
     start_backfill boolean default false,
     batch_interval embedd.interval_argument default null,
-    on_source_drop embedd.argument default 'keep'
+    on_source_drop embedd.argument default 'keep',
+    vector_type embedd.argument default 'vector',
+    index embedd.argument default null,
+    table_name embedd.argument default null,
+    table_schema embedd.argument default null
 ) returns table (
     id integer,
     name text,
@@ -47,9 +51,9 @@ begin atomic
     select t.id, t.name, t.provider, t.source_table, t.mode, t.sync_status, t.model, t.dimensions, t.platform_vector_ref, t.columns, t.created_at
       from embedd.create_vector_table($1::text, $2::text::regclass, $3::text::jsonb, $4::text, $5::text, $6::text,
                                       embedd.to_integer($7::text, 'embedding_dimensions'), $8::text, $9,
-                                      $10::text::interval, $11::text) t;
+                                      $10::text::interval, $11::text, $12::text, $13::text::jsonb, $14::text, $15::text) t;
 end;
-comment on function embedd.create_vector_table(embedd.argument, embedd.relation_argument, embedd.argument, embedd.argument, embedd.argument, embedd.argument, embedd.number_argument, embedd.argument, boolean, embedd.interval_argument, embedd.argument) is
+comment on function embedd.create_vector_table(embedd.argument, embedd.relation_argument, embedd.argument, embedd.argument, embedd.argument, embedd.argument, embedd.number_argument, embedd.argument, boolean, embedd.interval_argument, embedd.argument, embedd.argument, embedd.argument, embedd.argument, embedd.argument) is
     'Form of create_vector_table() for other argument types: columns of type json or text, dimensions of type bigint';
 
 create function embedd.create_provider(

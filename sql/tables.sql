@@ -183,6 +183,8 @@ create table embedd.vector_tables (
     vectors_name text,
     query_prefix text,
     document_prefix text,
+    vector_type text not null default 'vector' check (vector_type in ('vector', 'halfvec')),
+    index_options jsonb,
     constraint vector_tables_batch_interval_check check ((sync_mode = 'batch') = (batch_interval is not null))
 );
 comment on table embedd.vector_tables is 'Every vector table with its source, its model and the stored state of its sync. A role sees the vector tables whose owner''s rights it has';
@@ -217,6 +219,8 @@ comment on column embedd.vector_tables.vectors_name is 'qualified name of the ve
 comment on column embedd.vector_tables.on_source_drop is 'what happens to the vectors when the source is dropped: keep (the status is error until a table of that name exists again) or drop';
 comment on column embedd.vector_tables.query_prefix is 'prefix of every question when it is embedded; it never changes after the creation of the vector table';
 comment on column embedd.vector_tables.document_prefix is 'prefix of every embedded text when it is embedded, not part of embedded_text; it never changes after the creation of the vector table';
+comment on column embedd.vector_tables.vector_type is 'type of the column embedding: vector (4 bytes for each dimension) or halfvec (2 bytes)';
+comment on column embedd.vector_tables.index_options is 'argument index of create_vector_table(); null means an hnsw index with the defaults of pgvector';
 
 create table embedd.queue (
     table_id integer not null,

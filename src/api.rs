@@ -30,11 +30,11 @@ fn seconds(interval: Interval) -> f64 {
     days * 86_400.0 + interval.micros() as f64 / 1e6
 }
 
-// The symbol differs from that of the function with fewer arguments, up to 0.2.0.
+// The symbol differs from those of the function with fewer arguments, up to 0.7.0.
 #[pg_extern(volatile, parallel_unsafe, name = "create_vector_table")]
 #[search_path(pg_catalog, pg_temp)]
 #[allow(clippy::too_many_arguments, clippy::type_complexity)]
-fn make_vector_table(
+fn new_vector_table(
     name: Option<&str>,
     source_table: Option<RegClass>,
     columns: Option<RawJsonb>,
@@ -46,6 +46,10 @@ fn make_vector_table(
     start_backfill: default!(Option<bool>, "false"),
     batch_interval: default!(Option<Interval>, "NULL"),
     on_source_drop: default!(Option<String>, "'keep'"),
+    vector_type: default!(Option<String>, "'vector'"),
+    index: default!(Option<RawJsonb>, "NULL"),
+    table_name: default!(Option<String>, "NULL"),
+    table_schema: default!(Option<String>, "NULL"),
 ) -> Result<
     TableIterator<
         'static,
@@ -77,6 +81,10 @@ fn make_vector_table(
         start_backfill: given(start_backfill, "start_backfill")?,
         batch_interval: batch_interval.map(seconds),
         on_source_drop: given(on_source_drop, "on_source_drop")?,
+        vector_type: given(vector_type, "vector_type")?,
+        index: index.map(|index| index.parse("index")).transpose()?,
+        table_name,
+        table_schema,
     };
     let table = Spi::connect_mut(|client| table::create(client, request))?;
     let columns =

@@ -21,6 +21,7 @@ use pgrx::{JsonB, spi};
 use crate::cluster::system_id;
 use crate::error::{Error, Result};
 use crate::extension;
+use crate::vector_column::IndexOptions;
 use crate::{queue, shared};
 
 pub use documents::reason as too_large;
@@ -174,10 +175,11 @@ pub fn insert(
         "insert into embedd.vector_tables (id, name, source_table, primary_key_column, key_types, vector_table,
                 embedding_provider, embedding_model, embedding_dimensions, columns, owner, system_id, extension_id,
                 source_name, key_numbers, column_numbers, sync_mode, batch_interval, on_source_drop, compared_in, vectors_name,
-                query_prefix, document_prefix)
+                query_prefix, document_prefix, vector_type, index_options)
          overriding system value
          values ($1, $2, $3, $4, $5::oid[]::regtype[], $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17,
-                pg_catalog.make_interval(secs => $18), $19, $20, $21, nullif($22, ''), nullif($23, ''))",
+                pg_catalog.make_interval(secs => $18), $19, $20, $21, nullif($22, ''), nullif($23, ''),
+                $24, $25)",
         None,
         &[
             table.id.into(),
@@ -203,6 +205,8 @@ pub fn insert(
             stored.vectors_name.as_str().into(),
             stored.query_prefix.as_str().into(),
             stored.document_prefix.as_str().into(),
+            stored.vector_type.as_str().into(),
+            index_json(stored.index_options.as_ref())?.into(),
         ],
     )?;
     Ok(())
@@ -212,6 +216,14 @@ fn columns_json(table: &VectorTable) -> Result<JsonB> {
     let columns = serde_json::to_value(&table.columns)
         .map_err(|e| Error::Damaged { what: format!("columns: {e}") })?;
     Ok(JsonB(columns))
+}
+
+/// The value of the column index_options.
+fn index_json(options: Option<&IndexOptions>) -> Result<Option<JsonB>> {
+    let options = options.map(serde_json::to_value).transpose();
+    options
+        .map(|options| options.map(JsonB))
+        .map_err(|e| Error::Damaged { what: format!("index_options: {e}") })
 }
 
 /// Records the current name of a vector table's source and its columns.

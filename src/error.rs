@@ -97,15 +97,24 @@ pub enum Error {
     /// No model was named, and the provider has no default.
     #[error("provider \"{provider}\" has no default model")]
     NoModel { provider: String, hint: String },
-    /// Too many dimensions for an index.
-    #[error("vectors of {dimensions} dimensions cannot be indexed")]
+    /// Too many dimensions for a column.
+    #[error("vectors of {dimensions} dimensions cannot be stored")]
     TooManyDimensions { dimensions: i32, most: i32 },
+    /// Too many dimensions for the index that was asked for.
+    #[error("vectors of {dimensions} dimensions cannot be indexed")]
+    NotIndexable { dimensions: i32, most: i32 },
     /// The vector table does not exist (vector_table_not_found).
     #[error("vector table \"{name}\" does not exist")]
     UnknownVectorTable { name: String },
     /// The name is in use.
     #[error("vector table \"{name}\" already exists")]
     NameTaken { name: String },
+    /// The schema for a physical table does not exist.
+    #[error("schema \"{name}\" does not exist")]
+    UnknownSchema { name: String },
+    /// The name of a physical table is in use.
+    #[error("relation {relation} already exists")]
+    RelationExists { relation: String },
     /// The caller lacks a privilege.
     #[error("permission denied for {object}")]
     NotAllowed { object: String, hint: String },
@@ -186,9 +195,8 @@ impl Error {
             Error::BadArgument { .. } | Error::Filter(_) | Error::Columns(_) => {
                 ERRCODE_INVALID_PARAMETER_VALUE
             }
-            Error::Name(NameError::TooLong { .. }) | Error::ProviderNameTooLong { .. } => {
-                ERRCODE_NAME_TOO_LONG
-            }
+            Error::Name(NameError::TooLong { .. } | NameError::TableTooLong { .. })
+            | Error::ProviderNameTooLong { .. } => ERRCODE_NAME_TOO_LONG,
             Error::Option(OptionError::Unknown { .. }) => ERRCODE_FDW_INVALID_OPTION_NAME,
             Error::Option(OptionError::Reference) => ERRCODE_INSUFFICIENT_PRIVILEGE,
             Error::Option(_) => ERRCODE_INVALID_PARAMETER_VALUE,
@@ -196,7 +204,11 @@ impl Error {
             Error::NotAProvider { .. } => ERRCODE_WRONG_OBJECT_TYPE,
             Error::ProviderInUse { .. } => ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST,
             Error::NoApiKey { .. } => ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION,
-            Error::TooManyDimensions { .. } => ERRCODE_PROGRAM_LIMIT_EXCEEDED,
+            Error::TooManyDimensions { .. } | Error::NotIndexable { .. } => {
+                ERRCODE_PROGRAM_LIMIT_EXCEEDED
+            }
+            Error::UnknownSchema { .. } => ERRCODE_INVALID_SCHEMA_NAME,
+            Error::RelationExists { .. } => ERRCODE_DUPLICATE_TABLE,
             Error::Name(_) => ERRCODE_INVALID_PARAMETER_VALUE,
             Error::NullArgument { .. } => ERRCODE_NULL_VALUE_NOT_ALLOWED,
             Error::RelationGone { .. } | Error::UnknownSource { .. } => ERRCODE_UNDEFINED_TABLE,
@@ -266,6 +278,9 @@ impl Error {
                 Some(format!("Models of {kind} in the catalog: {available}."))
             }
             Error::TooManyDimensions { most, .. } => {
+                Some(format!("The limit of a pgvector column is {most}."))
+            }
+            Error::NotIndexable { most, .. } => {
                 Some(format!("The limit of a pgvector hnsw index is {most}."))
             }
             Error::NotAProvider { wrapper, .. } => {
@@ -316,6 +331,8 @@ impl Error {
             | Error::UnknownSource { .. }
             | Error::UnknownVectorTable { .. }
             | Error::NameTaken { .. }
+            | Error::UnknownSchema { .. }
+            | Error::RelationExists { .. }
             | Error::NotAllowed { .. }
             | Error::AlreadyPaused { .. }
             | Error::BackfillInProgress { .. }

@@ -24,6 +24,7 @@ mod transaction; // one transaction of a background process
 mod process; // background processes that another one starts
 mod datum; // types of arguments and results
 mod operator_class; // pgvector's operator classes, by their purpose
+mod vector_column; // the column of vectors: its type, its index, its distance
 mod command; // utility statements
 mod client; // the client of the embedder
 mod models; // the model catalog
@@ -80,7 +81,7 @@ extension_sql_file!(
     requires = [
         "argument",
         api::query,
-        api::make_vector_table,
+        api::new_vector_table,
         api::retry_failed,
         api::verify_with_sample,
         api::status::wait_until_synced,

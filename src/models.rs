@@ -12,12 +12,10 @@ use serde::Deserialize;
 
 use crate::error::{Error, Result};
 use crate::name::quote_literal;
+use crate::vector_column::MOST_DIMENSIONS;
 
 pub use prefix::Prefixes;
 pub use retirement::Retirement;
-
-/// The most dimensions that pgvector's hnsw supports, as half-precision floats.
-const MOST_DIMENSIONS: i32 = 4000;
 
 /// A row of embedd.models, without its key.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]

@@ -11,40 +11,68 @@ const MAX_TABLE_BYTES: usize = 58;
 /// The prefix of every physical table name.
 const TABLE: &str = "embedd_vt_";
 
-/// An invalid name of a vector table.
+/// An invalid name of a vector table, or of its physical table.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
     /// The name is empty.
-    #[error("vector table name must not be empty")]
-    Empty,
-    /// The name is too long.
+    #[error("{of} must not be empty")]
+    Empty {
+        /// What the name is.
+        of: &'static str,
+    },
+    /// The name of a vector table is too long.
     #[error("vector table name is too long")]
     TooLong {
         /// Its number of characters.
         length: usize,
     },
+    /// The name of a physical table is too long.
+    #[error("table_name is too long")]
+    TableTooLong {
+        /// Its number of bytes.
+        length: usize,
+    },
     /// The name contains a control character.
-    #[error("vector table name must not contain control characters")]
+    #[error("{of} must not contain control characters")]
     ControlCharacter {
+        /// What the name is.
+        of: &'static str,
         /// The position of the character, from 1.
         position: usize,
         /// The character.
         character: char,
     },
+    /// The name of a physical table has the form that embedd gives to names.
+    #[error("table_name \"{name}\" is reserved")]
+    Reserved {
+        /// The name.
+        name: String,
+    },
 }
+
+/// What a [`NameError`] is about.
+const NAME: &str = "vector table name";
+const TABLE_NAME: &str = "table_name";
 
 impl NameError {
     /// The DETAIL.
     pub fn detail(&self) -> Option<String> {
         match self {
-            NameError::Empty => None,
+            NameError::Empty { .. } => None,
             NameError::TooLong { length } => Some(format!(
                 "The name has {length} characters; at most {MAX_CHARACTERS} are allowed."
             )),
-            NameError::ControlCharacter { position, character } => Some(format!(
+            NameError::TableTooLong { length } => Some(format!(
+                "The name has {length} bytes; at most {MAX_TABLE_BYTES} are allowed, because a change of the model needs the suffix _swap."
+            )),
+            NameError::ControlCharacter { position, character, .. } => Some(format!(
                 "Character {position} of the name is U+{:04X}.",
                 u32::from(*character)
             )),
+            NameError::Reserved { .. } => Some(
+                "embedd gives names of this form, embedd_vt_ and 8 hexadecimal digits, by number."
+                    .to_string(),
+            ),
         }
     }
 }
@@ -52,15 +80,34 @@ impl NameError {
 /// Rejects a vector table name that does not consist of 1 to 100 printable characters.
 pub fn check(name: &str) -> Result<(), NameError> {
     if name.is_empty() {
-        return Err(NameError::Empty);
+        return Err(NameError::Empty { of: NAME });
     }
     let length = name.chars().count();
     if length > MAX_CHARACTERS {
         return Err(NameError::TooLong { length });
     }
+    check_characters(NAME, name)
+}
+
+/// Rejects a name for a physical table that leaves no room for suffixes, or that says another number than the vector
+/// table's.
+pub fn check_table(name: &str) -> Result<(), NameError> {
+    if name.is_empty() {
+        return Err(NameError::Empty { of: TABLE_NAME });
+    }
+    if name.len() > MAX_TABLE_BYTES {
+        return Err(NameError::TableTooLong { length: name.len() });
+    }
+    if number(name).is_some() {
+        return Err(NameError::Reserved { name: name.to_string() });
+    }
+    check_characters(TABLE_NAME, name)
+}
+
+fn check_characters(of: &'static str, name: &str) -> Result<(), NameError> {
     match name.chars().enumerate().find(|(_, character)| character.is_control()) {
         Some((index, character)) => {
-            Err(NameError::ControlCharacter { position: index + 1, character })
+            Err(NameError::ControlCharacter { of, position: index + 1, character })
         }
         None => Ok(()),
     }
@@ -82,8 +129,13 @@ pub fn vector_table(name: &str, id: u32) -> String {
 
 /// Whether the name of a physical table belongs to another vector table.
 pub fn is_of_another(table: &str, id: u32) -> bool {
-    let number = table.strip_prefix(TABLE).and_then(|rest| rest.get(..8));
-    number.and_then(|hex| u32::from_str_radix(hex, 16).ok()).is_some_and(|other| other != id)
+    number(table).is_some_and(|other| other != id)
+}
+
+/// The id in the name of a physical table, if the name has the form of [`vector_table`].
+fn number(table: &str) -> Option<u32> {
+    let hex = table.strip_prefix(TABLE)?.get(..8)?;
+    u32::from_str_radix(hex, 16).ok()
 }
 
 /// An identifier for SQL, always in double quotes.
@@ -141,7 +193,8 @@ mod tests {
             assert_eq!(error.to_string(), message);
             assert_eq!(error.detail().as_deref(), detail);
         }
-        assert_eq!(check("\0"), Err(NameError::ControlCharacter { position: 1, character: '\0' }));
+        let control = NameError::ControlCharacter { of: NAME, position: 1, character: '\0' };
+        assert_eq!(check("\0"), Err(control));
         assert!(check("\u{7f}").is_err() && check("\u{85}").is_err());
     }
 
@@ -157,6 +210,20 @@ mod tests {
         ] {
             assert_eq!(vector_table(name, id), table);
         }
+    }
+
+    #[test]
+    fn a_table_name_leaves_room_for_suffixes_and_says_no_number() {
+        for name in ["vectors", "Größe \"x\"", "embedd_vt_docs", &"x".repeat(58), &"é".repeat(29)]
+        {
+            assert_eq!(check_table(name), Ok(()), "{name:?}");
+        }
+        assert_eq!(check_table(""), Err(NameError::Empty { of: TABLE_NAME }));
+        assert_eq!(check_table(&"é".repeat(30)), Err(NameError::TableTooLong { length: 60 }));
+        for name in ["embedd_vt_00000001_docs", "embedd_vt_0000abcd", &vector_table("docs", 7)] {
+            assert!(matches!(check_table(name), Err(NameError::Reserved { .. })), "{name}");
+        }
+        assert!(matches!(check_table("a\nb"), Err(NameError::ControlCharacter { .. })));
     }
 
     #[test]

@@ -92,6 +92,28 @@ pub fn schema_of_type(oid: pg_sys::Oid) -> Option<String> {
     }
 }
 
+/// The name of the type of a relation's column; None if relation or column does not exist.
+pub fn type_of_column(relation: pg_sys::Oid, column: &CStr) -> Option<String> {
+    // SAFETY: syscache look-ups in a transaction, with a terminated name; the tuple is read before it is released.
+    unsafe {
+        let number = pg_sys::get_attnum(relation, column.as_ptr());
+        if number == pg_sys::InvalidAttrNumber as pg_sys::AttrNumber {
+            return None;
+        }
+        let tuple = pg_sys::SearchSysCache1(
+            pg_sys::SysCacheIdentifier::TYPEOID as i32,
+            pg_sys::Datum::from(pg_sys::get_atttype(relation, number)),
+        );
+        if tuple.is_null() {
+            return None;
+        }
+        let name = &(*pg_sys::GETSTRUCT(tuple).cast::<pg_sys::FormData_pg_type>()).typname;
+        let name = CStr::from_ptr(name.data.as_ptr()).to_string_lossy().into_owned();
+        pg_sys::ReleaseSysCache(tuple);
+        Some(name)
+    }
+}
+
 /// Whether a relation is one of embedd's own tables.
 pub fn is_own(relation: pg_sys::Oid) -> bool {
     // SAFETY: syscache look-ups in a transaction, with a terminated constant name.

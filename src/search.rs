@@ -75,14 +75,7 @@ pub fn query(question: &Question<'_>) -> Result<Vec<Answer>> {
         let kind = VectorType::find(client)?;
         let relation = table.relation_name()?;
         let (schema, sql) = (&kind.schema, &condition.sql);
-        let distance = if table.dimensions > 2000 {
-            format!(
-                "v.embedding::{schema}.halfvec({n}) operator({schema}.<=>) $1::{schema}.halfvec({n})",
-                n = table.dimensions
-            )
-        } else {
-            format!("v.embedding operator({schema}.<=>) $1")
-        };
+        let distance = table.vector_column().distance(schema, "$1");
         // The vectors may be in shards on other nodes, which need the settings too.
         let is_spread = citus::is_table(table.relation);
         let everywhere = if is_spread { citus::IN_TRANSACTIONS } else { "true" };

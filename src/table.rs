@@ -2,6 +2,8 @@
 
 mod notices;
 mod create_request;
+mod place;
+pub mod relation_spec;
 
 use embedd_wire::Kind;
 use pgrx::pg_sys::panic::ErrorReport;
@@ -11,24 +13,21 @@ use pgrx::spi::SpiClient;
 use crate::catalog::{self, LOCAL_PROVIDER, Status, Stored, SyncMode, VectorTable, sight};
 use crate::cluster;
 use crate::command;
-use crate::datum::VectorType;
 use crate::document;
 use crate::error::{Error, Result, raise_message};
 use crate::fdw::{self, Server, depend};
 use crate::key::Key;
 use crate::models::{Choice, Chosen};
-use crate::name::{self, quote_ident, quote_literal};
-use crate::operator_class;
+use crate::name;
 use crate::relation;
 use crate::rights::RoleSwitch;
 use crate::source;
+use crate::vector_column::{ColumnType, IndexOptions, VectorColumn};
 use crate::{shared, task, trigger};
 
 pub use self::create_request::CreateRequest;
-use self::create_request::{batch_interval, source_drop, sync_mode};
-
-/// The most dimensions of an hnsw index on vector; up to twice as many fit on halfvec.
-const HNSW_VECTOR_DIMENSIONS: i32 = 2000;
+use self::create_request::{batch_interval, check_index, source_drop, sync_mode};
+pub use self::relation_spec::{RelationSpec, index_definition};
 
 /// Creates the vector table, its index, the triggers of the source, and the row in embedd.vector_tables.
 pub fn create(client: &mut SpiClient<'_>, request: CreateRequest) -> Result<VectorTable> {
@@ -37,38 +36,44 @@ pub fn create(client: &mut SpiClient<'_>, request: CreateRequest) -> Result<Vect
     let mode = sync_mode(&request)?;
     let batch_interval = batch_interval(&request, mode)?;
     let on_source_drop = source_drop(&request.on_source_drop)?;
+    let vector_type = ColumnType::parse(&request.vector_type)?;
+    let index_options = request.index.as_ref().map_or(Ok(None), IndexOptions::parse)?;
+    if let Some(table_name) = &request.table_name {
+        name::check_table(table_name)?;
+    }
     let columns = document::parse_columns(&request.columns)?;
     let source = source::define(client, request.source, columns, request.key.as_deref(), mode)?;
     let server = find_provider(&request.provider)?;
     let Chosen { model, dimensions, prefixes, prefixes_by_name, retirement } =
         choose_model(client, &request, server.as_ref())?;
+    let column = VectorColumn {
+        of: vector_type,
+        dimensions,
+        index: index_options.clone().unwrap_or_default(),
+    };
+    check_index(&column, index_options.is_some())?;
+    let schema = place::schema(client, &request)?;
 
     let rights = RoleSwitch::of_extension()?;
     if catalog::exists(client, &request.name)? {
         return Err(Error::NameTaken { name: request.name });
     }
-    let schema = schema_of(client, request.source)?;
     if mode == SyncMode::Trigger {
         source::drop_stale_triggers(client, request.source, &source.name)?;
     }
     name_leftovers(client, &schema, &source.name)?;
-    let mut id = catalog::next_id(client)?;
-    // A table kept after its vector table or the extension was dropped may have the name.
-    while is_taken(client, &schema, &name::vector_table(&request.name, id as u32))? {
-        id = catalog::next_id(client)?;
-    }
     drop(rights);
+    let (id, table_name) = place::name(client, &request, &schema)?;
 
-    let has_metadata = source.columns.iter().any(|column| column.role == document::Role::Metadata);
-    let relation_name = create_relation(
-        client,
-        &request.name,
-        &schema,
-        id,
-        &source.name,
-        dimensions,
-        has_metadata,
-    )?;
+    let spec = RelationSpec {
+        schema: &schema,
+        name: &table_name,
+        column,
+        comment: &relation_spec::comment(&source.name, &request.name),
+        storage: relation_spec::storage(&source.columns),
+    };
+    spec.create(client)?;
+    spec.create_index(client)?;
     if mode == SyncMode::Trigger {
         source::create_triggers(client, id, &source.name)?;
         let rights = RoleSwitch::of_extension()?;
@@ -78,7 +83,7 @@ pub fn create(client: &mut SpiClient<'_>, request: CreateRequest) -> Result<Vect
         drop(rights);
     }
     let relation = client
-        .update("select pg_catalog.to_regclass($1)::oid", None, &[relation_name.as_str().into()])?
+        .update("select pg_catalog.to_regclass($1)::oid", None, &[spec.qualified().into()])?
         .first()
         .get_one::<pg_sys::Oid>()?
         .ok_or(Error::Damaged { what: "no table after create table".to_string() })?;
@@ -119,6 +124,8 @@ pub fn create(client: &mut SpiClient<'_>, request: CreateRequest) -> Result<Vect
             compared_in: shared::started_at(),
             query_prefix: prefixes.query,
             document_prefix: prefixes.document,
+            vector_type,
+            index_options,
         },
         reads_run: false,
         columns: source.columns,
@@ -142,6 +149,7 @@ pub fn create(client: &mut SpiClient<'_>, request: CreateRequest) -> Result<Vect
     if prefixes_by_name {
         notices::prefixes(&table);
     }
+    notices::no_index(&table);
     if let Some(retirement) = retirement {
         retirement.warn(&table.model, retirement.hint_for_new());
     }
@@ -179,17 +187,6 @@ fn choose_model(
     choice.decide(client)
 }
 
-/// The schema of a relation.
-fn schema_of(client: &SpiClient<'_>, relation: pg_sys::Oid) -> Result<String> {
-    let rows = client.select(
-        "select n.nspname::text from pg_catalog.pg_class c
-           join pg_catalog.pg_namespace n on n.oid = c.relnamespace where c.oid = $1",
-        None,
-        &[relation.into()],
-    )?;
-    Ok(rows.first().get_one::<String>()?.unwrap_or_default())
-}
-
 /// Tables of vectors that belong to no vector table, as a schema-only copy of a database or keep_table leave them:
 /// those of one source in one schema, or all of the database.
 pub fn leftovers(
@@ -207,7 +204,6 @@ pub fn leftovers(
            join pg_catalog.pg_description d
              on d.classoid = 'pg_catalog.pg_class'::regclass and d.objoid = c.oid and d.objsubid = 0
           where n.nspname = coalesce($1, n.nspname) and c.relkind = 'r'
-            and pg_catalog.starts_with(c.relname, 'embedd_vt_')
             and pg_catalog.starts_with(d.description, $2)
             and pg_catalog.strpos(d.description, ', kept by embedd as ') > 0
             and not exists (select from embedd.vector_tables v where v.vector_table = c.oid)
@@ -232,77 +228,6 @@ fn name_leftovers(client: &SpiClient<'_>, schema: &str, source: &str) -> Result<
         raise_message(PgLogLevel::NOTICE, message, None, Some(hint));
     }
     Ok(())
-}
-
-/// Whether a schema has a relation with this name.
-fn is_taken(client: &SpiClient<'_>, schema: &str, name: &str) -> Result<bool> {
-    let rows = client.select(
-        "select 1 from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-          where n.nspname = $1 and c.relname = $2",
-        None,
-        &[schema.into(), name.into()],
-    )?;
-    Ok(!rows.is_empty())
-}
-
-/// The type of the index for this many dimensions.
-pub fn indexed_type(dimensions: i32) -> &'static str {
-    if dimensions > HNSW_VECTOR_DIMENSIONS { "halfvec" } else { "vector" }
-}
-
-/// The key of the vector index, with the operator class for cosine distance, which queries use.
-pub fn index_key(client: &SpiClient<'_>, dimensions: i32) -> Result<String> {
-    let of = indexed_type(dimensions);
-    let class = operator_class::find(client, "hnsw", of, "<=>")?;
-    if of == "vector" {
-        return Ok(format!("embedding {class}"));
-    }
-    let schema = VectorType::find(client)?.schema;
-    Ok(format!("(embedding::{schema}.{of}({dimensions})) {class}"))
-}
-
-/// Creates the table and its index in the schema of the source, as the caller; returns its quoted and qualified name.
-fn create_relation(
-    client: &mut SpiClient<'_>,
-    name: &str,
-    schema: &str,
-    id: i32,
-    source: &str,
-    dimensions: i32,
-    has_metadata: bool,
-) -> Result<String> {
-    let vector = VectorType::find(client)?.schema;
-    let bare = name::vector_table(name, id as u32);
-    let qualified = format!("{}.{}", quote_ident(schema), quote_ident(&bare));
-    let indexed = index_key(client, dimensions)?;
-    // Metadata can change without the vector. Free space on the page then allows HOT updates, which leave the index
-    // alone.
-    let storage = if has_metadata { " with (fillfactor = 50)" } else { "" };
-    let comment = quote_literal(&format!("Vectors of {source}, kept by embedd as \"{name}\""));
-    for statement in [
-        format!(
-            "create table {qualified} (
-                pk_value text primary key,
-                embedding {vector}.vector({dimensions}),
-                embedded_text text,
-                metadata jsonb default '{{}}',
-                row_hash text){storage}"
-        ),
-        format!("create index on {qualified} using hnsw ({indexed})"),
-        format!("comment on table {qualified} is {comment}"),
-        format!("comment on column {qualified}.pk_value is 'key of the source row as text'"),
-        format!(
-            "comment on column {qualified}.embedding is 'vector of embedded_text, {dimensions} dimensions; null for a row without text'"
-        ),
-        format!("comment on column {qualified}.embedded_text is 'the text that was embedded'"),
-        format!("comment on column {qualified}.metadata is 'the configured columns, for filters'"),
-        format!(
-            "comment on column {qualified}.row_hash is 'sha256 of text and metadata, to notice changes'"
-        ),
-    ] {
-        command::run(client, &statement)?;
-    }
-    Ok(qualified)
 }
 
 /// Deletes a vector table, and drops its table unless it is to be kept.

@@ -23,6 +23,18 @@ pub unsafe extern "C-unwind" fn create_vector_table_wrapper(
     refuse()
 }
 
+/// `embedd.create_vector_table()` up to 0.7.0.
+///
+/// # Safety
+/// Called by PostgreSQL with the call info of a function.
+#[pg_guard]
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn make_vector_table_wrapper(
+    _info: pg_sys::FunctionCallInfo,
+) -> pg_sys::Datum {
+    refuse()
+}
+
 /// `embedd.sync_status()` up to 0.2.0.
 ///
 /// # Safety
@@ -60,6 +72,13 @@ static RECORD: pg_sys::Pg_finfo_record = pg_sys::Pg_finfo_record { api_version: 
 #[unsafe(no_mangle)]
 #[doc(hidden)]
 pub extern "C" fn pg_finfo_create_vector_table_wrapper() -> &'static pg_sys::Pg_finfo_record {
+    &RECORD
+}
+
+/// The information function of a version-1 function.
+#[unsafe(no_mangle)]
+#[doc(hidden)]
+pub extern "C" fn pg_finfo_make_vector_table_wrapper() -> &'static pg_sys::Pg_finfo_record {
     &RECORD
 }
 

@@ -20,6 +20,7 @@ use crate::key::{Form, Key, without_blanks};
 use crate::models::{self, Entry};
 use crate::name::{self, quote_ident};
 use crate::relation::{self, owner_of, qualified_name};
+use crate::vector_column::{ColumnType, IndexOptions, VectorColumn};
 
 /// The range of the interval of sync mode batch, in seconds.
 pub const BATCH_INTERVALS: RangeInclusive<f64> = 1.0..=366.0 * 86_400.0;
@@ -100,6 +101,12 @@ pub struct Stored {
     pub query_prefix: String,
     #[serde(default, deserialize_with = "or_empty")]
     pub document_prefix: String,
+    /// The type of the column of vectors, as configured.
+    #[serde(default)]
+    pub vector_type: ColumnType,
+    /// The options of the index; None is the default.
+    #[serde(default)]
+    pub index_options: Option<IndexOptions>,
 }
 
 /// A string that may be null.
@@ -184,6 +191,17 @@ impl VectorTable {
         self.relation_name
             .as_deref()
             .ok_or_else(|| Error::RelationGone { what: "table", name: self.name.clone() })
+    }
+
+    /// The column of vectors. Its type is the one that the table has, which the owner may have changed.
+    pub fn vector_column(&self) -> VectorColumn {
+        let of = relation::type_of_column(self.relation, EMBEDDING);
+        let of = of.and_then(|name| ColumnType::of_name(&name));
+        VectorColumn {
+            of: of.unwrap_or(self.stored.vector_type),
+            dimensions: self.dimensions,
+            index: self.stored.index_options.clone().unwrap_or_default(),
+        }
     }
 
     /// Whether table, name or owner differ from the stored ones.
@@ -305,7 +323,9 @@ pub fn vectors_name(relation: pg_sys::Oid, id: i32) -> Option<String> {
 }
 
 /// The columns of every table of vectors.
-const COLUMNS: [&CStr; 5] = [c"pk_value", c"embedding", c"embedded_text", c"metadata", c"row_hash"];
+const COLUMNS: [&CStr; 5] = [c"pk_value", EMBEDDING, c"embedded_text", c"metadata", c"row_hash"];
+/// The one that holds the vectors.
+const EMBEDDING: &CStr = c"embedding";
 
 /// The rows that can be read, and the ids of the others with the reason.
 #[derive(Default)]

@@ -28,8 +28,7 @@ pub fn examine(report: &mut Report, scope: &Scope) -> Result<()> {
 const INDEXES: &str = "
     select i.indexrelid, i.indisvalid,
            exists (select from pg_catalog.pg_stat_progress_create_index p where p.index_relid = i.indexrelid),
-           i.indpred is null and y.typname = $2
-               and (i.indkey[0] = 0) = (y.typname <> 'vector')
+           i.indpred is null and y.typname = $2 and (i.indkey[0] = 0) = $3
                and exists (select from pg_catalog.pg_amop m
                              join pg_catalog.pg_operator p on p.oid = m.amopopr
                             where m.amopfamily = o.opcfamily and m.amoplefttype = o.opcintype and m.amoppurpose = 'o'
@@ -45,11 +44,10 @@ const INDEXES: &str = "
 fn indexes(client: &SpiClient<'_>, vectors: &VectorTable) -> Result<Vec<Finding>> {
     let Some(relation) = &vectors.relation_name else { return Ok(Vec::new()) };
     let rights = RoleSwitch::of_extension()?;
-    let rows = client.select(
-        INDEXES,
-        None,
-        &[vectors.relation.into(), table::indexed_type(vectors.dimensions).into()],
-    )?;
+    let column = vectors.vector_column();
+    let arguments =
+        [vectors.relation.into(), column.compared_as().as_str().into(), column.is_cast().into()];
+    let rows = client.select(INDEXES, None, &arguments)?;
     let (mut found, mut serves) = (Vec::new(), false);
     for row in rows {
         let Some(index) = row.get::<pg_sys::Oid>(1)?.and_then(qualified_name) else { continue };
@@ -79,14 +77,21 @@ fn indexes(client: &SpiClient<'_>, vectors: &VectorTable) -> Result<Vec<Finding>
         found.extend(deferred(client, vectors)?);
     } else if !serves {
         drop(rights);
-        found.push(missing(client, vectors, relation)?);
+        // Without a definition the vector table has no index by choice, or too many dimensions for one.
+        if let Some(definition) = table::index_definition(client, &column)? {
+            found.push(missing(client, vectors, relation, &definition)?);
+        }
     }
     Ok(found)
 }
 
 /// A vector table without an index that queries can use.
-fn missing(client: &SpiClient<'_>, vectors: &VectorTable, relation: &str) -> Result<Finding> {
-    let key = table::index_key(client, vectors.dimensions)?;
+fn missing(
+    client: &SpiClient<'_>,
+    vectors: &VectorTable,
+    relation: &str,
+    definition: &str,
+) -> Result<Finding> {
     let meaning =
         format!("{relation} has no index that queries can use: each query reads all rows");
     let version = extension::vector_version(client)?;
@@ -94,7 +99,7 @@ fn missing(client: &SpiClient<'_>, vectors: &VectorTable, relation: &str) -> Res
         true => "SET max_parallel_maintenance_workers = 0; ",
         false => "",
     };
-    let remedy = format!("{before}CREATE INDEX ON {relation} USING hnsw ({key});");
+    let remedy = format!("{before}CREATE INDEX ON {relation}{definition};");
     Ok(Finding::warning("vector_index", &vectors.name, meaning).with(remedy))
 }
 

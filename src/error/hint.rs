@@ -1,7 +1,7 @@
 //! The HINT of every error: the next statement to run.
 
 use super::{Error, OptionError};
-use crate::name::quote_literal;
+use crate::name::{quote_ident, quote_literal};
 
 impl Error {
     /// The HINT, if there is one.
@@ -50,6 +50,14 @@ impl Error {
             Error::TooManyDimensions { .. } => Some(
                 "Use another model, or fewer embedding_dimensions if the model can shorten its vectors.".to_string(),
             ),
+            Error::NotIndexable { .. } => Some(
+                "Omit index: then each query reads all rows. Or use fewer embedding_dimensions if the model can shorten its vectors."
+                    .to_string(),
+            ),
+            Error::UnknownSchema { name } => {
+                Some(format!("Create it first: CREATE SCHEMA {}.", quote_ident(name)))
+            }
+            Error::RelationExists { .. } => Some("Choose another table_name.".to_string()),
             Error::NotPaused { .. }
             | Error::ProviderNameTooLong { .. }
             | Error::Option(

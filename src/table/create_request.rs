@@ -4,6 +4,7 @@ use pgrx::pg_sys;
 
 use crate::catalog::{BATCH_INTERVALS, SourceDrop, SyncMode};
 use crate::error::{Error, Result};
+use crate::vector_column::{MOST_INDEXED, Method, VectorColumn};
 
 /// The arguments of create_vector_table().
 pub struct CreateRequest {
@@ -19,6 +20,12 @@ pub struct CreateRequest {
     pub batch_interval: Option<f64>,
     pub on_source_drop: String,
     pub start_backfill: bool,
+    pub vector_type: String,
+    /// The options of the index; None is the default.
+    pub index: Option<serde_json::Value>,
+    /// The name and the schema of the physical table, if the caller chooses them.
+    pub table_name: Option<String>,
+    pub table_schema: Option<String>,
 }
 
 /// The default interval of sync mode batch, in seconds.
@@ -58,6 +65,14 @@ pub(super) fn batch_interval(request: &CreateRequest, mode: SyncMode) -> Result<
             })
         }
         (SyncMode::Batch, Some(seconds)) => Ok(Some(seconds)),
+    }
+}
+
+/// Rejects options of an index that the vectors cannot have.
+pub(super) fn check_index(column: &VectorColumn, has_options: bool) -> Result<()> {
+    match has_options && column.index.method == Method::Hnsw && !column.can_be_indexed() {
+        true => Err(Error::NotIndexable { dimensions: column.dimensions, most: MOST_INDEXED }),
+        false => Ok(()),
     }
 }
 

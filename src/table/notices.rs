@@ -1,4 +1,4 @@
-//! Notices to the creator of a vector table: texts longer than the model reads, and prefixes.
+//! Notices to the creator of a vector table: texts longer than the model reads, prefixes, and no index.
 
 use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
@@ -8,6 +8,7 @@ use crate::error::{Result, raise_message};
 use crate::name::quote_literal;
 use crate::rights::RoleSwitch;
 use crate::transaction;
+use crate::vector_column::{MOST_INDEXED, Method};
 
 /// The size of the sample.
 const SAMPLE: i64 = 200;
@@ -70,6 +71,21 @@ fn look(client: &SpiClient<'_>, table: &VectorTable, tokens: u32) -> Result<Opti
     let _rights = RoleSwitch::of_owner(table.owner);
     let found = client.select(&query, None, &[i64::from(tokens).into()])?;
     Ok(found.first().get_two::<i64, i64>().map(|(rows, long)| rows.zip(long))?)
+}
+
+/// Reports that vectors have too many dimensions for an index.
+pub fn no_index(table: &VectorTable) {
+    let column = table.vector_column();
+    if column.can_be_indexed() || column.index.method == Method::None {
+        return;
+    }
+    let message = format!("vector table \"{}\" has no vector index", table.name);
+    let detail = format!(
+        "The vectors have {} dimensions, and pgvector indexes up to {MOST_INDEXED}. Each query reads all rows, and its answer is exact.",
+        column.dimensions
+    );
+    let hint = "If the model can shorten its vectors, fewer embedding_dimensions allow an index.";
+    raise_message(PgLogLevel::NOTICE, message, Some(detail), Some(hint.to_string()));
 }
 
 /// Reports the prefixes of a model that was recognised by its name, because the server may add them itself.

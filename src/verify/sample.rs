@@ -72,9 +72,9 @@ fn is_other(
     vector: &[f32],
 ) -> Result<bool> {
     let query = format!(
-        "select (v.embedding operator({}.<=>) $3) <= $4 from {} v
+        "select ({}) <= $4 from {} v
           where v.pk_value = $1 and v.embedded_text = $2 and v.embedding is not null",
-        kind.schema,
+        table.vector_column().distance(&kind.schema, "$3"),
         table.relation_name()?
     );
     let _rights = RoleSwitch::of_owner(table.owner);

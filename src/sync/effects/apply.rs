@@ -115,11 +115,12 @@ fn upsert(
 ) -> Result<()> {
     let relation = table.relation_name()?;
     let arrays = Arrays::of(documents);
+    let embedding = table.vector_column().stored(&vector.schema, "n.embedding");
     let _rights = RoleSwitch::of_owner(table.owner);
     client.update(
         &format!(
             "insert into {relation} as v (pk_value, embedding, embedded_text, metadata, row_hash)
-             select n.pk_value, n.embedding, n.embedded_text, n.metadata::jsonb, n.row_hash
+             select n.pk_value, {embedding}, n.embedded_text, n.metadata::jsonb, n.row_hash
                from unnest($1::text[], $2::{schema}.vector[], $3::text[], $4::text[], $5::text[])
                     n(pk_value, embedding, embedded_text, metadata, row_hash)
               order by n.pk_value

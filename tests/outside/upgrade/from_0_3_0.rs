@@ -6,7 +6,7 @@ use support::fake_provider::{Dialect, FakeProvider, Respond, Rule};
 use support::source::{assert_equal, synced_source};
 use support::{Cluster, LONG, Shutdown};
 
-/// Removes what 0.4.0, 0.5.0 and 0.6.0 have added: what is left is an installation of 0.3.0.
+/// Removes what 0.4.0 to 0.8.0 have added: what is left is an installation of 0.3.0.
 const AS_0_3_0: &str = "DO $$
     DECLARE
         object record;
@@ -25,7 +25,20 @@ const AS_0_3_0: &str = "DO $$
     DROP TYPE embedd.argument, embedd.number_argument, embedd.interval_argument, embedd.relation_argument CASCADE;
     DROP FUNCTION embedd.to_integer(text, text), embedd.to_options(text), embedd.wait_until_synced(text, interval),
         embedd.verify(text, integer);
-    ALTER TABLE embedd.vector_tables DROP COLUMN query_prefix, DROP COLUMN document_prefix;
+    ALTER TABLE embedd.vector_tables DROP COLUMN query_prefix, DROP COLUMN document_prefix, DROP COLUMN vector_type,
+        DROP COLUMN index_options;
+    ALTER EXTENSION embedd DROP FUNCTION embedd.create_vector_table(
+        text, regclass, jsonb, text, text, text, integer, text, boolean, interval, text, text, jsonb, text, text);
+    DROP FUNCTION embedd.create_vector_table;
+    CREATE FUNCTION embedd.create_vector_table(
+        name text, source_table regclass, columns jsonb, primary_key_column text DEFAULT NULL,
+        embedding_provider text DEFAULT 'local', embedding_model text DEFAULT NULL, embedding_dimensions integer DEFAULT NULL,
+        sync_mode text DEFAULT 'trigger', start_backfill boolean DEFAULT false, batch_interval interval DEFAULT NULL,
+        on_source_drop text DEFAULT 'keep')
+        RETURNS TABLE (id integer, name text, provider text, source_table text, mode text, sync_status text, model text,
+            dimensions integer, platform_vector_ref text, columns jsonb, created_at timestamp with time zone)
+        SET search_path FROM CURRENT LANGUAGE c AS '$libdir/embedd', 'make_vector_table_wrapper';
+    ALTER EXTENSION embedd ADD FUNCTION embedd.create_vector_table;
     DROP TRIGGER models_replace_built_in ON embedd.models;
     ALTER EXTENSION embedd DROP FUNCTION embedd.replace_built_in_model();
     DROP FUNCTION embedd.replace_built_in_model();

@@ -268,7 +268,7 @@ select a as arguments, r.* from unnest(array[
     $$ embedding_provider => 'o', embedding_model => 'text-embedding-ada-002', embedding_dimensions => 512 $$,
     $$ embedding_provider => 'v', embedding_model => 'voyage-3-lite', embedding_dimensions => 256 $$,
     $$ embedding_provider => 'l', embedding_model => 'x', embedding_dimensions => 0 $$,
-    $$ embedding_provider => 'l', embedding_model => 'x', embedding_dimensions => 4001 $$]) with ordinality u(a, n),
+    $$ embedding_provider => 'l', embedding_model => 'x', embedding_dimensions => 16001 $$]) with ordinality u(a, n),
     golden.refusal(format('select embedd.create_vector_table(%L, %L, %L, %s)', 't', 'shelf.books', '[{"name": "title", "role": "embedding"}]', a)) r order by n;
 set role golden_stranger;
 select * from golden.refusal($$ select embedd.create_vector_table('t', 'shelf.books', '[{"name": "title", "role": "embedding"}]', embedding_provider => 'o') $$);
@@ -301,7 +301,8 @@ select code, message from golden.refusal($$ insert into embedd.models (provider,
 select m.provider, model, dimensions from unnest(array[
     $$ embedding_provider => 'l', embedding_model => 'my-embed' $$,
     $$ embedding_provider => 'l', embedding_model => 'my-embed', embedding_dimensions => 64 $$]) a, made(a) m;
-select code, message from golden.refusal($$ select embedd.create_vector_table('t', 'shelf.books', '[{"name": "title", "role": "embedding"}]', embedding_provider => 'c', embedding_model => 'huge') $$);
+-- Without an index: it has more than 4000 dimensions.
+select m.provider, model, dimensions, type, index from made($$ embedding_provider => 'c', embedding_model => 'huge' $$) m;
 revoke insert on embedd.models from golden_stranger;
 delete from embedd.models where not built_in;
 
@@ -368,7 +369,7 @@ select status, model, dimensions from embedd.test_provider('tests', 'any');
 \x on
 select a as arguments, r.* from unnest(array[
     $$ embedding_provider => 'tests', embedding_dimensions => 0 $$,
-    $$ embedding_provider => 'tests', embedding_dimensions => 4001 $$]) with ordinality u(a, n),
+    $$ embedding_provider => 'tests', embedding_dimensions => 16001 $$]) with ordinality u(a, n),
     golden.refusal(format('select embedd.create_vector_table(%L, %L, %L, %s)', 't', 'shelf.books', '[{"name": "title", "role": "embedding"}]', a)) r order by n;
 \x off
 select name from embedd.create_vector_table('tested', 'shelf.books', '[{"name": "title", "role": "embedding"}]', embedding_provider => 'tests', embedding_dimensions => 4);

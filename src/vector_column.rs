@@ -1,0 +1,182 @@
+//! The column of vectors: its type, the index that fits it, and the distance that queries compute with it. No SPI.
+
+mod index_options;
+
+use serde::Deserialize;
+
+pub use self::index_options::{IndexOptions, Method};
+use crate::error::{Error, Result};
+
+/// The most dimensions of a column, of either type (pgvector).
+pub const MOST_DIMENSIONS: i32 = 16_000;
+
+/// The most dimensions of an index (pgvector), of either type.
+pub const MOST_INDEXED: i32 = 4000;
+
+/// The most dimensions of an index over the type vector (pgvector); above, it is over the same vectors as halfvec.
+const MOST_INDEXED_AS_VECTOR: i32 = 2000;
+
+/// The type of the column of vectors.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ColumnType {
+    /// Four bytes for each dimension.
+    #[default]
+    Vector,
+    /// Two bytes for each dimension.
+    Halfvec,
+}
+
+impl ColumnType {
+    /// The name of the type in pgvector, which is also the value of the column vector_type.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Vector => "vector",
+            Self::Halfvec => "halfvec",
+        }
+    }
+
+    /// The type of this name; None if embedd has no vectors of that type.
+    pub fn of_name(name: &str) -> Option<Self> {
+        [Self::Vector, Self::Halfvec].into_iter().find(|of| of.as_str() == name)
+    }
+
+    /// The argument vector_type.
+    pub fn parse(name: &str) -> Result<Self> {
+        Self::of_name(name).ok_or_else(|| Error::BadArgument {
+            message: format!("vector type \"{name}\" is not available"),
+            detail: Some("Valid values: vector, halfvec.".to_string()),
+            hint: None,
+        })
+    }
+}
+
+/// The column of vectors of one vector table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VectorColumn {
+    pub of: ColumnType,
+    pub dimensions: i32,
+    pub index: IndexOptions,
+}
+
+impl VectorColumn {
+    /// Whether pgvector can index this many dimensions; otherwise each query reads all rows.
+    pub fn can_be_indexed(&self) -> bool {
+        self.dimensions <= MOST_INDEXED
+    }
+
+    /// Whether the vector table has an index of embedd's.
+    pub fn is_indexed(&self) -> bool {
+        self.index.method == Method::Hnsw && self.can_be_indexed()
+    }
+
+    /// Whether vectors are compared as halfvec although the column has vectors: they have too many dimensions for an
+    /// index on vector.
+    pub fn is_cast(&self) -> bool {
+        self.of == ColumnType::Vector
+            && self.dimensions > MOST_INDEXED_AS_VECTOR
+            && self.can_be_indexed()
+    }
+
+    /// The type in which vectors are compared, and which an index needs to serve queries.
+    pub fn compared_as(&self) -> ColumnType {
+        if self.is_cast() { ColumnType::Halfvec } else { self.of }
+    }
+
+    /// The type of the column in SQL; `schema` is the quoted schema of pgvector.
+    pub fn type_sql(&self, schema: &str) -> String {
+        format!("{schema}.{}({})", self.of.as_str(), self.dimensions)
+    }
+
+    /// The cosine distance of `embedding` of the row `v` from a parameter of type vector, in the form that an index
+    /// serves.
+    pub fn distance(&self, schema: &str, parameter: &str) -> String {
+        let halfvec = format!("{schema}.halfvec({})", self.dimensions);
+        let one = if self.is_cast() { format!("::{halfvec}") } else { String::new() };
+        let other = match self.compared_as() {
+            ColumnType::Vector => String::new(),
+            ColumnType::Halfvec => format!("::{halfvec}"),
+        };
+        format!("v.embedding{one} operator({schema}.<=>) {parameter}{other}")
+    }
+
+    /// An expression of type vector as a value of the column.
+    pub fn stored(&self, schema: &str, expression: &str) -> String {
+        match self.of {
+            ColumnType::Vector => expression.to_string(),
+            ColumnType::Halfvec => format!("{expression}::{}", self.type_sql(schema)),
+        }
+    }
+
+    /// The definition of the index from the access method on, as pg_get_indexdef() writes it; `class` is an operator
+    /// class for [`VectorColumn::compared_as`].
+    pub fn index_definition(&self, schema: &str, class: &str) -> String {
+        let key = match self.is_cast() {
+            true => format!("(embedding::{schema}.halfvec({}))", self.dimensions),
+            false => "embedding".to_string(),
+        };
+        format!(" USING hnsw ({key} {class}){}", self.index.with_clause())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn column(of: ColumnType, dimensions: i32) -> VectorColumn {
+        VectorColumn { of, dimensions, index: IndexOptions::default() }
+    }
+
+    #[test]
+    fn distance_and_index_have_the_same_form() {
+        use ColumnType::{Halfvec, Vector};
+        for (of, dimensions, distance, key) in [
+            (Vector, 2000, "v.embedding operator(x.<=>) $1", "embedding"),
+            (
+                Vector,
+                2001,
+                "v.embedding::x.halfvec(2001) operator(x.<=>) $1::x.halfvec(2001)",
+                "(embedding::x.halfvec(2001))",
+            ),
+            (
+                Vector,
+                4000,
+                "v.embedding::x.halfvec(4000) operator(x.<=>) $1::x.halfvec(4000)",
+                "(embedding::x.halfvec(4000))",
+            ),
+            (Halfvec, 384, "v.embedding operator(x.<=>) $1::x.halfvec(384)", "embedding"),
+            (Halfvec, 4000, "v.embedding operator(x.<=>) $1::x.halfvec(4000)", "embedding"),
+        ] {
+            let column = column(of, dimensions);
+            assert_eq!(column.distance("x", "$1"), distance);
+            assert_eq!(column.index_definition("x", "c"), format!(" USING hnsw ({key} c)"));
+            assert!(column.is_indexed());
+        }
+    }
+
+    #[test]
+    fn above_4000_dimensions_the_column_itself_is_compared_without_an_index() {
+        for (of, distance) in [
+            (ColumnType::Vector, "v.embedding operator(x.<=>) $1"),
+            (ColumnType::Halfvec, "v.embedding operator(x.<=>) $1::x.halfvec(4001)"),
+        ] {
+            let column = column(of, 4001);
+            assert!(!column.can_be_indexed() && !column.is_indexed() && !column.is_cast());
+            assert_eq!(column.compared_as(), of);
+            assert_eq!(column.distance("x", "$1"), distance);
+        }
+    }
+
+    #[test]
+    fn values_are_cast_to_the_type_of_the_column() {
+        assert_eq!(column(ColumnType::Vector, 3).stored("x", "n.e"), "n.e");
+        assert_eq!(column(ColumnType::Halfvec, 3).stored("x", "n.e"), "n.e::x.halfvec(3)");
+        assert_eq!(column(ColumnType::Vector, 3).type_sql("x"), "x.vector(3)");
+    }
+
+    #[test]
+    fn there_are_two_types() {
+        assert_eq!(ColumnType::parse("halfvec").ok(), Some(ColumnType::Halfvec));
+        assert!(["", "Vector", "bit", "sparsevec"].iter().all(|n| ColumnType::parse(n).is_err()));
+    }
+}
