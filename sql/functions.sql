@@ -6,6 +6,18 @@ comment on function embedd.drop_vector_table(text, boolean) is
     'Drops a vector table and its triggers on the source; keep_table => true keeps the table with the vectors';
 comment on function embedd.backfill(text) is
     'Asks the sync worker to embed every row of the source, and returns the task; sync_status() shows the progress';
+comment on function embedd.backfill(text, boolean) is
+    'Does what backfill(name) does; where update_vector_table() has changed what needs new vectors, auto_swap => false keeps the new table ready until swap() or discard()';
+comment on function embedd.update_vector_table(text, jsonb, text, text, integer, interval, text, text, text, text, jsonb, text) is
+    'Changes the configuration of a vector table; an argument that is null leaves its setting as it is. What leaves the vectors as they are is applied at once. For the rest a shadow is created, and needs_backfill is true: the next backfill() fills it and swaps it in, and queries use the table and the configuration before it until then. on_shadow names a function (old regclass, new regclass) that shapes the shadow';
+comment on function embedd.rename_vector_table(text, text) is
+    'Gives a vector table another name for function calls; the table with the vectors keeps its name';
+comment on function embedd.swap(text) is
+    'Asks the sync worker to put a shadow that is ready in the place of the vector table, and returns the task';
+comment on function embedd.compare(text, text[], integer) is
+    'Asks the same questions of a vector table and of its shadow: overlap (the part of the k nearest rows of the vector table that the shadow returns too), mean_rank_change (by how many places these rows move on average), and the milliseconds to embed the question and to find the rows';
+comment on function embedd.discard(text) is
+    'Drops the shadow of a vector table with the vectors it has: the vector table keeps its configuration';
 comment on function embedd.pause_sync(text) is
     'Pauses the sync of a vector table: writers still note changes and queries still answer, but the sync worker applies no change';
 comment on function embedd.resume_sync(text) is
@@ -64,6 +76,10 @@ alter function embedd.all_sync_status() rows 100;
 alter function embedd.sync_status(text) rows 1;
 alter function embedd.embedder_status() rows 1;
 alter function embedd.backfill(text) rows 1;
+alter function embedd.backfill(text, boolean) rows 1;
+alter function embedd.swap(text) rows 1;
+alter function embedd.compare(text, text[], integer) rows 10;
+alter function embedd.update_vector_table(text, jsonb, text, text, integer, interval, text, text, text, text, jsonb, text) rows 1;
 alter function embedd.reconcile(text) rows 1;
 alter function embedd.create_vector_table(text, regclass, jsonb, text, text, text, integer, text, boolean, interval, text, text, jsonb, text, text) rows 1;
 alter function embedd.create_provider(text, text, text, text, text, jsonb) rows 1;

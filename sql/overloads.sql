@@ -56,6 +56,29 @@ end;
 comment on function embedd.create_vector_table(embedd.argument, embedd.relation_argument, embedd.argument, embedd.argument, embedd.argument, embedd.argument, embedd.number_argument, embedd.argument, boolean, embedd.interval_argument, embedd.argument, embedd.argument, embedd.argument, embedd.argument, embedd.argument) is
     'Form of create_vector_table() for other argument types: columns of type json or text, dimensions of type bigint';
 
+create function embedd.update_vector_table(
+    name embedd.argument,
+    columns embedd.argument default null,
+    embedding_provider embedd.argument default null,
+    embedding_model embedd.argument default null,
+    embedding_dimensions embedd.number_argument default null,
+    batch_interval embedd.interval_argument default null,
+    on_source_drop embedd.argument default null,
+    table_name embedd.argument default null,
+    table_schema embedd.argument default null,
+    vector_type embedd.argument default null,
+    index embedd.argument default null,
+    on_shadow embedd.argument default null
+) returns table (id integer, name text, sync_status text, changed text[], needs_backfill boolean, platform_vector_ref text)
+    language sql volatile parallel unsafe rows 1
+begin atomic
+    select t.id, t.name, t.sync_status, t.changed, t.needs_backfill, t.platform_vector_ref
+      from embedd.update_vector_table($1::text, $2::text::jsonb, $3::text, $4::text, embedd.to_integer($5::text, 'embedding_dimensions'),
+                                      $6::text::interval, $7::text, $8::text, $9::text, $10::text, $11::text::jsonb, $12::text) t;
+end;
+comment on function embedd.update_vector_table(embedd.argument, embedd.argument, embedd.argument, embedd.argument, embedd.number_argument, embedd.interval_argument, embedd.argument, embedd.argument, embedd.argument, embedd.argument, embedd.argument, embedd.argument) is
+    'Form of update_vector_table() for other argument types: columns of type json or text, dimensions of type bigint';
+
 create function embedd.create_provider(
     name embedd.argument,
     provider embedd.argument,

@@ -152,7 +152,7 @@ create trigger models_replace_built_in before insert on embedd.models
 
 create table embedd.vector_tables (
     id integer generated always as identity primary key,
-    name text not null unique,
+    name text not null,
     source_table regclass not null,
     primary_key_column text not null,
     key_types regtype[] not null,
@@ -183,12 +183,21 @@ create table embedd.vector_tables (
     vectors_name text,
     query_prefix text,
     document_prefix text,
+    origin_id integer not null,
+    replaces integer,
+    awaits_transactions text[],
+    auto_swap boolean not null default true,
+    on_shadow text,
+    old_table text,
     vector_type text not null default 'vector' check (vector_type in ('vector', 'halfvec')),
     index_options jsonb,
     constraint vector_tables_batch_interval_check check ((sync_mode = 'batch') = (batch_interval is not null))
 );
+-- A shadow has the name of the vector table that it replaces.
+create unique index vector_tables_name_key on embedd.vector_tables (name) where replaces is null;
+create unique index vector_tables_replaces_key on embedd.vector_tables (replaces);
 comment on table embedd.vector_tables is 'Every vector table with its source, its model and the stored state of its sync. A role sees the vector tables whose owner''s rights it has';
-comment on column embedd.vector_tables.id is 'number of the vector table; the triggers of the source carry it';
+comment on column embedd.vector_tables.id is 'number of the vector table; a re-backfill that changes model, dimensions or texts gives it another one';
 comment on column embedd.vector_tables.name is 'name that every function call uses';
 comment on column embedd.vector_tables.source_table is 'table whose rows are embedded';
 comment on column embedd.vector_tables.primary_key_column is 'column of the source that identifies a row; a JSON array of names where the key has several columns';
@@ -200,7 +209,7 @@ comment on column embedd.vector_tables.embedding_dimensions is 'dimensions of a 
 comment on column embedd.vector_tables.sync_mode is 'how embedd detects changes: trigger (triggers note each change) or batch (a worker compares source and vector table every batch_interval)';
 comment on column embedd.vector_tables.columns is 'configured columns in the form that create_vector_table() takes; source_column is the current name in the source where a column was renamed';
 comment on column embedd.vector_tables.owner is 'owner of the vector table when a worker last saw it; the worker works with the rights of this role';
-comment on column embedd.vector_tables.sync_status is 'pending, backfilling, synced, paused or error, as a worker stored it; sync_status() and stat_vector_tables show the state at this moment. pending_rebackfill is not used yet';
+comment on column embedd.vector_tables.sync_status is 'pending, backfilling, synced, paused or error, as a worker stored it; sync_status() and stat_vector_tables show the state at this moment. pending_rebackfill: update_vector_table() has changed what needs new vectors';
 comment on column embedd.vector_tables.last_error is 'why the last attempt failed; null after an attempt that succeeded';
 comment on column embedd.vector_tables.last_error_at is 'when that attempt failed';
 comment on column embedd.vector_tables.system_id is 'system identifier of the cluster that keeps the vector table in sync';
@@ -216,9 +225,15 @@ comment on column embedd.vector_tables.compared_in is 'server start during which
 comment on column embedd.vector_tables.error_kind is 'what last_error is about: provider or table';
 comment on column embedd.vector_tables.error_since is 'since when this error has lasted';
 comment on column embedd.vector_tables.vectors_name is 'qualified name of the vector table when a worker last saw it; a table that the owner creates under this name replaces one that was dropped';
+comment on column embedd.vector_tables.origin_id is 'number of the vector table at its creation, which its name and the triggers of the source carry';
+comment on column embedd.vector_tables.replaces is 'for a shadow, the number of the vector table that it replaces after its backfill; null for a vector table that queries read';
+comment on column embedd.vector_tables.awaits_transactions is 'transactions (pg_locks.virtualtransaction) that must end before the task begins, because they began before a change of what is captured; empty before they are listed, null when there is nothing to wait for';
+comment on column embedd.vector_tables.auto_swap is 'for a shadow, whether the worker swaps it in as soon as it is ready; otherwise swap() does';
+comment on column embedd.vector_tables.on_shadow is 'function (old regclass, new regclass) that is called when a shadow was created, to shape the new table like the old one';
+comment on column embedd.vector_tables.old_table is 'name of the table that the last swap replaced, until the worker drops it: sessions with an older snapshot may read it';
 comment on column embedd.vector_tables.on_source_drop is 'what happens to the vectors when the source is dropped: keep (the status is error until a table of that name exists again) or drop';
-comment on column embedd.vector_tables.query_prefix is 'prefix of every question when it is embedded; it never changes after the creation of the vector table';
-comment on column embedd.vector_tables.document_prefix is 'prefix of every embedded text when it is embedded, not part of embedded_text; it never changes after the creation of the vector table';
+comment on column embedd.vector_tables.query_prefix is 'prefix of every question when it is embedded; it changes with the model only';
+comment on column embedd.vector_tables.document_prefix is 'prefix of every embedded text when it is embedded, not part of embedded_text; it changes with the model only';
 comment on column embedd.vector_tables.vector_type is 'type of the column embedding: vector (4 bytes for each dimension) or halfvec (2 bytes)';
 comment on column embedd.vector_tables.index_options is 'argument index of create_vector_table(); null means an hnsw index with the defaults of pgvector';
 
@@ -281,7 +296,7 @@ create table embedd.tasks (
     priority integer not null default 3,
     attempts integer not null default 0,
     max_attempts integer not null default 3,
-    phase text not null default 'orphans' check (phase in ('source', 'orphans', 'index')),
+    phase text not null default 'orphans' check (phase in ('source', 'orphans', 'index', 'swap')),
     last_processed_pk text,
     processed_rows bigint not null default 0,
     last_error text,
@@ -299,7 +314,7 @@ comment on column embedd.tasks.status is 'pending, running, completed or failed'
 comment on column embedd.tasks.priority is 'not used yet: a vector table has one open task at most, and the worker does those of several side by side';
 comment on column embedd.tasks.attempts is 'how often a worker started the task, resumed it, or accepted another request for it';
 comment on column embedd.tasks.max_attempts is 'not used yet: a worker retries what fails, with a growing backoff';
-comment on column embedd.tasks.phase is 'orphans: the worker removes rows whose source row is gone; source: it reads source rows page by page; index: it builds the vector index';
+comment on column embedd.tasks.phase is 'orphans: the worker removes rows whose source row is gone; source: it reads source rows page by page; index: it builds the vector index; swap: it puts the new table in the place of the old one';
 comment on column embedd.tasks.last_processed_pk is 'every key up to this one is done in this phase; after a restart the worker continues behind it';
 comment on column embedd.tasks.processed_rows is 'source rows read so far';
 comment on column embedd.tasks.last_error is 'why the last attempt failed';

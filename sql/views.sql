@@ -95,7 +95,7 @@ comment on column embedd.stat_vector_tables.vector_table is 'table that holds th
 comment on column embedd.stat_vector_tables.embedding_provider is 'provider that computes the vectors';
 comment on column embedd.stat_vector_tables.embedding_model is 'model that computes the vectors';
 comment on column embedd.stat_vector_tables.sync_mode is 'trigger or batch';
-comment on column embedd.stat_vector_tables.sync_status is 'pending, backfilling, syncing (changes wait, or source and vector table are compared), synced (source and vector table agree except for failed_rows, and no change waits), paused or error';
+comment on column embedd.stat_vector_tables.sync_status is 'pending, backfilling, syncing (changes wait, or source and vector table are compared), synced (source and vector table agree except for failed_rows, and no change waits), pending_rebackfill (a change of the configuration waits for a backfill or a swap), paused or error';
 comment on column embedd.stat_vector_tables.synced_rows is 'rows of the vector table';
 comment on column embedd.stat_vector_tables.total_rows is 'rows of the source; null where they cannot be counted';
 comment on column embedd.stat_vector_tables.last_synced_at is 'when the sync worker last applied changes to the vector table';

@@ -1,6 +1,7 @@
 //! The SQL functions written in Rust: arguments, results, and the code that runs them.
 
 pub mod arguments;
+pub mod changes;
 mod doctor;
 mod embedder;
 mod outdated;
@@ -108,28 +109,6 @@ fn new_vector_table(
 #[search_path(pg_catalog, pg_temp)]
 fn drop_vector_table(name: &str, keep_table: default!(bool, "false")) -> Result<(), ErrorReport> {
     Ok(Spi::connect_mut(|client| table::remove(client, name, keep_table))?)
-}
-
-#[pg_extern(volatile, parallel_unsafe)]
-#[search_path(pg_catalog, pg_temp)]
-#[allow(clippy::type_complexity)]
-fn backfill(
-    name: &str,
-) -> Result<
-    TableIterator<
-        'static,
-        (
-            name!(task_id, i64),
-            name!(task_type, String),
-            name!(target_id, i32),
-            name!(status, &'static str),
-            name!(created_at, TimestampWithTimeZone),
-        ),
-    >,
-    ErrorReport,
-> {
-    let (target, asked) = control::backfill(name)?;
-    Ok(TableIterator::once((asked.id, asked.kind, target, "pending", asked.created_at)))
 }
 
 #[pg_extern(volatile, parallel_unsafe)]

@@ -4,6 +4,7 @@ mod documents;
 mod heap;
 mod resolve;
 mod rows;
+mod shadow;
 pub mod partitions;
 pub mod sight;
 mod state;
@@ -25,17 +26,20 @@ use crate::vector_column::IndexOptions;
 use crate::{queue, shared};
 
 pub use documents::reason as too_large;
-pub use heap::{Config, Use, all_uses, config, is_used, uses};
+pub use heap::{Config, Use, all_uses, configs, is_used, uses};
 pub use resolve::{SourceUpdate, forget_readers, operators};
 pub use rows::{
     delete_all_failed, delete_earlier_failed, delete_failed, earlier_failed_keys, failed_keys,
-    set_failed, set_truncated,
+    set_failed, set_truncated, truncated_keys,
+};
+pub use shadow::{
+    await_writers, awaited_writers, clear_old, defer_indexes, replace, set_auto_swap, shadow_of,
 };
 pub use state::{Progress, position, set_progress};
 pub use status::{ErrorSource, set_error, set_status, set_working_status};
 pub use subscribed::{delete_built_in_models, is_subscribed};
 pub use vector_table::{
-    BATCH_INTERVALS, Found, SourceDrop, Stored, SyncMode, VectorTable, all, by_id, find,
+    BATCH_INTERVALS, Found, Reused, SourceDrop, Stored, SyncMode, VectorTable, all, by_id, find,
     find_for_update, lock, source_name, vectors_name,
 };
 
@@ -150,6 +154,16 @@ pub fn exists(client: &SpiClient<'_>, name: &str) -> Result<bool> {
     Ok(!rows.is_empty())
 }
 
+/// The vector tables that share triggers: one and its shadow.
+pub fn same_origin(client: &mut SpiClient<'_>, origin_id: i32) -> Result<Vec<i32>> {
+    let rows = client.update(
+        "select id from embedd.vector_tables where origin_id = $1 order by id",
+        None,
+        &[origin_id.into()],
+    )?;
+    rows.into_iter().map(|row| row.get::<i32>(1)?.ok_or_else(missing)).collect()
+}
+
 /// Takes the next id for a vector table, which is part of its physical name and its triggers' names.
 pub fn next_id(client: &mut SpiClient<'_>) -> Result<i32> {
     // If the rows were copied without the sequence, as by logical replication, the sequence is behind them.
@@ -157,7 +171,7 @@ pub fn next_id(client: &mut SpiClient<'_>) -> Result<i32> {
         "select case when n.id > m.id then n.id
                      else pg_catalog.setval('embedd.vector_tables_id_seq', m.id + 1) end::integer
            from (select pg_catalog.nextval('embedd.vector_tables_id_seq') as id) n
-          cross join (select coalesce(max(v.id), 0) as id from embedd.vector_tables v) m",
+          cross join (select coalesce(max(greatest(v.id, v.origin_id)), 0) as id from embedd.vector_tables v) m",
         None,
         &[],
     )?;
@@ -175,11 +189,12 @@ pub fn insert(
         "insert into embedd.vector_tables (id, name, source_table, primary_key_column, key_types, vector_table,
                 embedding_provider, embedding_model, embedding_dimensions, columns, owner, system_id, extension_id,
                 source_name, key_numbers, column_numbers, sync_mode, batch_interval, on_source_drop, compared_in, vectors_name,
-                query_prefix, document_prefix, vector_type, index_options)
+                query_prefix, document_prefix, origin_id, replaces, auto_swap, on_shadow,
+                vector_type, index_options)
          overriding system value
          values ($1, $2, $3, $4, $5::oid[]::regtype[], $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17,
-                pg_catalog.make_interval(secs => $18), $19, $20, $21, nullif($22, ''), nullif($23, ''),
-                $24, $25)",
+                pg_catalog.make_interval(secs => $18), $19, $20, $21, nullif($22, ''), nullif($23, ''), $24, $25, $26, $27,
+                $28, $29)",
         None,
         &[
             table.id.into(),
@@ -205,6 +220,10 @@ pub fn insert(
             stored.vectors_name.as_str().into(),
             stored.query_prefix.as_str().into(),
             stored.document_prefix.as_str().into(),
+            table.origin_id.into(),
+            stored.replaces.into(),
+            stored.auto_swap.into(),
+            stored.on_shadow.clone().into(),
             stored.vector_type.as_str().into(),
             index_json(stored.index_options.as_ref())?.into(),
         ],
@@ -216,6 +235,40 @@ fn columns_json(table: &VectorTable) -> Result<JsonB> {
     let columns = serde_json::to_value(&table.columns)
         .map_err(|e| Error::Damaged { what: format!("columns: {e}") })?;
     Ok(JsonB(columns))
+}
+
+/// Stores what update_vector_table() changes in place.
+pub fn set_config(client: &mut SpiClient<'_>, table: &VectorTable) -> Result<()> {
+    let stored = &table.stored;
+    client.update(
+        "update embedd.vector_tables
+            set embedding_provider = $2, columns = $3, column_numbers = $4, batch_interval = pg_catalog.make_interval(secs => $5),
+                on_source_drop = $6, on_shadow = $7, query_prefix = nullif($8, '')
+          where id = $1",
+        None,
+        &[
+            table.id.into(),
+            table.provider.as_str().into(),
+            columns_json(table)?.into(),
+            stored.column_numbers.clone().into(),
+            table.batch_interval.into(),
+            stored.on_source_drop.as_str().into(),
+            stored.on_shadow.clone().into(),
+            stored.query_prefix.as_str().into(),
+        ],
+    )?;
+    forget_readers(table.source);
+    Ok(())
+}
+
+/// Gives a vector table and its shadow another name.
+pub fn rename(client: &mut SpiClient<'_>, id: i32, name: &str) -> Result<()> {
+    client.update(
+        "update embedd.vector_tables set name = $2 where id = $1 or replaces = $1",
+        None,
+        &[id.into(), name.into()],
+    )?;
+    Ok(())
 }
 
 /// The value of the column index_options.
@@ -265,6 +318,17 @@ pub fn record_vectors(client: &mut SpiClient<'_>, table: &VectorTable) -> Result
         ],
     )?;
     Ok(())
+}
+
+/// The stored types of the key columns.
+pub fn key_types(client: &mut SpiClient<'_>, id: i32) -> Result<Vec<pg_sys::Oid>> {
+    let rows = client.update(
+        "select u.of::oid from embedd.vector_tables v cross join unnest(v.key_types) with ordinality u(of, n)
+          where v.id = $1 order by u.n",
+        None,
+        &[id.into()],
+    )?;
+    rows.into_iter().map(|row| row.get::<pg_sys::Oid>(1)?.ok_or_else(missing)).collect()
 }
 
 /// Records the current types of the key columns.

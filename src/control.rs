@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::queue::{self, ChangedKeys};
 use crate::rights::RoleSwitch;
 use crate::source;
-use crate::table::check_may_change;
+use crate::table::{self, check_may_change};
 use crate::task::{self, Kind, TaskTicket};
 use crate::trigger::touch_at_commit;
 
@@ -32,6 +32,9 @@ pub fn pause(name: &str) -> Result<()> {
         }
         let _rights = RoleSwitch::of_extension()?;
         catalog::set_status(client, table.id, Status::Paused)?;
+        if let Some(shadow) = catalog::shadow_of(client, table.id)? {
+            catalog::set_status(client, shadow.id, Status::Paused)?;
+        }
         touch_at_commit();
         Ok(())
     })
@@ -46,24 +49,82 @@ pub fn resume(name: &str) -> Result<()> {
             return Err(Error::NotPaused { name: table.name, status });
         }
         let _rights = RoleSwitch::of_extension()?;
-        catalog::set_status(client, table.id, Status::Pending)?;
-        catalog::set_working_status(client, table.id)?;
+        let shadow = catalog::shadow_of(client, table.id)?;
+        for id in [Some(table.id), shadow.map(|shadow| shadow.id)].into_iter().flatten() {
+            catalog::set_status(client, id, Status::Pending)?;
+            catalog::set_working_status(client, id)?;
+        }
         touch_at_commit();
         Ok(())
     })
 }
 
-/// Requests a backfill from the sync worker.
-pub fn backfill(name: &str) -> Result<(i32, TaskTicket)> {
+/// Requests a backfill from the sync worker: of the shadow, where a change waits for one.
+pub fn backfill(name: &str, auto_swap: bool) -> Result<(i32, TaskTicket)> {
     Spi::connect_mut(|client| {
         let table = find_to_change(client, name)?;
+        let shadow = {
+            let _rights = RoleSwitch::of_extension()?;
+            catalog::shadow_of(client, table.id)?
+        };
+        if let Some(shadow) = &shadow {
+            // Before anything is paid for.
+            table::check_may_be_replaced(client, &table)?;
+            let _rights = RoleSwitch::of_extension()?;
+            catalog::set_auto_swap(client, shadow.id, auto_swap)?;
+        }
         let _rights = RoleSwitch::of_extension()?;
-        let asked = task::ask(client, table.id, name)?;
-        if table.status != Status::Paused {
-            catalog::set_working_status(client, table.id)?;
+        let target = shadow.as_ref().unwrap_or(&table);
+        let asked = task::ask(client, target.id, name)?;
+        if table.status == Status::Paused {
+            catalog::set_status(client, target.id, Status::Paused)?;
+        } else {
+            catalog::set_working_status(client, target.id)?;
+        }
+        if let Some(shadow) = shadow.as_ref().filter(|shadow| shadow.status == Status::Pending)
+            && shadow.stored.sync_mode == SyncMode::Trigger
+        {
+            catalog::await_writers(client, shadow)?;
         }
         touch_at_commit();
-        Ok((table.id, asked))
+        Ok((target.id, asked))
+    })
+}
+
+/// Finds the shadow of a vector table that the caller may change.
+fn find_shadow(client: &mut SpiClient<'_>, name: &str) -> Result<(VectorTable, VectorTable)> {
+    let table = find_to_change(client, name)?;
+    let _rights = RoleSwitch::of_extension()?;
+    match catalog::shadow_of(client, table.id)? {
+        Some(shadow) => Ok((table, shadow)),
+        None => Err(Error::NoShadow { name: name.to_string() }),
+    }
+}
+
+/// Has the worker swap in a shadow that is ready.
+pub fn swap(name: &str) -> Result<(i32, TaskTicket)> {
+    Spi::connect_mut(|client| {
+        let (table, shadow) = find_shadow(client, name)?;
+        table::check_may_be_replaced(client, &table)?;
+        let _rights = RoleSwitch::of_extension()?;
+        if !task::is_filled(client, shadow.id)? {
+            return Err(Error::ShadowNotReady { name: name.to_string() });
+        }
+        catalog::set_auto_swap(client, shadow.id, true)?;
+        let asked = task::ask_swap(client, shadow.id, name)?;
+        catalog::set_working_status(client, shadow.id)?;
+        touch_at_commit();
+        Ok((shadow.id, asked))
+    })
+}
+
+/// Drops a shadow: the vector table keeps its configuration.
+pub fn discard(name: &str) -> Result<()> {
+    Spi::connect_mut(|client| {
+        let (_, shadow) = find_shadow(client, name)?;
+        table::discard(client, &shadow)?;
+        touch_at_commit();
+        Ok(())
     })
 }
 

@@ -5,7 +5,7 @@ mod sql;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-pub use sql::{DIFFERS, TOO_LARGE, difference_sql, document_sql};
+pub use sql::{DIFFERS, TOO_LARGE, difference_sql, document_sql, expressions};
 
 /// The most columns of a vector table.
 const MAX_COLUMNS: usize = 1000;

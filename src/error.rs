@@ -151,6 +151,24 @@ pub enum Error {
     /// A backfill is running (backfill_in_progress).
     #[error("a backfill of vector table \"{name}\" is already running")]
     BackfillInProgress { name: String },
+    /// A shadow of the vector table is filled or ready, so its configuration cannot change.
+    #[error("a re-backfill of vector table \"{name}\" is running or ready")]
+    RebackfillInProgress { name: String },
+    /// swap() or discard() without a shadow.
+    #[error("vector table \"{name}\" has no change that waits")]
+    NoShadow { name: String },
+    /// swap() before the shadow is filled.
+    #[error("the shadow of vector table \"{name}\" is not ready")]
+    ShadowNotReady { name: String },
+    /// Objects depend on the vector table that would stay with the replaced table.
+    #[error("vector table \"{name}\" cannot be replaced because other objects depend on it")]
+    CannotBeReplaced { name: String, objects: Vec<String> },
+    /// An index over an expression of vectors that do not stay as they are.
+    #[error("index \"{index}\" cannot be built over the new vectors of vector table \"{name}\"")]
+    IndexNotCarried { index: String, name: String },
+    /// A vector table in shards whose shadow would not be in shards.
+    #[error("vector table \"{name}\" is distributed, and embedd cannot distribute its shadow")]
+    NeedsHook { name: String },
     /// The server was started without embedd in shared_preload_libraries.
     #[error("embedd is not loaded through shared_preload_libraries")]
     NotPreloaded,
@@ -202,7 +220,9 @@ impl Error {
             Error::Option(_) => ERRCODE_INVALID_PARAMETER_VALUE,
             Error::CannotWait { .. } => ERRCODE_ACTIVE_SQL_TRANSACTION,
             Error::NotAProvider { .. } => ERRCODE_WRONG_OBJECT_TYPE,
-            Error::ProviderInUse { .. } => ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST,
+            Error::ProviderInUse { .. }
+            | Error::CannotBeReplaced { .. }
+            | Error::IndexNotCarried { .. } => ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST,
             Error::NoApiKey { .. } => ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION,
             Error::TooManyDimensions { .. } | Error::NotIndexable { .. } => {
                 ERRCODE_PROGRAM_LIMIT_EXCEEDED
@@ -235,8 +255,13 @@ impl Error {
             | Error::AlreadyPaused { .. }
             | Error::NotPaused { .. }
             | Error::OldInstallation
+            | Error::NoShadow { .. }
+            | Error::ShadowNotReady { .. }
+            | Error::NeedsHook { .. }
             | Error::NotPreloaded => ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-            Error::BackfillInProgress { .. } => ERRCODE_OBJECT_IN_USE,
+            Error::BackfillInProgress { .. } | Error::RebackfillInProgress { .. } => {
+                ERRCODE_OBJECT_IN_USE
+            }
             Error::InRecovery { .. } => ERRCODE_READ_ONLY_SQL_TRANSACTION,
             Error::Embedder { .. } => ERRCODE_CONNECTION_FAILURE,
             Error::Provider(failure) => match failure.class {
@@ -316,6 +341,10 @@ impl Error {
             }
             Error::NotReady { .. } => Some("Its status is pending: no row has been embedded yet.".to_string()),
             Error::NotPaused { status, .. } => Some(format!("Its status is {status}.")),
+            Error::CannotBeReplaced { objects, .. } => Some(format!("They are: {}.", objects.join(", "))),
+            Error::IndexNotCarried { .. } => Some(
+                "It is over an expression of the column embedding, whose type or dimensions change.".to_string(),
+            ),
             Error::NotPreloaded => Some(
                 "The server starts the embedder and the workers only if embedd is preloaded.".to_string(),
             ),
@@ -336,6 +365,10 @@ impl Error {
             | Error::NotAllowed { .. }
             | Error::AlreadyPaused { .. }
             | Error::BackfillInProgress { .. }
+            | Error::RebackfillInProgress { .. }
+            | Error::NoShadow { .. }
+            | Error::ShadowNotReady { .. }
+            | Error::NeedsHook { .. }
             | Error::RowsHidden { .. }
             | Error::ChangesMissed { .. }
             | Error::FilledBySubscription { .. }

@@ -1,9 +1,11 @@
 //! The deferred vector indexes of a vector table: dropped before its first large load and built once after it, which
 //! is many times faster.
 
+mod shadow;
+
 use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::catalog::VectorTable;
 use crate::command;
@@ -14,6 +16,8 @@ use crate::name::{quote_ident, quote_literal};
 use crate::operator_class;
 use crate::relation;
 use crate::rights::RoleSwitch;
+
+pub use self::shadow::missing as missing_for_shadow;
 
 /// From this many source rows on it is worth deferring the indexes.
 const WORTH_IT: i64 = 5000;
@@ -33,7 +37,7 @@ const PARTS: &str = "
         'predicate', pg_catalog.pg_get_expr(i.indpred, i.indrelid)))";
 
 /// [`PARTS`] in Rust.
-#[derive(Deserialize)]
+#[derive(Deserialize, Serialize)]
 struct Parts {
     method: String,
     /// The column, or an expression in parentheses.
@@ -41,10 +45,20 @@ struct Parts {
     #[serde(rename = "type")]
     of: String,
     operator: String,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     options: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     tablespace: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     predicate: Option<String>,
+}
+
+/// An index of any other kind, for a shadow that has none yet: its definition from the access method on.
+#[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+struct Whole {
+    is_unique: bool,
+    rest: String,
 }
 
 /// The definition of an index from the access method on, as 0.4.0 and older versions stored it.
@@ -186,10 +200,12 @@ pub fn build(
     let relation = table.relation_name()?;
     let schema = VectorType::find(client)?.schema;
     let parts = serde_json::from_str::<Parts>(made_of).ok();
-    let rest = match &parts {
-        Some(parts) => definition(client, parts)?,
+    let whole = serde_json::from_str::<Whole>(made_of).ok();
+    let rest = match (&parts, &whole) {
+        (Some(parts), _) => definition(client, parts)?,
+        (None, Some(whole)) => whole.rest.clone(),
         // Up to 0.4.0 the definition had the schema of pgvector at that time.
-        None => made_of.replace(&format!("{schema}."), ""),
+        (None, None) => made_of.replace(&format!("{schema}."), ""),
     };
     let is_sound = !extension::is_older(&extension::vector_version(client)?, PARALLEL_SINCE);
     let _rights = RoleSwitch::of_owner(table.owner);
@@ -198,13 +214,19 @@ pub fn build(
     let found = client.select(
         &format!(
             "select exists (select from {INDEXES} where i.indrelid = $1 and i.indisvalid
-                              and case when $4 then {PARTS} = $3::jsonb else {REST} = $3 end),
+                              and case when $4 then {PARTS} = $3::jsonb when $5 then c.relname = $2 else {REST} = $3 end),
                     exists (select from pg_catalog.pg_class c
                               join pg_catalog.pg_class t on t.relnamespace = c.relnamespace
                              where t.oid = $1 and c.relname = $2)"
         ),
         None,
-        &[table.relation.into(), name.into(), like.into(), parts.is_some().into()],
+        &[
+            table.relation.into(),
+            name.into(),
+            like.into(),
+            parts.is_some().into(),
+            whole.is_some().into(),
+        ],
     )?;
     let (is_built, is_taken) = found.first().get_two::<bool, bool>()?;
     if is_built == Some(true) {
@@ -217,7 +239,8 @@ pub fn build(
         Some(true) => String::new(),
         _ => quote_ident(name),
     };
-    command::run(client, &format!("create index {name} on {relation}{rest}"))
+    let unique = if whole.is_some_and(|whole| whole.is_unique) { "unique " } else { "" };
+    command::run(client, &format!("create {unique}index {name} on {relation}{rest}"))
 }
 
 /// Records that no index is deferred any more.

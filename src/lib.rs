@@ -82,6 +82,7 @@ extension_sql_file!(
         "argument",
         api::query,
         api::new_vector_table,
+        api::changes::update_vector_table,
         api::retry_failed,
         api::verify_with_sample,
         api::status::wait_until_synced,

@@ -127,6 +127,20 @@ pub fn vector_table(name: &str, id: u32) -> String {
     table
 }
 
+/// The suffix of the table of a shadow.
+pub const SWAP: &str = "_swap";
+/// The suffix of a table that a swap has replaced.
+pub const OLD: &str = "_old";
+
+/// The name of a table with a suffix, within PostgreSQL's 63 bytes.
+pub fn suffixed(table: &str, suffix: &str) -> String {
+    let mut room = 63 - suffix.len();
+    while !table.is_char_boundary(room.min(table.len())) {
+        room -= 1;
+    }
+    format!("{}{suffix}", &table[..room.min(table.len())])
+}
+
 /// Whether the name of a physical table belongs to another vector table.
 pub fn is_of_another(table: &str, id: u32) -> bool {
     number(table).is_some_and(|other| other != id)
@@ -165,6 +179,13 @@ pub fn split_qualified(qualified: &str) -> Option<(String, String)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_suffix_fits_into_a_name() {
+        assert_eq!(suffixed("products", SWAP), "products_swap");
+        assert_eq!(suffixed(&"x".repeat(63), OLD), format!("{}_old", "x".repeat(59)));
+        assert_eq!(suffixed(&"é".repeat(31), SWAP), format!("{}_swap", "é".repeat(29)));
+    }
 
     #[test]
     fn names_of_1_to_100_characters_are_valid() {

@@ -27,6 +27,15 @@ pub fn name_of(relation: pg_sys::Oid) -> Option<String> {
     }
 }
 
+/// The name of the schema of a relation; None if it does not exist.
+pub fn schema_of(relation: pg_sys::Oid) -> Option<String> {
+    // SAFETY: syscache look-ups in a transaction; the name is copied.
+    unsafe {
+        let schema = pg_sys::get_namespace_name(pg_sys::get_rel_namespace(relation));
+        (!schema.is_null()).then(|| CStr::from_ptr(schema).to_string_lossy().into_owned())
+    }
+}
+
 /// Whether a relation is a view.
 pub fn is_view(relation: pg_sys::Oid) -> bool {
     // SAFETY: a syscache look-up in a transaction.
@@ -50,6 +59,15 @@ pub fn find(schema: &str, name: &str) -> Option<pg_sys::Oid> {
             false => pg_sys::get_relname_relid(name.as_ptr(), schema),
         }
     };
+    (oid != pg_sys::InvalidOid).then_some(oid)
+}
+
+/// The relation with this name in the schema of another one.
+pub fn find_beside(relation: pg_sys::Oid, name: &str) -> Option<pg_sys::Oid> {
+    let name = CString::new(name).ok()?;
+    // SAFETY: syscache look-ups in a transaction, with a terminated name.
+    let oid =
+        unsafe { pg_sys::get_relname_relid(name.as_ptr(), pg_sys::get_rel_namespace(relation)) };
     (oid != pg_sys::InvalidOid).then_some(oid)
 }
 

@@ -1,5 +1,7 @@
 //! embedd.query(): embeds the text and finds the nearest rows, with the privileges of the caller.
 
+pub mod compare;
+
 use std::ffi::{CStr, CString};
 
 use embedd_wire::InputType;
@@ -12,7 +14,8 @@ use crate::citus;
 use crate::datum::{RawJsonb, VectorType};
 use crate::error::{Error, Result};
 use crate::fdw::embed;
-use crate::filter::{self, Field, Param};
+use crate::filter::{self, Condition, Field, Param};
+use crate::relation;
 use crate::rights::RoleSwitch;
 
 /// The most rows of a query.
@@ -72,52 +75,69 @@ pub fn query(question: &Question<'_>) -> Result<Vec<Answer>> {
         let condition =
             filter::condition(question.filters.as_ref().unwrap_or(&nothing), &fields, FIRST_PARAM)?;
         let vector = embed::for_table(&table, question.text, InputType::Query)?;
-        let kind = VectorType::find(client)?;
-        let relation = table.relation_name()?;
-        let (schema, sql) = (&kind.schema, &condition.sql);
-        let distance = table.vector_column().distance(schema, "$1");
-        // The vectors may be in shards on other nodes, which need the settings too.
-        let is_spread = citus::is_table(table.relation);
-        let everywhere = if is_spread { citus::IN_TRANSACTIONS } else { "true" };
-        let statement = format!(
-            "select r.pk_value, r.score, r.metadata, r.embedded_text
-               from (select v.pk_value, 1 - ({distance}) as score, v.metadata, v.embedded_text
-                       from {relation} v
-                      where v.embedding is not null and ({sql}) and {everywhere}
-                      order by {distance} limit $2) r
-              where $3::float8 is null or r.score >= $3::float8"
-        );
-        let mut arguments: Vec<DatumWithOid<'_>> = vec![
-            kind.argument(&vector),
-            i64::from(question.limit).into(),
-            question.min_score.into(),
-        ];
-        arguments.extend(condition.params.into_iter().map(|param| match param {
-            Param::Text(text) => DatumWithOid::from(text),
-            Param::TextArray(texts) => DatumWithOid::from(texts),
-        }));
-        let ef_search = question
-            .ef_search
-            .unwrap_or_else(|| (question.limit * 2).clamp(DEFAULT_EF_SEARCH, *EF_SEARCH.end()));
-        let ef_search = CString::new(ef_search.to_string()).unwrap_or_default();
-        let values =
-            [(c"hnsw.iterative_scan", c"strict_order"), (c"hnsw.ef_search", ef_search.as_c_str())];
-        let _settings = HnswSettings::set(&values);
-        let spread = is_spread.then(|| citus::NodeSettings::set(values)).transpose()?;
-        let mut answers = Vec::new();
-        for row in client.select(&statement, None, &arguments)? {
-            answers.push(Answer {
-                id: row.get(1)?,
-                score: row.get(2)?,
-                metadata: row.get(3)?,
-                text: row.get(4)?,
-            });
-        }
-        if let Some(spread) = spread {
-            spread.reset()?;
-        }
-        Ok(answers)
+        nearest(client, &table, &vector, question, condition)
     })
+}
+
+/// The rows of a vector table nearest to a vector, with the limit and the settings of a question.
+fn nearest(
+    client: &SpiClient<'_>,
+    table: &VectorTable,
+    vector: &[f32],
+    question: &Question<'_>,
+    condition: Condition,
+) -> Result<Vec<Answer>> {
+    let kind = VectorType::find(client)?;
+    let relation = pin(table)?;
+    let (schema, sql) = (&kind.schema, &condition.sql);
+    let distance = table.vector_column().distance(schema, "$1");
+    // The vectors may be in shards on other nodes, which need the settings too.
+    let is_spread = citus::is_table(table.relation);
+    let everywhere = if is_spread { citus::IN_TRANSACTIONS } else { "true" };
+    let statement = format!(
+        "select r.pk_value, r.score, r.metadata, r.embedded_text
+           from (select v.pk_value, 1 - ({distance}) as score, v.metadata, v.embedded_text
+                   from {relation} v
+                  where v.embedding is not null and ({sql}) and {everywhere}
+                  order by {distance} limit $2) r
+          where $3::float8 is null or r.score >= $3::float8"
+    );
+    let mut arguments: Vec<DatumWithOid<'_>> =
+        vec![kind.argument(vector), i64::from(question.limit).into(), question.min_score.into()];
+    arguments.extend(condition.params.into_iter().map(|param| match param {
+        Param::Text(text) => DatumWithOid::from(text),
+        Param::TextArray(texts) => DatumWithOid::from(texts),
+    }));
+    let ef_search = question
+        .ef_search
+        .unwrap_or_else(|| (question.limit * 2).clamp(DEFAULT_EF_SEARCH, *EF_SEARCH.end()));
+    let ef_search = CString::new(ef_search.to_string()).unwrap_or_default();
+    let values =
+        [(c"hnsw.iterative_scan", c"strict_order"), (c"hnsw.ef_search", ef_search.as_c_str())];
+    let _settings = HnswSettings::set(&values);
+    let spread = is_spread.then(|| citus::NodeSettings::set(values)).transpose()?;
+    let mut answers = Vec::new();
+    for row in client.select(&statement, None, &arguments)? {
+        answers.push(Answer {
+            id: row.get(1)?,
+            score: row.get(2)?,
+            metadata: row.get(3)?,
+            text: row.get(4)?,
+        });
+    }
+    if let Some(spread) = spread {
+        spread.reset()?;
+    }
+    Ok(answers)
+}
+
+/// The name of a vector table, which is locked until the end of the transaction. A swap may have given it another name
+/// while the question was embedded: the statement's snapshot is from before, and so are the rows that it sees.
+fn pin(table: &VectorTable) -> Result<String> {
+    // SAFETY: inside a transaction; writes do not conflict with this lock.
+    unsafe { pg_sys::LockRelationOid(table.relation, pg_sys::AccessShareLock as pg_sys::LOCKMODE) }
+    relation::qualified_name(table.relation)
+        .ok_or_else(|| Error::RelationGone { what: "table", name: table.name.clone() })
 }
 
 /// The number of the first parameter of a filter.

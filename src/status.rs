@@ -2,6 +2,7 @@
 
 mod count;
 mod partitioned;
+mod shadow;
 mod verdict;
 pub mod wait;
 
@@ -107,6 +108,7 @@ pub fn visible(client: &SpiClient<'_>) -> Result<Found> {
     let rights = RoleSwitch::of_extension()?;
     let mut found = catalog::all(client)?;
     drop(rights);
+    found.tables.retain(|table| table.stored.replaces.is_none());
     if is_monitor() {
         return Ok(found);
     }
@@ -198,7 +200,7 @@ pub fn missed_changes(client: &SpiClient<'_>, table: &VectorTable) -> Result<Opt
     let _rights = RoleSwitch::of_extension()?;
     match &table.source_name {
         Some(name) if table.stored.sync_mode == SyncMode::Trigger && table.is_responsible() => {
-            sight::missed_changes(client, table.id, table.source, name)
+            sight::missed_changes(client, table.origin_id, table.source, name)
         }
         _ => Ok(None),
     }
@@ -302,7 +304,7 @@ fn look_once(
     let last_run: Option<f64> = row.get(11)?;
     let noted: Option<String> = row.get(2)?;
     let worker = monitor::worker();
-    let status = SyncStatus {
+    let mut status = SyncStatus {
         sync_status: said.word,
         synced_rows: counted.synced,
         total_rows,
@@ -332,5 +334,6 @@ fn look_once(
         provider_state: if provider_failing { "failing" } else { "ok" },
         provider_since: if provider_failing { row.get(14)? } else { None },
     };
+    shadow::show(client, table.id, shows_errors, &mut status)?;
     Ok((status, facts))
 }

@@ -1,23 +1,29 @@
 //! Creates and drops vector tables.
 
-mod notices;
+mod carry;
+mod choose;
 mod create_request;
+mod notices;
 mod place;
 pub mod relation_spec;
+mod settings;
+mod shadow;
+mod swap;
+mod update;
 
 use embedd_wire::Kind;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
 
-use crate::catalog::{self, LOCAL_PROVIDER, Status, Stored, SyncMode, VectorTable, sight};
+use crate::catalog::{self, Status, Stored, SyncMode, VectorTable, sight};
 use crate::cluster;
 use crate::command;
 use crate::document;
 use crate::error::{Error, Result, raise_message};
-use crate::fdw::{self, Server, depend};
+use crate::fdw::{self, depend};
 use crate::key::Key;
-use crate::models::{Choice, Chosen};
+use crate::models::Chosen;
 use crate::name;
 use crate::relation;
 use crate::rights::RoleSwitch;
@@ -28,13 +34,16 @@ use crate::{shared, task, trigger};
 pub use self::create_request::CreateRequest;
 use self::create_request::{batch_interval, check_index, source_drop, sync_mode};
 pub use self::relation_spec::{RelationSpec, index_definition};
+pub use self::shadow::{check_may_be_replaced, discard, find_reused};
+pub use self::swap::{Swapped, drop_old, swap};
+pub use self::update::{UpdateRequest, rename, update};
 
 /// Creates the vector table, its index, the triggers of the source, and the row in embedd.vector_tables.
 pub fn create(client: &mut SpiClient<'_>, request: CreateRequest) -> Result<VectorTable> {
     cluster::check_writable("create a vector table")?;
     name::check(&request.name)?;
     let mode = sync_mode(&request)?;
-    let batch_interval = batch_interval(&request, mode)?;
+    let batch_interval = batch_interval(request.batch_interval, mode)?;
     let on_source_drop = source_drop(&request.on_source_drop)?;
     let vector_type = ColumnType::parse(&request.vector_type)?;
     let index_options = request.index.as_ref().map_or(Ok(None), IndexOptions::parse)?;
@@ -43,9 +52,14 @@ pub fn create(client: &mut SpiClient<'_>, request: CreateRequest) -> Result<Vect
     }
     let columns = document::parse_columns(&request.columns)?;
     let source = source::define(client, request.source, columns, request.key.as_deref(), mode)?;
-    let server = find_provider(&request.provider)?;
-    let Chosen { model, dimensions, prefixes, prefixes_by_name, retirement } =
-        choose_model(client, &request, server.as_ref())?;
+    let server = choose::provider(&request.provider)?;
+    let Chosen { model, dimensions, prefixes, prefixes_by_name, retirement } = choose::model(
+        client,
+        server.as_ref(),
+        &request.provider,
+        request.model.as_deref(),
+        request.dimensions,
+    )?;
     let column = VectorColumn {
         of: vector_type,
         dimensions,
@@ -94,6 +108,7 @@ pub fn create(client: &mut SpiClient<'_>, request: CreateRequest) -> Result<Vect
     let relation_name = relation::qualified_name(relation);
     let mut table = VectorTable {
         id,
+        origin_id: id,
         name: request.name,
         source: request.source,
         source_name: Some(source.name.clone()),
@@ -124,10 +139,17 @@ pub fn create(client: &mut SpiClient<'_>, request: CreateRequest) -> Result<Vect
             compared_in: shared::started_at(),
             query_prefix: prefixes.query,
             document_prefix: prefixes.document,
+            origin_id: Some(id),
+            replaces: None,
+            auto_swap: true,
+            on_shadow: None,
+            created_at: String::new(),
+            old_table: None,
             vector_type,
             index_options,
         },
         reads_run: false,
+        reuses: None,
         columns: source.columns,
     };
     let _rights = RoleSwitch::of_extension()?;
@@ -154,37 +176,6 @@ pub fn create(client: &mut SpiClient<'_>, request: CreateRequest) -> Result<Vect
         retirement.warn(&table.model, retirement.hint_for_new());
     }
     Ok(table)
-}
-
-/// The provider with this name, which the caller must be allowed to use; None for the local one.
-fn find_provider(name: &str) -> Result<Option<Server>> {
-    if name == LOCAL_PROVIDER {
-        return Ok(None);
-    }
-    let server = Server::find(name)?;
-    server.check_usage()?;
-    Ok(Some(server))
-}
-
-/// Resolves the model and its dimensions.
-fn choose_model(
-    client: &SpiClient<'_>,
-    request: &CreateRequest,
-    server: Option<&Server>,
-) -> Result<Chosen> {
-    let options = server.map(|server| &server.options);
-    let choice = Choice {
-        kind: options.map_or(Kind::Local, |options| options.kind),
-        provider: &request.provider,
-        default_model: options.and_then(|options| options.default_model.as_deref()),
-        model: request.model.as_deref(),
-        dimensions: request.dimensions,
-        query_prefix: options.and_then(|options| options.query_prefix.as_deref()),
-        document_prefix: options.and_then(|options| options.document_prefix.as_deref()),
-        argument: "embedding_model",
-        may_change: server.is_some_and(Server::may_be_changed),
-    };
-    choice.decide(client)
 }
 
 /// Tables of vectors that belong to no vector table, as a schema-only copy of a database or keep_table leave them:
@@ -244,10 +235,23 @@ pub fn remove(client: &mut SpiClient<'_>, name: &str, keep_table: bool) -> Resul
 
 /// The same without a permission check, for a worker whose source was dropped.
 pub fn forget(client: &mut SpiClient<'_>, table: &VectorTable, keep_table: bool) -> Result<()> {
+    if table.stored.replaces.is_some() {
+        return discard(client, table);
+    }
+    let rights = RoleSwitch::of_extension()?;
+    let shadow = catalog::shadow_of(client, table.id)?;
+    drop(rights);
+    if let Some(shadow) = shadow {
+        discard(client, &shadow)?;
+    }
+    if let Some(old) = &table.stored.old_table {
+        let _rights = RoleSwitch::of_owner(table.owner);
+        command::run(client, &format!("drop table if exists {old}"))?;
+    }
     let rights = RoleSwitch::of_extension()?;
     if let Some(source) = &table.source_name {
         // With embedd's rights: creating a trigger needs a privilege, dropping it needs ownership of the table.
-        source::drop_triggers(client, table.id, table.source, source)?;
+        source::drop_triggers(client, table.origin_id, table.source, source)?;
     }
     catalog::delete(client, table.id)?;
     drop(rights);

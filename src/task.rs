@@ -35,6 +35,7 @@ pub fn ask(client: &mut SpiClient<'_>, table_id: i32, name: &str) -> Result<Task
             "insert into embedd.tasks as t (task_id, task_type, target_id) overriding system value
          select {NEXT_ID}, case when exists (select from embedd.tasks
                                    where target_id = $1 and status = 'completed' and task_type <> 'reconcile')
+                                  or exists (select from embedd.vector_tables where id = $1 and replaces is not null)
                 then 'rebackfill' else 'backfill' end, $1
          on conflict (target_id) where status in ('pending', 'running')
          do update set task_type = excluded.task_type, {RESTART}
@@ -45,6 +46,33 @@ pub fn ask(client: &mut SpiClient<'_>, table_id: i32, name: &str) -> Result<Task
         &[table_id.into()],
     )?;
     asked(rows, name)
+}
+
+/// Asks for the swap of a shadow that is filled; an open comparison of it becomes the swap when it has ended.
+pub fn ask_swap(client: &mut SpiClient<'_>, table_id: i32, name: &str) -> Result<TaskTicket> {
+    let rows = client.update(
+        &format!(
+            "insert into embedd.tasks as t (task_id, task_type, target_id, phase) overriding system value
+             values ({NEXT_ID}, 'rebackfill', $1, 'swap')
+             on conflict (target_id) where status in ('pending', 'running')
+             do update set task_type = excluded.task_type where t.task_type = 'reconcile'
+             returning task_id, task_type, created_at"
+        ),
+        None,
+        &[table_id.into()],
+    )?;
+    asked(rows, name)
+}
+
+/// Whether a backfill of a vector table has ended.
+pub fn is_filled(client: &mut SpiClient<'_>, table_id: i32) -> Result<bool> {
+    let rows = client.update(
+        "select exists (select from embedd.tasks t
+                         where t.target_id = $1 and t.status = 'completed' and t.task_type <> 'reconcile')",
+        None,
+        &[table_id.into()],
+    )?;
+    Ok(rows.first().get_one::<bool>()? == Some(true))
 }
 
 /// Asks for a comparison; a task that is not ended yet is an error.
@@ -148,7 +176,10 @@ pub fn begin(client: &mut SpiClient<'_>, id: i64) -> Result<Option<(Task, bool)>
         "update embedd.tasks
             set status = 'running', attempts = attempts + 1, started_at = coalesce(started_at, pg_catalog.now())
           where task_id = $1 and status in ('pending', 'running')
-         returning phase, last_processed_pk, task_type, attempts, started_at = pg_catalog.now()",
+         returning phase, last_processed_pk, task_type, attempts, started_at = pg_catalog.now(),
+                task_type = 'backfill'
+                or exists (select from embedd.vector_tables v where v.id = target_id and v.replaces is not null)
+                   and not exists (select from embedd.tasks e where e.target_id = tasks.target_id and e.status = 'completed')",
         None,
         &[id.into()],
     )?;
@@ -160,7 +191,8 @@ pub fn begin(client: &mut SpiClient<'_>, id: i64) -> Result<Option<(Task, bool)>
     };
     let is_new = row.get::<bool>(5)? == Some(true);
     let (phase, kind) = (Phase::of(&phase), Kind::of(&kind));
-    Ok(Some((Task { id, kind, phase, last_key: row.get(2)?, attempt }, is_new)))
+    let fills = row.get::<bool>(6)? == Some(true);
+    Ok(Some((Task { id, kind, phase, last_key: row.get(2)?, attempt, fills }, is_new)))
 }
 
 /// Whether a task is still as it was begun, and was not restarted since. It stays so until the transaction ends.
@@ -211,18 +243,6 @@ pub fn set_error(client: &mut SpiClient<'_>, table_id: i32, reason: &str) -> Res
         "update embedd.tasks set last_error = $2 where target_id = $1 and status in ('pending', 'running')",
         None,
         &[table_id.into(), reason.into()],
-    )?;
-    Ok(())
-}
-
-/// Ends the task of a vector table that waits for its indexes, which are there now.
-pub fn complete_index(client: &mut SpiClient<'_>, table_id: i32) -> Result<()> {
-    client.update(
-        "update embedd.tasks
-            set status = 'completed', completed_at = pg_catalog.clock_timestamp(), last_error = null
-          where target_id = $1 and status in ('pending', 'running') and phase = 'index'",
-        None,
-        &[table_id.into()],
     )?;
     Ok(())
 }

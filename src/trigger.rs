@@ -8,7 +8,7 @@ use std::cell::{Cell, RefCell};
 
 use pgrx::prelude::*;
 
-use self::key_extractor::{KeyExtractor, raw};
+use self::key_extractor::{Capture, KeyExtractor, raw};
 use crate::queue::{self, BulkChange, ChangedKeys};
 use crate::shared;
 
@@ -150,7 +150,7 @@ enum CommitEffect {
 thread_local! {
     static TRANSACTION: RefCell<Transaction> = RefCell::default();
     /// One for each trigger that fired: partitions and several vector tables of one source take turns.
-    static EXTRACTORS: RefCell<Vec<KeyExtractor>> = const { RefCell::new(Vec::new()) };
+    static CAPTURES: RefCell<Vec<Capture>> = const { RefCell::new(Vec::new()) };
     static IS_REGISTERED: Cell<bool> = const { Cell::new(false) };
     static COMMIT_EFFECT: Cell<CommitEffect> = const { Cell::new(CommitEffect::None) };
 }
@@ -191,28 +191,35 @@ pub extern "C" fn pg_finfo_embedd_note_change() -> &'static pg_sys::Pg_finfo_rec
 unsafe fn note(trigger: &pg_sys::TriggerData) {
     // SAFETY: the trigger data and what it points to live for the duration of the call.
     unsafe {
-        EXTRACTORS.with_borrow_mut(|extractors| {
-            let extractor = current_extractor(extractors, trigger);
-            let Some(table_id) = extractor.table_id else { return };
-            // A statement trigger, which every role may create on a source of its own, has no rows.
-            let is_row = trigger.tg_event & pg_sys::TRIGGER_EVENT_ROW != 0;
-            if is_row && extractor.is_unchanged(trigger) {
-                return;
+        CAPTURES.with_borrow_mut(|captures| {
+            for extractor in &current_capture(captures, trigger).extractors {
+                note_for(extractor, trigger);
             }
-            TRANSACTION.with_borrow_mut(|transaction| {
-                let (index, noted) = transaction.noted(table_id);
-                if !is_row {
-                    let truncates = trigger.tg_event & pg_sys::TRIGGER_EVENT_OPMASK
-                        == pg_sys::TRIGGER_EVENT_TRUNCATE;
-                    let change = if truncates { BulkChange::Gone } else { BulkChange::Changed };
-                    noted.bulk_change = noted.bulk_change.max(Some(change));
-                    return;
-                }
-                extractor.note(noted, trigger);
-                transaction.bound_memory(index);
-            });
         });
     }
+}
+
+/// Notes the keys of one fired trigger for one vector table.
+unsafe fn note_for(extractor: &KeyExtractor, trigger: &pg_sys::TriggerData) {
+    // A statement trigger, which every role may create on a source of its own, has no rows.
+    let is_row = trigger.tg_event & pg_sys::TRIGGER_EVENT_ROW != 0;
+    // SAFETY: as for the caller; the event is one of a row.
+    if is_row && unsafe { extractor.is_unchanged(trigger) } {
+        return;
+    }
+    TRANSACTION.with_borrow_mut(|transaction| {
+        let (index, noted) = transaction.noted(extractor.table_id);
+        if !is_row {
+            let truncates =
+                trigger.tg_event & pg_sys::TRIGGER_EVENT_OPMASK == pg_sys::TRIGGER_EVENT_TRUNCATE;
+            let change = if truncates { BulkChange::Gone } else { BulkChange::Changed };
+            noted.bulk_change = noted.bulk_change.max(Some(change));
+            return;
+        }
+        // SAFETY: as above.
+        unsafe { extractor.note(noted, trigger) };
+        transaction.bound_memory(index);
+    });
 }
 
 /// Notes that any number of rows has gone or changed, where no trigger fires. Called inside a transaction.
@@ -230,37 +237,37 @@ pub fn touch_at_commit() {
     TRANSACTION.with_borrow_mut(|transaction| transaction.invalidates = true);
 }
 
-/// The extractor for this trigger, recreated when a relation has changed.
-unsafe fn current_extractor<'a>(
-    extractors: &'a mut Vec<KeyExtractor>,
+/// What this trigger captures, looked up again when a relation has changed.
+unsafe fn current_capture<'a>(
+    captures: &'a mut Vec<Capture>,
     trigger: &pg_sys::TriggerData,
-) -> &'a KeyExtractor {
+) -> &'a Capture {
     // SAFETY: as in note().
     unsafe {
         let oid = (*trigger.tg_trigger).tgoid;
-        let index = match extractors.iter().position(|e| e.trigger == oid) {
+        let index = match captures.iter().position(|c| c.trigger == oid) {
             Some(index) => {
-                if !extractors[index].is_current(trigger) {
-                    extractors[index] = KeyExtractor::new(trigger);
+                if !captures[index].is_current(trigger) {
+                    captures[index] = Capture::new(trigger);
                 }
                 index
             }
             None => {
                 // Before the look-ups, whose result is true as long as no message about a relation comes.
                 register_callbacks();
-                if extractors.len() >= MAX_EXTRACTORS {
-                    extractors.clear();
+                if captures.len() >= MAX_CAPTURES {
+                    captures.clear();
                 }
-                extractors.push(KeyExtractor::new(trigger));
-                extractors.len() - 1
+                captures.push(Capture::new(trigger));
+                captures.len() - 1
             }
         };
-        &extractors[index]
+        &captures[index]
     }
 }
 
-/// Triggers whose extractors a session remembers.
-const MAX_EXTRACTORS: usize = 64;
+/// Triggers whose captures a session remembers.
+const MAX_CAPTURES: usize = 64;
 
 /// Registers for transaction ends, once in the life of the process.
 fn register_callbacks() {
@@ -306,7 +313,7 @@ unsafe extern "C-unwind" fn on_transaction(
         }
         XACT_EVENT_ABORT | XACT_EVENT_PREPARE => {
             TRANSACTION.take();
-            EXTRACTORS.take();
+            CAPTURES.take();
         }
         _ => {}
     }

@@ -49,13 +49,14 @@ pub fn belongs_to(relation: pg_sys::Oid, source: pg_sys::Oid) -> bool {
     }
 }
 
-/// The configuration of a vector table, if a relation is its source or a partition of it.
-pub fn config(table_id: i32, relation: pg_sys::Oid) -> Option<Config> {
-    let mut found = None;
+/// The configurations that the triggers with this number note changes for, if a relation is their source or a partition
+/// of it: that of the vector table, and that of its shadow once this is filled.
+pub fn configs(origin_id: i32, relation: pg_sys::Oid) -> Vec<Config> {
+    let mut found = Vec::new();
     scan(|row| {
-        if row.integer(c"id") == table_id {
-            found = Some(Config {
-                table_id,
+        if row.origin_id() == origin_id && !row.is_unused_shadow() {
+            found.push(Config {
+                table_id: row.integer(c"id"),
                 source: row.oid(c"source_table"),
                 is_responsible: row.is_responsible(),
                 key_numbers: row.numbers(c"key_numbers"),
@@ -63,9 +64,10 @@ pub fn config(table_id: i32, relation: pg_sys::Oid) -> Option<Config> {
                 key_types: row.oids(c"key_types"),
             });
         }
-        found.is_none()
+        true
     });
-    found.filter(|config| belongs_to(relation, config.source))
+    found.retain(|config| belongs_to(relation, config.source));
+    found
 }
 
 /// Whether this database has any vector table.
@@ -126,6 +128,16 @@ impl Row {
 
     fn integer(&self, column: &CStr) -> i32 {
         self.value(column).map_or(0, |value| value.value() as i32)
+    }
+
+    /// The number that the triggers carry. In an installation that has not been updated yet it is the id.
+    fn origin_id(&self) -> i32 {
+        self.value(c"origin_id").map_or_else(|| self.integer(c"id"), |v| v.value() as i32)
+    }
+
+    /// Whether it is a shadow that no backfill was asked for yet, which needs no changes.
+    fn is_unused_shadow(&self) -> bool {
+        self.value(c"replaces").is_some() && self.text_is(c"sync_status", b"pending")
     }
 
     fn oid(&self, column: &CStr) -> pg_sys::Oid {

@@ -29,6 +29,16 @@ pub fn set_truncated(
     Ok(())
 }
 
+/// Those of some keys whose rows have a truncated text.
+pub fn truncated_keys(client: &mut SpiClient<'_>, id: i32, keys: &[String]) -> Result<Vec<String>> {
+    let rows = client.update(
+        "select pk_value from embedd.truncated_rows where table_id = $1 and pk_value = any($2)",
+        None,
+        &[id.into(), keys.to_vec().into()],
+    )?;
+    rows.into_iter().map(|row| row.get::<String>(1)?.ok_or_else(missing)).collect()
+}
+
 /// Records that a row failed, and why; the count restarts after a success.
 pub fn set_failed(client: &mut SpiClient<'_>, id: i32, key: &str, reason: &str) -> Result<()> {
     // A unique index could not hold every key. A key belongs to one worker, so no other session records it at the same

@@ -24,7 +24,8 @@ pub fn set_working_status(client: &mut SpiClient<'_>, id: i32) -> Result<()> {
                                and t.task_type <> 'reconcile')
                     then 'backfilling'
                 when exists (select from embedd.tasks t where t.target_id = v.id and t.status = 'completed')
-                    then 'synced'
+                    then case when exists (select from embedd.vector_tables s where s.replaces = v.id)
+                              then 'pending_rebackfill' else 'synced' end
                 else 'pending' end
           where v.id = $1 and v.sync_status <> 'paused'",
         None,

@@ -101,6 +101,23 @@ pub struct Stored {
     pub query_prefix: String,
     #[serde(default, deserialize_with = "or_empty")]
     pub document_prefix: String,
+    #[serde(default)]
+    pub origin_id: Option<i32>,
+    /// For a shadow, the vector table that it replaces.
+    #[serde(default)]
+    pub replaces: Option<i32>,
+    /// For a shadow, whether the worker swaps it in as soon as it is ready.
+    #[serde(default)]
+    pub auto_swap: bool,
+    /// The function that shapes a shadow, qualified, with its argument types.
+    #[serde(default)]
+    pub on_shadow: Option<String>,
+    /// When the vector table was created, as text.
+    #[serde(default)]
+    pub created_at: String,
+    /// The name of the table that the last swap replaced, until it is dropped.
+    #[serde(default)]
+    pub old_table: Option<String>,
     /// The type of the column of vectors, as configured.
     #[serde(default)]
     pub vector_type: ColumnType,
@@ -118,6 +135,8 @@ fn or_empty<'de, D: serde::Deserializer<'de>>(text: D) -> std::result::Result<St
 #[derive(Clone, Debug)]
 pub struct VectorTable {
     pub id: i32,
+    /// Its number at its creation, which its physical name and the triggers of the source carry.
+    pub origin_id: i32,
     pub name: String,
     pub source: pg_sys::Oid,
     /// The quoted and qualified name of the source; None if it was dropped.
@@ -145,6 +164,17 @@ pub struct VectorTable {
     pub stored: Stored,
     /// Whether documents are read from the temporary table of a batch run instead of the source.
     pub reads_run: bool,
+    /// For a shadow, the vector table that has the vectors of texts that did not change.
+    pub reuses: Option<Reused>,
+}
+
+/// A vector table whose vectors a shadow can use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reused {
+    pub id: i32,
+    pub relation: pg_sys::Oid,
+    /// Its quoted and qualified name.
+    pub name: String,
 }
 
 impl VectorTable {
@@ -235,6 +265,9 @@ const SELECT: &str = "
            extract(epoch from (pg_catalog.to_jsonb(v) ->> 'batch_interval')::interval)::float8
       from embedd.vector_tables v";
 
+/// That a row is no shadow. Before ALTER EXTENSION UPDATE the table lacks the column.
+const LIVE: &str = "pg_catalog.to_jsonb(v) ->> 'replaces' is null";
+
 thread_local! {
     /// The cached plan of [`find`], which every query needs.
     static FIND: OnceCell<spi::OwnedPreparedStatement> = const { OnceCell::new() };
@@ -250,10 +283,12 @@ fn vector_table(row: &SpiHeapTupleData<'_>) -> Result<VectorTable> {
         .map_err(|e| Error::Damaged { what: format!("vector_tables: {e}") })?;
     let (source, noted) = (oid(3)?, (oid(4)?, oid(9)?));
     let id = row.get(1)?.ok_or_else(missing)?;
-    let (relation, relation_name) = vectors(noted, &stored.vectors_name, id);
+    let origin_id = stored.origin_id.unwrap_or(id);
+    let (relation, relation_name) = vectors(noted, &stored.vectors_name, id, origin_id);
     let owner = relation_name.as_ref().and_then(|_| owner_of(relation));
     Ok(VectorTable {
         id,
+        origin_id,
         name: text(2)?,
         source,
         source_name: source_name(source),
@@ -273,6 +308,7 @@ fn vector_table(row: &SpiHeapTupleData<'_>) -> Result<VectorTable> {
         stored,
         batch_interval: row.get(14)?,
         reads_run: false,
+        reuses: None,
     })
 }
 
@@ -288,8 +324,9 @@ fn vectors(
     (relation, owner): (pg_sys::Oid, pg_sys::Oid),
     name: &str,
     id: i32,
+    origin_id: i32,
 ) -> (pg_sys::Oid, Option<String>) {
-    let known = vectors_name(relation, id);
+    let known = vectors_name(relation, origin_id);
     if known.is_some() {
         return (relation, known);
     }
@@ -300,7 +337,9 @@ fn vectors(
         all.any(|(used, _)| used.vectors == named && used.table_id != id)
     };
     match named.filter(|named| owner_of(*named) == Some(owner) && !is_of_another(*named)) {
-        Some(named) if vectors_name(named, id).is_some() => (named, vectors_name(named, id)),
+        Some(named) if vectors_name(named, origin_id).is_some() => {
+            (named, vectors_name(named, origin_id))
+        }
         _ => (relation, None),
     }
 }
@@ -309,14 +348,14 @@ fn vectors(
 ///
 /// A dump restores the stored oid, which may belong to any relation of the new cluster, so the relation is checked:
 /// its columns, and that its name is not that of another vector table.
-pub fn vectors_name(relation: pg_sys::Oid, id: i32) -> Option<String> {
+pub fn vectors_name(relation: pg_sys::Oid, origin_id: i32) -> Option<String> {
     // SAFETY: syscache look-ups in a transaction, with terminated names; what comes back is copied.
     let fits = unsafe {
         let kind = pg_sys::get_rel_relkind(relation) as u8;
         let name = pg_sys::get_rel_name(relation);
         matches!(kind, pg_sys::RELKIND_RELATION | pg_sys::RELKIND_PARTITIONED_TABLE)
             && !name.is_null()
-            && !name::is_of_another(&CStr::from_ptr(name).to_string_lossy(), id as u32)
+            && !name::is_of_another(&CStr::from_ptr(name).to_string_lossy(), origin_id as u32)
             && COLUMNS.iter().all(|column| pg_sys::get_attnum(relation, column.as_ptr()) > 0)
     };
     qualified_name(relation).filter(|_| fits && !citus::is_shard(relation))
@@ -340,7 +379,7 @@ fn vector_tables(rows: SpiTupleTable<'_>) -> Result<Vec<VectorTable>> {
 
 /// The vector table with this name.
 pub fn find(client: &SpiClient<'_>, name: &str) -> Result<VectorTable> {
-    let query = format!("{SELECT} where v.name = $1");
+    let query = format!("{SELECT} where v.name = $1 and {LIVE}");
     let rows = kept(&FIND, client, &query, &[PgBuiltInOids::TEXTOID.oid()], &[name.into()])?;
     vector_tables(rows)?.pop().ok_or_else(|| Error::UnknownVectorTable { name: name.to_string() })
 }
@@ -348,11 +387,12 @@ pub fn find(client: &SpiClient<'_>, name: &str) -> Result<VectorTable> {
 /// The same, with its row locked against concurrent changes.
 pub fn find_for_update(client: &mut SpiClient<'_>, name: &str) -> Result<VectorTable> {
     client.update(
-        "select 1 from embedd.vector_tables where name = $1 for update",
+        &format!("select 1 from embedd.vector_tables v where v.name = $1 and {LIVE} for update"),
         None,
         &[name.into()],
     )?;
-    let rows = client.update(&format!("{SELECT} where v.name = $1"), None, &[name.into()])?;
+    let rows =
+        client.update(&format!("{SELECT} where v.name = $1 and {LIVE}"), None, &[name.into()])?;
     vector_tables(rows)?.pop().ok_or_else(|| Error::UnknownVectorTable { name: name.to_string() })
 }
 

@@ -140,8 +140,9 @@ fn triggers(client: &SpiClient<'_>, table: &VectorTable) -> Result<Vec<Finding>>
         return Ok(Vec::new());
     }
     let _rights = RoleSwitch::of_extension()?;
-    if !source::has_triggers(client, table.id, table.source)? {
-        let mut statements = source::missing_triggers(client, table.id, table.source, source)?;
+    if !source::has_triggers(client, table.origin_id, table.source)? {
+        let mut statements =
+            source::missing_triggers(client, table.origin_id, table.source, source)?;
         let names: Vec<&str> = statements.iter().filter_map(|s| s.split(' ').nth(2)).collect();
         let meaning = format!(
             "triggers of {source} are missing ({}): changes are missed until the sync worker recreates them and compares the table",
@@ -152,7 +153,7 @@ fn triggers(client: &SpiClient<'_>, table: &VectorTable) -> Result<Vec<Finding>>
         let remedy = format!("{};", statements.join("; "));
         return Ok(vec![Finding::problem("triggers", &table.name, meaning).with(remedy)]);
     }
-    let missed = sight::missed_changes(client, table.id, table.source, source)?;
+    let missed = sight::missed_changes(client, table.origin_id, table.source, source)?;
     let one = |error: Error| {
         Finding::problem("triggers", &table.name, remedy::words(&error)).with(remedy::of(&error))
     };

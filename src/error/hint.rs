@@ -119,6 +119,29 @@ impl Error {
                 "SELECT * FROM embedd.sync_status({}) shows its progress.",
                 quote_literal(name)
             )),
+            Error::RebackfillInProgress { name } => Some(format!(
+                "Wait for it, or give it up: SELECT embedd.discard({}).",
+                quote_literal(name)
+            )),
+            Error::NoShadow { name } => Some(format!(
+                "SELECT embedd.update_vector_table({}, ...) asks for a change.",
+                quote_literal(name)
+            )),
+            Error::ShadowNotReady { name } => Some(format!(
+                "SELECT embedd.backfill({}) fills it; embedd.sync_status() shows the progress.",
+                quote_literal(name)
+            )),
+            Error::CannotBeReplaced { .. } => Some(
+                "Drop them before, and create them again after the change.".to_string(),
+            ),
+            Error::IndexNotCarried { index, .. } => Some(format!(
+                "Drop it before, and create it again for the new vectors after the change: DROP INDEX {}.",
+                crate::name::quote_ident(index)
+            )),
+            Error::NeedsHook { name } => Some(format!(
+                "Write a function (old regclass, new regclass) that distributes the new table, and name it: SELECT embedd.update_vector_table({}, on_shadow => '...').",
+                quote_literal(name)
+            )),
             Error::NotPreloaded => Some(
                 "Add shared_preload_libraries = 'embedd' to postgresql.conf (after existing entries) and restart the server."
                     .to_string(),

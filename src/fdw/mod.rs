@@ -45,7 +45,8 @@ impl Server {
         Server::find_if_any(name)?.ok_or_else(|| Error::UnknownProvider { name: name.to_string() })
     }
 
-    fn find_if_any(name: &str) -> Result<Option<Server>> {
+    /// The provider with this name, if there is one.
+    pub fn find_if_any(name: &str) -> Result<Option<Server>> {
         let Ok(c_name) = CString::new(name) else { return Ok(None) };
         // SAFETY: a syscache look-up in a transaction, with a terminated name.
         let oid = unsafe { pg_sys::get_foreign_server_oid(c_name.as_ptr(), true) };

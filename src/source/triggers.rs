@@ -68,7 +68,7 @@ pub fn stale_triggers(
             and t.tgfoid = 'embedd.note_change()'::regprocedure
             and t.tgname ~ '^embedd_[0-9]+_(row|update|truncate)$'
             and not exists (select from embedd.vector_tables v
-                             where v.source_table = t.tgrelid and v.id::text = pg_catalog.split_part(t.tgname, '_', 2))
+                             where v.source_table = t.tgrelid and v.origin_id::text = pg_catalog.split_part(t.tgname, '_', 2))
           order by t.tgrelid, t.tgname",
         None,
         &[source.into()],

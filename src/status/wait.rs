@@ -48,6 +48,12 @@ fn next(
             let hint = format!("SELECT embedd.backfill({quoted}).");
             return Next::GiveUp("has not been backfilled".to_string(), Some(hint));
         }
+        "pending_rebackfill" => {
+            let hint = format!(
+                "SELECT embedd.backfill({quoted}) applies the change, SELECT embedd.discard({quoted}) gives it up."
+            );
+            return Next::GiveUp("has a change that waits for a backfill".to_string(), Some(hint));
+        }
         "error" if in_error >= ERROR_LASTS => {
             return Next::GiveUp("has status error".to_string(), None);
         }

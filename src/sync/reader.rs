@@ -10,7 +10,7 @@ use super::core::Cursor;
 use super::effects::source_fix::{self, SourceFix};
 use super::schedule::BatchTable;
 use super::table::Table;
-use crate::catalog::{self, Status, SyncMode, VectorTable};
+use crate::catalog::{self, Reused, Status, SyncMode, VectorTable};
 use crate::error::Result;
 use crate::extension;
 use crate::fdw::depend;
@@ -18,6 +18,7 @@ use crate::guc;
 use crate::queue::{self, Change, Reading, Row};
 use crate::relation;
 use crate::shared::{self, WorkerIndex};
+use crate::table;
 use crate::task::{self, OpenTask};
 use crate::transaction::{self, TxError};
 
@@ -175,6 +176,7 @@ impl Reader {
             self.report_damaged(damaged);
             let mut found: BTreeMap<i32, VectorTable> =
                 all.into_iter().map(|t| (t.id, t)).collect();
+            table::find_reused(&mut found);
             found.retain(|id, _| self.only.is_none_or(|only| only == *id));
             let settled = self.adopt(client, &mut found)?;
             if self.only.is_none() {
@@ -219,10 +221,14 @@ impl Reader {
             sync.set_task(task.map(|task| (task.id, task.attempts)));
             // Between two readings of the catalog names may change hands; the number of the table never does.
             config.source_name = catalog::source_name(config.source);
-            config.relation_name = catalog::vectors_name(config.relation, id);
+            config.relation_name = catalog::vectors_name(config.relation, config.origin_id);
             if config.relation_name.is_some() {
                 config.owner = relation::owner_of(config.relation).unwrap_or(config.owner);
             }
+            config.reuses = config.reuses.take().and_then(|reused| {
+                let name = relation::qualified_name(reused.relation)?;
+                Some(Reused { name, ..reused })
+            });
         }
         Ok(())
     }

@@ -115,5 +115,6 @@ fn core_config(config: &VectorTable, portion: WorkerIndex) -> Config {
         is_run: config.reads_run,
         is_owner: queue::worker_of_table(config.id, portion.count) == portion.index,
         page: PAGE,
+        has_old: config.stored.old_table.is_some(),
     }
 }

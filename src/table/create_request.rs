@@ -43,8 +43,8 @@ pub(super) fn sync_mode(request: &CreateRequest) -> Result<SyncMode> {
     }
 }
 
-pub(super) fn batch_interval(request: &CreateRequest, mode: SyncMode) -> Result<Option<f64>> {
-    match (mode, request.batch_interval) {
+pub(super) fn batch_interval(seconds: Option<f64>, mode: SyncMode) -> Result<Option<f64>> {
+    match (mode, seconds) {
         (SyncMode::Trigger, None) => Ok(None),
         (SyncMode::Trigger, Some(_)) => Err(Error::BadArgument {
             message: "batch_interval needs sync mode \"batch\"".to_string(),

@@ -112,3 +112,14 @@ pub fn prefixes(table: &VectorTable) {
         Some(hint),
     );
 }
+
+/// Says that a change is not in force before a backfill.
+pub fn needs_backfill(table: &VectorTable) {
+    let name = quote_literal(&table.name);
+    raise_message(
+        PgLogLevel::NOTICE,
+        format!("the change of vector table \"{}\" waits for a backfill", table.name),
+        Some("Until then queries and changes use the configuration before it.".to_string()),
+        Some(format!("SELECT embedd.backfill({name}).")),
+    );
+}

@@ -19,6 +19,12 @@ pub fn schema(client: &SpiClient<'_>, request: &CreateRequest) -> Result<String>
         Some(schema) => schema.clone(),
         None => schema_of(client, request.source)?,
     };
+    check_schema(client, &schema)?;
+    Ok(schema)
+}
+
+/// Rejects a schema that does not exist, that is not for users, or in which the current role cannot create tables.
+pub fn check_schema(client: &SpiClient<'_>, schema: &str) -> Result<()> {
     if schema.starts_with("pg_") || schema == "information_schema" || schema == "embedd" {
         return Err(Error::BadArgument {
             message: format!("schema \"{schema}\" cannot hold a vector table"),
@@ -30,18 +36,18 @@ pub fn schema(client: &SpiClient<'_>, request: &CreateRequest) -> Result<String>
         "select pg_catalog.has_schema_privilege(n.oid, 'CREATE') and pg_catalog.has_schema_privilege(n.oid, 'USAGE')
            from pg_catalog.pg_namespace n where n.nspname = $1",
         None,
-        &[schema.as_str().into()],
+        &[schema.into()],
     )?;
     if rows.is_empty() {
-        return Err(Error::UnknownSchema { name: schema });
+        return Err(Error::UnknownSchema { name: schema.to_string() });
     }
     match rows.first().get_one::<bool>()? {
-        Some(true) => Ok(schema),
+        Some(true) => Ok(()),
         _ => Err(Error::NotAllowed {
             object: format!("schema \"{schema}\""),
             hint: format!(
                 "Ask its owner for: GRANT USAGE, CREATE ON SCHEMA {} TO your role.",
-                quote_ident(&schema)
+                quote_ident(schema)
             ),
         }),
     }

@@ -9,6 +9,8 @@ pub enum Phase {
     Source,
     /// The vector indexes, which were dropped for the load.
     Index,
+    /// The shadow is complete, and takes the place of the vector table that it replaces.
+    Swap,
 }
 
 impl Phase {
@@ -18,6 +20,7 @@ impl Phase {
             Self::Orphans => "orphans",
             Self::Source => "source",
             Self::Index => "index",
+            Self::Swap => "swap",
         }
     }
 
@@ -25,6 +28,7 @@ impl Phase {
     pub fn of(word: &str) -> Self {
         match word {
             "index" => Self::Index,
+            "swap" => Self::Swap,
             "source" => Self::Source,
             _ => Self::Orphans,
         }
@@ -72,12 +76,14 @@ pub struct Task {
     pub last_key: Option<String>,
     /// How often it was begun, resumed or restarted: a scan knows by this number whether the task is still its own.
     pub attempt: i32,
+    /// Whether it fills a table that was empty before.
+    pub fills: bool,
 }
 
 impl Task {
     /// Whether all that it finds is new, so that nothing has to be compared: the first load that was never interrupted.
     pub fn is_first_load(&self) -> bool {
-        self.kind == Kind::Backfill && self.attempt <= 1
+        self.fills && self.attempt <= 1
     }
 }
 

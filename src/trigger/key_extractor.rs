@@ -38,7 +38,7 @@ unsafe extern "C-unwind" {
     ) -> bool;
 }
 
-/// Counts the messages about changed relations that this process has received: an extractor is of one count.
+/// Counts the messages about changed relations that this process has received: a capture is of one count.
 static GENERATION: AtomicU64 = AtomicU64::new(0);
 
 /// Receives the message that a relation, or all of them, may have changed.
@@ -60,21 +60,27 @@ struct KeyPart {
     output: pg_sys::Oid,
 }
 
-/// What one trigger needs to know of its relation.
-pub(super) struct KeyExtractor {
+/// What one trigger notes: nothing where it is not on the source of the vector table that it names, else the changes for
+/// this vector table and for its shadow.
+pub(super) struct Capture {
     pub trigger: pg_sys::Oid,
     generation: u64,
+    descriptor: pg_sys::TupleDesc,
+    pub extractors: Vec<KeyExtractor>,
+}
+
+/// What a trigger needs to know of its relation to note changes for one vector table.
+pub(super) struct KeyExtractor {
     /// The columns of the relation that all numbers here are of.
     descriptor: pg_sys::TupleDesc,
-    /// None for a trigger that is not on the source of the vector table it names.
-    pub table_id: Option<i32>,
+    pub table_id: i32,
     /// Empty when the key cannot be read: then any number of rows counts as changed.
     key: Vec<KeyPart>,
     /// The columns up to the last one that is watched. None when every update counts.
     columns: Option<Vec<Column>>,
 }
 
-impl KeyExtractor {
+impl Capture {
     /// Whether it is still true of the trigger's relation.
     pub fn is_current(&self, trigger: &pg_sys::TriggerData) -> bool {
         // SAFETY: a trigger that fires has a relation.
@@ -101,20 +107,24 @@ impl KeyExtractor {
             // Every role may create a trigger with this function on a table of its own: that notes nothing for another's.
             let relation = (*trigger.tg_relation).rd_id;
             let descriptor = (*trigger.tg_relation).rd_att;
-            let config = named.and_then(|id| catalog::config(id, relation));
-            let (key, columns) = match &config {
-                Some(config) => parts(config, relation, descriptor, argument(1)),
-                None => (Vec::new(), None),
-            };
-            let table_id = config.map(|c| c.table_id);
-            Self { trigger: oid, generation, descriptor, table_id, key, columns }
+            let configs = named.map(|id| catalog::configs(id, relation)).unwrap_or_default();
+            let extractors = configs
+                .into_iter()
+                .map(|config| {
+                    let (key, columns) = parts(&config, relation, descriptor, argument(1));
+                    KeyExtractor { descriptor, table_id: config.table_id, key, columns }
+                })
+                .collect();
+            Self { trigger: oid, generation, descriptor, extractors }
         }
     }
+}
 
+impl KeyExtractor {
     /// Whether the event is an update that leaves all that is watched as it was.
     ///
     /// # Safety
-    /// As for [`KeyExtractor::new`], and the event has to be one of a row.
+    /// As for [`Capture::new`], and the event has to be one of a row.
     pub unsafe fn is_unchanged(&self, trigger: &pg_sys::TriggerData) -> bool {
         let Some(columns) = &self.columns else { return false };
         if !is_update(trigger) || self.key.is_empty() {

@@ -7,7 +7,7 @@ use super::sync_worker;
 use crate::catalog::ErrorSource;
 use crate::process::HelperArgument;
 use crate::transaction::{self, TxError};
-use crate::{catalog, index, shared, task};
+use crate::{catalog, index, shared};
 
 /// The entry point of an index builder.
 #[pg_guard]
@@ -58,8 +58,7 @@ fn build(id: i32) -> Result<(), TxError> {
     transaction::run(|| {
         Spi::connect_mut(|client| {
             index::clear_deferred(client, id)?;
-            task::complete_index(client, id)?;
-            catalog::set_working_status(client, id)
+            Ok(())
         })
     })
 }

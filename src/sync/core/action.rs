@@ -49,6 +49,11 @@ pub enum Action {
     BuildIndexes,
     /// Looks whether that process has built them all.
     CheckIndexes { task: i64, attempt: i32 },
+    /// Puts a shadow that is complete in the place of the vector table that it replaces; `tries` is how often a lock was in
+    /// the way.
+    Swap { task: i64, attempt: i32, tries: u32 },
+    /// Drops the table that the last swap replaced, when no session can read it any more.
+    DropOld,
     /// Reads the documents of a batch and does what needs no provider.
     Load(BatchId),
     /// Sends the texts of a batch to the embedder.
@@ -128,6 +133,10 @@ pub enum Outcome {
     Overtaken,
     /// The task is complete but for its indexes, or they are not all built.
     AwaitsIndexes,
+    /// The shadow is complete, and is to be swapped in.
+    AwaitsSwap,
+    /// Another session is in the way for the moment: it is tried again after a pause.
+    NotYet,
     /// The batch was read.
     Loaded(Loaded),
     /// The batch is at the embedder, for this account.

@@ -52,7 +52,9 @@ impl TableSync {
             (Action::Acknowledge { rows, .. }, Outcome::Done) => {
                 self.unacknowledged.retain(|id| !rows.contains(id));
             }
+            (Action::BeginTask(_), Outcome::NotYet) => self.swap.begin.fail(now, None),
             (Action::BeginTask(_), Outcome::Task(task)) => {
+                self.swap.begin.reset();
                 self.task = task.as_ref().map(|(task, _)| task.id);
                 self.scan = task.map(|task| self.begin(task));
             }
@@ -62,6 +64,12 @@ impl TableSync {
                 self.health.index_failed(Some(&failure.reason), now);
             }
             (Action::CheckIndexes { .. }, outcome) => self.indexes_checked(outcome, now),
+            (Action::Swap { tries, .. }, outcome) => self.swap_tried(tries, outcome, now),
+            (Action::DropOld, Outcome::Done) => {
+                self.swap.old.reset();
+                self.config.has_old = false;
+            }
+            (Action::DropOld, _) => self.swap.old.fail(now, None),
             (Action::Load(id), Outcome::Loaded(loaded)) => self.loaded(id, loaded, now),
             (Action::Send(id), Outcome::Sent(share)) => {
                 if let Some(batch) = self.in_flight.get_mut(id)
@@ -240,6 +248,10 @@ impl TableSync {
                 scan.stepped(&self.backlog);
                 scan.await_indexes();
             }
+            Outcome::AwaitsSwap => {
+                scan.stepped(&self.backlog);
+                scan.await_swap();
+            }
             Outcome::Done => {
                 scan.stepped(&self.backlog);
                 match step.then {
@@ -269,6 +281,27 @@ impl TableSync {
         self.succeeded(now);
     }
 
+    /// A swap was tried. Where a lock was in the way it is tried again soon; what it failed for otherwise is the table's.
+    fn swap_tried(&mut self, tries: u32, outcome: Outcome, now: Instant) {
+        match outcome {
+            Outcome::Failed(failure) => self.table_failed(&failure, now),
+            Outcome::NotYet => self.swap.was_locked(tries, now),
+            outcome => {
+                self.swap.reset();
+                match outcome {
+                    Outcome::Done => self.task_complete(now),
+                    // An index was created on the live table meanwhile.
+                    Outcome::AwaitsIndexes => {
+                        if let Some(scan) = &mut self.scan {
+                            scan.await_indexes();
+                        }
+                    }
+                    _ => self.scan = None,
+                }
+            }
+        }
+    }
+
     fn indexes_checked(&mut self, outcome: Outcome, now: Instant) {
         if let Outcome::Failed(failure) = &outcome {
             return self.table_failed(failure, now);
@@ -278,6 +311,12 @@ impl TableSync {
             Outcome::Done => {
                 self.health.index.reset();
                 self.task_complete(now);
+            }
+            Outcome::AwaitsSwap => {
+                self.health.index.reset();
+                if let Some(scan) = &mut self.scan {
+                    scan.await_swap();
+                }
             }
             Outcome::Overtaken => self.scan = None,
             // The process has said why.

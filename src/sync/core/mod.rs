@@ -16,6 +16,7 @@ mod planted;
 mod progress;
 mod quarantine;
 mod scan;
+mod swap;
 
 #[cfg(test)]
 mod model;
@@ -34,6 +35,7 @@ pub use self::in_flight::{Batch, BatchId, Stage};
 pub use self::limits::{InFlightLimits, Room, Share};
 pub use self::quarantine::Quarantine;
 pub use self::scan::{Find, HandedOut};
+pub use self::swap::lock_wait;
 
 pub use crate::queue::BulkChange;
 
@@ -42,6 +44,7 @@ use self::loops::Loops;
 use self::planted::{Fault, is_planted};
 use self::progress::Progress;
 use self::scan::Scan;
+use self::swap::Swap;
 
 /// What the catalog says of a vector table.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -56,6 +59,8 @@ pub struct Config {
     pub is_owner: bool,
     /// Keys of a page of a scan.
     pub page: usize,
+    /// Whether the table that its last swap replaced is there still.
+    pub has_old: bool,
 }
 
 /// What has to be put right before anything else.
@@ -97,6 +102,7 @@ pub struct TableSync {
     unacknowledged: Vec<i64>,
     fix: Option<FixKind>,
     builder: Builder,
+    swap: Swap,
     loops: Loops,
     progress: Progress,
     /// Whether all of its queue was read the last time.
@@ -123,6 +129,7 @@ impl TableSync {
             unacknowledged: Vec::new(),
             fix: None,
             builder: Builder::None,
+            swap: Swap::default(),
             loops: Loops::default(),
             progress: Progress::default(),
             is_queue_read: false,

@@ -54,6 +54,9 @@ impl TableSync {
             let rows = self.unacknowledged.clone();
             return Some(Action::Acknowledge { rows, keys: self.backlog.in_flight() });
         }
+        if self.config.has_old && self.config.is_owner && !self.swap.old.is_waiting(now) {
+            return Some(Action::DropOld);
+        }
         self.next_of_scan(now).or_else(|| self.next_batch(now, room))
     }
 
@@ -67,7 +70,8 @@ impl TableSync {
         let health = self.health.due().filter(|_| is_waiting);
         let bulk = self.bulk_since.map(|since| after_rest(since + BULK_WAIT));
         let bulk = bulk.filter(|at| self.is_active() && *at > now);
-        [progress, held, health, bulk].into_iter().flatten().min()
+        let swap = self.swap.due().map(after_rest).filter(|at| self.is_active() && *at > now);
+        [progress, held, health, bulk, swap].into_iter().flatten().min()
     }
 
     /// The last word before the worker leaves: how far it is, if that is to be written.
@@ -110,7 +114,8 @@ impl TableSync {
         }
         let Some(scan) = &self.scan else {
             // A batch run compares what no batch is at work on.
-            let may_begin = !self.config.is_run || self.backlog.is_empty();
+            let may_begin = (!self.config.is_run || self.backlog.is_empty())
+                && !self.swap.begin.is_waiting(now);
             return self.task.filter(|_| may_begin).map(Action::BeginTask);
         };
         if scan.awaits_indexes() {
@@ -122,6 +127,17 @@ impl TableSync {
                 // What is in flight now would be stored while the table is locked.
                 Builder::None => self.in_flight.is_empty().then_some(Action::BuildIndexes),
             };
+        }
+        if scan.awaits_swap() {
+            let (task, attempt) = (scan.task().id, scan.task().attempt);
+            // It goes on with what is left as the live table.
+            let rest = self.backlog.waiting_len() + self.in_flight.keys();
+            let is_small = self.is_queue_read && rest <= self.config.page;
+            return (is_small && !self.swap.is_waiting(now)).then_some(Action::Swap {
+                task,
+                attempt,
+                tries: self.swap.tries(),
+            });
         }
         if scan.shall_defer_indexes() {
             return Some(Action::DeferIndexes);

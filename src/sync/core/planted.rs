@@ -19,6 +19,8 @@ pub enum Fault {
     NoBisect,
     /// Vectors that cannot be stored are dropped.
     DropsVectors,
+    /// A shadow is swapped in before all of the source is read.
+    SwapsTooEarly,
 }
 
 #[cfg(test)]

@@ -78,13 +78,14 @@ impl Scan {
             Phase::Source => task.last_key.clone(),
             _ => None,
         };
-        let passes = if task.phase == Phase::Index { VecDeque::new() } else { [source].into() };
+        let is_read = task.phase >= Phase::Index;
+        let passes = if is_read { VecDeque::new() } else { [source].into() };
         let mut scan = Self {
             phase: task.phase,
             passes,
             read_to: task.last_key.clone(),
             pages: VecDeque::new(),
-            is_read: task.phase == Phase::Index,
+            is_read,
             has_deferred: task.last_key.is_some(),
             page: config.page,
             is_run,
@@ -95,7 +96,7 @@ impl Scan {
             others,
             task,
         };
-        if is_run && scan.phase != Phase::Index {
+        if is_run && !scan.is_read {
             (scan.phase, scan.read_to) = (Phase::Source, None);
         }
         scan.pages.push_back(Page {
@@ -157,10 +158,19 @@ impl Scan {
         self.phase == Phase::Index && self.pages.is_empty()
     }
 
+    /// Whether all rows are complete and the indexes are built, and the shadow is to be swapped in.
+    pub fn awaits_swap(&self) -> bool {
+        let is_complete = self.phase == Phase::Swap && self.pages.is_empty();
+        is_complete && self.others.is_empty()
+            || is_planted(Fault::SwapsTooEarly) && self.source_pages > 0
+    }
+
     /// Whether bulk changes that have come may restart it: it removes no orphans, and has got ahead since it began to
     /// read the source.
     pub fn may_restart(&self) -> bool {
-        !self.others.is_empty() || (self.phase == Phase::Source && self.source_pages > 0)
+        !self.others.is_empty()
+            || self.phase == Phase::Swap
+            || (self.phase == Phase::Source && self.source_pages > 0)
     }
 
     /// Whether it does nothing but wait until the other workers have acknowledged that it begins.
@@ -170,7 +180,7 @@ impl Scan {
 
     /// The next step, if there is one.
     pub fn next_step(&self, backlog: &Backlog) -> Option<ScanStep> {
-        if self.awaits_indexes() {
+        if self.awaits_indexes() || self.awaits_swap() {
             return None;
         }
         if !self.others.is_empty() {
@@ -293,6 +303,11 @@ impl Scan {
     /// The task is complete but for its indexes.
     pub fn await_indexes(&mut self) {
         (self.phase, self.is_read) = (Phase::Index, true);
+    }
+
+    /// The shadow is complete, and is to be swapped in.
+    pub fn await_swap(&mut self) {
+        (self.phase, self.is_read) = (Phase::Swap, true);
     }
 
     /// A row of the page could not be read: the next try does not look at the rows themselves. False when it did not

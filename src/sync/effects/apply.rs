@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use embedd_wire::Embeddings;
 use pgrx::spi::SpiClient;
 
-use crate::catalog::{self, VectorTable};
+use crate::catalog::{self, Reused, VectorTable};
 use crate::datum::VectorType;
 use crate::error::{Error, Result};
 use crate::rights::RoleSwitch;
@@ -104,6 +104,49 @@ pub fn rewrite(
         catalog::set_truncated(client, table.id, &keys, &[])?;
     }
     Ok(())
+}
+
+/// Stores documents with the vectors that another vector table has of the same texts; returns the keys of those it has.
+pub fn reuse(
+    client: &mut SpiClient<'_>,
+    table: &VectorTable,
+    reused: &Reused,
+    documents: &[Document],
+) -> Result<HashSet<String>> {
+    let relation = table.relation_name()?;
+    let arrays = Arrays::of(documents);
+    let of = table.vector_column().type_sql(&VectorType::find(client)?.schema);
+    let mut keys = Vec::new();
+    {
+        let _rights = RoleSwitch::of_owner(table.owner);
+        let rows = client.update(
+            &format!(
+                "insert into {relation} as v (pk_value, embedding, embedded_text, metadata, row_hash)
+                 select n.pk_value, u.embedding::{of}, n.embedded_text, n.metadata::jsonb, n.row_hash
+                   from unnest($1::text[], $2::text[], $3::text[], $4::text[]) n(pk_value, embedded_text, metadata, row_hash)
+                   join {} u on u.pk_value = n.pk_value and u.embedded_text = n.embedded_text and u.embedding is not null
+                  order by n.pk_value
+                 on conflict (pk_value) do update
+                    set embedding = excluded.embedding, embedded_text = excluded.embedded_text,
+                        metadata = excluded.metadata, row_hash = excluded.row_hash
+                 returning v.pk_value",
+                reused.name
+            ),
+            None,
+            &[
+                arrays.pk_values.into(),
+                arrays.texts.into(),
+                arrays.metadata.into(),
+                arrays.hashes.into(),
+            ],
+        )?;
+        for row in rows {
+            keys.extend(row.get::<String>(1)?);
+        }
+    }
+    let cut = catalog::truncated_keys(client, reused.id, &keys)?;
+    catalog::set_truncated(client, table.id, &keys, &cut)?;
+    Ok(keys.into_iter().collect())
 }
 
 fn upsert(

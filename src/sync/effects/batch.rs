@@ -58,6 +58,7 @@ fn load_in(
     let actions = load::row_actions(client, config, &keys, lookup)?;
     let mut loaded = Loaded::default();
     let (mut gone, mut rewritten, mut refused) = (Vec::new(), Vec::new(), Vec::new());
+    let mut reusable = Vec::new();
     for (number, action) in actions.into_iter().enumerate() {
         match action {
             None => {
@@ -68,12 +69,28 @@ fn load_in(
                 loaded.to_embed.push((number, document));
                 continue;
             }
+            Some(RowAction::Reuse(document)) => {
+                reusable.push((number, document));
+                continue;
+            }
             Some(RowAction::Nothing) => {}
             Some(RowAction::Remove(pk_value)) => gone.push(pk_value),
             Some(RowAction::Rewrite(document)) => rewritten.push(document),
             Some(RowAction::Refuse(pk_value, reason)) => refused.push((pk_value, reason)),
         }
         loaded.complete.push(number);
+    }
+    if let Some(reused) = config.reuses.as_ref().filter(|_| !reusable.is_empty()) {
+        let documents: Vec<_> = reusable.iter().map(|(_, document)| document.clone()).collect();
+        let stored = apply::reuse(client, config, reused, &documents)?;
+        for (number, document) in reusable {
+            match stored.contains(&document.pk_value) {
+                true => loaded.complete.push(number),
+                // It has changed there meanwhile.
+                false => loaded.to_embed.push((number, document)),
+            }
+        }
+        loaded.complete.sort_unstable();
     }
     if !loaded.complete.is_empty() {
         apply::remove(client, config, &gone)?;

@@ -21,6 +21,8 @@ pub enum RowAction {
     Remove(String),
     /// The text is as it was, or there is none: no provider is asked.
     Rewrite(Document),
+    /// The vector table that a shadow replaces has the vector of the text.
+    Reuse(Document),
     /// The text is new.
     Embed(Document),
     /// The row is not one that can be embedded, for this reason.
@@ -147,10 +149,20 @@ pub fn row_actions(
     lookup: Lookup,
 ) -> Result<Vec<Option<RowAction>>> {
     let copies = if table.reads_run { "d.copies" } else { "1::bigint" };
+    let (is_there, reused) = match &table.reuses {
+        Some(reused) => (
+            "u.pk_value is not null",
+            format!(
+                "left join {} u on u.pk_value = k.pk and u.embedded_text = d.embedded_text and u.embedding is not null",
+                reused.name
+            ),
+        ),
+        None => ("false", String::new()),
+    };
     let query = format!(
         "select k.ord, k.pk, d.embedded_text, d.metadata::text, d.row_hash, v.pk_value is not null, v.row_hash,
-                v.embedded_text = d.embedded_text and v.embedding is not null, {copies}
-         {}",
+                v.embedded_text = d.embedded_text and v.embedding is not null, {copies}, {is_there}
+         {} {reused}",
         from_sql(table, lookup)?
     );
     let noted: Vec<String> = keys.iter().map(|k| k.to_string()).collect();
@@ -198,6 +210,8 @@ fn read_actions(mut cursor: SpiCursor<'_>, keys: usize) -> Result<Vec<Option<Row
                         RowAction::Nothing
                     } else if same_text || is_empty {
                         RowAction::Rewrite(document)
+                    } else if row.get::<bool>(10)? == Some(true) {
+                        RowAction::Reuse(document)
                     } else {
                         RowAction::Embed(document)
                     }

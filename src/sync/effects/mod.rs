@@ -7,6 +7,7 @@ pub mod run;
 pub mod scan;
 pub mod source_fix;
 mod status;
+mod swap;
 mod tasks;
 
 use pgrx::prelude::*;
@@ -34,6 +35,8 @@ pub fn run(table: &mut Table, action: &Action) -> Outcome {
         Action::Scan(step) => scan::step(table, step),
         Action::BuildIndexes => build_indexes(table),
         Action::CheckIndexes { task, attempt } => tasks::check_indexes(table, *task, *attempt),
+        Action::Swap { task, attempt, tries } => swap::swap(table, *task, *attempt, *tries),
+        Action::DropOld => swap::drop_old(table),
         Action::Load(id) => batch::load(table, *id),
         Action::Store(id) => batch::store(table, *id),
         Action::Fail(id) => batch::fail(table, *id),

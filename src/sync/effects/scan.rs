@@ -5,7 +5,7 @@ mod page;
 use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
 
-use super::{outcome, run, timeout, wake_workers};
+use super::{outcome, run, swap, timeout, wake_workers};
 use crate::catalog;
 use crate::error::Result;
 use crate::sync::core::{Find, FoundPage, Lookup, Outcome, ScanStep, Then};
@@ -114,7 +114,5 @@ fn finish(client: &mut SpiClient<'_>, table: &Table, step: &ScanStep) -> Result<
     if task.kind == Kind::Rebackfill {
         catalog::delete_earlier_failed(client, id, task.id)?;
     }
-    task::complete(client, task.id)?;
-    catalog::set_working_status(client, id)?;
-    Ok(Outcome::Done)
+    swap::end(client, table, task.id)
 }

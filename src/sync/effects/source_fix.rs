@@ -84,14 +84,14 @@ pub fn look(client: &SpiClient<'_>, table: &mut VectorTable) -> Result<Look> {
         Err(error) => return Ok(Look::broken(&error)),
     };
     let is_noted = table.stored.sync_mode == SyncMode::Trigger;
-    if is_noted && !source::has_triggers(client, table.id, table.source)? {
+    if is_noted && !source::has_triggers(client, table.origin_id, table.source)? {
         return Ok(Look::fix(SourceFix::Triggers));
     }
     if let Some(moved) = moved {
         return Ok(Look::fix(SourceFix::Note(moved)));
     }
     if let Some(source) = table.source_name.clone().filter(|_| is_noted)
-        && let Some(missed) = sight::missed_changes(client, table.id, table.source, &source)?
+        && let Some(missed) = sight::missed_changes(client, table.origin_id, table.source, &source)?
     {
         let missed = Some(missed.with_remedy());
         return Ok(Look { missed, is_unseen: true, ..Look::default() });
@@ -166,20 +166,20 @@ pub fn fix(client: &mut SpiClient<'_>, table: &VectorTable, fix: &SourceFix) -> 
         return Ok(false);
     }
     match fix {
-        SourceFix::Triggers if source::has_triggers(client, table.id, table.source)? => {}
+        SourceFix::Triggers if source::has_triggers(client, table.origin_id, table.source)? => {}
         SourceFix::Note(moved) => {
             catalog::record_source(client, table, moved)?;
             // A column of the old name has come in place of one that was dropped, with values of its own.
             if moved.key_numbers != table.stored.key_numbers
                 || moved.column_numbers != table.stored.column_numbers
             {
-                compare(client, table)?;
+                compare(client, table.id)?;
             }
         }
         SourceFix::Vectors => {
             catalog::record_vectors(client, table)?;
             if table.noted.0 != table.relation {
-                compare(client, table)?;
+                compare(client, table.id)?;
                 catalog::set_working_status(client, table.id)?;
                 log!("the table of vector table \"{}\" was recreated and is followed", table.name);
             }
@@ -189,13 +189,16 @@ pub fn fix(client: &mut SpiClient<'_>, table: &VectorTable, fix: &SourceFix) -> 
             if table.stored.sync_mode == SyncMode::Trigger {
                 make_triggers(client, table)?;
             }
-            compare(client, table)?;
+            compare(client, table.id)?;
             catalog::set_working_status(client, table.id)?;
             log!("the source of vector table \"{}\" was recreated and is followed", table.name);
         }
         SourceFix::Triggers => {
             make_triggers(client, table)?;
-            compare(client, table)?;
+            // A shadow shares them.
+            for id in catalog::same_origin(client, table.origin_id)? {
+                compare(client, id)?;
+            }
             log!("the triggers of vector table \"{}\" were missing and are recreated", table.name);
         }
         SourceFix::Drop => {
@@ -207,7 +210,7 @@ pub fn fix(client: &mut SpiClient<'_>, table: &VectorTable, fix: &SourceFix) -> 
         SourceFix::Provider => depend::record_provider(client, table)?,
         SourceFix::Compare => {
             // Rows that were out of sight may have failed for that.
-            compare(client, table)?;
+            compare(client, table.id)?;
             catalog::record_comparison(client, table.id)?;
             catalog::set_working_status(client, table.id)?;
             log!("vector table \"{}\" may have missed changes and is compared", table.name);
@@ -223,19 +226,19 @@ pub fn fix(client: &mut SpiClient<'_>, table: &VectorTable, fix: &SourceFix) -> 
 /// Makes the triggers with the rights of the vector table's owner, as create_vector_table() does.
 fn make_triggers(client: &mut SpiClient<'_>, table: &VectorTable) -> Result<()> {
     let Some(source) = &table.source_name else { return Ok(()) };
-    let mode = source::fire_mode(client, table.id, table.source)?;
-    source::drop_triggers(client, table.id, table.source, source)?;
+    let mode = source::fire_mode(client, table.origin_id, table.source)?;
+    source::drop_triggers(client, table.origin_id, table.source, source)?;
     let rights = RoleSwitch::of_owner(table.owner);
-    source::create_triggers(client, table.id, source)?;
+    source::create_triggers(client, table.origin_id, source)?;
     drop(rights);
-    source::set_fire_mode(client, table.id, source, mode)
+    source::set_fire_mode(client, table.origin_id, source, mode)
 }
 
 /// Has a vector table compared that may have missed changes, or whose source is not what it was. Rows that have failed are
 /// tried again, and what is in flight is loaded again when the task begins.
-fn compare(client: &mut SpiClient<'_>, table: &VectorTable) -> Result<()> {
-    task::compare_again(client, table.id)?;
-    catalog::delete_all_failed(client, table.id)
+fn compare(client: &mut SpiClient<'_>, id: i32) -> Result<()> {
+    task::compare_again(client, id)?;
+    catalog::delete_all_failed(client, id)
 }
 
 /// Whether a vector table that came with a dump is all there: a restore makes primary keys and triggers last.
@@ -255,7 +258,7 @@ pub fn is_complete(client: &SpiClient<'_>, table: &VectorTable) -> Result<bool> 
     match table.stored.sync_mode {
         SyncMode::Batch => Ok(true),
         SyncMode::Trigger if table.source_name.is_none() => Ok(true),
-        SyncMode::Trigger => source::has_triggers(client, table.id, table.source),
+        SyncMode::Trigger => source::has_triggers(client, table.origin_id, table.source),
     }
 }
 

@@ -3,13 +3,13 @@
 use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
 
-use super::{outcome, wake_workers};
+use super::{outcome, swap, wake_workers};
 use crate::error::Result;
 use crate::sync::core::{HandedOut, Outcome};
 use crate::sync::table::Table;
 use crate::task::{self, Task};
 use crate::transaction::{self, Timeout};
-use crate::{index, queue};
+use crate::{catalog, queue};
 
 /// Makes bulk changes a comparison, or restarts the open task, and removes their queue rows in the same transaction.
 pub fn take_bulk_changes(table: &Table, rows: &[i64]) -> Outcome {
@@ -31,10 +31,24 @@ pub fn take_bulk_changes(table: &Table, rows: &[i64]) -> Outcome {
 /// Begins or resumes a task.
 pub fn begin(table: &Table, task: i64) -> Outcome {
     let begun = transaction::bounded(Timeout::Usual, || {
-        Spi::connect_mut(|client| begin_in(client, table, task))
+        Spi::connect_mut(|client| {
+            if let Some(processes) = catalog::awaited_writers(client, &table.config)? {
+                task::set_error(client, table.config.id, &awaits(&processes))?;
+                return Ok(Outcome::NotYet);
+            }
+            Ok(Outcome::Task(begin_in(client, table, task)?))
+        })
     });
     wake_others(table);
-    outcome(table, begun.map(Outcome::Task))
+    outcome(table, begun)
+}
+
+/// What a task says that waits for writers.
+fn awaits(processes: &[String]) -> String {
+    format!(
+        "waits for the end of transactions that write to the source and began before the change (pg_stat_activity.pid: {})",
+        processes.join(", ")
+    )
 }
 
 /// Begins a task: comes back with it, and with the queue rows that the other workers have to acknowledge first.
@@ -79,18 +93,8 @@ pub fn acknowledge(table: &Table, rows: &[i64], keys: &[String]) -> Outcome {
 
 /// Looks whether the indexes are all built, which ends the task.
 pub fn check_indexes(table: &Table, task: i64, attempt: i32) -> Outcome {
-    let id = table.config.id;
     let looked = transaction::bounded(Timeout::Usual, || {
-        Spi::connect_mut(|client| {
-            // The builder has ended the task with the last index.
-            if !index::has_deferred(client, id)? {
-                return Ok(Outcome::Done);
-            }
-            Ok(match task::is_current(client, task, attempt)? {
-                true => Outcome::AwaitsIndexes,
-                false => Outcome::Overtaken,
-            })
-        })
+        Spi::connect_mut(|client| swap::after_indexes(client, table, task, attempt))
     });
     outcome(table, looked)
 }

@@ -17,14 +17,19 @@ const AS_0_3_0: &str = "DO $$
              WHERE d.refclassid = 'pg_extension'::regclass AND d.deptype = 'e'
         LOOP
             -- From PostgreSQL 17 on an array type is one too, and goes with its type.
-            CONTINUE WHEN object.identity LIKE '%[]' OR object.identity !~ '[.](to_|wait_|verify.pg_catalog.text,|\\w*argument)';
+            CONTINUE WHEN object.identity LIKE '%[]' OR object.identity !~ '[.](to_|wait_|verify.pg_catalog.text,|backfill.pg_catalog.text,|update_vector|rename_|swap|discard|compare|\\w*argument)';
             EXECUTE format('ALTER EXTENSION embedd DROP %s %s', object.type, object.identity);
         END LOOP;
     END
     $$;
     DROP TYPE embedd.argument, embedd.number_argument, embedd.interval_argument, embedd.relation_argument CASCADE;
     DROP FUNCTION embedd.to_integer(text, text), embedd.to_options(text), embedd.wait_until_synced(text, interval),
-        embedd.verify(text, integer);
+        embedd.verify(text, integer), embedd.backfill(text, boolean), embedd.update_vector_table, embedd.rename_vector_table,
+        embedd.swap, embedd.discard, embedd.compare;
+    DROP INDEX embedd.vector_tables_name_key, embedd.vector_tables_replaces_key;
+    ALTER TABLE embedd.vector_tables ADD CONSTRAINT vector_tables_name_key UNIQUE (name);
+    ALTER TABLE embedd.vector_tables DROP COLUMN origin_id, DROP COLUMN replaces, DROP COLUMN awaits_transactions,
+        DROP COLUMN auto_swap, DROP COLUMN on_shadow, DROP COLUMN old_table;
     ALTER TABLE embedd.vector_tables DROP COLUMN query_prefix, DROP COLUMN document_prefix, DROP COLUMN vector_type,
         DROP COLUMN index_options;
     ALTER EXTENSION embedd DROP FUNCTION embedd.create_vector_table(

@@ -112,6 +112,12 @@ pub struct Database {
     /// embedd.sync_state: what is complete for each worker, and the transactions that had not ended.
     pub positions: [(i64, Vec<u64>); WORKERS],
     pub is_paused: bool,
+    /// Whether the vectors are those of a shadow.
+    pub is_shadow: bool,
+    /// Transactions that had not ended when the shadow began to capture changes: it does not get theirs.
+    pub awaits: Vec<u64>,
+    /// Transactions that may read the table that was replaced, while it is there.
+    pub old_readers: Option<Vec<u64>>,
     /// The status says that something is wrong.
     pub has_error: bool,
 }
@@ -264,6 +270,7 @@ impl Database {
             phase: task.phase,
             last_key: task.last_key.clone(),
             attempt: task.attempts,
+            fills: task.kind == Kind::Backfill,
         };
         if !task.is_begun && !begun.is_first_load() {
             self.last_transaction += 1;
@@ -289,7 +296,29 @@ impl Database {
                 self.source[row].is_some()
                     && task.last_key.as_ref().is_none_or(|last| key(row) > *last)
             }
-            Phase::Index => false,
+            Phase::Index | Phase::Swap => false,
         }
+    }
+
+    /// A shadow is to be filled. The vector table keeps its own queue.
+    pub fn begin_shadow(&mut self) {
+        self.is_shadow = true;
+        self.awaits = self.open.iter().map(|open| open.number).collect();
+        self.queue.clear();
+        self.vectors = Default::default();
+        self.failed = Default::default();
+        self.deleted_by = Default::default();
+        self.has_loaded = false;
+        self.task = None;
+        self.ask(Kind::Backfill);
+    }
+
+    /// Whether a row that is not equal will be looked at: it has a queue row.
+    pub fn is_queued(&self, row: usize) -> bool {
+        let has = |queued: &QueueRow| match &queued.change {
+            Change::Keys(rows) | Change::Paged(rows) => rows.contains(&row),
+            Change::Bulk(_) => worker_of(row) == queued.worker,
+        };
+        self.queue.iter().any(has)
     }
 }

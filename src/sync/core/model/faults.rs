@@ -49,6 +49,11 @@ fn promise_6_a_locked_row_that_is_not_bisected() {
 }
 
 #[test]
+fn promise_8_a_shadow_that_is_swapped_in_before_it_is_complete() {
+    assert_found(Fault::SwapsTooEarly, "8");
+}
+
+#[test]
 fn promise_7_vectors_that_are_dropped_when_their_table_is_busy() {
     assert_found(Fault::DropsVectors, "7");
 }

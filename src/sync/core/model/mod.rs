@@ -9,6 +9,7 @@ mod faults;
 mod random;
 mod scan;
 mod schedules;
+mod swap;
 mod worker;
 
 use std::time::Instant;
@@ -67,7 +68,7 @@ impl Run {
 
     /// Something happens.
     fn event(&mut self) {
-        let event = self.random.below(20);
+        let event = self.random.below(21);
         if is_traced() {
             eprintln!("event {event} in {:?} {:?}", self.database, self.trouble);
         }
@@ -100,6 +101,7 @@ impl Run {
             9 => self.crash(),
             10 => self.now += STEP * self.random.below(60) as u32,
             11..=13 => self.answer(),
+            20 => self.begin_shadow(),
             _ => self.round(),
         }
         self.now += STEP;
@@ -139,6 +141,21 @@ impl Run {
         if self.random.one_in(6) { flaws[self.random.below(flaws.len())] } else { Flaw::None }
     }
 
+    /// A re-backfill into a shadow begins, whose table at work is a new one.
+    fn begin_shadow(&mut self) {
+        let may_begin = self.database.has_loaded && self.database.task.is_none();
+        if may_begin && !self.database.is_shadow {
+            self.database.begin_shadow();
+            self.restart_workers();
+            self.committed();
+        }
+    }
+
+    fn restart_workers(&mut self) {
+        let database = &self.database;
+        self.workers = std::array::from_fn(|number| Worker::new(database, number));
+    }
+
     fn end_transaction(&mut self) {
         let open = self.database.open.len();
         if open > 0 {
@@ -161,7 +178,7 @@ impl Run {
     }
 
     fn trouble(&mut self) {
-        match self.random.below(6) {
+        match self.random.below(7) {
             0 => {
                 let row = self.random.below(ROWS);
                 self.trouble.locked[row] ^= true;
@@ -173,6 +190,7 @@ impl Run {
             }
             2 => self.trouble.provider_is_down ^= true,
             3 => self.trouble.is_large ^= true,
+            4 => self.trouble.swap_is_locked ^= true,
             _ => {
                 self.database.is_paused ^= true;
                 self.forget_answers();
@@ -199,8 +217,7 @@ impl Run {
                 self.database.last_id = id;
                 self.database.last_transaction = transaction;
                 self.trouble.locked = Default::default();
-                let database = &self.database;
-                self.workers = std::array::from_fn(|number| Worker::new(database, number));
+                self.restart_workers();
                 return;
             }
             1 => {
@@ -251,7 +268,7 @@ impl Run {
     }
 
     fn broken(&self) -> Option<&'static str> {
-        self.lost.or_else(|| self.workers.iter().find_map(|worker| worker.broken))
+        self.workers.iter().find_map(|worker| worker.broken).or(self.lost)
     }
 
     /// What is committed has to be enough: a row that is not equal has a queue row, a bulk change, a task that will
@@ -261,18 +278,11 @@ impl Run {
         let is_bulk = |row: &QueueRow| row.worker == 0 && matches!(row.change, Change::Bulk(_));
         let has_bulk = database.queue.iter().any(is_bulk);
         for row in 0..ROWS {
-            let is_queued = || {
-                let has = |queued: &QueueRow| match &queued.change {
-                    Change::Keys(rows) | Change::Paged(rows) => rows.contains(&row),
-                    Change::Bulk(_) => worker_of(row) == queued.worker,
-                };
-                database.queue.iter().any(has)
-            };
             let is_known = database.is_equal(row)
                 || database.failed[row]
                 || has_bulk
                 || database.is_covered_by_task(row)
-                || is_queued();
+                || database.is_queued(row);
             if !is_known {
                 self.lost = Some("2: a change is lost");
                 if is_traced() {

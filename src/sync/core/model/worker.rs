@@ -7,6 +7,7 @@ use embedd_wire::{AccountId, Embeddings, Failure as EmbedFailure, FailureClass};
 
 use super::database::{Change, Database, Flaw, QueueRow, ROWS, VectorRow, key, row_of};
 use super::scan::{self, failed};
+use super::swap;
 use crate::sync::core::backlog::Origin;
 use crate::sync::core::*;
 use crate::task::Kind;
@@ -27,6 +28,8 @@ pub struct Trouble {
     pub provider_is_down: bool,
     /// Documents are so large that one is read at a time.
     pub is_large: bool,
+    /// Another session reads the table that a shadow replaces.
+    pub swap_is_locked: bool,
 }
 
 /// A request that the embedder has.
@@ -60,6 +63,7 @@ fn config(database: &Database, worker: usize) -> Config {
         is_run: false,
         is_owner: worker == 0,
         page: MODEL_PAGE,
+        has_old: database.old_readers.is_some(),
     }
 }
 
@@ -186,7 +190,13 @@ impl Worker {
                 database.acknowledge(self.number, keys.iter().map(|key| row_of(key)).collect());
                 Outcome::Done
             }
-            Action::BeginTask(id) => Outcome::Task(database.begin_task(*id)),
+            Action::BeginTask(id) => swap::begin_task(database, *id),
+            Action::Swap { task, attempt, .. } => {
+                let (outcome, broken) = swap::swap(database, trouble, *task, *attempt);
+                self.broken = self.broken.or(broken);
+                outcome
+            }
+            Action::DropOld => swap::drop_old(database),
             Action::Scan(step) => scan::step(step, database),
             Action::Load(id) => self.load(*id, database, trouble),
             Action::Send(id) => self.send(*id, database),

@@ -1,0 +1,326 @@
+//! What users have added to a vector table: read from the one that is replaced, as statements for the one that replaces it.
+
+use pgrx::prelude::*;
+use pgrx::spi::SpiClient;
+
+use crate::error::Result;
+use crate::name::{quote_ident, quote_literal};
+
+/// The texts of the first column.
+fn texts(
+    client: &mut SpiClient<'_>,
+    query: &str,
+    relations: &[pg_sys::Oid],
+) -> Result<Vec<String>> {
+    let arguments: Vec<_> = relations.iter().map(|relation| (*relation).into()).collect();
+    let mut found = Vec::new();
+    for row in client.update(query, None, &arguments)? {
+        found.extend(row.get::<String>(1)?);
+    }
+    Ok(found)
+}
+
+/// A statement, and the table that it alters where that may be another one than the vector table.
+pub struct Statement {
+    pub text: String,
+    pub of: Option<pg_sys::Oid>,
+}
+
+fn statements(
+    client: &mut SpiClient<'_>,
+    query: &str,
+    relation: pg_sys::Oid,
+) -> Result<Vec<Statement>> {
+    let mut found = Vec::new();
+    for row in client.update(query, None, &[relation.into()])? {
+        if let Some(text) = row.get::<String>(1)? {
+            found.push(Statement { text, of: row.get(2)? });
+        }
+    }
+    Ok(found)
+}
+
+/// The objects that depend on a vector table and would stay with the replaced one, each described: views, functions,
+/// publications, columns with values of their own.
+pub fn blockers(client: &mut SpiClient<'_>, relation: pg_sys::Oid) -> Result<Vec<String>> {
+    texts(
+        client,
+        "select distinct what from (
+            select pg_catalog.pg_describe_object(d.classid, d.objid, 0)
+              from pg_catalog.pg_depend d
+             where (d.refclassid = 'pg_catalog.pg_class'::regclass and d.refobjid = $1
+                    or d.refclassid = 'pg_catalog.pg_type'::regclass
+                       and d.refobjid in (select t.oid from pg_catalog.pg_type t
+                                           where t.typrelid = $1
+                                              or t.typelem = (select c.reltype from pg_catalog.pg_class c where c.oid = $1)))
+               and d.deptype in ('n', 'a')
+               and not (d.classid = 'pg_catalog.pg_class'::regclass
+                        and exists (select from pg_catalog.pg_index i where i.indexrelid = d.objid and i.indrelid = $1))
+               and d.classid not in ('pg_catalog.pg_attrdef'::regclass, 'pg_catalog.pg_constraint'::regclass,
+                                     'pg_catalog.pg_trigger'::regclass, 'pg_catalog.pg_statistic_ext'::regclass,
+                                     'pg_catalog.pg_type'::regclass)
+               and not (d.classid = 'pg_catalog.pg_policy'::regclass
+                        and exists (select from pg_catalog.pg_policy p where p.oid = d.objid and p.polrelid = $1))
+               and not (d.classid = 'pg_catalog.pg_publication_rel'::regclass)
+             union all
+            select 'publication ' || pg_catalog.quote_ident(p.pubname)
+              from pg_catalog.pg_publication p
+             where exists (select from pg_catalog.pg_publication_tables t
+                             join pg_catalog.pg_class c on c.relname = t.tablename
+                             join pg_catalog.pg_namespace n on n.oid = c.relnamespace and n.nspname = t.schemaname
+                            where t.pubname = p.pubname and c.oid = $1)
+             union all
+            select pg_catalog.format('column %I, which has values of its own', a.attname)
+              from pg_catalog.pg_attribute a
+             where a.attrelid = $1 and a.attnum > 0 and not a.attisdropped and a.attgenerated = ''
+               and a.attname not in ('pk_value', 'embedding', 'embedded_text', 'metadata', 'row_hash')) b(what)
+          order by what limit 20",
+        &[relation],
+    )
+}
+
+/// The end of CREATE TABLE .. (LIKE ..): access method, storage options and tablespace of a relation.
+pub fn storage(client: &mut SpiClient<'_>, relation: pg_sys::Oid) -> Result<String> {
+    let rows = client.update(
+        "select a.amname::text, s.spcname::text,
+                (select pg_catalog.string_agg(pg_catalog.format('%s%I = %L', o.prefix, t.option_name, t.option_value), ', ')
+                   from (select '', c.reloptions union all
+                         select 'toast.', x.reloptions from pg_catalog.pg_class x where x.oid = c.reltoastrelid) o(prefix, options)
+                  cross join lateral pg_catalog.pg_options_to_table(o.options) t)
+           from pg_catalog.pg_class c
+           left join pg_catalog.pg_am a on a.oid = c.relam
+           left join pg_catalog.pg_tablespace s on s.oid = c.reltablespace
+          where c.oid = $1",
+        None,
+        &[relation.into()],
+    )?;
+    let (method, space, options) = rows.first().get_three::<String, String, String>()?;
+    let mut clauses = String::new();
+    if let Some(method) = method {
+        clauses += &format!(" using {}", quote_ident(&method));
+    }
+    if let Some(options) = options {
+        clauses += &format!(" with ({options})");
+    }
+    if let Some(space) = space {
+        clauses += &format!(" tablespace {}", quote_ident(&space));
+    }
+    Ok(clauses)
+}
+
+/// The statements that give a new table (`$2`) what LIKE leaves out: keys, statistics targets, and no privilege of
+/// others. It has no rows yet.
+pub fn shape(
+    client: &mut SpiClient<'_>,
+    live: pg_sys::Oid,
+    shadow: pg_sys::Oid,
+) -> Result<Vec<String>> {
+    texts(
+        client,
+        "select s.statement from (
+            select 1, pg_catalog.format('alter table %s add %s', $2::regclass, pg_catalog.pg_get_constraintdef(c.oid))
+              from pg_catalog.pg_constraint c where c.conrelid = $1 and c.contype in ('p', 'u', 'x')
+             union all
+            select 2, pg_catalog.format('alter table %s alter column %I set statistics %s', $2::regclass, a.attname, a.attstattarget)
+              from pg_catalog.pg_attribute a
+             where a.attrelid = $1 and a.attnum > 0 and not a.attisdropped and a.attstattarget >= 0
+             union all
+            select 3, pg_catalog.format('alter table %s alter column %I set (%s)', $2::regclass, a.attname,
+                       (select pg_catalog.string_agg(pg_catalog.format('%I = %L', t.option_name, t.option_value), ', ')
+                          from pg_catalog.pg_options_to_table(a.attoptions) t))
+              from pg_catalog.pg_attribute a
+             where a.attrelid = $1 and a.attnum > 0 and not a.attisdropped and a.attoptions is not null
+             union all
+            select 4, pg_catalog.format('revoke all on %s from %s', $2::regclass,
+                       case when x.grantee = 0 then 'public' else pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(x.grantee)) end)
+              from (select distinct e.grantee from pg_catalog.pg_class n cross join lateral pg_catalog.aclexplode(n.relacl) e
+                     where n.oid = $2 and e.grantee <> n.relowner) x) s(place, statement)
+          order by s.place",
+        &[live, shadow],
+    )
+}
+
+/// The statements that give the table with the name of the live one its privileges, policies, triggers, foreign keys,
+/// comment and labels. They are read before the names change, and name tables with their schemas.
+pub fn definitions(client: &mut SpiClient<'_>, live: pg_sys::Oid) -> Result<Vec<Statement>> {
+    let mut all = Vec::new();
+    for query in [PRIVILEGES, RULES] {
+        all.extend(
+            texts(client, query, &[live])?.into_iter().map(|text| Statement { text, of: None }),
+        );
+    }
+    all.extend(statements(client, FOREIGN_KEYS, live)?);
+    Ok(all)
+}
+
+const PRIVILEGES: &str = "
+    select pg_catalog.format('grant %s%s on %s to %s%s', x.privilege_type, x.columns, $1::regclass,
+               case when x.grantee = 0 then 'public' else pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(x.grantee)) end,
+               case when x.is_grantable then ' with grant option' else '' end)
+      from (select '' as columns, e.* from pg_catalog.pg_class c cross join lateral pg_catalog.aclexplode(c.relacl) e
+             where c.oid = $1 and e.grantee <> c.relowner
+             union all
+            select pg_catalog.format(' (%I)', a.attname), e.*
+              from pg_catalog.pg_attribute a cross join lateral pg_catalog.aclexplode(a.attacl) e
+             where a.attrelid = $1 and a.attnum > 0 and not a.attisdropped) x
+     union all
+    select pg_catalog.format('revoke %s on %s from %I', p.privilege, $1::regclass, pg_catalog.pg_get_userbyid(c.relowner))
+      from pg_catalog.pg_class c
+     cross join unnest(array['SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE', 'REFERENCES', 'TRIGGER']) p(privilege)
+     where c.oid = $1 and c.relacl is not null
+       and not exists (select from pg_catalog.aclexplode(c.relacl) e where e.grantee = c.relowner and e.privilege_type = p.privilege)
+     union all
+    select pg_catalog.format('comment on table %s is %L', $1::regclass, pg_catalog.obj_description($1, 'pg_class'))
+     union all
+    select pg_catalog.format('security label for %I on %s %s is %L', l.provider, l.objtype, l.objname, l.label)
+      from pg_catalog.pg_seclabels l where l.classoid = 'pg_catalog.pg_class'::regclass and l.objoid = $1";
+
+const RULES: &str = "
+    select pg_catalog.format('create policy %I on %s as %s for %s to %s%s%s', p.polname, $1::regclass,
+               case when p.polpermissive then 'permissive' else 'restrictive' end,
+               case p.polcmd when 'r' then 'select' when 'a' then 'insert' when 'w' then 'update' when 'd' then 'delete' else 'all' end,
+               (select pg_catalog.string_agg(case when r.oid = 0 then 'public' else pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(r.oid)) end, ', ')
+                  from unnest(p.polroles) r(oid)),
+               ' using (' || pg_catalog.pg_get_expr(p.polqual, p.polrelid) || ')',
+               ' with check (' || pg_catalog.pg_get_expr(p.polwithcheck, p.polrelid) || ')')
+      from pg_catalog.pg_policy p where p.polrelid = $1
+     union all
+    select pg_catalog.format('comment on policy %I on %s is %L', p.polname, $1::regclass, d.description)
+      from pg_catalog.pg_policy p
+      join pg_catalog.pg_description d on d.classoid = 'pg_catalog.pg_policy'::regclass and d.objoid = p.oid
+     where p.polrelid = $1
+     union all
+    select pg_catalog.format('alter table %s enable row level security', $1::regclass)
+      from pg_catalog.pg_class c where c.oid = $1 and c.relrowsecurity
+     union all
+    select pg_catalog.format('alter table %s force row level security', $1::regclass)
+      from pg_catalog.pg_class c where c.oid = $1 and c.relforcerowsecurity
+     union all
+    select pg_catalog.pg_get_triggerdef(t.oid) from pg_catalog.pg_trigger t where t.tgrelid = $1 and not t.tgisinternal
+     union all
+    select pg_catalog.format('comment on trigger %I on %s is %L', t.tgname, $1::regclass, d.description)
+      from pg_catalog.pg_trigger t
+      join pg_catalog.pg_description d on d.classoid = 'pg_catalog.pg_trigger'::regclass and d.objoid = t.oid
+     where t.tgrelid = $1 and not t.tgisinternal
+     union all
+    select pg_catalog.format('alter table %s %s trigger %I', $1::regclass,
+               case t.tgenabled when 'A' then 'enable always' when 'R' then 'enable replica' else 'disable' end, t.tgname)
+      from pg_catalog.pg_trigger t where t.tgrelid = $1 and not t.tgisinternal and t.tgenabled <> 'O'
+     union all
+    select pg_catalog.format('alter table %s replica identity %s', $1::regclass,
+               case c.relreplident when 'f' then 'full' when 'n' then 'nothing'
+                    else (select pg_catalog.format('using index %I', r.relname) from pg_catalog.pg_index i
+                            join pg_catalog.pg_class r on r.oid = i.indexrelid
+                           where i.indrelid = $1 and i.indisreplident) end)
+      from pg_catalog.pg_class c where c.oid = $1 and c.relreplident <> 'd'";
+
+/// Foreign keys from and to the table. They are checked after the swap, which they would make long.
+const FOREIGN_KEYS: &str = "
+    select pg_catalog.format('alter table %s add constraint %I %s%s', c.conrelid::regclass, c.conname,
+               pg_catalog.pg_get_constraintdef(c.oid),
+               case when pg_catalog.pg_get_constraintdef(c.oid) like '% NOT VALID' then '' else ' not valid' end),
+           c.conrelid
+      from pg_catalog.pg_constraint c
+     where c.contype = 'f' and $1 in (c.conrelid, c.confrelid) and c.conparentid = 0";
+
+/// The statements that take foreign keys to the table away from the replaced one.
+pub fn foreign_keys_to(client: &mut SpiClient<'_>, live: pg_sys::Oid) -> Result<Vec<Statement>> {
+    statements(
+        client,
+        "select pg_catalog.format('alter table %s drop constraint %I', c.conrelid::regclass, c.conname), c.conrelid
+           from pg_catalog.pg_constraint c
+          where c.contype = 'f' and c.confrelid = $1 and c.conrelid <> $1 and c.conparentid = 0",
+        live,
+    )
+}
+
+/// The statements that check the foreign keys that a swap has left unchecked.
+pub fn unchecked(client: &mut SpiClient<'_>, relation: pg_sys::Oid) -> Result<Vec<Statement>> {
+    statements(
+        client,
+        "select pg_catalog.format('alter table %s validate constraint %I', c.conrelid::regclass, c.conname), c.conrelid
+           from pg_catalog.pg_constraint c
+          where c.contype = 'f' and $1 in (c.conrelid, c.confrelid) and c.conparentid = 0 and not c.convalidated",
+        relation,
+    )
+}
+
+/// The statements that give the objects of both tables their names: those of the replaced table free names, and those of
+/// the new one the names that these had. The tables themselves come last.
+pub fn renames(
+    client: &mut SpiClient<'_>,
+    live: pg_sys::Oid,
+    shadow: pg_sys::Oid,
+    old: &str,
+) -> Result<Vec<String>> {
+    let mut statements = texts(
+        client,
+        "with keys as (
+            select o.conindid as old_index, n.conindid as new_index
+              from (select c.*, pg_catalog.pg_get_constraintdef(c.oid) as def,
+                           pg_catalog.row_number() over (partition by c.contype, pg_catalog.pg_get_constraintdef(c.oid) order by c.oid) as n
+                      from pg_catalog.pg_constraint c where c.conrelid = $1 and c.contype in ('p', 'u', 'x')) o
+              join (select c.*, pg_catalog.pg_get_constraintdef(c.oid) as def,
+                           pg_catalog.row_number() over (partition by c.contype, pg_catalog.pg_get_constraintdef(c.oid) order by c.oid) as n
+                      from pg_catalog.pg_constraint c where c.conrelid = $2 and c.contype in ('p', 'u', 'x')) n
+                on (n.contype, n.def, n.n) = (o.contype, o.def, o.n)),
+         pairs as (
+            select o.indexrelid as old_index, coalesce(k.new_index, s.indexrelid) as new_index
+              from pg_catalog.pg_index o
+              left join keys k on k.old_index = o.indexrelid
+              left join (select i.indexrelid, c.relname from pg_catalog.pg_index i
+                           join pg_catalog.pg_class c on c.oid = i.indexrelid where i.indrelid = $2) s
+                on s.relname = 'embedd_swap_' || o.indexrelid
+             where o.indrelid = $1),
+         fresh as (
+            select i.indexrelid from pg_catalog.pg_index i join pg_catalog.pg_class c on c.oid = i.indexrelid
+             where i.indrelid = $2 and pg_catalog.starts_with(c.relname, 'embedd_swap_')
+               and i.indexrelid not in (select p.new_index from pairs p where p.new_index is not null)),
+         stats as (
+            select o.oid as old_stats, n.oid as new_stats
+              from (select e.*, pg_catalog.row_number() over (partition by e.stxkeys, e.stxkind, pg_catalog.pg_get_statisticsobjdef_columns(e.oid) order by e.oid) as n
+                      from pg_catalog.pg_statistic_ext e where e.stxrelid = $1) o
+              left join (select e.*, pg_catalog.row_number() over (partition by e.stxkeys, e.stxkind, pg_catalog.pg_get_statisticsobjdef_columns(e.oid) order by e.oid) as n
+                      from pg_catalog.pg_statistic_ext e where e.stxrelid = $2) n
+                on (n.stxkind, pg_catalog.pg_get_statisticsobjdef_columns(n.oid), n.n) = (o.stxkind, pg_catalog.pg_get_statisticsobjdef_columns(o.oid), o.n))
+         select s.statement from (
+            select 1, pg_catalog.format('alter index %s rename to %I', p.old_index::regclass, 'embedd_old_' || p.old_index) from pairs p
+             union all
+            select 2, pg_catalog.format('alter index %s rename to %I', p.new_index::regclass, c.relname)
+              from pairs p join pg_catalog.pg_class c on c.oid = p.old_index where p.new_index is not null
+             union all
+            select 3, pg_catalog.format('comment on index %s is %L', pg_catalog.format('%I.%I', n.nspname, c.relname), d.description)
+              from pairs p join pg_catalog.pg_class c on c.oid = p.old_index join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+              join pg_catalog.pg_description d on d.classoid = 'pg_catalog.pg_class'::regclass and d.objoid = p.old_index and d.objsubid = 0
+             where p.new_index is not null
+             union all
+            select 2, pg_catalog.format('alter index %s rename to %I', f.indexrelid::regclass, 'embedd_idx_' || f.indexrelid) from fresh f
+             union all
+            select 4, pg_catalog.format('alter statistics %I.%I rename to %I', n.nspname, e.stxname, 'embedd_old_' || e.oid)
+              from stats s join pg_catalog.pg_statistic_ext e on e.oid = s.old_stats join pg_catalog.pg_namespace n on n.oid = e.stxnamespace
+             union all
+            select 5, pg_catalog.format('alter statistics %I.%I rename to %I', n.nspname, w.stxname, e.stxname)
+              from stats s join pg_catalog.pg_statistic_ext e on e.oid = s.old_stats join pg_catalog.pg_statistic_ext w on w.oid = s.new_stats
+              join pg_catalog.pg_namespace n on n.oid = w.stxnamespace) s(place, statement)
+          order by s.place",
+        &[live, shadow],
+    )?;
+    let rows = client.update(
+        "select c.relname::text, $1::regclass::text, $2::regclass::text from pg_catalog.pg_class c where c.oid = $1",
+        None,
+        &[live.into(), shadow.into()],
+    )?;
+    if let (Some(name), Some(live), Some(shadow)) =
+        rows.first().get_three::<String, String, String>()?
+    {
+        statements.push(format!("alter table {live} rename to {}", quote_ident(old)));
+        statements.push(format!("alter table {shadow} rename to {}", quote_ident(&name)));
+    }
+    Ok(statements)
+}
+
+/// The statement that says what a replaced table is, so that it is found if it stays.
+pub fn old_comment(old: &str, name: &str) -> String {
+    let what = format!("Replaced vectors of {name}, which embedd drops when no session reads them");
+    format!("comment on table {old} is {}", quote_literal(&what))
+}
