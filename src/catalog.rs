@@ -365,7 +365,7 @@ pub fn users_of_provider(
 ) -> Result<Vec<String>> {
     // A statement that may write gets a new snapshot.
     let rows = client.update(
-        "select v.name
+        "select distinct v.name
            from embedd.vector_tables v
            join pg_catalog.pg_class c on c.oid = v.vector_table
            left join pg_catalog.pg_depend d

@@ -32,7 +32,9 @@ pub fn pause(name: &str) -> Result<()> {
         }
         let _rights = RoleSwitch::of_extension()?;
         catalog::set_status(client, table.id, Status::Paused)?;
-        if let Some(shadow) = catalog::shadow_of(client, table.id)? {
+        // A shadow that no backfill was asked for is at rest anyway.
+        let shadow = catalog::shadow_of(client, table.id)?;
+        if let Some(shadow) = shadow.filter(|shadow| shadow.status != Status::Pending) {
             catalog::set_status(client, shadow.id, Status::Paused)?;
         }
         touch_at_commit();
@@ -50,6 +52,7 @@ pub fn resume(name: &str) -> Result<()> {
         }
         let _rights = RoleSwitch::of_extension()?;
         let shadow = catalog::shadow_of(client, table.id)?;
+        let shadow = shadow.filter(|shadow| shadow.status == Status::Paused);
         for id in [Some(table.id), shadow.map(|shadow| shadow.id)].into_iter().flatten() {
             catalog::set_status(client, id, Status::Pending)?;
             catalog::set_working_status(client, id)?;

@@ -59,6 +59,8 @@ struct Parts {
 struct Whole {
     is_unique: bool,
     rest: String,
+    /// None for that of the database.
+    tablespace: Option<String>,
 }
 
 /// The definition of an index from the access method on, as 0.4.0 and older versions stored it.
@@ -239,6 +241,12 @@ pub fn build(
         Some(true) => String::new(),
         _ => quote_ident(name),
     };
+    if let Some(whole) = &whole {
+        // The text does not name it.
+        let space = whole.tablespace.as_deref().unwrap_or_default();
+        let space = format!("set local default_tablespace = {}", quote_literal(space));
+        client.update(&space, None, &[])?;
+    }
     let unique = if whole.is_some_and(|whole| whole.is_unique) { "unique " } else { "" };
     command::run(client, &format!("create {unique}index {name} on {relation}{rest}"))
 }

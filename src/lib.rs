@@ -34,8 +34,8 @@ mod catalog; // vector tables in embedd's own tables
 mod trigger; // the triggers of a source
 mod fdw; // providers as foreign servers
 mod source; // checks of a source
-mod table; // creating and dropping vector tables
 mod index; // deferred vector indexes
+mod table; // creating and dropping vector tables
 mod status; // the sync status
 mod control; // pause, resume, backfill, reconcile, retry
 mod verify; // differences between source and vectors

@@ -3,7 +3,7 @@
 
 use pgrx::prelude::*;
 
-use super::{VectorTable, sight, source_name};
+use super::{VectorTable, sight, source_name, vectors_name};
 use crate::error::{Error, Result};
 use crate::key::{Key, KeyColumn};
 use crate::name::quote_ident;
@@ -44,12 +44,14 @@ impl VectorTable {
         self.resolve().map(drop)
     }
 
-    /// Locks the vector table until the end of the transaction; waits while another session holds a conflicting lock.
-    pub fn pin_vectors(&self) {
+    /// Locks the vector table until the end of the transaction, and looks up its name, which may have changed since it was
+    /// read; waits while another session holds a conflicting lock.
+    pub fn pin_vectors(&mut self) {
         // SAFETY: inside a transaction.
         unsafe {
             pg_sys::LockRelationOid(self.relation, pg_sys::RowExclusiveLock as pg_sys::LOCKMODE)
         }
+        self.relation_name = vectors_name(self.relation, self.origin_id);
     }
 
     /// The stored columns, in the form in which they are written.

@@ -33,7 +33,7 @@ pub fn missing(
         &format!(
             "select 'embedd_swap_' || i.indexrelid, a.amname in ('hnsw', 'ivfflat'), {PARTS}::text, c.relname::text,
                     pg_catalog.jsonb_build_object('is_unique', i.indisunique, 'rest',
-                        pg_catalog.substr(d.def, pg_catalog.strpos(d.def, ' USING ')))::text,
+                        pg_catalog.substr(d.def, pg_catalog.strpos(d.def, ' USING ')), 'tablespace', s.spcname)::text,
                     exists (select from pg_catalog.pg_class n join pg_catalog.pg_index s on s.indexrelid = n.oid
                              where s.indrelid = $2 and n.relname = 'embedd_swap_' || i.indexrelid)
                from {INDEXES}
@@ -89,7 +89,7 @@ pub fn missing(
 
 /// A definition that is kept as text from the access method on.
 fn whole(rest: &str) -> Result<String> {
-    serde_json::to_string(&Whole { is_unique: false, rest: rest.to_string() })
+    serde_json::to_string(&Whole { is_unique: false, rest: rest.to_string(), tablespace: None })
         .map_err(|e| Error::Damaged { what: e.to_string() })
 }
 

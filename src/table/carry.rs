@@ -20,21 +20,23 @@ fn texts(
     Ok(found)
 }
 
-/// A statement, and the table that it alters where that may be another one than the vector table.
+/// A statement, and the role with whose rights it runs where that is another one than the owner of the vector table.
 pub struct Statement {
     pub text: String,
-    pub of: Option<pg_sys::Oid>,
+    pub owner: Option<pg_sys::Oid>,
 }
 
+/// The statements of the first column, with the roles of the second.
 fn statements(
     client: &mut SpiClient<'_>,
     query: &str,
-    relation: pg_sys::Oid,
+    relations: &[pg_sys::Oid],
 ) -> Result<Vec<Statement>> {
+    let arguments: Vec<_> = relations.iter().map(|relation| (*relation).into()).collect();
     let mut found = Vec::new();
-    for row in client.update(query, None, &[relation.into()])? {
+    for row in client.update(query, None, &arguments)? {
         if let Some(text) = row.get::<String>(1)? {
-            found.push(Statement { text, of: row.get(2)? });
+            found.push(Statement { text, owner: row.get(2)? });
         }
     }
     Ok(found)
@@ -125,11 +127,11 @@ pub fn shape(
               from pg_catalog.pg_attribute a
              where a.attrelid = $1 and a.attnum > 0 and not a.attisdropped and a.attstattarget >= 0
              union all
-            select 3, pg_catalog.format('alter table %s alter column %I set (%s)', $2::regclass, a.attname,
-                       (select pg_catalog.string_agg(pg_catalog.format('%I = %L', t.option_name, t.option_value), ', ')
-                          from pg_catalog.pg_options_to_table(a.attoptions) t))
-              from pg_catalog.pg_attribute a
-             where a.attrelid = $1 and a.attnum > 0 and not a.attisdropped and a.attoptions is not null
+            select 3, pg_catalog.format('alter table %s alter column %I set (%I = %L)', $2::regclass, a.attname,
+                       t.option_name, t.option_value)
+              from pg_catalog.pg_attribute a cross join lateral pg_catalog.pg_options_to_table(a.attoptions) t
+             where a.attrelid = $1 and a.attnum > 0 and not a.attisdropped
+               and t.option_name in ('n_distinct', 'n_distinct_inherited')
              union all
             select 4, pg_catalog.format('revoke all on %s from %s', $2::regclass,
                        case when x.grantee = 0 then 'public' else pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(x.grantee)) end)
@@ -146,10 +148,10 @@ pub fn definitions(client: &mut SpiClient<'_>, live: pg_sys::Oid) -> Result<Vec<
     let mut all = Vec::new();
     for query in [PRIVILEGES, RULES] {
         all.extend(
-            texts(client, query, &[live])?.into_iter().map(|text| Statement { text, of: None }),
+            texts(client, query, &[live])?.into_iter().map(|text| Statement { text, owner: None }),
         );
     }
-    all.extend(statements(client, FOREIGN_KEYS, live)?);
+    all.extend(statements(client, FOREIGN_KEYS, &[live])?);
     Ok(all)
 }
 
@@ -219,7 +221,7 @@ const FOREIGN_KEYS: &str = "
     select pg_catalog.format('alter table %s add constraint %I %s%s', c.conrelid::regclass, c.conname,
                pg_catalog.pg_get_constraintdef(c.oid),
                case when pg_catalog.pg_get_constraintdef(c.oid) like '% NOT VALID' then '' else ' not valid' end),
-           c.conrelid
+           (select r.relowner from pg_catalog.pg_class r where r.oid = c.conrelid)
       from pg_catalog.pg_constraint c
      where c.contype = 'f' and $1 in (c.conrelid, c.confrelid) and c.conparentid = 0";
 
@@ -227,10 +229,11 @@ const FOREIGN_KEYS: &str = "
 pub fn foreign_keys_to(client: &mut SpiClient<'_>, live: pg_sys::Oid) -> Result<Vec<Statement>> {
     statements(
         client,
-        "select pg_catalog.format('alter table %s drop constraint %I', c.conrelid::regclass, c.conname), c.conrelid
+        "select pg_catalog.format('alter table %s drop constraint %I', c.conrelid::regclass, c.conname),
+                (select r.relowner from pg_catalog.pg_class r where r.oid = c.conrelid)
            from pg_catalog.pg_constraint c
           where c.contype = 'f' and c.confrelid = $1 and c.conrelid <> $1 and c.conparentid = 0",
-        live,
+        &[live],
     )
 }
 
@@ -238,10 +241,11 @@ pub fn foreign_keys_to(client: &mut SpiClient<'_>, live: pg_sys::Oid) -> Result<
 pub fn unchecked(client: &mut SpiClient<'_>, relation: pg_sys::Oid) -> Result<Vec<Statement>> {
     statements(
         client,
-        "select pg_catalog.format('alter table %s validate constraint %I', c.conrelid::regclass, c.conname), c.conrelid
+        "select pg_catalog.format('alter table %s validate constraint %I', c.conrelid::regclass, c.conname),
+                (select r.relowner from pg_catalog.pg_class r where r.oid = c.conrelid)
            from pg_catalog.pg_constraint c
           where c.contype = 'f' and $1 in (c.conrelid, c.confrelid) and c.conparentid = 0 and not c.convalidated",
-        relation,
+        &[relation],
     )
 }
 
@@ -252,8 +256,8 @@ pub fn renames(
     live: pg_sys::Oid,
     shadow: pg_sys::Oid,
     old: &str,
-) -> Result<Vec<String>> {
-    let mut statements = texts(
+) -> Result<Vec<Statement>> {
+    let mut all = statements(
         client,
         "with keys as (
             select o.conindid as old_index, n.conindid as new_index
@@ -283,25 +287,25 @@ pub fn renames(
               left join (select e.*, pg_catalog.row_number() over (partition by e.stxkeys, e.stxkind, pg_catalog.pg_get_statisticsobjdef_columns(e.oid) order by e.oid) as n
                       from pg_catalog.pg_statistic_ext e where e.stxrelid = $2) n
                 on (n.stxkind, pg_catalog.pg_get_statisticsobjdef_columns(n.oid), n.n) = (o.stxkind, pg_catalog.pg_get_statisticsobjdef_columns(o.oid), o.n))
-         select s.statement from (
-            select 1, pg_catalog.format('alter index %s rename to %I', p.old_index::regclass, 'embedd_old_' || p.old_index) from pairs p
+         select s.statement, s.owner from (
+            select 1, pg_catalog.format('alter index %s rename to %I', p.old_index::regclass, 'embedd_old_' || p.old_index), null::oid from pairs p
              union all
-            select 2, pg_catalog.format('alter index %s rename to %I', p.new_index::regclass, c.relname)
+            select 2, pg_catalog.format('alter index %s rename to %I', p.new_index::regclass, c.relname), null
               from pairs p join pg_catalog.pg_class c on c.oid = p.old_index where p.new_index is not null
              union all
-            select 3, pg_catalog.format('comment on index %s is %L', pg_catalog.format('%I.%I', n.nspname, c.relname), d.description)
+            select 3, pg_catalog.format('comment on index %s is %L', pg_catalog.format('%I.%I', n.nspname, c.relname), d.description), null
               from pairs p join pg_catalog.pg_class c on c.oid = p.old_index join pg_catalog.pg_namespace n on n.oid = c.relnamespace
               join pg_catalog.pg_description d on d.classoid = 'pg_catalog.pg_class'::regclass and d.objoid = p.old_index and d.objsubid = 0
              where p.new_index is not null
              union all
-            select 2, pg_catalog.format('alter index %s rename to %I', f.indexrelid::regclass, 'embedd_idx_' || f.indexrelid) from fresh f
+            select 2, pg_catalog.format('alter index %s rename to %I', f.indexrelid::regclass, 'embedd_idx_' || f.indexrelid), null from fresh f
              union all
-            select 4, pg_catalog.format('alter statistics %I.%I rename to %I', n.nspname, e.stxname, 'embedd_old_' || e.oid)
+            select 4, pg_catalog.format('alter statistics %I.%I rename to %I', n.nspname, e.stxname, 'embedd_old_' || e.oid), e.stxowner
               from stats s join pg_catalog.pg_statistic_ext e on e.oid = s.old_stats join pg_catalog.pg_namespace n on n.oid = e.stxnamespace
              union all
-            select 5, pg_catalog.format('alter statistics %I.%I rename to %I', n.nspname, w.stxname, e.stxname)
+            select 5, pg_catalog.format('alter statistics %I.%I rename to %I', n.nspname, w.stxname, e.stxname), null
               from stats s join pg_catalog.pg_statistic_ext e on e.oid = s.old_stats join pg_catalog.pg_statistic_ext w on w.oid = s.new_stats
-              join pg_catalog.pg_namespace n on n.oid = w.stxnamespace) s(place, statement)
+              join pg_catalog.pg_namespace n on n.oid = w.stxnamespace) s(place, statement, owner)
           order by s.place",
         &[live, shadow],
     )?;
@@ -313,10 +317,12 @@ pub fn renames(
     if let (Some(name), Some(live), Some(shadow)) =
         rows.first().get_three::<String, String, String>()?
     {
-        statements.push(format!("alter table {live} rename to {}", quote_ident(old)));
-        statements.push(format!("alter table {shadow} rename to {}", quote_ident(&name)));
+        for (table, name) in [(live, old), (shadow, &name)] {
+            let text = format!("alter table {table} rename to {}", quote_ident(name));
+            all.push(Statement { text, owner: None });
+        }
     }
-    Ok(statements)
+    Ok(all)
 }
 
 /// The statement that says what a replaced table is, so that it is found if it stays.

@@ -24,7 +24,7 @@ pub enum Swapped {
     LacksIndexes,
 }
 
-/// Changes that may wait for a shadow when it is swapped in.
+/// Changes that may wait for a shadow when it is swapped in, which it goes on with as the vector table.
 const MOST_PENDING: i64 = 1000;
 
 /// Puts a shadow in the place of the vector table that it replaces. The caller has both rows locked, and bounds the wait
@@ -40,7 +40,9 @@ pub fn swap(
         catalog::defer_indexes(client, shadow.id, definitions)?;
         return Ok(Swapped::LacksIndexes);
     }
-    if queue::pending(client, shadow.id)?.keys > MOST_PENDING {
+    let waiting = |client: &SpiClient<'_>, id| Ok::<_, Error>(queue::pending(client, id)?.keys);
+    // Where writers are faster than the worker, the shadow is to be no later than the vector table is.
+    if waiting(client, shadow.id)? > waiting(client, live.id)?.max(MOST_PENDING) {
         return Ok(Swapped::TooFarBehind);
     }
     lock(client, live)?;
@@ -77,26 +79,21 @@ fn rename(client: &mut SpiClient<'_>, live: &VectorTable, shadow: &VectorTable) 
         renames = carry::renames(client, live.relation, shadow.relation, &old)?;
     }
     run_as_owners(client, live, to)?;
-    let rights = RoleSwitch::of_owner(live.owner);
-    for statement in renames {
-        command::run(client, &statement)?;
-    }
-    command::run(client, &carry::old_comment(&qualified, &live.name))?;
-    drop(rights);
+    run_as_owners(client, live, renames)?;
+    let comment = carry::old_comment(&qualified, &live.name);
+    run_as_owners(client, live, vec![carry::Statement { text: comment, owner: None }])?;
     run_as_owners(client, live, definitions)?;
     Ok(relation::qualified_name(live.relation).unwrap_or(qualified))
 }
 
-/// Runs statements with the rights of the owner of the table that each alters, which for a foreign key may be another
-/// table.
+/// Runs statements, each with the rights of the owner of what it alters: for a foreign key that may be another table.
 fn run_as_owners(
     client: &mut SpiClient<'_>,
     live: &VectorTable,
     statements: Vec<carry::Statement>,
 ) -> Result<()> {
     for statement in statements {
-        let owner = statement.of.and_then(relation::owner_of).unwrap_or(live.owner);
-        let _rights = RoleSwitch::of_owner(owner);
+        let _rights = RoleSwitch::of_owner(statement.owner.unwrap_or(live.owner));
         command::run(client, &statement.text)?;
     }
     Ok(())

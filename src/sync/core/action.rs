@@ -137,6 +137,8 @@ pub enum Outcome {
     AwaitsSwap,
     /// Another session is in the way for the moment: it is tried again after a pause.
     NotYet,
+    /// More changes wait for the shadow than for the vector table that it replaces.
+    IsBehind,
     /// The batch was read.
     Loaded(Loaded),
     /// The batch is at the embedder, for this account.

@@ -61,7 +61,7 @@ impl TableSync {
             (Action::Scan(step), outcome) => self.scan_stepped(&step, outcome, now),
             (Action::BuildIndexes, Outcome::Done) => self.builder = Builder::Running,
             (Action::BuildIndexes, Outcome::Failed(failure)) => {
-                self.health.index_failed(Some(&failure.reason), now);
+                self.health.index_failed(Some(&failure.reason), false, now);
             }
             (Action::CheckIndexes { .. }, outcome) => self.indexes_checked(outcome, now),
             (Action::Swap { tries, .. }, outcome) => self.swap_tried(tries, outcome, now),
@@ -284,10 +284,15 @@ impl TableSync {
     /// A swap was tried. Where a lock was in the way it is tried again soon; what it failed for otherwise is the table's.
     fn swap_tried(&mut self, tries: u32, outcome: Outcome, now: Instant) {
         match outcome {
-            Outcome::Failed(failure) => self.table_failed(&failure, now),
+            // What works otherwise does not end this trouble.
+            Outcome::Failed(failure) => {
+                self.health.index_failed(Some(&failure.reason), !failure.is_transient, now)
+            }
             Outcome::NotYet => self.swap.was_locked(tries, now),
+            Outcome::IsBehind => self.swap.was_behind(now),
             outcome => {
                 self.swap.reset();
+                self.health.index.reset();
                 match outcome {
                     Outcome::Done => self.task_complete(now),
                     // An index was created on the live table meanwhile.
@@ -320,7 +325,7 @@ impl TableSync {
             }
             Outcome::Overtaken => self.scan = None,
             // The process has said why.
-            _ => self.health.index_failed(None, now),
+            _ => self.health.index_failed(None, false, now),
         }
     }
 }

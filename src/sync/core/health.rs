@@ -57,7 +57,7 @@ pub struct Health {
     provider: Backoff,
     /// The last answer of the embedder was a failure: work that needs no embedding is no sign that it is over.
     has_provider_failed: bool,
-    /// The pause after the indexes could not be built.
+    /// The pause after the indexes could not be built, or a shadow could not be swapped in.
     pub index: Backoff,
     /// Keys of rows that wait for a lock of another session, or are slowed down as a loop.
     held: BTreeSet<String>,
@@ -161,12 +161,12 @@ impl Health {
         self.provider.reset();
     }
 
-    /// The indexes could not be built. The process that tried has said why, or this is the reason.
-    pub fn index_failed(&mut self, reason: Option<&str>, now: Instant) {
+    /// The indexes could not be built, or a shadow could not be swapped in. The process that tried has said why, or this is the reason.
+    pub fn index_failed(&mut self, reason: Option<&str>, is_stuck: bool, now: Instant) {
         self.index.fail(now, None);
         self.has_error = true;
         if let Some(reason) = reason {
-            self.set_report(reason.to_string(), false, false, Some(now));
+            self.set_report(reason.to_string(), false, is_stuck, Some(now));
         }
     }
 

@@ -174,11 +174,6 @@ impl InFlight {
         self.batches.iter().find(ready).map(|(id, _)| *id)
     }
 
-    /// The keys of all batches.
-    pub fn keys(&self) -> usize {
-        self.batches.values().map(|batch| batch.keys.len()).sum()
-    }
-
     /// Whether there is no batch.
     pub fn is_empty(&self) -> bool {
         self.batches.is_empty()

@@ -130,14 +130,9 @@ impl TableSync {
         }
         if scan.awaits_swap() {
             let (task, attempt) = (scan.task().id, scan.task().attempt);
-            // It goes on with what is left as the live table.
-            let rest = self.backlog.waiting_len() + self.in_flight.keys();
-            let is_small = self.is_queue_read && rest <= self.config.page;
-            return (is_small && !self.swap.is_waiting(now)).then_some(Action::Swap {
-                task,
-                attempt,
-                tries: self.swap.tries(),
-            });
+            let tries = self.swap.tries();
+            let is_waiting = self.swap.is_waiting(now) || self.health.index.is_waiting(now);
+            return (!is_waiting).then_some(Action::Swap { task, attempt, tries });
         }
         if scan.shall_defer_indexes() {
             return Some(Action::DeferIndexes);

@@ -10,7 +10,9 @@ const BEGIN: (Duration, Duration) = (Duration::from_millis(50), Duration::from_s
 const OLD: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 /// Tries that do not wait for a lock: what is free for a moment is taken then, and no session waits behind the swap.
 const WITHOUT_WAIT: u32 = 100;
-/// Pause between those.
+/// Pause before a shadow is looked at again that is behind.
+const BEHIND: Duration = Duration::from_millis(200);
+/// Pause between those tries.
 const PAUSE: Duration = Duration::from_millis(20);
 /// First and longest wait for a lock after them. Sessions that come later wait behind it, so each wait is followed by a
 /// pause of many times its length.
@@ -48,6 +50,11 @@ impl Swap {
         let pause = lock_wait(tries).map_or(PAUSE, |wait| wait * PAUSE_FACTOR);
         self.tries = tries.saturating_add(1);
         self.until = Some(now + pause);
+    }
+
+    /// A try found that too many changes wait for the shadow.
+    pub fn was_behind(&mut self, now: Instant) {
+        self.until = Some(now + BEHIND);
     }
 
     /// Whether the swap is not to be tried yet.

@@ -5,10 +5,11 @@ use std::time::Duration;
 use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
 
-use super::{outcome, wake_workers};
+use super::wake_workers;
 use crate::catalog;
 use crate::error::Result;
 use crate::index;
+use crate::relation;
 use crate::sync::core::{Outcome, lock_wait};
 use crate::sync::table::Table;
 use crate::table::{self, Swapped};
@@ -28,12 +29,16 @@ pub fn end(client: &mut SpiClient<'_>, table: &Table, task: i64) -> Result<Outco
 }
 
 /// Tries to swap a shadow in.
-pub fn swap(table: &Table, task: i64, attempt: i32, tries: u32) -> Outcome {
+pub fn swap(table: &mut Table, task: i64, attempt: i32, tries: u32) -> Outcome {
+    let mut renamed = None;
     let swapped = transaction::bounded(Timeout::Usual, || {
-        Spi::connect_mut(|client| swap_in(client, table, task, attempt, tries))
+        let ended = Spi::connect_mut(|client| swap_in(client, table, task, attempt, tries))?;
+        renamed = relation::qualified_name(table.config.relation);
+        Ok(ended)
     });
     match swapped {
         Ok(Outcome::Done) => {
+            table.config.relation_name = renamed.take();
             wake_workers();
             log!("vector table \"{}\" has its new configuration", table.config.name);
             Outcome::Done
@@ -42,7 +47,9 @@ pub fn swap(table: &Table, task: i64, attempt: i32, tries: u32) -> Outcome {
             debug1!("the swap of vector table \"{}\" waits: {message}", table.config.name);
             Outcome::NotYet
         }
-        ended => outcome(table, ended),
+        // Not a matter of the privilege to read the source, as for other failures.
+        Err(error) => Outcome::Failed(error.into()),
+        Ok(ended) => ended,
     }
 }
 
@@ -70,7 +77,7 @@ fn swap_in(
     }
     let Some(live) = catalog::by_id(client, replaced)? else { return Ok(Outcome::Overtaken) };
     match table::swap(client, &live, &shadow)? {
-        Swapped::TooFarBehind => Ok(Outcome::NotYet),
+        Swapped::TooFarBehind => Ok(Outcome::IsBehind),
         Swapped::LacksIndexes => {
             task::set_phase(client, task, Phase::Index)?;
             Ok(Outcome::AwaitsIndexes)
