@@ -14,6 +14,7 @@ mod citus;
 mod crash;
 mod databases;
 mod ddl;
+mod dimensions;
 mod doctor;
 mod documented;
 mod embedder;
