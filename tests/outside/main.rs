@@ -20,6 +20,7 @@ mod documented;
 mod embedder;
 mod first_hour;
 mod foreign_servers;
+mod index_builds;
 mod isolation;
 mod keys;
 mod lifecycle;
