@@ -11,6 +11,7 @@
 use std::time::{Duration, Instant};
 
 use postgres::Client;
+use support::processes::processor_time;
 use support::{Cluster, LONG};
 
 /// Transactions in a round, with one row each.
@@ -143,8 +144,7 @@ impl Bench {
     /// Processor time of the sync worker so far.
     fn worker(&self) -> Duration {
         let pid = self.cluster.sync_worker("postgres");
-        let line = std::fs::read_to_string(format!("/proc/{pid}/schedstat")).unwrap();
-        Duration::from_nanos(line.split_ascii_whitespace().next().unwrap().parse().unwrap())
+        processor_time(pid).unwrap()
     }
 
     /// Waits until the worker is idle and no autovacuum runs, so that the figure covers only the changes.

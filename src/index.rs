@@ -192,12 +192,35 @@ fn definition(client: &SpiClient<'_>, parts: &Parts) -> Result<String> {
     Ok(text)
 }
 
+/// The processes that build an index.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Builders {
+    /// As many as max_parallel_maintenance_workers allows, where pgvector's parallel builds are sound.
+    Parallel,
+    /// Only this process.
+    One,
+}
+
+/// The settings that the build of an index depends on, where the owner has values of its own (ALTER ROLE .. SET); a
+/// background process has those of the server and of the database only.
+const SETTINGS_OF_OWNER: &str = "
+    select pg_catalog.set_config(o.name, o.value, true)
+      from (select distinct on (p.name) p.name, pg_catalog.substr(c.c, pg_catalog.length(p.name) + 2) as value
+              from pg_catalog.pg_db_role_setting s
+             cross join unnest(s.setconfig) c(c)
+              join (values ('maintenance_work_mem'), ('max_parallel_maintenance_workers')) p(name)
+                on pg_catalog.split_part(c.c, '=', 1) = p.name
+             where s.setrole = $1
+               and s.setdatabase in (0, (select d.oid from pg_catalog.pg_database d where d.datname = pg_catalog.current_database()))
+             order by p.name, s.setdatabase desc) o";
+
 /// Builds a deferred index, unless the table has an equal one. If its name is taken, it gets a free one.
 pub fn build(
     client: &mut SpiClient<'_>,
     table: &VectorTable,
     name: &str,
     made_of: &str,
+    builders: Builders,
 ) -> Result<()> {
     let relation = table.relation_name()?;
     let schema = VectorType::find(client)?.schema;
@@ -234,7 +257,8 @@ pub fn build(
     if is_built == Some(true) {
         return Ok(());
     }
-    if !is_sound {
+    client.update(SETTINGS_OF_OWNER, None, &[table.owner.into()])?;
+    if !is_sound || builders == Builders::One {
         client.update("set local max_parallel_maintenance_workers = 0", None, &[])?;
     }
     let name = match is_taken {

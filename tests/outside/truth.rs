@@ -1,7 +1,7 @@
 //! The status is correct, and no vector is deleted because its row could not be seen.
 
 mod copies;
-mod dumps;
+pub mod dumps;
 mod objects;
 mod servers;
 mod sight;

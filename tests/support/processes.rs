@@ -5,6 +5,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use super::Cluster;
 use super::wait::{SHORT, until};
@@ -100,6 +101,12 @@ pub fn own_megabytes(pid: i32) -> Option<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"))?;
     Some(line.split_whitespace().next()?.parse::<u64>().ok()? / 1024)
+}
+
+/// The processor time of a process so far, of its first thread; None if it has ended.
+pub fn processor_time(pid: i32) -> Option<Duration> {
+    let line = fs::read_to_string(format!("/proc/{pid}/schedstat")).ok()?;
+    Some(Duration::from_nanos(line.split_ascii_whitespace().next()?.parse().ok()?))
 }
 
 impl Cluster {

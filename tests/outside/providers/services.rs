@@ -2,7 +2,7 @@
 
 use postgres::Client;
 
-use super::{KEY, MODEL, SHARED, create_provider, create_source, fake, status};
+use super::{MODEL, SHARED, create_provider, create_source, fake, status};
 use support::fake_provider::{Dialect, Respond, Rule, typed_vector};
 use support::source::{assert_equal, relation};
 use support::{Cluster, LONG, SHORT, Shutdown};
@@ -166,40 +166,6 @@ fn questions_are_answered_on_a_standby_through_a_service() {
         .unwrap()
         .get(0);
     assert_eq!(id, "3");
-}
-
-#[test]
-fn more_than_2000_dimensions_are_searched_as_halfvec() {
-    let cluster = SHARED.cluster();
-    let mut client = cluster.database("wide");
-    let fake = support::fake_provider::FakeProvider::builder(Dialect::OpenAi)
-        .key(KEY)
-        .dimensions(3072)
-        .start();
-    let url = fake.base_url();
-    client
-        .execute(
-            "SELECT embedd.create_provider('fake', 'openai', api_key => $1, base_url => $2)",
-            &[&KEY, &url.as_str()],
-        )
-        .unwrap();
-    client
-        .batch_execute(
-            "CREATE TABLE t (id integer PRIMARY KEY, body text);
-             INSERT INTO t SELECT i, 'row ' || i FROM generate_series(1, 50) i;
-             SELECT embedd.create_vector_table('t', 't', '[{\"name\": \"body\", \"role\": \"embedding\"}]',
-                    embedding_provider => 'fake', embedding_model => 'text-embedding-3-large', start_backfill => true)",
-        )
-        .unwrap();
-    cluster.wait_done("wide");
-    let id: String = client
-        .query_one("SELECT id FROM embedd.query('t', 'row 33', \"limit\" => 1)", &[])
-        .unwrap()
-        .get(0);
-    assert_eq!(id, "33");
-    let sql = format!("SELECT vector_dims(embedding) FROM {} LIMIT 1", relation(&mut client, "t"));
-    let dimensions: i32 = client.query_one(&sql, &[]).unwrap().get(0);
-    assert_eq!(dimensions, 3072);
 }
 
 /// The definition of the vector table's index.

@@ -11,14 +11,14 @@ use support::source::relation;
 use super::{BODY, goes_on, paid, wait_status, wait_synced};
 
 /// Dumps a database into a file or a directory.
-fn dump(cluster: &Cluster, db: &str, into: &Path, arguments: &[&str]) {
+pub fn dump(cluster: &Cluster, db: &str, into: &Path, arguments: &[&str]) {
     let mut command = cluster.client("pg_dump", db);
     command.args(arguments).arg("-f").arg(into);
     output_of(command);
 }
 
 /// Restores an archive, without any error.
-fn restore(cluster: &Cluster, db: &str, archive: &Path, how: &str) {
+pub fn restore(cluster: &Cluster, db: &str, archive: &Path, how: &str) {
     cluster.create_database(db);
     let mut command = cluster.client("pg_restore", db);
     command.args(["--exit-on-error", how]).arg(archive);
