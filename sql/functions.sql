@@ -6,6 +6,8 @@ comment on function embedd.drop_vector_table(text, boolean) is
     'Drops a vector table and its triggers on the source; keep_table => true keeps the table with the vectors';
 comment on function embedd.backfill(text) is
     'Asks the sync worker to embed every row of the source, and returns the task; sync_status() shows the progress';
+comment on function embedd.cancel_backfill(text) is
+    'Cancels the backfill that is requested or running, and returns the task. Rows that are embedded stay; a later backfill() embeds only what is missing. A vector table that was filled before stays in sync; another one has status pending until a backfill is complete';
 comment on function embedd.pause_sync(text) is
     'Pauses the sync of a vector table: writers still note changes and queries still answer, but the sync worker applies no change';
 comment on function embedd.resume_sync(text) is
@@ -65,6 +67,7 @@ alter function embedd.sync_status(text) rows 1;
 alter function embedd.embedder_status() rows 1;
 alter function embedd.backfill(text) rows 1;
 alter function embedd.reconcile(text) rows 1;
+alter function embedd.cancel_backfill(text) rows 1;
 alter function embedd.create_vector_table(text, regclass, jsonb, text, text, text, integer, text, boolean, interval, text) rows 1;
 alter function embedd.create_provider(text, text, text, text, text, jsonb) rows 1;
 alter function embedd.update_provider(text, text, text, text, jsonb) rows 1;

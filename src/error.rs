@@ -142,6 +142,9 @@ pub enum Error {
     /// A backfill is running (backfill_in_progress).
     #[error("a backfill of vector table \"{name}\" is already running")]
     BackfillInProgress { name: String },
+    /// cancel_backfill() of a table without an open backfill (no_backfill).
+    #[error("no backfill of vector table \"{name}\" is requested or running")]
+    NoBackfill { name: String },
     /// The server was started without embedd in shared_preload_libraries.
     #[error("embedd is not loaded through shared_preload_libraries")]
     NotPreloaded,
@@ -222,6 +225,7 @@ impl Error {
             | Error::NotSynced { .. }
             | Error::AlreadyPaused { .. }
             | Error::NotPaused { .. }
+            | Error::NoBackfill { .. }
             | Error::OldInstallation
             | Error::NotPreloaded => ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
             Error::BackfillInProgress { .. } => ERRCODE_OBJECT_IN_USE,
@@ -299,7 +303,7 @@ impl Error {
             Error::KeyReference { .. } => {
                 Some("Only a foreign server owned by a superuser may.".to_string())
             }
-            Error::NotReady { .. } => Some("Its status is pending: no row has been embedded yet.".to_string()),
+            Error::NotReady { .. } => Some("Its status is pending: its first backfill has not run, or was cancelled.".to_string()),
             Error::NotPaused { status, .. } => Some(format!("Its status is {status}.")),
             Error::NotPreloaded => Some(
                 "The server starts the embedder and the workers only if embedd is preloaded.".to_string(),
@@ -326,6 +330,7 @@ impl Error {
             | Error::Embedder { .. }
             | Error::Failed { .. }
             | Error::Spi(_)
+            | Error::NoBackfill { .. }
             | Error::Damaged { .. } => None,
         }
     }

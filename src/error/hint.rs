@@ -111,6 +111,10 @@ impl Error {
                 "SELECT * FROM embedd.sync_status({}) shows its progress.",
                 quote_literal(name)
             )),
+            Error::NoBackfill { name } => Some(format!(
+                "SELECT * FROM embedd.sync_status({}) shows what it does; pause_sync() stops every work on it.",
+                quote_literal(name)
+            )),
             Error::NotPreloaded => Some(
                 "Add shared_preload_libraries = 'embedd' to postgresql.conf (after existing entries) and restart the server."
                     .to_string(),

@@ -59,7 +59,8 @@ fn build(id: i32) -> Result<(), TxError> {
         Spi::connect_mut(|client| {
             index::clear_deferred(client, id)?;
             task::complete_index(client, id)?;
-            catalog::set_working_status(client, id)
+            catalog::set_working_status(client, id)?;
+            Ok(())
         })
     })
 }

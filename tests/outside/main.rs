@@ -30,6 +30,7 @@ mod providers;
 mod reference;
 mod schedules;
 mod standby;
+mod tasks;
 mod transactions;
 mod truth;
 mod upgrade;

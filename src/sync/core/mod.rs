@@ -50,6 +50,8 @@ pub struct Config {
     pub is_active: bool,
     /// Whether it was paused.
     pub is_paused: bool,
+    /// Whether it waits for a first backfill.
+    pub is_pending: bool,
     /// Whether a batch run works on it, which compares it once.
     pub is_run: bool,
     /// Whether this worker does what is done once for the table; the others share its keys.
@@ -155,8 +157,10 @@ impl TableSync {
         self.health.set_source(source);
     }
 
-    /// Follows embedd.tasks: the open task, and how often it was begun or restarted.
-    pub fn set_task(&mut self, task: Option<(i64, i32)>) {
+    /// Follows embedd.tasks: the open task, and how often it was begun or restarted. Only the owner of the table scans for
+    /// it; without one no worker goes on with what a scan has found.
+    pub fn set_task(&mut self, open: Option<(i64, i32)>) {
+        let task = open.filter(|_| self.config.is_owner);
         self.task = task.map(|(id, _)| id);
         let is_overtaken = |scan: &Scan| {
             let own = scan.task();
@@ -165,6 +169,16 @@ impl TableSync {
         if self.builder == Builder::None && self.scan.as_ref().is_some_and(is_overtaken) {
             // A session has restarted or ended it.
             self.scan = None;
+        }
+        if self.config.is_pending {
+            self.take_back_unsent(|_| true);
+            self.backlog.drop_waiting();
+            self.bulk_changes.clear();
+            self.bulk_since = None;
+            self.unacknowledged.clear();
+        } else if (open.is_none() || is_planted(Fault::DropsFound)) && self.backlog.has_found() {
+            self.take_back_unsent(|batch| batch.priority == embedd_wire::Priority::Backfill);
+            self.backlog.drop_found();
         }
     }
 

@@ -19,6 +19,8 @@ pub enum Fault {
     NoBisect,
     /// Vectors that cannot be stored are dropped.
     DropsVectors,
+    /// What a scan has found is dropped although its task is open.
+    DropsFound,
 }
 
 #[cfg(test)]

@@ -49,8 +49,8 @@ fn step_in(client: &mut SpiClient<'_>, table: &Table, step: &ScanStep) -> Result
     let found = match &step.then {
         Then::Read(find) => Some(read(client, table, step, find)?),
         Then::Compare => {
-            let total = run::compare(client, config, task.kind != Kind::Reconcile)?;
-            task::begin_count(client, task.id, total)?;
+            let (total, equal) = run::compare(client, config, task.kind != Kind::Reconcile)?;
+            task::begin_count(client, task.id, total, equal)?;
             None
         }
         _ => None,
