@@ -9,9 +9,9 @@ use crate::error::{Error, Result};
 use crate::queue::{self, ChangedKeys};
 use crate::rights::RoleSwitch;
 use crate::table::check_may_change;
-use crate::{index, source};
 use crate::task::{self, Cancelled, Kind, TaskTicket};
 use crate::trigger::touch_at_commit;
+use crate::{index, source};
 
 /// Finds a vector table that the caller may change, and locks its row.
 pub fn find_to_change(client: &mut SpiClient<'_>, name: &str) -> Result<VectorTable> {

@@ -112,7 +112,7 @@ impl Error {
                 quote_literal(name)
             )),
             Error::NoBackfill { name } => Some(format!(
-                "SELECT * FROM embedd.sync_status({}) shows what it does; pause_sync() stops every work on it.",
+                "SELECT * FROM embedd.sync_status({0}) shows its state. A comparison is not cancelled but paused: SELECT embedd.pause_sync({0}).",
                 quote_literal(name)
             )),
             Error::NotPreloaded => Some(

@@ -107,7 +107,8 @@ impl LastStep {
         // SAFETY: a plain global of the process.
         let database = unsafe { pg_sys::MyDatabaseId };
         let path = PathBuf::from(format!("pg_stat_tmp/embedd_step_{database}_{name}"));
-        let options = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
+        let options =
+            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
         let Ok(file) = options else { return Self::default() };
         let mut bytes = [0; LENGTH];
         let left = match file.read_exact_at(&mut bytes, 0) {

@@ -343,11 +343,7 @@ impl Backlog {
 }
 
 /// Whether what a key waits for was not dropped.
-fn is_wanted(
-    origin: &Origin,
-    rows: &BTreeMap<i64, usize>,
-    pages: &BTreeMap<u64, usize>,
-) -> bool {
+fn is_wanted(origin: &Origin, rows: &BTreeMap<i64, usize>, pages: &BTreeMap<u64, usize>) -> bool {
     match origin {
         Origin::QueueRow(_) => true,
         Origin::PagedRow(id) => rows.contains_key(id),

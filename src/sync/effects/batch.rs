@@ -146,9 +146,8 @@ pub fn store(table: &mut Table, id: BatchId) -> Outcome {
             if batch.priority == Priority::Backfill && std::mem::take(&mut table.is_stalled) {
                 let id = table.config.id;
                 // It is shown to users, and nothing depends on it.
-                let _ = transaction::run(|| {
-                    Spi::connect_mut(|client| task::has_advanced(client, id))
-                });
+                let _ =
+                    transaction::run(|| Spi::connect_mut(|client| task::has_advanced(client, id)));
             }
             Outcome::Done
         }

@@ -5,12 +5,12 @@ use pgrx::spi::SpiClient;
 
 use super::{outcome, wake_workers};
 use crate::error::Result;
+use crate::name::quote_literal;
 use crate::status::count;
 use crate::sync::core::{HandedOut, Outcome};
 use crate::sync::table::Table;
 use crate::task::{self, Task};
 use crate::transaction::{self, Timeout};
-use crate::name::quote_literal;
 use crate::{catalog, index, queue};
 
 /// Makes bulk changes a comparison, or restarts the open task, and removes their queue rows in the same transaction.
@@ -124,7 +124,9 @@ pub fn end_hopeless_task(table_id: i32, ends: u32) -> bool {
     });
     match ended {
         Ok(Some(name)) => {
-            log!("the task of vector table \"{name}\" has failed: the worker process ended {ends} times in a row in the same step of it");
+            log!(
+                "the task of vector table \"{name}\" has failed: the worker process ended {ends} times in a row in the same step of it"
+            );
             wake_workers();
             true
         }

@@ -56,7 +56,10 @@ fn a_page_that_ends_the_worker_again_and_again() {
     }
     // The page of an interrupted load is read in another way than the first time.
     let is_over = |client: &mut Client| {
-        one::<bool>(client, "SELECT NOT EXISTS (SELECT FROM embedd.tasks WHERE status IN ('pending', 'running'))")
+        one::<bool>(
+            client,
+            "SELECT NOT EXISTS (SELECT FROM embedd.tasks WHERE status IN ('pending', 'running'))",
+        )
     };
     let mut kills = 0;
     while !is_over(&mut cluster.connect(DB)) {
@@ -71,7 +74,9 @@ fn a_page_that_ends_the_worker_again_and_again() {
         cluster.wait_until(LONG, "the next worker", || {
             cluster.try_connect(DB).is_ok_and(|mut client| {
                 is_over(&mut client)
-                    || client.query("SELECT FROM pg_stat_activity WHERE wait_event = 'PgSleep'", &[]).is_ok_and(|rows| !rows.is_empty())
+                    || client
+                        .query("SELECT FROM pg_stat_activity WHERE wait_event = 'PgSleep'", &[])
+                        .is_ok_and(|rows| !rows.is_empty())
             })
         });
     }
@@ -83,7 +88,9 @@ fn a_page_that_ends_the_worker_again_and_again() {
     );
     assert!(failed.starts_with("failed: the worker process ended 3 times in a row"), "{failed}");
     let (status_now, error) = {
-        let row = client.query_one("SELECT sync_status, last_error FROM embedd.sync_status('t')", &[]).unwrap();
+        let row = client
+            .query_one("SELECT sync_status, last_error FROM embedd.sync_status('t')", &[])
+            .unwrap();
         (row.get::<_, String>(0), row.get::<_, String>(1))
     };
     assert_eq!(status_now, "error");
@@ -97,7 +104,8 @@ fn a_page_that_ends_the_worker_again_and_again() {
     cluster.assert_synced(DB, "other");
     cluster.wait_done(DB);
     assert_eq!(status(&mut client), "error");
-    let mended = "CREATE OR REPLACE FUNCTION odd_text(odd) RETURNS text LANGUAGE sql AS 'SELECT $1.value'";
+    let mended =
+        "CREATE OR REPLACE FUNCTION odd_text(odd) RETURNS text LANGUAGE sql AS 'SELECT $1.value'";
     client.batch_execute(mended).unwrap();
     backfill(&mut client, "t");
     wait_synced(&cluster, DB, "t");
@@ -162,7 +170,8 @@ fn its_progress_can_be_watched() {
             let mut seen: Vec<(i64, Option<i64>, Option<f64>, bool, String)> = Vec::new();
             let mut client = None;
             while !is_over.load(Ordering::SeqCst) {
-                let Some(open) = client.as_mut().filter(|open: &&mut Client| !open.is_closed()) else {
+                let Some(open) = client.as_mut().filter(|open: &&mut Client| !open.is_closed())
+                else {
                     client = cluster.try_connect(DB).ok();
                     continue;
                 };
@@ -199,6 +208,7 @@ fn its_progress_can_be_watched() {
     let is_sound = |total: i64| (11_000..=13_000).contains(&total);
     assert!(moves.iter().all(|now| now.1.is_some_and(is_sound)), "{seen:?}");
     assert!(moves.iter().all(|now| now.2.is_some_and(|rate| rate > 0.0) && now.3), "{seen:?}");
-    let ended = "SELECT status || ' ' || rows_done || ' ' || (attempts > max_attempts) FROM embedd.tasks";
+    let ended =
+        "SELECT status || ' ' || rows_done || ' ' || (attempts > max_attempts) FROM embedd.tasks";
     assert_eq!(one::<String>(&mut cluster.connect(DB), ended), "completed 12000 true");
 }

@@ -35,7 +35,8 @@ fn cancel(cluster: &Cluster, db: &str, client: &mut Client, fake: &FakeProvider)
 /// A first load is cancelled under writes, by one worker and by three that share the keys; then it goes on.
 #[test]
 fn a_first_load_goes_on_later_and_pays_for_nothing_twice() {
-    let several = Cluster::builder().never_polling().set("embedd.workers_per_database", "3").start();
+    let several =
+        Cluster::builder().never_polling().set("embedd.workers_per_database", "3").start();
     for (cluster, db) in [(&*SHARED.cluster(), "first"), (&several, "shared")] {
         let mut client = cluster.database(db);
         let fake = fake();
@@ -89,7 +90,8 @@ fn a_first_load_goes_on_later_and_pays_for_nothing_twice() {
         assert_equal(&mut client, "t");
         let twice = fake.paid_more_than_once();
         assert!(twice.is_empty(), "paid for more than once: {twice:?}");
-        let ended = "SELECT string_agg(task_type || ' ' || status, ', ' ORDER BY task_id) FROM embedd.tasks
+        let ended =
+            "SELECT string_agg(task_type || ' ' || status, ', ' ORDER BY task_id) FROM embedd.tasks
                        JOIN embedd.vector_tables v ON v.id = target_id WHERE v.name = 't'";
         let ended: String = one(&mut client, ended);
         assert_eq!(ended, "backfill cancelled, rebackfill completed");
@@ -179,7 +181,8 @@ fn deferred_indexes_are_built() {
     let fake = fake();
     synced_source(&cluster, "deferred", &mut client, "other", 3);
     create_source(&mut client, &fake, 6000);
-    let indexes = "SELECT count(*) FROM pg_index i JOIN embedd.vector_tables v ON v.vector_table = i.indrelid
+    let indexes =
+        "SELECT count(*) FROM pg_index i JOIN embedd.vector_tables v ON v.vector_table = i.indrelid
                     WHERE v.name = 't' AND NOT i.indisprimary AND i.indisvalid";
     let slow = fake.script(Rule::always().respond(Respond::delay(Duration::from_millis(20))));
     backfill(&mut client, "t");
@@ -207,7 +210,9 @@ fn deferred_indexes_are_built() {
     client
         .batch_execute("SELECT embedd.backfill('t'); SELECT embedd.cancel_backfill('t'); SELECT embedd.resume_sync('t')")
         .unwrap();
-    let built = format!("SELECT ({indexes}) = 1 AND held_indexes IS NULL FROM embedd.vector_tables WHERE name = 't'");
+    let built = format!(
+        "SELECT ({indexes}) = 1 AND held_indexes IS NULL FROM embedd.vector_tables WHERE name = 't'"
+    );
     cluster.wait_for("deferred", LONG, "the index to be built", &built);
     wait_synced(&cluster, "deferred", "t");
 }

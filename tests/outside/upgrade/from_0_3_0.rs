@@ -6,7 +6,7 @@ use support::fake_provider::{Dialect, FakeProvider, Respond, Rule};
 use support::source::{assert_equal, synced_source};
 use support::{Cluster, LONG, Shutdown};
 
-/// Removes what 0.4.0, 0.5.0 and 0.6.0 have added: what is left is an installation of 0.3.0.
+/// Removes what later versions have added: what is left is an installation of 0.3.0.
 const AS_0_3_0: &str = "DO $$
     DECLARE
         object record;
@@ -25,6 +25,12 @@ const AS_0_3_0: &str = "DO $$
     DROP TYPE embedd.argument, embedd.number_argument, embedd.interval_argument, embedd.relation_argument CASCADE;
     DROP FUNCTION embedd.to_integer(text, text), embedd.to_options(text), embedd.wait_until_synced(text, interval),
         embedd.verify(text, integer);
+    ALTER EXTENSION embedd DROP VIEW embedd.stat_progress_backfill;
+    DROP VIEW embedd.stat_progress_backfill;
+    ALTER EXTENSION embedd DROP FUNCTION embedd.cancel_backfill(text);
+    DROP FUNCTION embedd.cancel_backfill(text);
+    ALTER TABLE embedd.tasks DROP COLUMN rows_done, DROP COLUMN eta, DROP COLUMN rows_total, DROP COLUMN rate,
+        DROP COLUMN checkpoint_at, DROP COLUMN stalled_attempts, DROP COLUMN owes_comparison;
     ALTER TABLE embedd.vector_tables DROP COLUMN query_prefix, DROP COLUMN document_prefix;
     DROP TRIGGER models_replace_built_in ON embedd.models;
     ALTER EXTENSION embedd DROP FUNCTION embedd.replace_built_in_model();

@@ -1,6 +1,6 @@
 //! A step of a scan over the database in memory.
 
-use super::database::{Database, Flaw, OpenTask, ROWS, key, worker_of};
+use super::database::{Change, Database, Flaw, OpenTask, ROWS, key, worker_of};
 use super::worker::MODEL_PAGE;
 use crate::sync::core::*;
 use crate::task::{Kind, Phase, Task};
@@ -33,6 +33,7 @@ pub fn step(step: &ScanStep, database: &mut Database) -> Outcome {
         Then::Finish => {
             database.has_loaded |= *kind != Kind::Reconcile;
             database.task = None;
+            database.queue.retain(|row| !matches!(row.change, Change::Paged(_)));
             Outcome::Done
         }
         Then::Read(find) => {
