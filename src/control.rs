@@ -82,22 +82,17 @@ pub fn cancel_backfill(name: &str) -> Result<(i32, TaskTicket)> {
 /// none. What is stored stays, and what has not reached the embedder is dropped by the workers when they see it.
 ///
 /// A table that was filled before stays in sync: changes that no row trigger saw are found by a comparison instead, and
-/// deferred indexes are built. Another one is pending, so nothing of it is kept in the queue.
+/// deferred indexes are built. Another one is pending: its changes are in the next backfill.
 pub fn cancel(client: &mut SpiClient<'_>, table: &VectorTable) -> Result<Option<TaskTicket>> {
     let Some(Cancelled { ticket, owes_comparison, is_filled }) = task::cancel(client, table.id)?
     else {
         return Ok(None);
     };
-    match is_filled {
-        false => queue::remove_all(client, table.id)?,
-        true => {
-            queue::remove_paged(client, table.id)?;
-            if owes_comparison {
-                task::compare_again(client, table.id)?;
-            } else if index::has_deferred(client, table.id)? {
-                task::ask_for_indexes(client, table.id)?;
-            }
-        }
+    queue::remove_paged(client, table.id)?;
+    if is_filled && owes_comparison {
+        task::compare_again(client, table.id)?;
+    } else if is_filled && index::has_deferred(client, table.id)? {
+        task::ask_for_indexes(client, table.id)?;
     }
     catalog::set_working_status(client, table.id)?;
     Ok(Some(ticket))

@@ -50,6 +50,8 @@ pub struct Backlog {
     /// in flight.
     found: HashSet<u64>,
     found_rows: HashSet<i64>,
+    /// Keys in flight whose changes were dropped.
+    doubtful: HashSet<String>,
     last_page: u64,
 }
 
@@ -206,6 +208,7 @@ impl Backlog {
 
     fn release(&mut self, key: &str) {
         self.in_flight.remove(key);
+        self.doubtful.remove(key);
         if let Some(key) = self.held.take(key) {
             self.changed.push_front(key);
         }
@@ -286,12 +289,12 @@ impl Backlog {
     /// Drops all that waits: the vector table was never filled, and its first load will read everything.
     pub fn drop_waiting(&mut self) {
         let Self { in_flight, last_page, .. } = std::mem::take(self);
-        (self.in_flight, self.last_page) = (in_flight, last_page);
+        *self = Self { doubtful: in_flight.clone(), in_flight, last_page, ..Self::default() };
     }
 
-    /// Whether a key in flight has changed again since it was taken.
+    /// Whether a key in flight has changed again since it was taken, or may have.
     pub fn has_newer(&self, key: &str) -> bool {
-        self.waiting.contains_key(key)
+        self.waiting.contains_key(key) || self.doubtful.contains(key)
     }
 
     /// Keys in flight.

@@ -171,15 +171,25 @@ impl TableSync {
             self.scan = None;
         }
         if self.config.is_pending {
-            self.take_back_unsent(|_| true);
-            self.backlog.drop_waiting();
-            self.bulk_changes.clear();
-            self.bulk_since = None;
-            self.unacknowledged.clear();
+            self.forget_changes();
         } else if (open.is_none() || is_planted(Fault::DropsFound)) && self.backlog.has_found() {
             self.take_back_unsent(|batch| batch.priority == embedd_wire::Priority::Backfill);
             self.backlog.drop_found();
         }
+    }
+
+    /// The table waits for its first backfill, which reads every row as it is then: its queue is read again from where it
+    /// is not complete, and what is read is not needed.
+    fn forget_changes(&mut self) {
+        self.take_back_unsent(|_| true);
+        let complete_to = self.complete_to();
+        if complete_to < self.cursor.after {
+            self.cursor = Cursor::new(complete_to, self.cursor.open.clone());
+        }
+        self.backlog.drop_waiting();
+        self.bulk_changes.clear();
+        self.bulk_since = None;
+        self.unacknowledged.clear();
     }
 
     /// A row of the queue was read that has keys; `is_paged` when the scan of another worker has found them.

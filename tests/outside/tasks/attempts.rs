@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use postgres::Client;
 use support::fake_provider::{Dialect, FakeProvider, Respond, Rule};
-use support::processes::{SYNC_WORKER, kill9, terminate};
+use support::processes::{SYNC_WORKER, is_alive, kill9, terminate};
 use support::source::{assert_equal, backfill, synced_source, wait_synced};
 use support::{Cluster, LONG, Shutdown};
 
@@ -52,6 +52,8 @@ fn a_page_that_ends_the_worker_again_and_again() {
     for _ in 0..5 {
         let worker = worker_in_the_row(&cluster);
         terminate(worker);
+        // The next commit starts the next one.
+        client.batch_execute("UPDATE other SET title = 'again ' || random()").unwrap();
         cluster.successor(SYNC_WORKER, worker);
     }
     // The page of an interrupted load is read in another way than the first time.
@@ -68,7 +70,7 @@ fn a_page_that_ends_the_worker_again_and_again() {
         kill9(worker);
         kills += 1;
         cluster.wait_until(LONG, "the server to be up again", || {
-            cluster.try_connect(DB).is_ok() && !cluster.pids_in(DB, SYNC_WORKER).contains(&worker)
+            !is_alive(worker) && cluster.try_connect(DB).is_ok()
         });
         // The next one either reads the row again, or has ended the task.
         cluster.wait_until(LONG, "the next worker", || {
@@ -128,8 +130,20 @@ fn an_outage_with_restarts_fails_no_task() {
             &mut cluster.connect(DB),
             "SELECT stalled_attempts FROM embedd.stat_progress_backfill",
         );
+        // A crash goes back to what is on disk, and this commit puts the worker's there.
+        let flush = format!("CREATE TABLE flushed{round} ()");
+        cluster.connect(DB).batch_execute(&flush).unwrap();
         match round % 3 {
-            0 => terminate(cluster.sync_worker(DB)),
+            0 => {
+                let worker = cluster.sync_worker(DB);
+                terminate(worker);
+                cluster.wait_until(LONG, "its end", || {
+                    !cluster.pids_in(DB, SYNC_WORKER).contains(&worker)
+                });
+                // The next commit starts the next one.
+                let insert = format!("INSERT INTO t VALUES (2000 + {round}, 'new')");
+                cluster.connect(DB).batch_execute(&insert).unwrap();
+            }
             1 => kill9(cluster.sync_worker(DB)),
             _ => cluster.restart(Shutdown::Fast),
         }
@@ -149,7 +163,7 @@ fn an_outage_with_restarts_fails_no_task() {
     client.batch_execute(again).unwrap();
     wait_synced(&cluster, DB, "t");
     assert_equal(&mut client, "t");
-    let sql = "SELECT stalled_attempts = 0 AND status = 'completed' AND rows_done = 1500 AND rows_total = 1500 FROM embedd.tasks";
+    let sql = "SELECT stalled_attempts = 0 AND status = 'completed' AND rows_done = 1502 AND rows_total = 1500 FROM embedd.tasks";
     assert!(one::<bool>(&mut client, sql));
 }
 
@@ -192,10 +206,18 @@ fn its_progress_can_be_watched() {
         );
         cluster.wait_for(DB, LONG, "the backfill to advance", &sql);
         match how {
-            SYNC_WORKER => kill9(cluster.sync_worker(DB)),
+            // A crash would go back to what is on disk.
+            SYNC_WORKER => {
+                let worker = cluster.sync_worker(DB);
+                terminate(worker);
+                cluster.wait_until(LONG, "its end", || {
+                    !cluster.pids_in(DB, SYNC_WORKER).contains(&worker)
+                });
+                let insert = format!("INSERT INTO t VALUES (20000 + {round}, 'new {round}')");
+                cluster.connect(DB).batch_execute(&insert).unwrap();
+            }
             _ => cluster.restart(Shutdown::Fast),
         }
-        cluster.wait_until(LONG, "the server to be up", || cluster.try_connect(DB).is_ok());
     }
     wait_synced(&cluster, DB, "t");
     is_over.store(true, Ordering::SeqCst);
@@ -210,5 +232,5 @@ fn its_progress_can_be_watched() {
     assert!(moves.iter().all(|now| now.2.is_some_and(|rate| rate > 0.0) && now.3), "{seen:?}");
     let ended =
         "SELECT status || ' ' || rows_done || ' ' || (attempts > max_attempts) FROM embedd.tasks";
-    assert_eq!(one::<String>(&mut cluster.connect(DB), ended), "completed 12000 true");
+    assert_eq!(one::<String>(&mut cluster.connect(DB), ended), "completed 12002 true");
 }

@@ -166,7 +166,10 @@ fn before_the_first_backfill_nothing_waits() {
     backlog.drop_waiting();
     assert_eq!((backlog.waiting_len(), backlog.lowest_row()), (0, None));
     assert!(backlog.is_page_complete(page) && !backlog.is_empty());
+    // Whether its row has gone meanwhile is not known.
+    assert!(backlog.has_newer("a") && !backlog.has_newer("b"));
     backlog.complete(&taken);
+    assert!(!backlog.has_newer("a"));
     assert!(backlog.is_empty());
     assert_eq!(backlog.add_page(keys(&["d"])), page + 1);
 }

@@ -278,12 +278,11 @@ impl Database {
     /// Cancels the open backfill, if there is one.
     pub fn cancel(&mut self) {
         let Some(task) = self.task.take_if(|task| task.kind != Kind::Reconcile) else { return };
+        self.queue.retain(|row| !matches!(row.change, Change::Paged(_)));
         if !self.has_loaded {
             self.is_pending = true;
-            let open: Vec<u64> = self.open.iter().map(|open| open.number).collect();
-            return self.queue.retain(|row| open.contains(&row.transaction));
+            return;
         }
-        self.queue.retain(|row| !matches!(row.change, Change::Paged(_)));
         match task.owes_comparison {
             true => drop(self.compare_again()),
             false => self.is_unknown = true,

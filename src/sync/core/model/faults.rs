@@ -29,8 +29,8 @@ fn promise_2_a_checkpoint_before_its_page_is_complete() {
 }
 
 #[test]
-fn promise_2_a_page_that_is_dropped_while_its_task_is_open() {
-    assert_found(Fault::DropsFound, "2");
+fn promise_1_a_page_that_is_dropped_while_its_task_is_open() {
+    assert_found(Fault::DropsFound, "1");
 }
 
 #[test]
