@@ -86,8 +86,11 @@ impl TableSync {
     }
 
     /// The sync was paused, or the source is gone: what has not reached the embedder waits in the backlog, and so does
-    /// what could not be stored.
+    /// what could not be stored. Before a first backfill the backlog keeps nothing, so what is paid for waits where it is.
     fn give_back_unsent(&mut self) {
+        if self.config.is_pending && !self.health.is_broken() {
+            return self.take_back_unsent(|_| true);
+        }
         self.give_back_where(|batch| !matches!(batch.stage, Stage::Embed(..)));
     }
 
