@@ -8,7 +8,7 @@ alter table embedd.tasks
     add column rows_done bigint generated always as (processed_rows) stored,
     add column rate double precision,
     add column eta interval generated always as (case
-        when status = 'running' and phase <> 'index' and rate > 1e-9::double precision
+        when status = 'running' and phase <> 'index' and rate > 1e-9::double precision and rows_total is not null
             then pg_catalog.make_interval(secs =>
                 least(greatest(rows_total - processed_rows, 0::bigint)::double precision / rate, 1e9::double precision)) end) stored,
     add column checkpoint_at timestamptz,
@@ -46,7 +46,7 @@ create view embedd.stat_progress_backfill with (security_barrier) as
            case when t.rows_total < t.rows_done then t.rows_done else t.rows_total end as rows_total,
            t.rows_done,
            r.rate,
-           case when t.phase <> 'index' and r.rate > 1e-9::double precision
+           case when t.phase <> 'index' and r.rate > 1e-9::double precision and t.rows_total is not null
                then pg_catalog.make_interval(secs =>
                    least(greatest(t.rows_total - t.rows_done, 0::bigint)::double precision / r.rate, 1e9::double precision)) end as eta,
            t.attempts,

@@ -11,7 +11,7 @@ create view embedd.stat_progress_backfill with (security_barrier) as
            case when t.rows_total < t.rows_done then t.rows_done else t.rows_total end as rows_total,
            t.rows_done,
            r.rate,
-           case when t.phase <> 'index' and r.rate > 1e-9::double precision
+           case when t.phase <> 'index' and r.rate > 1e-9::double precision and t.rows_total is not null
                then pg_catalog.make_interval(secs =>
                    least(greatest(t.rows_total - t.rows_done, 0::bigint)::double precision / r.rate, 1e9::double precision)) end as eta,
            t.attempts,

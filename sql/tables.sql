@@ -289,7 +289,7 @@ create table embedd.tasks (
     rows_done bigint generated always as (processed_rows) stored,
     rate double precision,
     eta interval generated always as (case
-        when status = 'running' and phase <> 'index' and rate > 1e-9::double precision
+        when status = 'running' and phase <> 'index' and rate > 1e-9::double precision and rows_total is not null
             then pg_catalog.make_interval(secs =>
                 least(greatest(rows_total - processed_rows, 0::bigint)::double precision / rate, 1e9::double precision)) end) stored,
     checkpoint_at timestamptz,

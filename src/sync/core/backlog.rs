@@ -297,6 +297,11 @@ impl Backlog {
         self.waiting.contains_key(key) || self.doubtful.contains(key)
     }
 
+    /// Whether a key waits or is in flight.
+    pub fn has_key(&self, key: &str) -> bool {
+        self.waiting.contains_key(key) || self.in_flight.contains(key)
+    }
+
     /// Keys in flight.
     pub fn in_flight(&self) -> Vec<String> {
         let mut keys: Vec<String> = self.in_flight.iter().cloned().collect();

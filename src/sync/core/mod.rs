@@ -176,6 +176,8 @@ impl TableSync {
             self.take_back_unsent(|batch| batch.priority == embedd_wire::Priority::Backfill);
             self.backlog.drop_found();
         }
+        let (backlog, loops) = (&self.backlog, &self.loops);
+        self.health.release_unknown(|key| backlog.has_key(key) || loops.is_loop(key));
     }
 
     /// The table waits for its first backfill, which reads every row as it is then: its queue is read again from where it
