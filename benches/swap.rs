@@ -6,8 +6,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a measurement that cannot go on says why")]
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 

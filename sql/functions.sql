@@ -18,6 +18,8 @@ comment on function embedd.compare(text, text[], integer) is
     'Asks the same questions of a vector table and of its shadow: overlap (the part of the k nearest rows of the vector table that the shadow returns too), mean_rank_change (by how many places these rows move on average), and the milliseconds to embed the question and to find the rows';
 comment on function embedd.discard(text) is
     'Drops the shadow of a vector table with the vectors it has: the vector table keeps its configuration';
+comment on function embedd.cancel_backfill(text) is
+    'Cancels the backfill that is requested or running, and returns the task. Rows that are embedded stay; a later backfill() embeds only what is missing. A vector table that was filled before stays in sync; another one has status pending until a backfill is complete';
 comment on function embedd.pause_sync(text) is
     'Pauses the sync of a vector table: writers still note changes and queries still answer, but the sync worker applies no change';
 comment on function embedd.resume_sync(text) is
@@ -81,6 +83,7 @@ alter function embedd.swap(text) rows 1;
 alter function embedd.compare(text, text[], integer) rows 10;
 alter function embedd.update_vector_table(text, jsonb, text, text, integer, interval, text, text, text, text, jsonb, text) rows 1;
 alter function embedd.reconcile(text) rows 1;
+alter function embedd.cancel_backfill(text) rows 1;
 alter function embedd.create_vector_table(text, regclass, jsonb, text, text, text, integer, text, boolean, interval, text, text, jsonb, text, text) rows 1;
 alter function embedd.create_provider(text, text, text, text, text, jsonb) rows 1;
 alter function embedd.update_provider(text, text, text, text, jsonb) rows 1;

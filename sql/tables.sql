@@ -292,7 +292,7 @@ create table embedd.tasks (
     task_id bigint generated always as identity primary key,
     task_type text not null check (task_type in ('backfill', 'rebackfill', 'reconcile')),
     target_id integer not null,
-    status text not null default 'pending' check (status in ('pending', 'running', 'completed', 'failed')),
+    status text not null default 'pending' check (status in ('pending', 'running', 'completed', 'failed', 'cancelled')),
     priority integer not null default 3,
     attempts integer not null default 0,
     max_attempts integer not null default 3,
@@ -303,25 +303,42 @@ create table embedd.tasks (
     created_at timestamptz not null default pg_catalog.now(),
     started_at timestamptz,
     completed_at timestamptz,
-    different_rows bigint not null default 0
+    different_rows bigint not null default 0,
+    rows_total bigint,
+    rows_done bigint generated always as (processed_rows) stored,
+    rate double precision,
+    eta interval generated always as (case
+        when status = 'running' and phase in ('orphans', 'source') and rate > 1e-9::double precision and rows_total is not null
+            then pg_catalog.make_interval(secs =>
+                least(greatest(rows_total - processed_rows, 0::bigint)::double precision / rate, 1e9::double precision)) end) stored,
+    checkpoint_at timestamptz,
+    stalled_attempts integer not null default 0,
+    owes_comparison boolean not null default false
 );
 create unique index tasks_open_idx on embedd.tasks (target_id) where status in ('pending', 'running');
 comment on table embedd.tasks is 'Backfills and comparisons: requested, running and finished. A role sees the tasks of the vector tables that it sees';
 comment on column embedd.tasks.task_id is 'number of the task';
 comment on column embedd.tasks.task_type is 'backfill (the first one of a vector table), rebackfill (a later one) or reconcile (compares source and vector table)';
 comment on column embedd.tasks.target_id is 'the vector table (embedd.vector_tables.id)';
-comment on column embedd.tasks.status is 'pending, running, completed or failed';
+comment on column embedd.tasks.status is 'pending, running, completed, failed or cancelled (by cancel_backfill())';
 comment on column embedd.tasks.priority is 'not used yet: a vector table has one open task at most, and the worker does those of several side by side';
 comment on column embedd.tasks.attempts is 'how often a worker started the task, resumed it, or accepted another request for it';
-comment on column embedd.tasks.max_attempts is 'not used yet: a worker retries what fails, with a growing backoff';
+comment on column embedd.tasks.max_attempts is 'how often in a row the worker process may end in the same step of the task before the task fails; nothing else limits the attempts: a worker retries what fails, with a growing backoff';
 comment on column embedd.tasks.phase is 'orphans: the worker removes rows whose source row is gone; source: it reads source rows page by page; index: it builds the vector index; swap: it puts the new table in the place of the old one';
 comment on column embedd.tasks.last_processed_pk is 'every key up to this one is done in this phase; after a restart the worker continues behind it';
-comment on column embedd.tasks.processed_rows is 'source rows read so far';
+comment on column embedd.tasks.processed_rows is 'the same as rows_done';
 comment on column embedd.tasks.last_error is 'why the last attempt failed';
 comment on column embedd.tasks.created_at is 'when the task was requested';
 comment on column embedd.tasks.started_at is 'when the task started';
 comment on column embedd.tasks.completed_at is 'when the task ended';
 comment on column embedd.tasks.different_rows is 'rows found missing, stale or orphaned so far';
+comment on column embedd.tasks.rows_total is 'rows of the source when the task started: exact up to 10,000 rows and in sync mode batch, else the estimate of the planner''s statistics, because to count them would take too long; null where they cannot be counted';
+comment on column embedd.tasks.rows_done is 'source rows that are done, as of the last checkpoint';
+comment on column embedd.tasks.rate is 'rows a second over about the last half minute, as of the last checkpoint';
+comment on column embedd.tasks.eta is 'time that the rows left need at that rate, as of the last checkpoint; without the vector index, which is built after them';
+comment on column embedd.tasks.checkpoint_at is 'when rows_done was last written, or when a worker last started or resumed the task';
+comment on column embedd.tasks.stalled_attempts is 'attempts since the task last advanced';
+comment on column embedd.tasks.owes_comparison is 'whether the task also finds changes that no row trigger saw; where it is cancelled, a comparison follows';
 
 create table embedd.failed_rows (
     table_id integer not null,

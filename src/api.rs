@@ -114,6 +114,28 @@ fn drop_vector_table(name: &str, keep_table: default!(bool, "false")) -> Result<
 #[pg_extern(volatile, parallel_unsafe)]
 #[search_path(pg_catalog, pg_temp)]
 #[allow(clippy::type_complexity)]
+fn cancel_backfill(
+    name: &str,
+) -> Result<
+    TableIterator<
+        'static,
+        (
+            name!(task_id, i64),
+            name!(task_type, String),
+            name!(target_id, i32),
+            name!(status, &'static str),
+            name!(created_at, TimestampWithTimeZone),
+        ),
+    >,
+    ErrorReport,
+> {
+    let (target, task) = control::cancel_backfill(name)?;
+    Ok(TableIterator::once((task.id, task.kind, target, "cancelled", task.created_at)))
+}
+
+#[pg_extern(volatile, parallel_unsafe)]
+#[search_path(pg_catalog, pg_temp)]
+#[allow(clippy::type_complexity)]
 fn reconcile(
     name: &str,
 ) -> Result<

@@ -1,4 +1,4 @@
-//! Controls the sync of a vector table: pause, resume, backfill, reconcile, and retry of failed rows.
+//! Controls the sync of a vector table: pause, resume, backfill, its cancelling, reconcile, and retry of failed rows.
 
 use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
@@ -8,10 +8,10 @@ use crate::cluster;
 use crate::error::{Error, Result};
 use crate::queue::{self, ChangedKeys};
 use crate::rights::RoleSwitch;
-use crate::source;
 use crate::table::{self, check_may_change};
-use crate::task::{self, Kind, TaskTicket};
+use crate::task::{self, Cancelled, Kind, TaskTicket};
 use crate::trigger::touch_at_commit;
+use crate::{index, source};
 
 /// Finds a vector table that the caller may change, and locks its row.
 pub fn find_to_change(client: &mut SpiClient<'_>, name: &str) -> Result<VectorTable> {
@@ -129,6 +129,44 @@ pub fn discard(name: &str) -> Result<()> {
         touch_at_commit();
         Ok(())
     })
+}
+
+/// Cancels the backfill that is requested or running.
+pub fn cancel_backfill(name: &str) -> Result<(i32, TaskTicket)> {
+    Spi::connect_mut(|client| {
+        let table = find_to_change(client, name)?;
+        let _rights = RoleSwitch::of_extension()?;
+        touch_at_commit();
+        if let Some(shadow) = catalog::shadow_of(client, table.id)?
+            && let Some(ticket) = cancel(client, &shadow)?
+        {
+            // It keeps what it has, and captures no changes until the next backfill.
+            catalog::forget_readers(table.source);
+            return Ok((shadow.id, ticket));
+        }
+        let ticket = cancel(client, &table)?.ok_or(Error::NoBackfill { name: table.name })?;
+        Ok((table.id, ticket))
+    })
+}
+
+/// Cancels the open backfill of a vector table whose row is locked, with the rights of the extension; none when there is
+/// none. What is stored stays, and what has not reached the embedder is dropped by the workers when they see it.
+///
+/// A table that was filled before stays in sync: changes that no row trigger saw are found by a comparison instead, and
+/// deferred indexes are built. Another one is pending: its changes are in the next backfill.
+pub fn cancel(client: &mut SpiClient<'_>, table: &VectorTable) -> Result<Option<TaskTicket>> {
+    let Some(Cancelled { ticket, owes_comparison, is_filled }) = task::cancel(client, table.id)?
+    else {
+        return Ok(None);
+    };
+    queue::remove_paged(client, table.id)?;
+    if is_filled && owes_comparison {
+        task::compare_again(client, table.id)?;
+    } else if is_filled && index::has_deferred(client, table.id)? {
+        task::ask_for_indexes(client, table.id)?;
+    }
+    catalog::set_working_status(client, table.id)?;
+    Ok(Some(ticket))
 }
 
 /// Requests a reconciliation, after which the vector table equals its source. It also accepts a changed type of the

@@ -169,6 +169,9 @@ pub enum Error {
     /// A vector table in shards whose shadow would not be in shards.
     #[error("vector table \"{name}\" is distributed, and embedd cannot distribute its shadow")]
     NeedsHook { name: String },
+    /// cancel_backfill() of a table without an open backfill (no_backfill).
+    #[error("no backfill of vector table \"{name}\" is requested or running")]
+    NoBackfill { name: String },
     /// The server was started without embedd in shared_preload_libraries.
     #[error("embedd is not loaded through shared_preload_libraries")]
     NotPreloaded,
@@ -254,6 +257,7 @@ impl Error {
             | Error::NotSynced { .. }
             | Error::AlreadyPaused { .. }
             | Error::NotPaused { .. }
+            | Error::NoBackfill { .. }
             | Error::OldInstallation
             | Error::NoShadow { .. }
             | Error::ShadowNotReady { .. }
@@ -339,7 +343,7 @@ impl Error {
             Error::KeyReference { .. } => {
                 Some("Only a foreign server owned by a superuser may.".to_string())
             }
-            Error::NotReady { .. } => Some("Its status is pending: no row has been embedded yet.".to_string()),
+            Error::NotReady { .. } => Some("Its status is pending: its first backfill has not run, or was cancelled.".to_string()),
             Error::NotPaused { status, .. } => Some(format!("Its status is {status}.")),
             Error::CannotBeReplaced { objects, .. } => Some(format!("They are: {}.", objects.join(", "))),
             Error::IndexNotCarried { .. } => Some(
@@ -376,6 +380,7 @@ impl Error {
             | Error::Embedder { .. }
             | Error::Failed { .. }
             | Error::Spi(_)
+            | Error::NoBackfill { .. }
             | Error::Damaged { .. } => None,
         }
     }

@@ -70,6 +70,7 @@ extension_sql_file!(
     requires = ["triggers", api::providers::usage_counts, api::status::status_of_all]
 );
 extension_sql_file!("../sql/grants.sql", name = "grants", requires = ["views"]);
+extension_sql_file!("../sql/progress.sql", name = "progress", requires = ["grants"]);
 extension_sql_file!(
     "../sql/wrapper.sql",
     name = "wrapper",
@@ -95,7 +96,7 @@ extension_sql_file!(
 extension_sql_file!(
     "../sql/functions.sql",
     name = "functions",
-    requires = ["grants", "wrapper", "overloads"],
+    requires = ["progress", "wrapper", "overloads"],
     finalize
 );
 

@@ -367,6 +367,16 @@ pub fn remove_foreign(client: &mut SpiClient<'_>, table_id: i32) -> Result<()> {
     Ok(())
 }
 
+/// Removes rows with the keys that the scan of a table has found for other workers.
+pub fn remove_paged(client: &mut SpiClient<'_>, table_id: i32) -> Result<()> {
+    client.update(
+        "delete from embedd.queue where table_id = $1 and is_paged and pg_catalog.cardinality(keys) > 0",
+        None,
+        &[table_id.into()],
+    )?;
+    Ok(())
+}
+
 /// Removes every row of one table, whichever cluster wrote it.
 pub fn remove_all(client: &mut SpiClient<'_>, table_id: i32) -> Result<()> {
     client.update("delete from embedd.queue where table_id = $1", None, &[table_id.into()])?;

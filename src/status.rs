@@ -1,6 +1,6 @@
 //! The current sync status of a vector table: what is stored, what waits, and what can be observed.
 
-mod count;
+pub mod count;
 mod partitioned;
 mod shadow;
 mod verdict;
@@ -44,6 +44,10 @@ pub struct SyncStatus {
     pub worker_since: Option<TimestampWithTimeZone>,
     pub provider_state: &'static str,
     pub provider_since: Option<TimestampWithTimeZone>,
+    /// Rows that the backfill has done, which is no column.
+    pub done_rows: Option<i64>,
+    /// Whether the vector index is being built, which is no column.
+    pub builds_index: bool,
 }
 
 /// The columns of stat_vector_tables that sync_status() does not have.
@@ -244,19 +248,18 @@ fn look_once(
         "select s.last_synced_at, v.last_error, v.last_error_at,
                 (select count(*) from (select from embedd.failed_rows f where f.table_id = v.id limit $2) f),
                 (select count(*) from (select from embedd.truncated_rows f where f.table_id = v.id limit $2) f),
-                t.task_type, t.processed_rows,
-                t.processed_rows / nullif(extract(epoch from pg_catalog.clock_timestamp() - t.started_at), 0)::float8,
-                s.rate, r.processed_rows,
+                t.task_type, t.rows_done, p.rate, s.rate, r.rows_total,
                 extract(epoch from pg_catalog.clock_timestamp() - r.started_at)::float8,
-                v.sync_status, v.error_kind, v.error_since
+                v.sync_status, v.error_kind, v.error_since, t.phase
            from embedd.vector_tables v
           cross join lateral (
                 select max(s.last_synced_at) as last_synced_at,
                        sum(s.rate) filter (where s.rate_at > pg_catalog.clock_timestamp() - interval '15 s') as rate
                   from embedd.sync_state s where s.table_id = v.id) s
            left join embedd.tasks t on t.target_id = v.id and t.status in ('pending', 'running')
+           left join embedd.stat_progress_backfill p on p.task_id = t.task_id
            left join lateral (
-                select r.processed_rows, r.started_at from embedd.tasks r
+                select r.rows_total, r.started_at from embedd.tasks r
                  where r.target_id = v.id and r.status = 'completed' order by r.task_id desc limit 1) r on true
           where v.id = $1",
         None,
@@ -333,6 +336,8 @@ fn look_once(
         worker_since: worker.since(),
         provider_state: if provider_failing { "failing" } else { "ok" },
         provider_since: if provider_failing { row.get(14)? } else { None },
+        done_rows: processed,
+        builds_index: row.get::<String>(15)?.as_deref() == Some("index"),
     };
     shadow::show(client, table.id, shows_errors, &mut status)?;
     Ok((status, facts))

@@ -25,20 +25,24 @@ const NEXT_ID: &str = "(select case when n.id > m.id then n.id
 
 /// What restarts the open task `t`: the worker that has begun it sees that by its attempts.
 const RESTART: &str =
-    "phase = 'orphans', last_processed_pk = null, processed_rows = 0, different_rows = 0,
-                   attempts = t.attempts + 1, started_at = null";
+    "phase = 'orphans', last_processed_pk = null, processed_rows = 0, different_rows = 0, rows_total = null,
+                   rate = null, attempts = t.attempts + 1, started_at = null";
+
+/// Whether a vector table $1 was filled, completely or in part: what is there is compared by a rebackfill.
+const IS_BEGUN: &str = "exists (select from embedd.tasks b
+                                   where b.target_id = $1 and b.task_type <> 'reconcile'
+                                     and (b.status = 'completed' or b.status in ('failed', 'cancelled') and b.started_at is not null))";
 
 /// Asks for a backfill; one that is not ended yet is an error. A comparison under way becomes one.
 pub fn ask(client: &mut SpiClient<'_>, table_id: i32, name: &str) -> Result<TaskTicket> {
     let rows = client.update(
         &format!(
             "insert into embedd.tasks as t (task_id, task_type, target_id) overriding system value
-         select {NEXT_ID}, case when exists (select from embedd.tasks
-                                   where target_id = $1 and status = 'completed' and task_type <> 'reconcile')
+         select {NEXT_ID}, case when {IS_BEGUN}
                                   or exists (select from embedd.vector_tables where id = $1 and replaces is not null)
                 then 'rebackfill' else 'backfill' end, $1
          on conflict (target_id) where status in ('pending', 'running')
-         do update set task_type = excluded.task_type, {RESTART}
+         do update set task_type = excluded.task_type, owes_comparison = true, {RESTART}
              where t.task_type = 'reconcile'
          returning task_id, task_type, created_at"
         ),
@@ -110,10 +114,10 @@ pub fn restart_or_ask(
 ) -> Result<Option<i64>> {
     let rows = client.update(
         &format!(
-            "insert into embedd.tasks as t (task_id, task_type, target_id) overriding system value
-             select {NEXT_ID}, $2, v.id from embedd.vector_tables v where v.id = $1 for key share
+            "insert into embedd.tasks as t (task_id, task_type, target_id, owes_comparison) overriding system value
+             select {NEXT_ID}, $2, v.id, true from embedd.vector_tables v where v.id = $1 for key share
              on conflict (target_id) where status in ('pending', 'running')
-             do update set {RESTART},
+             do update set {RESTART}, owes_comparison = true,
                    task_type = case when t.task_type = 'reconcile' then excluded.task_type else t.task_type end
              returning task_id"
         ),
@@ -127,17 +131,67 @@ pub fn restart_or_ask(
 }
 
 /// Has a vector table compared that may have missed changes, by its first load where that has never ended; comes back with
-/// that task. A vector table that was never asked to be filled has none.
+/// that task. A vector table that was never asked to be filled has none, and neither has one whose first load was cancelled.
 pub fn compare_again(client: &mut SpiClient<'_>, table_id: i32) -> Result<Option<i64>> {
     let rows = client.select(
-        "select pg_catalog.bool_or(t.status = 'completed') from embedd.tasks t
+        "select pg_catalog.bool_or(t.status = 'completed'),
+                (pg_catalog.array_agg(t.status order by t.task_id desc))[1] = 'cancelled'
+           from embedd.tasks t
           where t.target_id = $1 and t.task_type <> 'reconcile' having pg_catalog.count(*) > 0",
         None,
         &[table_id.into()],
     )?;
     let Some(row) = rows.into_iter().next() else { return Ok(None) };
-    let is_filled = row.get::<bool>(1)? == Some(true);
-    restart_or_ask(client, table_id, if is_filled { Kind::Reconcile } else { Kind::Backfill })
+    let kind = match (row.get::<bool>(1)?, row.get::<bool>(2)?) {
+        (Some(true), _) => Kind::Reconcile,
+        (_, Some(true)) => return Ok(None),
+        _ => Kind::Backfill,
+    };
+    restart_or_ask(client, table_id, kind)
+}
+
+/// What was cancelled.
+pub struct Cancelled {
+    pub ticket: TaskTicket,
+    /// Whether it was also to find changes that no row trigger saw.
+    pub owes_comparison: bool,
+    /// Whether the vector table was filled before.
+    pub is_filled: bool,
+}
+
+/// Cancels the open backfill of a vector table; none when there is none.
+pub fn cancel(client: &mut SpiClient<'_>, table_id: i32) -> Result<Option<Cancelled>> {
+    let rows = client.update(
+        "update embedd.tasks t set status = 'cancelled', completed_at = pg_catalog.clock_timestamp()
+          where t.target_id = $1 and t.status in ('pending', 'running') and t.task_type <> 'reconcile'
+         returning t.task_id, t.task_type, t.created_at, t.owes_comparison,
+                   exists (select from embedd.tasks c where c.target_id = $1 and c.status = 'completed')",
+        None,
+        &[table_id.into()],
+    )?;
+    let Some(row) = rows.into_iter().next() else { return Ok(None) };
+    let (Some(id), Some(kind), Some(created_at)) = (row.get(1)?, row.get(2)?, row.get(3)?) else {
+        return Err(Error::Damaged { what: "task with nulls".to_string() });
+    };
+    Ok(Some(Cancelled {
+        ticket: TaskTicket { id, kind, created_at },
+        owes_comparison: row.get::<bool>(4)? == Some(true),
+        is_filled: row.get::<bool>(5)? == Some(true),
+    }))
+}
+
+/// Has the deferred indexes of a vector table built, and nothing else done.
+pub fn ask_for_indexes(client: &mut SpiClient<'_>, table_id: i32) -> Result<()> {
+    client.update(
+        &format!(
+            "insert into embedd.tasks (task_id, task_type, target_id, phase) overriding system value
+             values ({NEXT_ID}, 'reconcile', $1, 'index')
+             on conflict (target_id) where status in ('pending', 'running') do nothing"
+        ),
+        None,
+        &[table_id.into()],
+    )?;
+    Ok(())
 }
 
 /// A task that is not ended.
@@ -174,12 +228,14 @@ pub fn open(client: &SpiClient<'_>) -> Result<Vec<OpenTask>> {
 pub fn begin(client: &mut SpiClient<'_>, id: i64) -> Result<Option<(Task, bool)>> {
     let rows = client.update(
         "update embedd.tasks
-            set status = 'running', attempts = attempts + 1, started_at = coalesce(started_at, pg_catalog.now())
+            set status = 'running', attempts = attempts + 1, started_at = coalesce(started_at, pg_catalog.now()),
+                checkpoint_at = pg_catalog.now(), stalled_attempts = stalled_attempts + 1
           where task_id = $1 and status in ('pending', 'running')
          returning phase, last_processed_pk, task_type, attempts, started_at = pg_catalog.now(),
                 task_type = 'backfill'
                 or exists (select from embedd.vector_tables v where v.id = target_id and v.replaces is not null)
-                   and not exists (select from embedd.tasks e where e.target_id = tasks.target_id and e.status = 'completed')",
+                   and not exists (select from embedd.tasks e where e.target_id = tasks.target_id and e.task_id <> tasks.task_id
+                                      and e.started_at is not null)",
         None,
         &[id.into()],
     )?;
@@ -207,14 +263,21 @@ pub fn is_current(client: &mut SpiClient<'_>, id: i64, attempt: i32) -> Result<b
 }
 
 /// Writes how far a task is: every key up to the last one is complete in this phase, and so many rows more were read and
-/// differed.
+/// differed. Its rate is a moving average over about half a minute.
 pub fn checkpoint(client: &mut SpiClient<'_>, id: i64, checkpoint: &Checkpoint) -> Result<()> {
     let Checkpoint { phase, last_key, rows, different } = checkpoint;
     client.update(
-        "update embedd.tasks
-            set phase = $2, last_processed_pk = $3, processed_rows = processed_rows + $4,
-                different_rows = different_rows + $5
-          where task_id = $1",
+        "update embedd.tasks u
+            set phase = $2, last_processed_pk = $3, processed_rows = u.processed_rows + $4,
+                different_rows = u.different_rows + $5, stalled_attempts = 0,
+                rate = case when $4 > 0 then p.rows / p.seconds + (coalesce(u.rate, p.rows / p.seconds) - p.rows / p.seconds)
+                       * pg_catalog.exp(- p.seconds / 30) else u.rate end,
+                checkpoint_at = case when $4 > 0 then pg_catalog.clock_timestamp() else u.checkpoint_at end
+           from (select t.task_id, $4::float8 as rows,
+                        least(greatest(extract(epoch from pg_catalog.clock_timestamp()
+                              - coalesce(t.checkpoint_at, t.started_at)), 0.001), 1000)::float8 as seconds
+                   from embedd.tasks t where t.task_id = $1) p
+          where u.task_id = p.task_id",
         None,
         &[
             id.into(),
@@ -223,6 +286,27 @@ pub fn checkpoint(client: &mut SpiClient<'_>, id: i64, checkpoint: &Checkpoint) 
             (*rows).into(),
             (*different).into(),
         ],
+    )?;
+    Ok(())
+}
+
+/// Notes that a task has advanced since it was begun.
+pub fn has_advanced(client: &mut SpiClient<'_>, table_id: i32) -> Result<()> {
+    client.update(
+        "update embedd.tasks set stalled_attempts = 0
+          where target_id = $1 and status in ('pending', 'running') and stalled_attempts > 0",
+        None,
+        &[table_id.into()],
+    )?;
+    Ok(())
+}
+
+/// Notes how many rows the source has.
+pub fn set_total(client: &mut SpiClient<'_>, id: i64, rows: Option<i64>) -> Result<()> {
+    client.update(
+        "update embedd.tasks set rows_total = $2 where task_id = $1",
+        None,
+        &[id.into(), rows.into()],
     )?;
     Ok(())
 }
@@ -283,25 +367,48 @@ pub fn fail(client: &mut SpiClient<'_>, table_id: i32, reason: &str) -> Result<(
     Ok(())
 }
 
-/// Notes how many rows the source of a batch run has.
-pub fn begin_count(client: &mut SpiClient<'_>, id: i64, rows: i64) -> Result<()> {
-    client.update(
-        "update embedd.tasks set processed_rows = $2, different_rows = 0 where task_id = $1",
+/// Ends the open task of a vector table over which the worker process has ended so often in a row, where that is as often
+/// as the task allows; false when it goes on.
+pub fn fail_after(
+    client: &mut SpiClient<'_>,
+    table_id: i32,
+    ends: u32,
+    reason: &str,
+) -> Result<bool> {
+    let rows = client.update(
+        "update embedd.tasks
+            set status = 'failed', completed_at = pg_catalog.clock_timestamp(), last_error = $3
+          where target_id = $1 and status in ('pending', 'running') and max_attempts <= $2
+         returning 1",
         None,
-        &[id.into(), rows.into()],
+        &[table_id.into(), i64::from(ends).into(), reason.into()],
+    )?;
+    Ok(!rows.is_empty())
+}
+
+/// Notes how many rows the source of a batch run has, and how many of them are as they should be.
+pub fn begin_count(client: &mut SpiClient<'_>, id: i64, rows: i64, equal: i64) -> Result<()> {
+    client.update(
+        "update embedd.tasks
+            set rows_total = $2, processed_rows = $3, different_rows = 0, checkpoint_at = pg_catalog.clock_timestamp()
+          where task_id = $1",
+        None,
+        &[id.into(), rows.into(), equal.into()],
     )?;
     Ok(())
 }
 
-/// Whether a task of a vector table is open, and how many seconds ago the last one was begun that has ended.
-pub fn last_run(client: &SpiClient<'_>, table_id: i32) -> Result<(bool, Option<f64>)> {
+/// Whether a task of a vector table is open, how many seconds ago the last one was begun that has ended, and whether the
+/// last one has failed.
+pub fn last_run(client: &SpiClient<'_>, table_id: i32) -> Result<(bool, Option<f64>, bool)> {
     let rows = client.select(
         "select exists (select from embedd.tasks t where t.target_id = $1 and t.status in ('pending', 'running')),
                 (select extract(epoch from pg_catalog.clock_timestamp() - max(t.started_at))::float8
-                   from embedd.tasks t where t.target_id = $1 and t.status not in ('pending', 'running'))",
+                   from embedd.tasks t where t.target_id = $1 and t.status not in ('pending', 'running')),
+                (select t.status = 'failed' from embedd.tasks t where t.target_id = $1 order by t.task_id desc limit 1)",
         None,
         &[table_id.into()],
     )?;
-    let (is_open, ago) = rows.first().get_two::<bool, f64>()?;
-    Ok((is_open == Some(true), ago))
+    let (is_open, ago, has_failed) = rows.first().get_three::<bool, f64, bool>()?;
+    Ok((is_open == Some(true), ago, has_failed == Some(true)))
 }

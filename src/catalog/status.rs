@@ -15,23 +15,32 @@ pub fn set_status(client: &mut SpiClient<'_>, id: i32, status: Status) -> Result
     Ok(())
 }
 
-/// Sets the status according to the work done, for a table that is no longer paused or in error.
-pub fn set_working_status(client: &mut SpiClient<'_>, id: i32) -> Result<()> {
-    client.update(
+/// Sets the status according to the work done, for a table that is no longer paused or in error. After a task that has
+/// failed it stays in error until another one has run: rows may be missing. False when it is so.
+pub fn set_working_status(client: &mut SpiClient<'_>, id: i32) -> Result<bool> {
+    let rows = client.update(
         "update embedd.vector_tables v
-            set last_error = null, last_error_at = null, error_kind = null, error_since = null, sync_status = case
+            set last_error = f.last_error, last_error_at = f.completed_at,
+                error_kind = case when f.task_id is not null then 'table' end, error_since = f.completed_at,
+                sync_status = case
                 when exists (select from embedd.tasks t where t.target_id = v.id and t.status in ('pending', 'running')
                                and t.task_type <> 'reconcile')
                     then 'backfilling'
+                when f.task_id is not null then 'error'
                 when exists (select from embedd.tasks t where t.target_id = v.id and t.status = 'completed')
                     then case when exists (select from embedd.vector_tables s where s.replaces = v.id)
                               then 'pending_rebackfill' else 'synced' end
                 else 'pending' end
-          where v.id = $1 and v.sync_status <> 'paused'",
+           from (select $1::integer as id) w
+           left join lateral (
+                select l.* from (select l.* from embedd.tasks l where l.target_id = w.id order by l.task_id desc limit 1) l
+                 where l.status = 'failed') f on true
+          where v.id = w.id and v.sync_status <> 'paused'
+         returning v.sync_status <> 'error'",
         None,
         &[id.into()],
     )?;
-    Ok(())
+    Ok(rows.is_empty() || rows.first().get_one::<bool>()? == Some(true))
 }
 
 /// The cause of a status error.

@@ -119,6 +119,10 @@ impl Error {
                 "SELECT * FROM embedd.sync_status({}) shows its progress.",
                 quote_literal(name)
             )),
+            Error::NoBackfill { name } => Some(format!(
+                "SELECT * FROM embedd.sync_status({0}) shows its state. A comparison is not cancelled but paused: SELECT embedd.pause_sync({0}).",
+                quote_literal(name)
+            )),
             Error::RebackfillInProgress { name } => Some(format!(
                 "Wait for it, or give it up: SELECT embedd.discard({}).",
                 quote_literal(name)

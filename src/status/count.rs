@@ -40,9 +40,23 @@ pub fn rows(client: &SpiClient<'_>, table: &VectorTable) -> Result<Counted> {
         counted.synced =
             count(client, table.relation, relation, relation, &mut counted.is_estimated)?;
     }
+    of_source(client, table, &mut counted)?;
+    Ok(counted)
+}
+
+/// How many rows the source of a vector table has; none where they cannot be counted.
+pub fn source_rows(client: &SpiClient<'_>, table: &VectorTable) -> Result<Option<i64>> {
+    let _rights = RoleSwitch::of_owner(table.owner);
+    let mut counted = Counted::default();
+    of_source(client, table, &mut counted)?;
+    Ok(counted.total)
+}
+
+/// Counts the rows of the source with the rights of the owner, which the caller has taken.
+fn of_source(client: &SpiClient<'_>, table: &VectorTable, counted: &mut Counted) -> Result<()> {
     if let (Ok(source), Some(name)) = (table.source_name(), &table.source_name)
         && table.stored.sync_mode == SyncMode::Trigger
-        && may_count(table.source, name, table.owner, &mut counted)
+        && may_count(table.source, name, table.owner, counted)
     {
         counted.total = match partitions::readable(client, table.source, table.owner)? {
             Some(leaves) => {
@@ -56,7 +70,7 @@ pub fn rows(client: &SpiClient<'_>, table: &VectorTable) -> Result<Counted> {
             None => count(client, table.source, &source, name, &mut counted.is_estimated)?,
         };
     }
-    Ok(counted)
+    Ok(())
 }
 
 /// Whether the rows of a relation can be counted without waiting.

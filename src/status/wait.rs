@@ -14,8 +14,9 @@ use crate::{latch, shared};
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 
-/// The interval of progress notices.
+/// The interval of progress notices, and of those that say nothing new.
 const BETWEEN_NOTICES: Duration = Duration::from_secs(2);
+const BETWEEN_REPEATS: Duration = Duration::from_secs(30);
 
 /// How long a status error must last: a worker retries by itself, and at once after some remedies.
 const ERROR_LASTS: Duration = Duration::from_secs(5);
@@ -83,8 +84,13 @@ fn progress(name: &str, status: &SyncStatus, left: Option<f64>) -> String {
         line = format!("vector table \"{name}\" has status error");
     }
     let about = if status.is_estimated { "about " } else { "" };
-    if let (Some(synced), Some(total)) = (status.synced_rows, status.total_rows) {
-        line.push_str(&format!(": {about}{synced} of {total} rows"));
+    // A backfill of a table that is filled looks at all of its rows again.
+    let done = status.done_rows.or(status.synced_rows);
+    if let (Some(done), Some(total)) = (done, status.total_rows) {
+        line.push_str(&format!(": {about}{done} of {total} rows"));
+    }
+    if status.builds_index {
+        line.push_str(", its vector index is being built");
     }
     if let Some(pending) = status.rows_pending.filter(|pending| *pending > 0) {
         line.push_str(&format!(", {about}{pending} waiting"));
@@ -101,6 +107,21 @@ fn progress(name: &str, status: &SyncStatus, left: Option<f64>) -> String {
     line
 }
 
+/// What was told the last time, and when.
+struct Told {
+    at: Instant,
+    line: String,
+    error: Option<String>,
+}
+
+/// Whether a notice is due: when there is news, at most every few seconds, and now and then when there is none.
+fn is_due(told: Option<&Told>, line: &str, error: Option<&str>, now: Instant) -> bool {
+    let Some(told) = told else { return true };
+    let is_news = told.line != line || told.error.as_deref() != error;
+    let pause = if is_news { BETWEEN_NOTICES } else { BETWEEN_REPEATS };
+    now.saturating_duration_since(told.at) >= pause
+}
+
 /// Waits until a vector table is synced, at most `timeout` seconds if given.
 ///
 /// Each check has its own snapshot. The transaction must not wait for itself: neither for rows that it has written,
@@ -110,7 +131,7 @@ pub fn until_synced(name: &str, timeout: Option<f64>) -> Result<()> {
     check_transaction()?;
     let begin = Instant::now();
     let mut pause = FIRST_PAUSE;
-    let mut told: Option<(Instant, String)> = None;
+    let mut told: Option<Told> = None;
     let mut error_since: Option<Instant> = None;
     loop {
         let status = look(name)?;
@@ -132,16 +153,15 @@ pub fn until_synced(name: &str, timeout: Option<f64>) -> Result<()> {
             Next::Wait if !shared::is_preloaded() => return Err(Error::NotPreloaded),
             Next::Wait => {}
         }
-        let is_due = told.as_ref().is_none_or(|(at, _)| now - *at >= BETWEEN_NOTICES);
         // The first notice comes only if it takes a while.
-        if is_due && now - begin >= LONGEST_PAUSE {
+        if now - begin >= LONGEST_PAUSE {
             let left = status.eta.and_then(|eta| eta.as_micros().try_into().ok());
             let left = left.map(|micros: i64| micros as f64 / 1e6);
-            let line = progress(name, &status, left);
-            if told.as_ref().is_none_or(|(_, last)| *last != line) {
-                raise_message(PgLogLevel::NOTICE, line.clone(), status.last_error, None);
+            let (line, error) = (progress(name, &status, left), status.last_error);
+            if is_due(told.as_ref(), &line, error.as_deref(), now) {
+                raise_message(PgLogLevel::NOTICE, line.clone(), error.clone(), None);
+                told = Some(Told { at: now, line, error });
             }
-            told = Some((now, line));
         }
         let left = timeout.map_or(pause, |timeout| timeout.saturating_sub(now - begin));
         latch::wait(pause.min(left.max(Duration::from_millis(1))), None);
@@ -241,5 +261,25 @@ mod tests {
         let line = "vector table \"t\" has status error, the worker is waiting for a slot";
         assert_eq!(progress("t", &waits, None), line);
         assert_eq!(seconds(Duration::from_millis(1500)), "1.5 s");
+        // Of a table that is filled the rows count that the backfill has done.
+        status.synced_rows = Some(20);
+        status.done_rows = Some(7);
+        assert!(progress("t", &status, None).contains("backfilling: 7 of 20 rows, 15 waiting"));
+        status.builds_index = true;
+        assert!(progress("t", &status, None).contains("rows, its vector index is being built"));
+    }
+
+    #[test]
+    fn notices_come_with_news_and_seldom_without() {
+        let at = Instant::now();
+        let told = Told { at, line: "5 of 20".to_string(), error: None };
+        let due = |line, error, seconds| {
+            is_due(Some(&told), line, error, at + Duration::from_secs(seconds))
+        };
+        assert!(is_due(None, "5 of 20", None, at));
+        assert!(!due("6 of 20", None, 1) && due("6 of 20", None, 2));
+        assert!(!due("5 of 20", None, 29) && due("5 of 20", None, 30));
+        // An error is news, although nothing moves.
+        assert!(due("5 of 20", Some("the provider is down"), 2));
     }
 }

@@ -6,6 +6,7 @@
 mod core;
 mod effects;
 mod embedding;
+pub mod last_step;
 mod reader;
 mod schedule;
 mod table;
@@ -15,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use self::core::{Action, InFlightLimits, Quarantine, Room};
 use self::embedding::Link;
+use self::last_step::LastStep;
 use self::reader::{Reader, Seen};
 use self::schedule::Schedule;
 use self::table::Table;
@@ -48,6 +50,8 @@ pub struct Engine {
     link: Link,
     limits: InFlightLimits,
     quarantine: Quarantine,
+    /// The step of a task that this process is in, and those before it ended in.
+    steps: LastStep,
     /// The table that had its turn last; the next one comes first.
     last_turn: i32,
 }
@@ -73,6 +77,10 @@ impl Engine {
             link: Link::default(),
             limits: InFlightLimits::new(guc::texts_in_flight()),
             quarantine: Quarantine::default(),
+            steps: LastStep::open(&match only {
+                Some(table_id) => format!("run_{table_id}"),
+                None => format!("{}_{}", portion.count, portion.index),
+            }),
             last_turn: 0,
         }
     }
@@ -107,6 +115,13 @@ impl Engine {
                 return Round::Wait(UNREADABLE);
             }
         };
+        if let Some((table_id, ends)) = self.steps.take_ended()
+            && effects::end_hopeless_task(table_id, ends)
+        {
+            self.steps.forget();
+            self.reader.look_again();
+            return Round::Wait(Duration::ZERO);
+        }
         if self.only.is_none() && self.schedule.start_due(self.reader.batch_tables()) {
             self.reader.look_again();
             return Round::Wait(Duration::ZERO);
@@ -180,7 +195,7 @@ impl Engine {
             action => {
                 let changes_catalog =
                     matches!(action, Action::FixSource | Action::TakeBulkChanges { .. });
-                table.run(action);
+                self.steps.run(table.step(&action), || table.run(action));
                 // At once: whether the embedder has a request decides what other tables may load.
                 if let Some(batch) = table.sync.to_send(Instant::now()).filter(|_| !is_draining) {
                     self.send(id, batch);
@@ -215,5 +230,6 @@ impl Engine {
     pub fn leave(&mut self) {
         self.tables.values_mut().for_each(Table::leave);
         self.schedule.end_all();
+        self.steps.close();
     }
 }

@@ -216,8 +216,7 @@ impl Reader {
         for Table { config, sync, .. } in tables.values_mut() {
             sync.begin_round();
             let id = config.id;
-            let is_mine = queue::worker_of_table(id, self.portion.count) == self.portion.index;
-            let task = self.open_tasks.iter().find(|task| task.table_id == id && is_mine);
+            let task = self.open_tasks.iter().find(|task| task.table_id == id);
             sync.set_task(task.map(|task| (task.id, task.attempts)));
             // Between two readings of the catalog names may change hands; the number of the table never does.
             config.source_name = catalog::source_name(config.source);

@@ -42,11 +42,14 @@ impl BatchTable {
     ) -> Result<Vec<Self>> {
         let mut batches = Vec::new();
         for table in tables.filter(|t| t.stored.sync_mode == SyncMode::Batch) {
-            let (has_task, ago) = task::last_run(client, table.id)?;
+            let (has_task, ago, has_failed) = task::last_run(client, table.id)?;
+            // A task that fails although its source is there has ended its process each time: a user has to ask for another.
+            let is_hopeless = has_failed && table.source_name.is_some();
             batches.push(Self {
                 id: table.id,
                 name: table.name.clone(),
-                is_active: !matches!(table.status, Status::Pending | Status::Paused),
+                is_active: !is_hopeless
+                    && !matches!(table.status, Status::Pending | Status::Paused),
                 interval: interval(table.batch_interval.unwrap_or(300.0)),
                 has_task,
                 last: ago.map(|ago| (Duration::from_secs_f64(ago.max(0.0)), Instant::now())),

@@ -2,10 +2,13 @@
 
 use std::time::Instant;
 
-use embedd_wire::Provider;
+use embedd_wire::{Priority, Provider};
 
-use super::core::{Action, Config, Cursor, FixKind, Health, Outcome, Room, SourceState, TableSync};
+use super::core::{
+    Action, Config, Cursor, FixKind, Health, Outcome, Room, ScanStep, SourceState, TableSync, Then,
+};
 use super::effects::{self, source_fix};
+use super::last_step::Step;
 use crate::catalog::{Status, VectorTable};
 use crate::fdw;
 use crate::process::Process;
@@ -29,6 +32,8 @@ pub struct Table {
     pub builder: Option<Process>,
     /// The provider of the batch that was loaded last.
     pub to_send: Option<Provider>,
+    /// Whether the attempt of the task has not advanced yet.
+    pub is_stalled: bool,
     /// The provider when the table was read; none when it cannot be used.
     provider: Option<Provider>,
 }
@@ -44,6 +49,7 @@ impl Table {
             fix: None,
             builder: None,
             to_send: None,
+            is_stalled: true,
             provider: fdw::provider(&config).ok(),
             config,
         }
@@ -82,9 +88,28 @@ impl Table {
         self.sync.next(Instant::now(), room)
     }
 
+    /// The step of a task that an action is, when it reads or writes what a scan is about. A user's code may run in it.
+    pub fn step(&self, action: &Action) -> Option<Step> {
+        let id = self.config.id;
+        match action {
+            Action::Scan(ScanStep { then: Then::Read(find), .. }) => {
+                Some(Step::new(id, ("read", find.phase.as_str(), &find.after)))
+            }
+            Action::Scan(ScanStep { then: Then::Compare, .. }) => Some(Step::new(id, "compare")),
+            Action::Load(batch) | Action::Store(batch) => {
+                let batch = self.sync.batch(*batch)?;
+                let first = batch.keys.first().filter(|_| batch.priority == Priority::Backfill)?;
+                let stores = matches!(action, Action::Store(_));
+                Some(Step::new(id, ("batch", stores, &first.key)))
+            }
+            _ => None,
+        }
+    }
+
     /// Runs an action in its transaction, and tells the core how it has ended.
     pub fn run(&mut self, action: Action) {
         let outcome = effects::run(self, &action);
+        self.is_stalled |= matches!(outcome, Outcome::Task(Some(_)));
         self.sync.done(action, outcome, Instant::now());
     }
 
@@ -112,6 +137,7 @@ fn core_config(config: &VectorTable, portion: WorkerIndex) -> Config {
             Status::Backfilling | Status::Synced | Status::Error | Status::PendingRebackfill
         ),
         is_paused: config.status == Status::Paused,
+        is_pending: config.status == Status::Pending,
         is_run: config.reads_run,
         is_owner: queue::worker_of_table(config.id, portion.count) == portion.index,
         page: PAGE,

@@ -2,11 +2,28 @@
 
 use pgrx::pg_sys;
 
+use crate::sync::last_step;
+
 // pg_sys has only guarded wrappers of these, but a signal handler must be the function itself.
 unsafe extern "C-unwind" {
     fn die(signal: core::ffi::c_int);
     fn SignalHandlerForConfigReload(signal: core::ffi::c_int);
     fn SignalHandlerForShutdownRequest(signal: core::ffi::c_int);
+    fn SignalHandlerForCrashExit(signal: core::ffi::c_int);
+}
+
+/// SIGTERM: PostgreSQL's own handler, after a note that the process is asked to end.
+unsafe extern "C-unwind" fn end_at_once(signal: core::ffi::c_int) {
+    last_step::is_asked_to_end();
+    // SAFETY: the handler of PostgreSQL, in a handler of the same signal.
+    unsafe { die(signal) };
+}
+
+/// SIGQUIT: the same for an immediate shutdown, and after the crash of another process.
+unsafe extern "C-unwind" fn quit(signal: core::ffi::c_int) {
+    last_step::is_asked_to_end();
+    // SAFETY: as above; it does not return.
+    unsafe { SignalHandlerForCrashExit(signal) };
 }
 
 /// What SIGTERM does to a process.
@@ -19,16 +36,17 @@ pub enum Terminate {
 
 /// Installs the handlers, and then unblocks signals.
 pub fn accept(terminate: Terminate) {
-    // SAFETY: the handlers are PostgreSQL's own, and this is the main thread of a background worker.
+    // SAFETY: the handlers are PostgreSQL's own, two of them after a write to a file, and this is the main thread of a background worker.
     unsafe {
         handle(libc::SIGHUP, SignalHandlerForConfigReload);
         handle(
             libc::SIGTERM,
             match terminate {
-                Terminate::AtOnce => die,
+                Terminate::AtOnce => end_at_once,
                 Terminate::Flag => SignalHandlerForShutdownRequest,
             },
         );
+        handle(libc::SIGQUIT, quit);
         pg_sys::BackgroundWorkerUnblockSignals();
     }
 }

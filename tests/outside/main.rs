@@ -33,6 +33,7 @@ mod reference;
 mod schedules;
 mod standby;
 mod swap;
+mod tasks;
 mod transactions;
 mod truth;
 mod upgrade;

@@ -46,6 +46,12 @@ pub struct Backlog {
     rows: BTreeMap<i64, usize>,
     /// Keys that each page still has.
     pages: BTreeMap<u64, usize>,
+    /// Pages that a scan has found, here or through another worker's queue rows; the others are loaded again for what is
+    /// in flight.
+    found: HashSet<u64>,
+    found_rows: HashSet<i64>,
+    /// Keys in flight whose changes were dropped.
+    doubtful: HashSet<String>,
     last_page: u64,
 }
 
@@ -63,9 +69,21 @@ impl Backlog {
             }
         }
         self.rows.insert(id, distinct.len());
+        if is_paged {
+            self.found_rows.insert(id);
+        }
     }
 
-    /// Adds the keys of a page of a scan, and gives the page a number.
+    /// Adds the keys of a page that a scan has found, and gives the page a number.
+    pub fn add_found_page(&mut self, keys: Vec<String>) -> u64 {
+        let number = self.add_page(keys);
+        if self.pages.contains_key(&number) {
+            self.found.insert(number);
+        }
+        number
+    }
+
+    /// Adds keys that are to be loaded again as a page, and gives the page a number.
     pub fn add_page(&mut self, keys: Vec<String>) -> u64 {
         self.last_page += 1;
         if !keys.is_empty() {
@@ -145,8 +163,12 @@ impl Backlog {
 
     /// Ends the flight of a key. Where it has changed again meanwhile it is loaded for that in any case, and what waited for
     /// it waits for that; else it comes back.
-    fn join_newer(&mut self, taken: TakenKey) -> Option<TakenKey> {
+    fn join_newer(&mut self, mut taken: TakenKey) -> Option<TakenKey> {
         self.release(&taken.key);
+        taken.origins.retain(|origin| is_wanted(origin, &self.rows, &self.pages));
+        if taken.origins.is_empty() {
+            return None;
+        }
         let Some(newer) = self.waiting.get_mut(&taken.key) else { return Some(taken) };
         let was_paged = is_paged(newer);
         newer.extend(taken.origins);
@@ -186,6 +208,7 @@ impl Backlog {
 
     fn release(&mut self, key: &str) {
         self.in_flight.remove(key);
+        self.doubtful.remove(key);
         if let Some(key) = self.held.take(key) {
             self.changed.push_front(key);
         }
@@ -212,6 +235,7 @@ impl Backlog {
     pub fn complete(&mut self, keys: &[TakenKey]) {
         for id in self.rows_complete_with(keys) {
             self.rows.remove(&id);
+            self.found_rows.remove(&id);
         }
         for taken in keys {
             self.release(&taken.key);
@@ -227,6 +251,7 @@ impl Backlog {
                             *left -= 1;
                             if *left == 0 {
                                 self.pages.remove(page);
+                                self.found.remove(page);
                             }
                         }
                     }
@@ -235,9 +260,46 @@ impl Backlog {
         }
     }
 
-    /// Whether a key in flight has changed again since it was taken.
+    /// Whether a scan has found some of what is here.
+    pub fn has_found(&self) -> bool {
+        !self.found.is_empty() || !self.found_rows.is_empty()
+    }
+
+    /// Drops what waits only because a scan has found it: its task was cancelled, and with it the queue rows for other
+    /// workers. A key in flight is dropped when it comes back.
+    pub fn drop_found(&mut self) {
+        for page in self.found.drain() {
+            self.pages.remove(&page);
+        }
+        for row in self.found_rows.drain() {
+            self.rows.remove(&row);
+        }
+        let (rows, pages) = (&self.rows, &self.pages);
+        for (key, origins) in &mut self.waiting {
+            let was_paged = is_paged(origins);
+            origins.retain(|origin| is_wanted(origin, rows, pages));
+            if origins.is_empty() && self.awaiting_provider.remove(key) {
+                self.awaiting_provider_paged -= usize::from(was_paged);
+            }
+        }
+        self.waiting.retain(|_, origins| !origins.is_empty());
+        self.paged.retain(|key| self.waiting.contains_key(key));
+    }
+
+    /// Drops all that waits: the vector table was never filled, and its first load will read everything.
+    pub fn drop_waiting(&mut self) {
+        let Self { in_flight, last_page, .. } = std::mem::take(self);
+        *self = Self { doubtful: in_flight.clone(), in_flight, last_page, ..Self::default() };
+    }
+
+    /// Whether a key in flight has changed again since it was taken, or may have.
     pub fn has_newer(&self, key: &str) -> bool {
-        self.waiting.contains_key(key)
+        self.waiting.contains_key(key) || self.doubtful.contains(key)
+    }
+
+    /// Whether a key waits or is in flight.
+    pub fn has_key(&self, key: &str) -> bool {
+        self.waiting.contains_key(key) || self.in_flight.contains(key)
     }
 
     /// Keys in flight.
@@ -285,6 +347,15 @@ impl Backlog {
     /// The oldest queue row that is not complete.
     pub fn lowest_row(&self) -> Option<i64> {
         self.rows.first_key_value().map(|(id, _)| *id)
+    }
+}
+
+/// Whether what a key waits for was not dropped.
+fn is_wanted(origin: &Origin, rows: &BTreeMap<i64, usize>, pages: &BTreeMap<u64, usize>) -> bool {
+    match origin {
+        Origin::QueueRow(_) => true,
+        Origin::PagedRow(id) => rows.contains_key(id),
+        Origin::Page(page) => pages.contains_key(page),
     }
 }
 

@@ -265,7 +265,7 @@ impl TableSync {
     }
 
     fn add_page(&mut self, page: &FoundPage, has_gone: bool) {
-        let number = self.backlog.add_page(page.keys.clone());
+        let number = self.backlog.add_found_page(page.keys.clone());
         if has_gone {
             // To be removed they need no provider.
             self.backlog.retry_without_provider(&page.keys);

@@ -182,6 +182,11 @@ impl Health {
         self.held.remove(key);
     }
 
+    /// Rows wait no longer that nothing is known of: what they waited for was dropped.
+    pub fn release_unknown(&mut self, is_known: impl Fn(&str) -> bool) {
+        self.held.retain(|key| is_known(key));
+    }
+
     /// Whether a row is held.
     pub fn has_held_rows(&self) -> bool {
         !self.held.is_empty()

@@ -53,6 +53,8 @@ pub struct Config {
     pub is_active: bool,
     /// Whether it was paused.
     pub is_paused: bool,
+    /// Whether it waits for a first backfill.
+    pub is_pending: bool,
     /// Whether a batch run works on it, which compares it once.
     pub is_run: bool,
     /// Whether this worker does what is done once for the table; the others share its keys.
@@ -162,8 +164,10 @@ impl TableSync {
         self.health.set_source(source);
     }
 
-    /// Follows embedd.tasks: the open task, and how often it was begun or restarted.
-    pub fn set_task(&mut self, task: Option<(i64, i32)>) {
+    /// Follows embedd.tasks: the open task, and how often it was begun or restarted. Only the owner of the table scans for
+    /// it; without one no worker goes on with what a scan has found.
+    pub fn set_task(&mut self, open: Option<(i64, i32)>) {
+        let task = open.filter(|_| self.config.is_owner);
         self.task = task.map(|(id, _)| id);
         let is_overtaken = |scan: &Scan| {
             let own = scan.task();
@@ -173,6 +177,28 @@ impl TableSync {
             // A session has restarted or ended it.
             self.scan = None;
         }
+        if self.config.is_pending {
+            self.forget_changes();
+        } else if (open.is_none() || is_planted(Fault::DropsFound)) && self.backlog.has_found() {
+            self.take_back_unsent(|batch| batch.priority == embedd_wire::Priority::Backfill);
+            self.backlog.drop_found();
+        }
+        let (backlog, loops) = (&self.backlog, &self.loops);
+        self.health.release_unknown(|key| backlog.has_key(key) || loops.is_loop(key));
+    }
+
+    /// The table waits for its first backfill, which reads every row as it is then: its queue is read again from where it
+    /// is not complete, and what is read is not needed.
+    fn forget_changes(&mut self) {
+        self.take_back_unsent(|_| true);
+        let complete_to = self.complete_to();
+        if complete_to < self.cursor.after {
+            self.cursor = Cursor::new(complete_to, self.cursor.open.clone());
+        }
+        self.backlog.drop_waiting();
+        self.bulk_changes.clear();
+        self.bulk_since = None;
+        self.unacknowledged.clear();
     }
 
     /// A row of the queue was read that has keys; `is_paged` when the scan of another worker has found them.

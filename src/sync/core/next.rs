@@ -90,9 +90,22 @@ impl TableSync {
     }
 
     /// The sync was paused, or the source is gone: what has not reached the embedder waits in the backlog, and so does
-    /// what could not be stored.
+    /// what could not be stored. Before a first backfill the backlog keeps nothing, so what is paid for waits where it is.
     fn give_back_unsent(&mut self) {
-        let back = self.in_flight.remove_where(|batch| !matches!(batch.stage, Stage::Embed(..)));
+        if self.config.is_pending && !self.health.is_broken() {
+            return self.take_back_unsent(|_| true);
+        }
+        self.give_back_where(|batch| !matches!(batch.stage, Stage::Embed(..)));
+    }
+
+    /// What is not at the embedder, and not paid for, waits in the backlog again.
+    pub(super) fn take_back_unsent(&mut self, is_wanted: impl Fn(&Batch) -> bool) {
+        let is_unsent = |batch: &Batch| matches!(batch.stage, Stage::Load(_) | Stage::Send(_));
+        self.give_back_where(|batch| is_unsent(batch) && is_wanted(batch));
+    }
+
+    fn give_back_where(&mut self, is_wanted: impl Fn(&Batch) -> bool) {
+        let back = self.in_flight.remove_where(is_wanted);
         for batch in back.into_iter().rev() {
             batch.keys.iter().for_each(|taken| self.health.release_row(&taken.key));
             self.backlog.give_back(batch.keys);

@@ -21,6 +21,8 @@ pub enum Fault {
     DropsVectors,
     /// A shadow is swapped in before all of the source is read.
     SwapsTooEarly,
+    /// What a scan has found is dropped although its task is open.
+    DropsFound,
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::collections::HashSet;
 
-use embedd_wire::Provider;
+use embedd_wire::{Priority, Provider};
 use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
 
@@ -13,7 +13,7 @@ use crate::error::Result;
 use crate::sync::core::{Batch, BatchId, Blame, Loaded, Lookup, Outcome, Stage, TakenKey};
 use crate::sync::table::Table;
 use crate::transaction::{self, Timeout, TxError};
-use crate::{catalog, fdw, queue};
+use crate::{catalog, fdw, queue, task};
 
 /// The wait for a lock of a row that is looked for or known: the whole batch has waited longer already.
 const SHORT_WAIT: &str = "set local lock_timeout = '50ms'";
@@ -160,6 +160,12 @@ pub fn store(table: &mut Table, id: BatchId) -> Outcome {
     match stored {
         Ok(()) => {
             wake_for_paged(&batch.keys);
+            if batch.priority == Priority::Backfill && std::mem::take(&mut table.is_stalled) {
+                let id = table.config.id;
+                // It is shown to users, and nothing depends on it.
+                let _ =
+                    transaction::run(|| Spi::connect_mut(|client| task::has_advanced(client, id)));
+            }
             Outcome::Done
         }
         Err(error) => rolled_back(table, &batch, TxError { is_at_rows: is_at_rows.get(), ..error }),

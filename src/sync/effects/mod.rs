@@ -12,6 +12,7 @@ mod tasks;
 
 use pgrx::prelude::*;
 
+pub use self::tasks::end_hopeless_task;
 use super::core::{Action, Failure, Lookup, Outcome};
 use super::table::Table;
 use crate::name::quote_ident;

@@ -28,10 +28,14 @@ const WANTED: &str = "(differs or copies > 1)";
 const DIFFERS: &str =
     "(d.row_hash is distinct from v.row_hash or (d.has_text and v.is_bare is not false))";
 
-/// Compares source and vector table. Returns how many rows the source has.
+/// Compares source and vector table. Returns how many rows the source has, and how many of them are as they should be.
 ///
 /// Rows that have failed, and are as they were then, are none of the run unless it takes them up again.
-pub fn compare(client: &mut SpiClient<'_>, table: &VectorTable, takes_failed: bool) -> Result<i64> {
+pub fn compare(
+    client: &mut SpiClient<'_>,
+    table: &VectorTable,
+    takes_failed: bool,
+) -> Result<(i64, i64)> {
     if let Some(name) = &table.source_name {
         sight::check_view(client, table.source, name, table.owner)?;
     }
@@ -96,7 +100,15 @@ pub fn compare(client: &mut SpiClient<'_>, table: &VectorTable, takes_failed: bo
     ] {
         client.update(&statement, None, &[])?;
     }
-    Ok(total)
+    let rows = client.select(
+        &format!(
+            "select count(distinct r.pk_value) from pg_temp.embedd_run r where {WANTED} and r.row_hash is not null"
+        ),
+        None,
+        &[],
+    )?;
+    let different = rows.first().get_one::<i64>()?.unwrap_or_default();
+    Ok((total, (total - different).max(0)))
 }
 
 /// Compares every row of a source, or of a copy of it, and finds the rows of the vector table that it has no more. Documents
@@ -141,20 +153,27 @@ fn find(client: &mut SpiClient<'_>, table: &VectorTable, source: &str) -> Result
     }
 }
 
-/// The next keys of the run behind a place, and the last place.
-pub fn page(client: &SpiClient<'_>, after: i64, limit: i64) -> Result<(Vec<String>, Option<i64>)> {
+/// The next keys of the run behind a place, how many of them the source has, and the last place.
+pub fn page(
+    client: &SpiClient<'_>,
+    after: i64,
+    limit: i64,
+) -> Result<(Vec<String>, i64, Option<i64>)> {
     let rows = client.select(
         &format!(
-            "select pk_value, place from pg_temp.embedd_run where place > $1 and {WANTED} order by place limit $2"
+            "select pk_value, place, row_hash is not null from pg_temp.embedd_run
+              where place > $1 and {WANTED} order by place limit $2"
         ),
         None,
         &[after.into(), limit.into()],
     )?;
-    let (mut keys, mut last) = (Vec::new(), None);
+    let (mut keys, mut of_source, mut last) = (Vec::new(), 0, None);
     for row in rows {
-        keys.extend(row.get::<String>(1)?);
+        let key: Option<String> = row.get(1)?;
+        let is_copy = key.is_some() && keys.last() == key.as_ref();
+        of_source += i64::from(!is_copy && row.get::<bool>(3)? == Some(true));
+        keys.extend(key.filter(|_| !is_copy));
         last = row.get::<i64>(2)?.or(last);
     }
-    keys.dedup();
-    Ok((keys, last))
+    Ok((keys, of_source, last))
 }

@@ -49,8 +49,8 @@ fn step_in(client: &mut SpiClient<'_>, table: &Table, step: &ScanStep) -> Result
     let found = match &step.then {
         Then::Read(find) => Some(read(client, table, step, find)?),
         Then::Compare => {
-            let total = run::compare(client, config, task.kind != Kind::Reconcile)?;
-            task::begin_count(client, task.id, total)?;
+            let (total, equal) = run::compare(client, config, task.kind != Kind::Reconcile)?;
+            task::begin_count(client, task.id, total, equal)?;
             None
         }
         _ => None,
@@ -107,6 +107,8 @@ fn hand_out(table: &Table, found: FoundPage) -> Outcome {
 /// Ends a task, or leaves it to the indexes that are to be built.
 fn finish(client: &mut SpiClient<'_>, table: &Table, step: &ScanStep) -> Result<Outcome> {
     let (task, id) = (&step.task, table.config.id);
+    // What a scan before it has handed out, which was restarted, is done with it.
+    queue::remove_paged(client, id)?;
     if index::has_deferred(client, id)? {
         task::set_phase(client, task.id, Phase::Index)?;
         return Ok(Outcome::AwaitsIndexes);

@@ -27,7 +27,7 @@ pub fn report(table: &Table, report: &Report) -> Outcome {
                     if *is_of_provider { ErrorSource::Provider } else { ErrorSource::Table };
                 catalog::set_error(client, id, culprit, reason, *is_stuck)
             }
-            Report::Works { .. } => catalog::set_working_status(client, id).map(|()| true),
+            Report::Works { .. } => catalog::set_working_status(client, id),
         })
     });
     match (&written, report) {

@@ -5,6 +5,8 @@ use pgrx::spi::SpiClient;
 
 use super::{outcome, swap, wake_workers};
 use crate::error::Result;
+use crate::name::quote_literal;
+use crate::status::count;
 use crate::sync::core::{HandedOut, Outcome};
 use crate::sync::table::Table;
 use crate::task::{self, Task};
@@ -58,6 +60,13 @@ fn begin_in(
     task: i64,
 ) -> Result<Option<(Task, Vec<HandedOut>)>> {
     let Some((task, is_new)) = task::begin(client, task)? else { return Ok(None) };
+    if is_new && !table.config.reads_run {
+        // It tells how far the task is, and nothing depends on it.
+        let counted = transaction::nested_read(|| {
+            Spi::connect(|client| count::source_rows(client, &table.config))
+        });
+        task::set_total(client, task.id, counted.unwrap_or_default())?;
+    }
     let (id, portion) = (table.config.id, table.portion);
     if portion.count < 2 {
         return Ok(Some((task, Vec::new())));
@@ -97,4 +106,38 @@ pub fn check_indexes(table: &Table, task: i64, attempt: i32) -> Outcome {
         Spi::connect_mut(|client| swap::after_indexes(client, table, task, attempt))
     });
     outcome(table, looked)
+}
+
+/// Fails the open task of a vector table in whose step the process has ended so often in a row, if that is as often as the
+/// task allows. False when it goes on.
+pub fn end_hopeless_task(table_id: i32, ends: u32) -> bool {
+    let ended = transaction::run(|| {
+        Spi::connect_mut(|client| {
+            let Some(table) = catalog::by_id(client, table_id)? else { return Ok(None) };
+            let name = quote_literal(&table.name);
+            let reason = format!(
+                "the worker process ended {ends} times in a row in the same step of this task; the server log has the reason. When it is removed: SELECT embedd.backfill({name})."
+            );
+            if !task::fail_after(client, table_id, ends, &reason)? {
+                return Ok(None);
+            }
+            queue::remove_paged(client, table_id)?;
+            catalog::set_working_status(client, table_id)?;
+            Ok(Some(table.name))
+        })
+    });
+    match ended {
+        Ok(Some(name)) => {
+            log!(
+                "the task of vector table \"{name}\" has failed: the worker process ended {ends} times in a row in the same step of it"
+            );
+            wake_workers();
+            true
+        }
+        Ok(None) => false,
+        Err(failure) => {
+            log!("could not end the task of vector table {table_id}: {}", failure.message);
+            false
+        }
+    }
 }

@@ -10,12 +10,15 @@ use support::{Cluster, LONG, SHORT, Shared};
 
 static SHARED: Shared = Shared::new();
 
-/// A connection that collects notices.
+/// A connection that collects notices, with their DETAIL.
 fn with_notices(cluster: &Cluster, db: &str) -> (Client, Arc<Mutex<Vec<String>>>) {
     let notices = Arc::new(Mutex::new(Vec::new()));
     let kept = notices.clone();
     let mut config = cluster.config(db);
-    config.notice_callback(move |notice| kept.lock().unwrap().push(notice.message().to_string()));
+    config.notice_callback(move |notice| {
+        let detail = notice.detail().map(|detail| format!(": {detail}")).unwrap_or_default();
+        kept.lock().unwrap().push(format!("{}{detail}", notice.message()));
+    });
     (config.connect(NoTls).unwrap(), notices)
 }
 
@@ -73,6 +76,34 @@ fn it_reports_progress_and_can_be_cancelled() {
     assert!(hint.contains("embedd.sync_status('t')"), "{hint}");
     fake.unscript(&hangs);
     drop(fake);
+}
+
+/// While the provider is down nothing moves, and the reason is told; a wait without trouble says nothing.
+#[test]
+fn the_error_is_told_when_nothing_moves() {
+    let cluster = SHARED.cluster();
+    let mut client = cluster.database("told");
+    let fake = FakeProvider::builder(Dialect::OpenAiCompatible).dimensions(384).start();
+    let down = fake.script(Rule::always().respond(Respond::status(500).message("overloaded")));
+    create_texts_of(&mut client, &fake, "t", 20);
+    let (mut waiting, notices) = with_notices(&cluster, "told");
+    let wait = thread::spawn(move || {
+        waiting.batch_execute("SELECT embedd.wait_until_synced('t')").map(|()| waiting)
+    });
+    cluster.wait_until(LONG, "the reason", || {
+        notices.lock().unwrap().iter().any(|notice| notice.contains("overloaded"))
+    });
+    assert!(
+        notices.lock().unwrap()[0].starts_with("vector table \"t\" is backfilling: 0 of 20 rows")
+    );
+    fake.unscript(&down);
+    client
+        .batch_execute("SELECT embedd.update_provider('fake', options => '{\"timeout\": 3001}')")
+        .unwrap();
+    let mut waiting = wait.join().unwrap().unwrap();
+    notices.lock().unwrap().clear();
+    waiting.batch_execute("SELECT embedd.wait_until_synced('t')").unwrap();
+    assert_eq!(*notices.lock().unwrap(), Vec::<String>::new());
 }
 
 #[test]

@@ -6,7 +6,7 @@ use support::fake_provider::{Dialect, FakeProvider, Respond, Rule};
 use support::source::{assert_equal, synced_source};
 use support::{Cluster, LONG, Shutdown};
 
-/// Removes what 0.4.0 to 0.8.0 have added: what is left is an installation of 0.3.0.
+/// Removes what later versions have added: what is left is an installation of 0.3.0.
 const AS_0_3_0: &str = "DO $$
     DECLARE
         object record;
@@ -44,6 +44,12 @@ const AS_0_3_0: &str = "DO $$
             dimensions integer, platform_vector_ref text, columns jsonb, created_at timestamp with time zone)
         SET search_path FROM CURRENT LANGUAGE c AS '$libdir/embedd', 'make_vector_table_wrapper';
     ALTER EXTENSION embedd ADD FUNCTION embedd.create_vector_table;
+    ALTER EXTENSION embedd DROP VIEW embedd.stat_progress_backfill;
+    DROP VIEW embedd.stat_progress_backfill;
+    ALTER EXTENSION embedd DROP FUNCTION embedd.cancel_backfill(text);
+    DROP FUNCTION embedd.cancel_backfill(text);
+    ALTER TABLE embedd.tasks DROP COLUMN rows_done, DROP COLUMN eta, DROP COLUMN rows_total, DROP COLUMN rate,
+        DROP COLUMN checkpoint_at, DROP COLUMN stalled_attempts, DROP COLUMN owes_comparison;
     DROP TRIGGER models_replace_built_in ON embedd.models;
     ALTER EXTENSION embedd DROP FUNCTION embedd.replace_built_in_model();
     DROP FUNCTION embedd.replace_built_in_model();

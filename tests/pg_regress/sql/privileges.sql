@@ -182,7 +182,7 @@ select pk_value, embedded_text from :items_vectors order by 1;
 grant usage on schema embedd to public;
 grant execute on all functions in schema embedd to public;
 revoke execute on function embedd.start_sync(), embedd.check_provider_options(text[], oid) from public;
-grant select on embedd.models, embedd.providers, embedd.provider_usage, embedd.stat_vector_tables, embedd.vector_tables, embedd.tasks, embedd.failed_rows, embedd.truncated_rows to public;
+grant select on embedd.models, embedd.providers, embedd.provider_usage, embedd.stat_vector_tables, embedd.stat_progress_backfill, embedd.vector_tables, embedd.tasks, embedd.failed_rows, embedd.truncated_rows to public;
 -- A SECURITY DEFINER function that writes.
 create function write_for_others() returns void language sql security definer set search_path = shop as
     $$ insert into items values (8, 'written by a function', null, null) $$;

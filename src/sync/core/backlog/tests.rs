@@ -127,3 +127,49 @@ fn pages_are_done_each_for_itself() {
     backlog.complete(&taken);
     assert!(backlog.is_page_complete(second) && backlog.is_empty());
 }
+
+#[test]
+fn what_a_scan_has_found_is_dropped_and_changes_are_kept() {
+    let mut backlog = Backlog::default();
+    backlog.add_row(1, keys(&["a"]), false);
+    backlog.add_row(2, keys(&["b", "c"]), true);
+    let page = backlog.add_found_page(keys(&["a", "d", "e"]));
+    let again = backlog.add_page(keys(&["f"]));
+    let in_flight = backlog.take_paged(2);
+    assert_eq!(names(&in_flight), ["b", "c"]);
+    let awaiting = backlog.take_paged(1);
+    assert_eq!(names(&awaiting), ["d"]);
+    backlog.await_provider(awaiting);
+
+    assert!(backlog.has_found());
+    backlog.drop_found();
+    assert!(!backlog.has_found() && backlog.is_page_complete(page));
+    assert_eq!((backlog.awaiting_provider_len(), backlog.paged_len()), (0, 1));
+    assert_eq!(backlog.lowest_row(), Some(1));
+    // What comes back without an answer is dropped too, and what is done is done.
+    let (failed, stored) = in_flight.split_at(1);
+    backlog.await_provider(failed.to_vec());
+    assert!(backlog.rows_complete_with(stored).is_empty());
+    backlog.complete(stored);
+    assert_eq!(names(&backlog.take_changed(10)), ["a"]);
+    assert_eq!(names(&backlog.take_paged(10)), ["f"]);
+    assert!(!backlog.is_page_complete(again));
+    assert_eq!(backlog.waiting_len(), 0);
+}
+
+#[test]
+fn before_the_first_backfill_nothing_waits() {
+    let mut backlog = Backlog::default();
+    backlog.add_row(1, keys(&["a", "b"]), false);
+    let page = backlog.add_found_page(keys(&["c"]));
+    let taken = backlog.take_changed(1);
+    backlog.drop_waiting();
+    assert_eq!((backlog.waiting_len(), backlog.lowest_row()), (0, None));
+    assert!(backlog.is_page_complete(page) && !backlog.is_empty());
+    // Whether its row has gone meanwhile is not known.
+    assert!(backlog.has_newer("a") && !backlog.has_newer("b"));
+    backlog.complete(&taken);
+    assert!(!backlog.has_newer("a"));
+    assert!(backlog.is_empty());
+    assert_eq!(backlog.add_page(keys(&["d"])), page + 1);
+}

@@ -92,6 +92,8 @@ pub struct OpenTask {
     pub last_key: Option<String>,
     pub attempts: i32,
     pub is_begun: bool,
+    /// It also finds changes that no row trigger saw.
+    pub owes_comparison: bool,
 }
 
 /// What was committed.
@@ -109,6 +111,10 @@ pub struct Database {
     pub task: Option<OpenTask>,
     pub last_task: i64,
     pub has_loaded: bool,
+    /// The first load was cancelled: nothing is synced before another one.
+    pub is_pending: bool,
+    /// What a cancelled backfill would have found is not known to anything.
+    pub is_unknown: bool,
     /// embedd.sync_state: what is complete for each worker, and the transactions that had not ended.
     pub positions: [(i64, Vec<u64>); WORKERS],
     pub is_paused: bool,
@@ -236,8 +242,11 @@ impl Database {
 
     /// Asks for a task, or restarts the open one.
     pub fn ask(&mut self, kind: Kind) {
+        let kind = if self.is_pending { Kind::Rebackfill } else { kind };
+        (self.is_pending, self.is_unknown) = (false, false);
         match &mut self.task {
             Some(task) => {
+                task.owes_comparison |= task.kind == Kind::Reconcile;
                 task.phase = Phase::Orphans;
                 task.last_key = None;
                 task.attempts += 1;
@@ -255,8 +264,34 @@ impl Database {
                     last_key: None,
                     attempts: 0,
                     is_begun: false,
+                    owes_comparison: false,
                 });
             }
+        }
+    }
+
+    /// Makes bulk changes a task; there is none when the first load was cancelled.
+    pub fn compare_again(&mut self) -> Option<i64> {
+        if self.is_pending {
+            return None;
+        }
+        self.ask(if self.has_loaded { Kind::Reconcile } else { Kind::Backfill });
+        let task = self.task.as_mut()?;
+        task.owes_comparison = true;
+        Some(task.id)
+    }
+
+    /// Cancels the open backfill, if there is one.
+    pub fn cancel(&mut self) {
+        let Some(task) = self.task.take_if(|task| task.kind != Kind::Reconcile) else { return };
+        self.queue.retain(|row| !matches!(row.change, Change::Paged(_)));
+        if !self.has_loaded {
+            self.is_pending = true;
+            return;
+        }
+        match task.owes_comparison {
+            true => drop(self.compare_again()),
+            false => self.is_unknown = true,
         }
     }
 

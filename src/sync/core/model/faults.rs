@@ -29,6 +29,11 @@ fn promise_2_a_checkpoint_before_its_page_is_complete() {
 }
 
 #[test]
+fn promise_1_a_page_that_is_dropped_while_its_task_is_open() {
+    assert_found(Fault::DropsFound, "1");
+}
+
+#[test]
 fn promise_2_a_cursor_that_forgets_open_transactions() {
     assert_found(Fault::CursorForgetsOpen, "1");
 }

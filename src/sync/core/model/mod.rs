@@ -84,12 +84,22 @@ impl Run {
             }
             5 => self.end_transaction(),
             6 => self.bulk_change(),
+            7 if self.random.one_in(3) => {
+                self.database.cancel();
+                if self.database.is_pending {
+                    // What has come and could not be stored is dropped with the rest.
+                    self.forget_answers();
+                }
+                self.committed();
+            }
             7 => {
                 let kinds = [Kind::Rebackfill, Kind::Reconcile];
                 let kind = kinds[self.random.below(2)];
                 let kind = if self.database.has_loaded { kind } else { Kind::Backfill };
                 // A reconcile is refused while a task is open.
-                if kind != Kind::Reconcile || self.database.task.is_none() {
+                let is_refused = kind == Kind::Reconcile
+                    && (self.database.task.is_some() || self.database.is_pending);
+                if !is_refused {
                     // For a change that no trigger has seen, which is made before.
                     let row = self.random.below(ROWS);
                     self.database.change_unseen(row);
@@ -254,7 +264,7 @@ impl Run {
     /// A round of a worker, which may end after any of its actions.
     fn round(&mut self) {
         let worker = self.random.below(WORKERS);
-        self.workers[worker].read(&self.database, self.now);
+        self.workers[worker].read(&mut self.database, self.now);
         for _ in 0..=self.random.below(4) {
             if !self.workers[worker].act(&mut self.database, &mut self.trouble, self.now) {
                 break;
@@ -275,6 +285,10 @@ impl Run {
     /// look at it, or has failed.
     fn check(&mut self) {
         let database = &self.database;
+        if database.is_pending || database.is_unknown {
+            // Until the next backfill.
+            return;
+        }
         let is_bulk = |row: &QueueRow| row.worker == 0 && matches!(row.change, Change::Bulk(_));
         let has_bulk = database.queue.iter().any(is_bulk);
         for row in 0..ROWS {
@@ -308,7 +322,7 @@ impl Run {
     fn settle(&mut self, rounds: usize, is_over: impl Fn(&Self) -> bool) {
         for _ in 0..rounds {
             for worker in 0..WORKERS {
-                self.workers[worker].read(&self.database, self.now);
+                self.workers[worker].read(&mut self.database, self.now);
                 while self.workers[worker].act(&mut self.database, &mut self.trouble, self.now) {
                     self.check();
                     if self.broken().is_some() {
@@ -346,6 +360,9 @@ impl Run {
             self.database.end(number, true);
         }
         self.database.is_paused = false;
+        if self.database.is_pending || self.database.is_unknown {
+            self.database.ask(Kind::Rebackfill);
+        }
         self.trouble.next = None;
         self.forget_answers();
         if !self.trouble.provider_is_down && self.random.one_in(2) {

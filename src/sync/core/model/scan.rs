@@ -1,6 +1,6 @@
 //! A step of a scan over the database in memory.
 
-use super::database::{Database, Flaw, OpenTask, ROWS, key, worker_of};
+use super::database::{Change, Database, Flaw, OpenTask, ROWS, key, worker_of};
 use super::swap;
 use super::worker::MODEL_PAGE;
 use crate::sync::core::*;
@@ -31,7 +31,10 @@ pub fn step(step: &ScanStep, database: &mut Database) -> Outcome {
     }
     match then {
         Then::Rest | Then::Compare | Then::LookAt(_) => Outcome::Done,
-        Then::Finish => swap::finish(database, *kind != Kind::Reconcile),
+        Then::Finish => {
+            database.queue.retain(|row| !matches!(row.change, Change::Paged(_)));
+            swap::finish(database, *kind != Kind::Reconcile)
+        }
         Then::Read(find) => {
             let is_behind =
                 |row: &usize| find.after.as_ref().is_none_or(|after| key(*row) > *after);

@@ -56,7 +56,7 @@ impl Stage {
     fn work(&mut self) {
         for _ in 0..4 {
             for worker in &mut self.workers {
-                worker.read(&self.database, self.now);
+                worker.read(&mut self.database, self.now);
                 while worker.act(&mut self.database, &mut self.trouble, self.now) {}
             }
             self.now += STEP;

@@ -10,7 +10,6 @@ use super::scan::{self, failed};
 use super::swap;
 use crate::sync::core::backlog::Origin;
 use crate::sync::core::*;
-use crate::task::Kind;
 
 /// Rows of a page.
 pub const MODEL_PAGE: usize = 2;
@@ -58,8 +57,9 @@ pub struct Worker {
 
 fn config(database: &Database, worker: usize) -> Config {
     Config {
-        is_active: !database.is_paused,
+        is_active: !database.is_paused && !database.is_pending,
         is_paused: database.is_paused,
+        is_pending: database.is_pending && !database.is_paused,
         is_run: false,
         is_owner: worker == 0,
         page: MODEL_PAGE,
@@ -85,13 +85,14 @@ impl Worker {
         }
     }
 
-    /// Reads the catalog and the queue.
-    pub fn read(&mut self, database: &Database, now: Instant) {
+    /// Reads the catalog and the queue. What is read before the first backfill is removed.
+    pub fn read(&mut self, database: &mut Database, now: Instant) {
         self.sync.begin_round();
-        self.sync.set_config(config(database, self.number));
-        let task = database.task.as_ref().filter(|_| self.number == 0);
-        self.sync.set_task(task.map(|task| (task.id, task.attempts)));
-        if !self.sync.is_active() || !self.sync.has_room(2 * ROWS, 4 * ROWS) {
+        let config = config(database, self.number);
+        self.sync.set_config(config);
+        self.sync.set_task(database.task.as_ref().map(|task| (task.id, task.attempts)));
+        let is_read = self.sync.is_active() && self.sync.has_room(2 * ROWS, 4 * ROWS);
+        if !is_read && !config.is_pending {
             return;
         }
         let open: Vec<u64> = database.open.iter().map(|open| open.number).collect();
@@ -110,8 +111,10 @@ impl Worker {
         let rows: Vec<_> =
             database.queue.iter().filter(|row| row.id > after).filter(seen).take(2).collect();
         let last = rows.last().map(|row| row.id);
+        let mut unneeded = Vec::new();
         for row in late_rows.into_iter().chain(rows) {
             match &row.change {
+                _ if config.is_pending => unneeded.push(row.id),
                 Change::Keys(rows) | Change::Paged(rows) => {
                     let is_paged = matches!(row.change, Change::Paged(_));
                     self.sync.add_row(row.id, rows.iter().map(|row| key(*row)).collect(), is_paged);
@@ -122,6 +125,7 @@ impl Worker {
         let cursor = self.sync.cursor.advanced(last, last_late, &open);
         let is_end = database.queue.iter().filter(seen).all(|row| row.id <= cursor.after);
         self.sync.queue_read(cursor, is_end && last_late.is_none());
+        database.queue.retain(|row| !unneeded.contains(&row.id));
     }
 
     /// Runs the next action; false when there is none.
@@ -180,10 +184,9 @@ impl Worker {
                 Outcome::Done
             }
             Action::TakeBulkChanges { rows, .. } => {
-                database.ask(if database.has_loaded { Kind::Reconcile } else { Kind::Backfill });
+                let task = database.compare_again();
                 database.queue.retain(|row| !rows.contains(&row.id));
-                let id = database.task.as_ref().map_or(0, |task| task.id);
-                Outcome::Task(database.begin_task(id))
+                Outcome::Task(task.and_then(|id| database.begin_task(id)))
             }
             Action::Acknowledge { rows, keys } => {
                 database.queue.retain(|row| !rows.contains(&row.id));

@@ -82,9 +82,9 @@ pub fn of_orphans(
 /// The next keys of a batch run; its places stand for the keys behind which it goes on.
 pub fn of_run(client: &SpiClient<'_>, after: Option<&str>) -> Result<FoundPage> {
     let after = after.and_then(|place| place.parse().ok()).unwrap_or_default();
-    let (keys, last) = run::page(client, after, PAGE as i64)?;
+    let (keys, rows, last) = run::page(client, after, PAGE as i64)?;
     let (different, last) = (keys.len() as i64, last.map(|place| place.to_string()));
-    Ok(FoundPage { different, keys, last, ..FoundPage::default() })
+    Ok(FoundPage { different, rows, keys, last, ..FoundPage::default() })
 }
 
 /// Forgets rows that have failed and are no longer there.

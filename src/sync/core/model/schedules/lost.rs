@@ -61,7 +61,7 @@ fn a_worker_that_exits_after_failed_reads_of_the_queue() {
     // What is read in a transaction that is rolled back is read again.
     let cursors: Vec<_> = stage.workers.iter().map(|w| w.sync.cursor.clone()).collect();
     for (worker, cursor) in stage.workers.iter_mut().zip(cursors) {
-        worker.read(&stage.database, stage.now);
+        worker.read(&mut stage.database, stage.now);
         worker.sync.queue_read(cursor, false);
     }
     stage.work();

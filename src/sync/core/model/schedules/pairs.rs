@@ -57,7 +57,7 @@ fn nothing_is_handed_over_for_a_dropped_vector_table() {
     let mut stage = Stage::unfilled();
     stage.database.ask(Kind::Backfill);
     let worker = &mut stage.workers[0];
-    worker.read(&stage.database, stage.now);
+    worker.read(&mut stage.database, stage.now);
     assert!(worker.act(&mut stage.database, &mut stage.trouble, stage.now));
     // Its task goes with it, and no page is read for it any more.
     stage.database.task = None;

@@ -6,7 +6,7 @@ use super::*;
 fn a_row_changes_between_the_queue_and_its_document() {
     let mut stage = Stage::new();
     stage.write(0, row(50));
-    stage.workers[0].read(&stage.database, stage.now);
+    stage.workers[0].read(&mut stage.database, stage.now);
     stage.write(0, row(51));
     stage.assert_synced();
     assert_eq!((stage.paid(50), stage.paid(51)), (0, 1));
