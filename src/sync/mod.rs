@@ -13,6 +13,9 @@ mod table;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+pub use self::core::Document;
+pub use self::effects::apply::upsert;
+
 use self::core::{Action, InFlightLimits, Quarantine, Room};
 use self::embedding::Link;
 use self::reader::{Reader, Seen};

@@ -106,7 +106,8 @@ pub fn rewrite(
     Ok(())
 }
 
-fn upsert(
+/// Writes documents with their vectors, or with none, over what is stored under their keys.
+pub fn upsert(
     client: &mut SpiClient<'_>,
     table: &VectorTable,
     documents: &[Document],

@@ -17,14 +17,15 @@ const AS_0_3_0: &str = "DO $$
              WHERE d.refclassid = 'pg_extension'::regclass AND d.deptype = 'e'
         LOOP
             -- From PostgreSQL 17 on an array type is one too, and goes with its type.
-            CONTINUE WHEN object.identity LIKE '%[]' OR object.identity !~ '[.](to_|wait_|verify.pg_catalog.text,|\\w*argument)';
+            CONTINUE WHEN object.identity LIKE '%[]' OR object.identity !~ '[.](to_|wait_|import_|adopt_|verify.pg_catalog.text,|\\w*argument)';
             EXECUTE format('ALTER EXTENSION embedd DROP %s %s', object.type, object.identity);
         END LOOP;
     END
     $$;
     DROP TYPE embedd.argument, embedd.number_argument, embedd.interval_argument, embedd.relation_argument CASCADE;
     DROP FUNCTION embedd.to_integer(text, text), embedd.to_options(text), embedd.wait_until_synced(text, interval),
-        embedd.verify(text, integer);
+        embedd.verify(text, integer), embedd.import_vectors(text, text), embedd.adopt_column(text, text),
+        embedd.adopt_pgai(text, text), embedd.adopt_pgedge(text, text), embedd.adopt_vectorize(text, text);
     ALTER TABLE embedd.vector_tables DROP COLUMN query_prefix, DROP COLUMN document_prefix;
     DROP TRIGGER models_replace_built_in ON embedd.models;
     ALTER EXTENSION embedd DROP FUNCTION embedd.replace_built_in_model();

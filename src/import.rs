@@ -1,0 +1,176 @@
+//! Imports vectors that something else has computed: rows of a query whose text is that of a source row now.
+
+mod given;
+mod matching;
+mod values;
+
+use std::collections::{BTreeMap, HashSet};
+
+use pgrx::prelude::*;
+
+use self::given::{Given, Row, Taken};
+use self::matching::{Match, Matching};
+use crate::catalog::{self, Status, VectorTable};
+use crate::cluster;
+use crate::datum::VectorType;
+use crate::error::{Error, Result, raise_message};
+use crate::index;
+use crate::name::quote_literal;
+use crate::rights::{PinnedPath, RoleSwitch};
+use crate::status;
+use crate::sync::{self, Document};
+use crate::table::check_may_change;
+
+/// What is to be imported.
+pub struct Request<'a> {
+    /// The vector table.
+    pub name: &'a str,
+    /// A SELECT that returns key, text and vector, or key and vector; it runs as the caller.
+    pub query: &'a str,
+    /// Whether it returns one more column: why a row is skipped, or NULL.
+    pub has_reasons: bool,
+}
+
+/// What has become of the rows of the query.
+#[derive(Default)]
+pub struct Counts {
+    /// Rows that were written with their vectors.
+    pub imported: i64,
+    /// Rows that the vector table had already.
+    pub unchanged: i64,
+    /// The other rows, by reason.
+    pub skipped: BTreeMap<String, i64>,
+}
+
+impl Counts {
+    /// Counts a row that is skipped.
+    fn skip(&mut self, reason: impl Into<String>) {
+        *self.skipped.entry(reason.into()).or_default() += 1;
+    }
+}
+
+/// Imports the rows of a query. Until the transaction ends, no worker writes to the vector table, so that what changes
+/// from now on is applied after it.
+pub fn run(request: &Request<'_>) -> Result<Counts> {
+    let (mut table, vector) = {
+        let _path = PinnedPath::begin();
+        find(request.name)?
+    };
+    let mut given = Given::open(request.query, request.has_reasons, &vector)?;
+    let matching = {
+        let _path = PinnedPath::begin();
+        hold(&mut table)?;
+        Matching::new(&table, given.has_text())?
+    };
+    let mut counts = Counts::default();
+    while let Some(taken) = given.next(&table)? {
+        check_for_interrupts!();
+        let _path = PinnedPath::begin();
+        let mut rows = Vec::with_capacity(taken.len());
+        for one in taken {
+            match one {
+                Taken::Row(row) => rows.push(row),
+                Taken::Skipped(reason) => counts.skip(reason),
+            }
+        }
+        store(&table, &vector, rows, &matching, &mut counts)?;
+    }
+    Ok(counts)
+}
+
+/// Finds a vector table that the caller may change.
+pub fn find(name: &str) -> Result<(VectorTable, VectorType)> {
+    cluster::check_writable("import vectors")?;
+    // SAFETY: the state of this process's own transaction.
+    if unsafe { pg_sys::XactIsoLevel } >= pg_sys::XACT_REPEATABLE_READ as i32 {
+        return Err(Error::CannotImport {
+            detail: "Its snapshot does not show what workers have stored meanwhile.",
+            hint: "Use isolation level READ COMMITTED.",
+        });
+    }
+    Spi::connect(|client| {
+        let rights = RoleSwitch::of_extension()?;
+        let mut table = catalog::find(client, name)?;
+        let vector = VectorType::find(client)?;
+        drop(rights);
+        check_may_change(&table)?;
+        if let Some(error) = status::out_of_sight(client, &mut table)? {
+            return Err(error);
+        }
+        table.resolve()?;
+        Ok((table, vector))
+    })
+}
+
+/// Locks source and vector table, and drops the vector indexes before the first load of a large source.
+fn hold(table: &mut VectorTable) -> Result<()> {
+    if !table.stored.document_prefix.is_empty() {
+        raise_message(
+            PgLogLevel::NOTICE,
+            format!(
+                "texts of vector table \"{}\" are embedded with the prefix \"{}\"",
+                table.name, table.stored.document_prefix
+            ),
+            Some("Vectors that were computed without it rank differently.".to_string()),
+            Some(format!(
+                "After the import compare a sample: SELECT * FROM embedd.verify({}, 100).",
+                quote_literal(&table.name)
+            )),
+        );
+    }
+    // SAFETY: inside a transaction. The locks are taken in the order of the worker's.
+    unsafe {
+        pg_sys::LockRelationOid(table.source, pg_sys::AccessShareLock as pg_sys::LOCKMODE);
+    }
+    table.source_name = catalog::source_name(table.source);
+    table.resolve()?;
+    if table.status == Status::Pending {
+        // Nothing is answered from a table that was never filled, and its backfill builds the indexes.
+        let _rights = RoleSwitch::of_extension()?;
+        Spi::connect_mut(|client| index::defer(client, table))?;
+    }
+    // SAFETY: as above. A worker that stores a batch takes a weaker lock, which conflicts with this one: what it has
+    // read before is stored before the documents here are read, and what it reads after is newer.
+    unsafe {
+        pg_sys::LockRelationOid(table.relation, pg_sys::ShareRowExclusiveLock as pg_sys::LOCKMODE);
+    }
+    table.relation_name = catalog::vectors_name(table.relation, table.id);
+    table.relation_name().map(drop)
+}
+
+/// Writes the rows whose text is that of their source row, as the worker writes them.
+fn store(
+    table: &VectorTable,
+    vector: &VectorType,
+    rows: Vec<Row>,
+    matching: &Matching<'_>,
+    counts: &mut Counts,
+) -> Result<()> {
+    let found = matching.of(&rows)?;
+    let (mut documents, mut vectors): (Vec<Document>, Vec<Option<&[f32]>>) = (vec![], vec![]);
+    let mut seen = HashSet::new();
+    for (row, found) in rows.iter().zip(found) {
+        match found {
+            Match::Not(reason) => counts.skip(reason),
+            Match::Same => counts.unchanged += 1,
+            Match::Row(document) if seen.insert(document.pk_value.clone()) => {
+                documents.push(document);
+                vectors.push(Some(&row.vector));
+            }
+            // The same row of the source again.
+            Match::Row(_) => counts.unchanged += 1,
+        }
+    }
+    if documents.is_empty() {
+        return Ok(());
+    }
+    let keys: Vec<String> = documents.iter().map(|d| d.pk_value.clone()).collect();
+    Spi::connect_mut(|client| {
+        sync::upsert(client, table, &documents, vector, &vectors)?;
+        let _rights = RoleSwitch::of_extension()?;
+        catalog::set_truncated(client, table.id, &keys, &[])?;
+        catalog::delete_failed(client, table.id, &keys)
+    })?;
+    counts.imported += documents.len() as i64;
+    Ok(())
+}
