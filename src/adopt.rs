@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 
 use crate::catalog::VectorTable;
 use crate::error::{Error, Result};
-use crate::import::{self, Counts, Request};
+use crate::import::{self, Counts, Kind, Request};
 use crate::name::{quote_ident, quote_literal};
 use crate::relation;
 use crate::source;
@@ -22,16 +22,34 @@ pub use self::vectorize::adopt as vectorize;
 
 /// Takes over the vectors of a column of the source; they are those of the rows' present texts.
 pub fn column(name: &str, vector_column: &str) -> Result<Counts> {
-    let (table, _) = import::find(name)?;
-    let columns = Spi::connect(|client| source::columns(client, table.source))?;
-    if columns.iter().all(|column| column.name != vector_column) {
-        let names: Vec<String> = columns.into_iter().map(|column| column.name).collect();
-        return Err(Error::UnknownColumn {
-            column: vector_column.to_string(),
-            table: table.source_name()?,
-            available: names.join(", "),
-        });
-    }
+    let (table, vector) = import::find(name)?;
+    Spi::connect(|client| {
+        let columns = source::columns(client, table.source)?;
+        let named = |name: &str| table.source_name.clone().unwrap_or(name.to_string());
+        let Some(column) = columns.iter().find(|column| column.name == vector_column) else {
+            let names: Vec<&str> = columns.iter().map(|column| column.name.as_str()).collect();
+            return Err(Error::UnknownColumn {
+                column: vector_column.to_string(),
+                table: named(name),
+                available: names.join(", "),
+            });
+        };
+        match Kind::of(client, column.base, &vector)? {
+            Some(_) => Ok(()),
+            None => Err(Error::BadArgument {
+                message: format!(
+                    "column \"{vector_column}\" of table {} is no column of vectors",
+                    named(name)
+                ),
+                detail: Some(format!(
+                    "It is of type {}; {} are allowed.",
+                    column.base_type,
+                    Kind::TYPES
+                )),
+                hint: None,
+            }),
+        }
+    })?;
     let query = format!(
         "select {}, s.{}, null::text from {} s",
         table.key.value("s"),

@@ -10,6 +10,7 @@ use pgrx::prelude::*;
 
 use self::given::{Given, Row, Taken};
 use self::matching::{Match, Matching};
+pub use self::values::Kind;
 use crate::catalog::{self, Status, VectorTable};
 use crate::cluster;
 use crate::datum::VectorType;
@@ -81,6 +82,8 @@ pub fn run(request: &Request<'_>) -> Result<Counts> {
 /// Finds a vector table that the caller may change.
 pub fn find(name: &str) -> Result<(VectorTable, VectorType)> {
     cluster::check_writable("import vectors")?;
+    // SAFETY: raises an error in a read-only transaction; the name is terminated.
+    unsafe { pg_sys::PreventCommandIfReadOnly(c"import of vectors".as_ptr()) };
     // SAFETY: the state of this process's own transaction.
     if unsafe { pg_sys::XactIsoLevel } >= pg_sys::XACT_REPEATABLE_READ as i32 {
         return Err(Error::CannotImport {

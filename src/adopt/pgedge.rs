@@ -12,7 +12,7 @@ use crate::catalog::VectorTable;
 use crate::document::Role;
 use crate::error::{Error, Result};
 use crate::import::{self, Counts, Request};
-use crate::name::{quote_ident, quote_literal, split_qualified};
+use crate::name::{quote_literal, split_qualified};
 use crate::relation;
 
 const PRODUCT: &str = "pgEdge vectorizer";
@@ -34,21 +34,23 @@ pub fn adopt(name: &str, source_column: Option<&str>) -> Result<Counts> {
     check_model(PRODUCT, &table, model()?.as_deref())?;
     let source = table.source_name.clone().unwrap_or_default();
     let (schema, bare) = split_qualified(&source).unwrap_or_default();
-    // It writes the source as regclass shows it: with its schema, or without.
-    let shown = [quote_ident(&bare), source];
+    let bare =
+        Spi::get_one_with_args::<String>("select pg_catalog.quote_ident($1)", &[bare.into()])?;
+    // It writes the source as regclass shows it: without its schema, or with it.
+    let shown = [bare.unwrap_or_default(), source];
     let registered = registered(&shown, &column)?;
     if let Some(key) = registered.as_ref().and_then(|v| v.source_pk.clone()) {
         check_key(PRODUCT, &table, &[key])?;
     } else if table.key.is_composite() {
-        check_key(PRODUCT, &table, &["one column".to_string()])?;
+        let detail = "It knows the rows by a single column.".to_string();
+        return Err(nothing(PRODUCT, &table, detail));
     }
     let names = match registered {
         Some(vectorizer) => vec![vectorizer.chunk_table],
         None => shown.iter().map(|source| format!("{source}_{column}_chunks")).collect(),
     };
     let Some(chunks) = find_table(&schema, &names)? else {
-        let names = names.iter().map(|name| quote_ident(name)).collect::<Vec<_>>().join(" or ");
-        let detail = format!("There is no table {names} with its columns.");
+        let detail = format!("There is no table \"{}\" with its columns.", names.join("\" or \""));
         return Err(nothing(PRODUCT, &table, detail));
     };
     let query = format!(

@@ -75,8 +75,9 @@ impl Given {
                 return Err(wrong_columns(
                     "the last column of query must be a vector",
                     format!(
-                        "It is of type {}; vector, halfvec, real[] and double precision[] are allowed.",
-                        type_name(type_of(columns))
+                        "It is of type {}; {} are allowed.",
+                        type_name(type_of(columns)),
+                        Kind::TYPES
                     ),
                 ));
             };

@@ -16,6 +16,9 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// The types of all kinds, for messages.
+    pub const TYPES: &'static str = "vector, halfvec, real[] and double precision[]";
+
     /// The kind of a type; None if its values are no vectors.
     pub fn of(
         client: &SpiClient<'_>,

@@ -120,7 +120,7 @@ select q as query, r.* from unnest(array[
     golden.refusal(format('select * from embedd.import_vectors(%L, %L)', 'notes', q)) r order by n \gx
 select count(*) from old where id = 0;
 select * from golden.refusal($$ select embedd.import_vectors('nothing', 'select id, v from old') $$) \gx
-select * from embedd.import_vectors(null, 'select 1'), embedd.import_vectors('notes', null);
+select * from embedd.import_vectors(null, 'select 1') a, embedd.import_vectors('notes', null) b;
 begin isolation level repeatable read;
 select * from golden.refusal($$ select embedd.import_vectors('notes', 'select id, v from old') $$) \gx
 commit;
