@@ -40,10 +40,11 @@ fn main() {
 }
 
 fn measure(client: &mut Client, file: &str, rows: i32, dimensions: i32) {
+    let pid: i32 = client.query_one("select pg_backend_pid()", &[]).unwrap().get(0);
     let run = |client: &mut Client, sql: &str| {
-        let begin = Instant::now();
+        let (begin, before) = (Instant::now(), processor_time(pid));
         client.batch_execute(sql).unwrap_or_else(|error| panic!("{sql}: {error:?}"));
-        begin.elapsed().as_secs_f64()
+        Took { elapsed: begin.elapsed().as_secs_f64(), processor: processor_time(pid) - before }
     };
     let name = format!("of_{dimensions}");
     run(
@@ -63,7 +64,7 @@ fn measure(client: &mut Client, file: &str, rows: i32, dimensions: i32) {
     for table in [name.clone(), format!("old_{name}")] {
         client.execute(&format!("vacuum analyze {table}"), &[]).unwrap();
     }
-    let (mut import, mut copy, mut insert) = (f64::MAX, f64::MAX, f64::MAX);
+    let (mut import, mut copy, mut insert) = (Took::MAX, Took::MAX, Took::MAX);
     for _ in 0..ROUNDS {
         run(
             client,
@@ -94,15 +95,53 @@ fn measure(client: &mut Client, file: &str, rows: i32, dimensions: i32) {
         run(client, &format!("select embedd.drop_vector_table('{name}')"));
     }
     let rate = |seconds: f64| f64::from(rows) / seconds;
+    for (what, took) in [
+        ("import", import),
+        ("COPY of the finished rows", copy),
+        ("INSERT .. SELECT of the finished rows", insert),
+    ] {
+        println!(
+            "{dimensions} dimensions, {what}: {:.0} rows/s, {:.0} in a second of the processor",
+            rate(took.elapsed),
+            rate(took.processor)
+        );
+    }
     println!(
-        "{rows} vectors of {dimensions} dimensions: import {:.0} rows/s; COPY of the finished rows {:.0} rows/s, INSERT .. SELECT {:.0} rows/s",
-        rate(import),
-        rate(copy),
-        rate(insert)
+        "{dimensions} dimensions, import of plain SQL: {:.2} of COPY, {:.2} of INSERT .. SELECT; by the processor {:.2} and {:.2}",
+        copy.elapsed / import.elapsed,
+        insert.elapsed / import.elapsed,
+        copy.processor / import.processor,
+        insert.processor / import.processor
     );
-    println!(
-        "{dimensions} dimensions, import of plain SQL: {:.2} of COPY, {:.2} of INSERT .. SELECT",
-        copy / import,
-        insert / import
-    );
+}
+
+/// Seconds that a statement took, and those of the processor.
+#[derive(Clone, Copy)]
+struct Took {
+    elapsed: f64,
+    processor: f64,
+}
+
+impl Took {
+    const MAX: Self = Self { elapsed: f64::MAX, processor: f64::MAX };
+
+    fn min(self, other: Self) -> Self {
+        Self {
+            elapsed: self.elapsed.min(other.elapsed),
+            processor: self.processor.min(other.processor),
+        }
+    }
+}
+
+/// Seconds of the processor that a process has used; the kernel counts hundredths.
+fn processor_time(pid: i32) -> f64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let after_name = stat.rsplit(')').next().unwrap();
+    let fields: Vec<f64> = after_name
+        .split_whitespace()
+        .skip(11)
+        .take(2)
+        .map(|field| field.parse().unwrap())
+        .collect();
+    fields.iter().sum::<f64>() / 100.0
 }

@@ -4,12 +4,14 @@ mod given;
 mod matching;
 mod values;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 
+use pgrx::PgMemoryContexts;
 use pgrx::prelude::*;
+use pgrx::spi::SpiClient;
 
 use self::given::{Given, Row, Taken};
-use self::matching::{Match, Matching};
+use self::matching::{Matches, Matching, Ready, SAME};
 pub use self::values::Kind;
 use crate::catalog::{self, Status, VectorTable};
 use crate::cluster;
@@ -19,7 +21,7 @@ use crate::index;
 use crate::name::quote_literal;
 use crate::rights::{PinnedPath, RoleSwitch};
 use crate::status;
-use crate::sync::{self, Document};
+use crate::sync;
 use crate::table::check_may_change;
 
 /// What is to be imported.
@@ -74,7 +76,7 @@ pub fn run(request: &Request<'_>) -> Result<Counts> {
                 Taken::Skipped(reason) => counts.skip(reason),
             }
         }
-        store(&table, &vector, rows, &matching, &mut counts)?;
+        store(&table, &vector, &rows, &matching, &mut counts)?;
     }
     Ok(counts)
 }
@@ -145,35 +147,64 @@ fn hold(table: &mut VectorTable) -> Result<()> {
 fn store(
     table: &VectorTable,
     vector: &VectorType,
-    rows: Vec<Row>,
+    rows: &[Row],
     matching: &Matching<'_>,
     counts: &mut Counts,
 ) -> Result<()> {
-    let found = matching.of(&rows)?;
-    let (mut documents, mut vectors): (Vec<Document>, Vec<Option<&[f32]>>) = (vec![], vec![]);
-    let mut seen = HashSet::new();
-    for (row, found) in rows.iter().zip(found) {
-        match found {
-            Match::Not(reason) => counts.skip(reason),
-            Match::Same => counts.unchanged += 1,
-            Match::Row(document) if seen.insert(document.pk_value.clone()) => {
-                documents.push(document);
-                vectors.push(Some(&row.vector));
-            }
-            // The same row of the source again.
-            Match::Row(_) => counts.unchanged += 1,
+    let mut memory = PgMemoryContexts::new("vectors that are imported");
+    let Matches { ready, others } = matching.of(rows, &mut memory)?;
+    for (reason, rows) in others {
+        match reason == SAME {
+            true => counts.unchanged += rows,
+            false => *counts.skipped.entry(reason).or_default() += rows,
         }
     }
-    if documents.is_empty() {
-        return Ok(());
+    for some in &ready {
+        let vectors: Vec<Option<&[f32]>> =
+            some.positions.iter().map(|n| Some(&rows[*n].vector[..])).collect();
+        let written = Spi::connect_mut(|client| write(client, table, vector, some, &vectors))?;
+        counts.imported += written;
+        // The others are those of a key that the query has several times.
+        counts.unchanged += some.positions.len() as i64 - written;
     }
-    let keys: Vec<String> = documents.iter().map(|d| d.pk_value.clone()).collect();
-    Spi::connect_mut(|client| {
-        sync::upsert(client, table, &documents, vector, &vectors)?;
-        let _rights = RoleSwitch::of_extension()?;
-        catalog::set_truncated(client, table.id, &keys, &[])?;
-        catalog::delete_failed(client, table.id, &keys)
-    })?;
-    counts.imported += documents.len() as i64;
     Ok(())
+}
+
+/// Writes rows with their documents and vectors, the first one of each key; returns how many.
+fn write(
+    client: &mut SpiClient<'_>,
+    table: &VectorTable,
+    vector: &VectorType,
+    rows: &Ready,
+    vectors: &[Option<&[f32]>],
+) -> Result<i64> {
+    let statement = sync::upsert_sql(
+        table.relation_name()?,
+        &format!(
+            "select distinct on (n.pk_value) n.pk_value, n.embedding, n.embedded_text, n.metadata, n.row_hash
+               from unnest($1::text[], $2::{}.vector[], $3::text[], $4::jsonb[], $5::text[], $6::bigint[])
+                    n(pk_value, embedding, embedded_text, metadata, row_hash, position)
+              order by n.pk_value, n.position",
+            vector.schema
+        ),
+    );
+    let [texts, metadata, hashes] = rows.documents();
+    let written = {
+        let _rights = RoleSwitch::of_owner(table.owner);
+        let positions: Vec<i64> = rows.positions.iter().map(|position| *position as i64).collect();
+        let vectors = vector.array_argument(vectors);
+        let arguments = [rows.keys(), vectors, texts, metadata, hashes, positions.into()];
+        client.update(&statement, None, &arguments)?.len() as i64
+    };
+    let _rights = RoleSwitch::of_extension()?;
+    // What was noted of an earlier attempt; mostly there is nothing.
+    for notes in ["failed_rows", "truncated_rows"] {
+        let any = format!("select 1 from embedd.{notes} where table_id = $1 limit 1");
+        if !client.update(&any, None, &[table.id.into()])?.is_empty() {
+            let delete =
+                format!("delete from embedd.{notes} where table_id = $1 and pk_value = any($2)");
+            client.update(&delete, None, &[table.id.into(), rows.keys()])?;
+        }
+    }
+    Ok(written)
 }

@@ -13,8 +13,7 @@ mod table;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-pub use self::core::Document;
-pub use self::effects::apply::upsert;
+pub use self::effects::apply::upsert_sql;
 
 use self::core::{Action, InFlightLimits, Quarantine, Room};
 use self::embedding::Link;

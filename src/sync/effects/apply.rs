@@ -106,8 +106,18 @@ pub fn rewrite(
     Ok(())
 }
 
-/// Writes documents with their vectors, or with none, over what is stored under their keys.
-pub fn upsert(
+/// The statement that writes rows of a query over what is stored under their keys.
+pub fn upsert_sql(relation: &str, rows: &str) -> String {
+    format!(
+        "insert into {relation} as v (pk_value, embedding, embedded_text, metadata, row_hash)
+         {rows}
+         on conflict (pk_value) do update
+            set embedding = excluded.embedding, embedded_text = excluded.embedded_text,
+                metadata = excluded.metadata, row_hash = excluded.row_hash"
+    )
+}
+
+fn upsert(
     client: &mut SpiClient<'_>,
     table: &VectorTable,
     documents: &[Document],
@@ -117,18 +127,15 @@ pub fn upsert(
     let relation = table.relation_name()?;
     let arrays = Arrays::of(documents);
     let _rights = RoleSwitch::of_owner(table.owner);
+    let rows = format!(
+        "select n.pk_value, n.embedding, n.embedded_text, n.metadata::jsonb, n.row_hash
+           from unnest($1::text[], $2::{schema}.vector[], $3::text[], $4::text[], $5::text[])
+                n(pk_value, embedding, embedded_text, metadata, row_hash)
+          order by n.pk_value",
+        schema = vector.schema
+    );
     client.update(
-        &format!(
-            "insert into {relation} as v (pk_value, embedding, embedded_text, metadata, row_hash)
-             select n.pk_value, n.embedding, n.embedded_text, n.metadata::jsonb, n.row_hash
-               from unnest($1::text[], $2::{schema}.vector[], $3::text[], $4::text[], $5::text[])
-                    n(pk_value, embedding, embedded_text, metadata, row_hash)
-              order by n.pk_value
-             on conflict (pk_value) do update
-                set embedding = excluded.embedding, embedded_text = excluded.embedded_text,
-                    metadata = excluded.metadata, row_hash = excluded.row_hash",
-            schema = vector.schema
-        ),
+        &upsert_sql(relation, &rows),
         None,
         &[
             arrays.pk_values.into(),
