@@ -9,6 +9,7 @@ use super::values::{self, Kind};
 use crate::catalog::VectorTable;
 use crate::datum::VectorType;
 use crate::error::{Error, Result};
+use crate::rights::PinnedPath;
 use crate::text_settings::TextSettings;
 
 /// Rows of one fetch.
@@ -41,6 +42,8 @@ pub struct Given {
     reason: Option<pg_sys::Oid>,
     vector: Kind,
     columns: usize,
+    /// The types of all columns.
+    types: Vec<pg_sys::Oid>,
 }
 
 impl Given {
@@ -71,7 +74,12 @@ impl Given {
                     format!("It is of type {}.", type_name(type_of(2))),
                 ));
             }
-            let Some(kind) = Kind::of(client, type_of(columns), vector)? else {
+            // With another search_path the caller could have any type taken for a vector.
+            let kind = {
+                let _path = PinnedPath::begin();
+                Kind::of(client, type_of(columns), vector)?
+            };
+            let Some(kind) = kind else {
                 return Err(wrong_columns(
                     "the last column of query must be a vector",
                     format!(
@@ -99,6 +107,7 @@ impl Given {
                 reason: has_reasons.then(|| output_function(type_of(columns + 1))),
                 vector: kind,
                 columns,
+                types: (1..=columns + usize::from(has_reasons)).map(type_of).collect(),
             })
         })
     }
@@ -112,7 +121,7 @@ impl Given {
     pub fn next(&mut self, table: &VectorTable) -> Result<Option<Vec<Taken>>> {
         // The end of the connection to SPI gives back the memory of the rows.
         Spi::connect(|client| {
-            let mut cursor = client.find_cursor(&self.portal)?;
+            let mut cursor = client.find_cursor(&self.portal).map_err(|_| was_closed())?;
             let (mut taken, mut bytes) = (Vec::new(), 0);
             while taken.len() < MOST_ROWS && bytes < MOST_BYTES {
                 let mut rows = {
@@ -121,6 +130,10 @@ impl Given {
                 };
                 if rows.is_empty() {
                     break;
+                }
+                // Code of the source's owner may have closed the portal and opened another one of its name.
+                if !self.has_columns_of(&rows)? {
+                    return Err(was_closed());
                 }
                 while rows.next().is_some() {
                     let one = self.take(&rows, table)?;
@@ -136,6 +149,15 @@ impl Given {
             cursor.detach_into_name();
             Ok(Some(taken))
         })
+    }
+
+    /// Whether rows have the columns of the query.
+    fn has_columns_of(&self, rows: &SpiTupleTable<'_>) -> Result<bool> {
+        let mut found = Vec::with_capacity(self.types.len());
+        for n in 1..=rows.columns()? {
+            found.push(rows.column_type_oid(n)?.value());
+        }
+        Ok(found == self.types)
     }
 
     /// The current row of those fetched.
@@ -223,6 +245,13 @@ fn not_a_select() -> Error {
         message: "query must be a single SELECT".to_string(),
         detail: Some("It runs read-only, with your rights.".to_string()),
         hint: None,
+    }
+}
+
+fn was_closed() -> Error {
+    Error::Failed {
+        sqlstate: PgSqlErrorCode::ERRCODE_INVALID_CURSOR_STATE,
+        message: "query was closed while its rows were imported".to_string(),
     }
 }
 

@@ -78,11 +78,14 @@ fn is_halfvec(client: &SpiClient<'_>, base: pg_sys::Oid, vector: &VectorType) ->
 /// # Safety
 /// The datum has this layout, with elements of type `T`.
 unsafe fn elements<'a, T>(datum: pg_sys::Datum) -> &'a [T] {
-    // SAFETY: the caller's promise; the detoasted value is aligned as an int and lives as long as the fetched rows.
+    // SAFETY: the caller's promise; the detoasted value is aligned as an int and lives as long as the fetched rows. The
+    // elements lie within it.
     unsafe {
-        let value = pg_sys::pg_detoast_datum(datum.cast_mut_ptr()).cast::<u8>();
+        let value = pg_sys::pg_detoast_datum(datum.cast_mut_ptr());
+        let most = pgrx::varsize_any(value).saturating_sub(8) / size_of::<T>();
+        let value = value.cast::<u8>();
         let number = value.add(4).cast::<i16>().read_unaligned();
-        std::slice::from_raw_parts(value.add(8).cast::<T>(), number.max(0) as usize)
+        std::slice::from_raw_parts(value.add(8).cast::<T>(), most.min(number.max(0) as usize))
     }
 }
 

@@ -244,11 +244,11 @@ fn a_row_that_the_worker_waits_to_load_is_not_paid_for() {
 fn imports_among_writers() {
     let mut stage = Stage::new("writers", PLAIN, ", start_backfill => true");
     // Each row has one of three texts at a time, and old has the vectors of all.
-    let rows: Vec<_> = (1..=200)
+    let rows: Vec<_> = (1..=1000)
         .flat_map(|n| (0..3).map(move |m| (n.to_string(), format!("text {n} {m}"))))
         .collect();
     stage.keep(&rows);
-    stage.run("INSERT INTO t SELECT n, 'text ' || n || ' 0', 'k' FROM generate_series(1, 200) n");
+    stage.run("INSERT INTO t SELECT n, 'text ' || n || ' 0', 'k' FROM generate_series(1, 1000) n");
     let ends = Arc::new(AtomicBool::new(false));
     let writers: Vec<_> = (0..2)
         .map(|number| {
@@ -258,14 +258,14 @@ fn imports_among_writers() {
                 let mut round = number;
                 while !ends.load(Ordering::Relaxed) {
                     round += 1;
-                    let id = round * 37 % 200 + 1;
+                    let id = round * 37 % 1000 + 1;
                     client
                         .batch_execute(&format!(
                             "UPDATE t SET body = 'text ' || id || ' {0}', kind = '{round}' WHERE id = {id};
                              DELETE FROM t WHERE id = {1};
                              INSERT INTO t VALUES ({1}, 'text {1} {0}', 'again') ON CONFLICT DO NOTHING",
                             round % 3,
-                            (id + 50) % 200 + 1
+                            (id + 50) % 1000 + 1
                         ))
                         .unwrap();
                 }

@@ -83,6 +83,23 @@ insert into pairs select n, row(n, n)::pair from generate_series(1, 3) n;
 select from embedd.create_vector_table('pairs', 'pairs', '[{"name": "p", "role": "embedding"}]', embedding_provider => 'elsewhere', embedding_dimensions => 3);
 select * from embedd.import_vectors('pairs', $$ select n, '[1,2,3]'::vector from generate_series(1, 3) n $$);
 
+-- Code of the owner that runs meanwhile cannot put another query in the place of the caller's.
+create table closing (id integer primary key, p pair);
+insert into closing select n, row(n + 2, n)::pair from generate_series(1, 2100) n;
+create or replace function pair_text(pair) returns text language plpgsql as $$ begin
+    if ($1).a = 3 then execute 'close all'; end if; return ($1).b::text; end $$;
+select from embedd.create_vector_table('closing', 'closing', '[{"name": "p", "role": "embedding"}]', embedding_provider => 'elsewhere', embedding_dimensions => 3);
+select * from golden.refusal($$ select embedd.import_vectors('closing', 'select id, ''[1,2,3]''::vector from importing.closing') $$) \gx
+create or replace function pair_text(pair) returns text language plpgsql as $$ declare c record; begin
+    if ($1).a = 3 then
+        for c in execute $q$ select name from pg_cursors where statement ~ '^select id' $q$ loop
+            execute format('close %I', c.name);
+            execute format('declare %I cursor for select n, %L::bytea from generate_series(1, 10) n', c.name, 'abc');
+        end loop;
+    end if;
+    return ($1).b::text; end $$;
+select * from golden.refusal($$ select embedd.import_vectors('closing', 'select id, ''[1,2,3]''::vector from importing.closing') $$) \gx
+
 -- Marks of an earlier attempt go with the row.
 insert into embedd.failed_rows (table_id, pk_value, reason) select id, '5', 'once' from embedd.vector_tables where name = 'types';
 insert into embedd.truncated_rows (table_id, pk_value) select id, '5' from embedd.vector_tables where name = 'types';
@@ -156,6 +173,12 @@ create table strangers.given as select 2 as id, 'own too'::text as t, '[1,1,1]':
 set search_path = strangers, pg_catalog, public;
 select * from embedd.import_vectors('own', $$ select id, t, v from given $$);
 select * from golden.refusal($$ select embedd.import_vectors('own', 'select id, t, v from given where t = t') $$) \gx
+-- Nor can they have another type taken for a vector.
+create function strangers.yes(oid, oid) returns boolean language sql immutable as 'select true';
+create function strangers.yes(name, name) returns boolean language sql immutable as 'select true';
+create operator strangers.= (function = strangers.yes, leftarg = oid, rightarg = oid);
+create operator strangers.= (function = strangers.yes, leftarg = name, rightarg = name);
+select code, message from golden.refusal($$ select embedd.import_vectors('own', 'select 1, ''abc''::bytea') $$);
 reset role;
 set search_path = importing, public;
 select * from embedd.verify('own');
