@@ -131,7 +131,8 @@ impl Given {
                 if rows.is_empty() {
                     break;
                 }
-                // Code of the source's owner may have closed the portal and opened another one of its name.
+                // PostgreSQL keeps the code of a source's owner from closing the portal and opening another one of its
+                // name; how a value is read must not depend on that.
                 if !self.has_columns_of(&rows)? {
                     return Err(was_closed());
                 }
