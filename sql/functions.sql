@@ -32,6 +32,16 @@ comment on function embedd.verify(text, integer) is
     'Returns what verify(name) returns, and embeds the texts of a random sample of rows again: problem is overwritten where the stored vector is another one. The provider is paid for each text of the sample';
 comment on function embedd.retry_failed(text, text) is
     'Asks the sync worker to try failed rows again, the one with this key or all of the vector table; returns how many';
+comment on function embedd.import_vectors(text, text) is
+    'Writes vectors that something else has computed into a vector table: query is a SELECT of key, text and vector, or of key and vector. It runs read-only, with the rights and the search_path of the caller. A vector is taken where the text equals that of the source row now; white space at the ends does not count. Without a text the caller vouches that the vector is that of the present text. Returns the rows imported, those that were there already (unchanged), and those skipped, with the reasons';
+comment on function embedd.adopt_column(text, text) is
+    'Imports the vectors of a column of the source, which are taken for those of the present texts. Returns what import_vectors() returns';
+comment on function embedd.adopt_pgai(text, text) is
+    'Imports the vectors of a pgai vectorizer of the source, where its chunk is the whole text of the row. vectorizer is its name or its number, needed where the source has several. Returns what import_vectors() returns';
+comment on function embedd.adopt_pgedge(text, text) is
+    'Imports the vectors that pgEdge vectorizer keeps of a column of the source, where its chunk is the whole text of the row. source_column is needed where the vector table embeds several columns. Returns what import_vectors() returns';
+comment on function embedd.adopt_vectorize(text, text) is
+    'Imports the vectors of a job of pg_vectorize on the source, of rows that were not changed since. job is needed where the source has several. Returns what import_vectors() returns';
 comment on function embedd.sync_status(text) is
     'Shows the status of the sync of one vector table at this moment. Its columns are those of embedd.stat_vector_tables';
 comment on function embedd.all_sync_status() is
@@ -72,6 +82,11 @@ comment on function embedd.to_options(text) is
 -- How many rows they return, for plans in which they are joined to others.
 alter function embedd.query(text, text, integer, jsonb, double precision, integer) rows 10;
 alter function embedd.verify(text) rows 100;
+alter function embedd.import_vectors(text, text) rows 1;
+alter function embedd.adopt_column(text, text) rows 1;
+alter function embedd.adopt_pgai(text, text) rows 1;
+alter function embedd.adopt_pgedge(text, text) rows 1;
+alter function embedd.adopt_vectorize(text, text) rows 1;
 alter function embedd.verify(text, integer) rows 100;
 alter function embedd.usage_counts() rows 100;
 alter function embedd.all_sync_status() rows 100;

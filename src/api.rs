@@ -1,5 +1,6 @@
 //! The SQL functions written in Rust: arguments, results, and the code that runs them.
 
+mod adopt;
 pub mod arguments;
 pub mod changes;
 mod doctor;

@@ -148,6 +148,12 @@ pub enum Error {
     /// wait_until_synced() in a transaction in which it would never end.
     #[error("cannot wait for a vector table in this transaction")]
     CannotWait { detail: &'static str, hint: &'static str },
+    /// import_vectors() in a transaction that does not see what workers have stored.
+    #[error("cannot import vectors in this transaction")]
+    CannotImport { detail: &'static str, hint: &'static str },
+    /// Another product has no vectors that a vector table could take.
+    #[error("no vectors of {product} for table {table}")]
+    NothingToAdopt { product: &'static str, table: String, detail: String, hint: String },
     /// A backfill is running (backfill_in_progress).
     #[error("a backfill of vector table \"{name}\" is already running")]
     BackfillInProgress { name: String },
@@ -221,7 +227,7 @@ impl Error {
             Error::Option(OptionError::Unknown { .. }) => ERRCODE_FDW_INVALID_OPTION_NAME,
             Error::Option(OptionError::Reference) => ERRCODE_INSUFFICIENT_PRIVILEGE,
             Error::Option(_) => ERRCODE_INVALID_PARAMETER_VALUE,
-            Error::CannotWait { .. } => ERRCODE_ACTIVE_SQL_TRANSACTION,
+            Error::CannotWait { .. } | Error::CannotImport { .. } => ERRCODE_ACTIVE_SQL_TRANSACTION,
             Error::NotAProvider { .. } => ERRCODE_WRONG_OBJECT_TYPE,
             Error::ProviderInUse { .. }
             | Error::CannotBeReplaced { .. }
@@ -245,6 +251,7 @@ impl Error {
             | Error::ModelNotInCatalog { .. }
             | Error::NoModel { .. }
             | Error::NotFailed { .. }
+            | Error::NothingToAdopt { .. }
             | Error::UnknownVectorTable { .. } => ERRCODE_UNDEFINED_OBJECT,
             Error::NameTaken { .. } | Error::ProviderTaken { .. } => ERRCODE_DUPLICATE_OBJECT,
             Error::NotAllowed { .. } | Error::NoUsage { .. } | Error::KeyReference { .. } => {
@@ -285,7 +292,10 @@ impl Error {
     pub fn detail(&self) -> Option<String> {
         match self {
             Error::BadArgument { detail, .. } | Error::NotSynced { detail, .. } => detail.clone(),
-            Error::CannotWait { detail, .. } => Some((*detail).to_string()),
+            Error::CannotWait { detail, .. } | Error::CannotImport { detail, .. } => {
+                Some((*detail).to_string())
+            }
+            Error::NothingToAdopt { detail, .. } => Some(detail.clone()),
             Error::Filter(e) => e.detail.clone(),
             Error::Columns(e) => e.detail.clone(),
             Error::Name(e) => e.detail(),

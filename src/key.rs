@@ -114,7 +114,12 @@ impl Key {
     /// The condition that a source row has these values: by the key's index, and then exactly, because 1.0 and 1.00
     /// are equal but not identical.
     pub fn matches(&self, alias: &str, values: &[String], pk_value: &str) -> String {
-        let mut conditions: Vec<String> = self
+        format!("{} and {} = {pk_value}", self.equals(alias, values), self.pk_value(alias))
+    }
+
+    /// The condition that the key of a row equals these values, however they are written.
+    pub fn equals(&self, alias: &str, values: &[String]) -> String {
+        let conditions: Vec<String> = self
             .columns
             .iter()
             .zip(values)
@@ -122,8 +127,18 @@ impl Key {
                 format!("{alias}.{} {} {value}", quote_ident(&column.name), column.equals)
             })
             .collect();
-        conditions.push(format!("{} = {pk_value}", self.pk_value(alias)));
         conditions.join(" and ")
+    }
+
+    /// The key of a row as one SQL value for [`Key::values`]: its column, or a JSON array.
+    pub fn value(&self, alias: &str) -> String {
+        let each = self.columns.iter();
+        let columns: Vec<String> =
+            each.map(|c| format!("{alias}.{}", quote_ident(&c.name))).collect();
+        match columns.as_slice() {
+            [column] => column.clone(),
+            _ => format!("pg_catalog.jsonb_build_array({})", columns.join(", ")),
+        }
     }
 
     /// The condition that no part of the key is null.

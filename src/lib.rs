@@ -42,6 +42,8 @@ mod verify; // differences between source and vectors
 mod doctor; // checks, with remedies
 mod search; // queries
 mod sync; // keeps vector tables in sync with their sources
+mod import; // vectors that something else has computed
+mod adopt; // the tables of other products
 mod worker; // the background processes
 mod ddl; // DDL on sources and vector tables
 mod utility; // the utility hook

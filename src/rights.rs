@@ -77,3 +77,39 @@ impl Drop for RoleSwitch {
         }
     }
 }
+
+/// Fixes the search_path until it is dropped, after an error too: for a function without a search_path of its own,
+/// because it runs SQL of its caller too.
+pub struct PinnedPath {
+    level: i32,
+}
+
+impl PinnedPath {
+    /// Fixes it from here on.
+    pub fn begin() -> Self {
+        // SAFETY: the main thread in a transaction; the end of the value or of the transaction closes the level.
+        unsafe {
+            let level = pg_sys::NewGUCNestLevel();
+            pg_sys::set_config_option(
+                c"search_path".as_ptr(),
+                c"pg_catalog, pg_temp".as_ptr(),
+                pg_sys::GucContext::PGC_USERSET,
+                pg_sys::GucSource::PGC_S_SESSION,
+                pg_sys::GucAction::GUC_ACTION_SAVE,
+                true,
+                0,
+                false,
+            );
+            Self { level }
+        }
+    }
+}
+
+impl Drop for PinnedPath {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            // SAFETY: the level opened above; in an unwinding error the abort undoes the setting.
+            unsafe { pg_sys::AtEOXact_GUC(false, self.level) };
+        }
+    }
+}

@@ -47,9 +47,12 @@ impl VectorTable {
     /// Locks the vector table until the end of the transaction, and looks up its name, which may have changed since it was
     /// read; waits while another session holds a conflicting lock.
     pub fn pin_vectors(&mut self) {
-        // SAFETY: inside a transaction.
+        // SAFETY: inside a transaction that has pushed one snapshot of its own. A snapshot from before the lock would
+        // not see what an import has written meanwhile.
         unsafe {
-            pg_sys::LockRelationOid(self.relation, pg_sys::RowExclusiveLock as pg_sys::LOCKMODE)
+            pg_sys::LockRelationOid(self.relation, pg_sys::RowExclusiveLock as pg_sys::LOCKMODE);
+            pg_sys::PopActiveSnapshot();
+            pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot());
         }
         self.relation_name = vectors_name(self.relation, self.origin_id);
     }

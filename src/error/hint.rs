@@ -8,7 +8,10 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         match self {
             Error::BadArgument { hint, .. } | Error::NotSynced { hint, .. } => hint.clone(),
-            Error::CannotWait { hint, .. } => Some((*hint).to_string()),
+            Error::CannotWait { hint, .. } | Error::CannotImport { hint, .. } => {
+                Some((*hint).to_string())
+            }
+            Error::NothingToAdopt { hint, .. } => Some(hint.clone()),
             Error::Filter(e) => e.hint.clone(),
             Error::Columns(e) => e.hint.clone(),
             Error::RelationGone { what: "table", name } => Some(format!(

@@ -14,6 +14,8 @@ mod table;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+pub use self::effects::apply::upsert_sql;
+
 use self::core::{Action, InFlightLimits, Quarantine, Room};
 use self::embedding::Link;
 use self::last_step::LastStep;

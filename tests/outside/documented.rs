@@ -32,6 +32,7 @@ pages! {
     batch_sources "docs/guides/batch-sources.md"
     filters "docs/guides/filters.md"
     keys_and_costs "docs/guides/keys-and-costs.md"
+    moving "docs/guides/moving.md"
     providers "docs/guides/providers.md"
     sizing "docs/guides/sizing.md"
     testing "docs/guides/testing.md"

@@ -6,6 +6,7 @@
     reason = "a test that cannot go on says why"
 )]
 
+mod adopt;
 mod batch;
 mod calls;
 mod changes;

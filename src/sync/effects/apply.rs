@@ -116,22 +116,18 @@ pub fn reuse(
     let relation = table.relation_name()?;
     let arrays = Arrays::of(documents);
     let of = table.vector_column().type_sql(&VectorType::find(client)?.schema);
+    let rows = format!(
+        "select n.pk_value, u.embedding::{of}, n.embedded_text, n.metadata::jsonb, n.row_hash
+           from unnest($1::text[], $2::text[], $3::text[], $4::text[]) n(pk_value, embedded_text, metadata, row_hash)
+           join {} u on u.pk_value = n.pk_value and u.embedded_text = n.embedded_text and u.embedding is not null
+          order by n.pk_value",
+        reused.name
+    );
     let mut keys = Vec::new();
     {
         let _rights = RoleSwitch::of_owner(table.owner);
         let rows = client.update(
-            &format!(
-                "insert into {relation} as v (pk_value, embedding, embedded_text, metadata, row_hash)
-                 select n.pk_value, u.embedding::{of}, n.embedded_text, n.metadata::jsonb, n.row_hash
-                   from unnest($1::text[], $2::text[], $3::text[], $4::text[]) n(pk_value, embedded_text, metadata, row_hash)
-                   join {} u on u.pk_value = n.pk_value and u.embedded_text = n.embedded_text and u.embedding is not null
-                  order by n.pk_value
-                 on conflict (pk_value) do update
-                    set embedding = excluded.embedding, embedded_text = excluded.embedded_text,
-                        metadata = excluded.metadata, row_hash = excluded.row_hash
-                 returning v.pk_value",
-                reused.name
-            ),
+            &format!("{} returning v.pk_value", upsert_sql(relation, &rows)),
             None,
             &[
                 arrays.pk_values.into(),
@@ -149,6 +145,17 @@ pub fn reuse(
     Ok(keys.into_iter().collect())
 }
 
+/// The statement that writes rows of a query over what is stored under their keys.
+pub fn upsert_sql(relation: &str, rows: &str) -> String {
+    format!(
+        "insert into {relation} as v (pk_value, embedding, embedded_text, metadata, row_hash)
+         {rows}
+         on conflict (pk_value) do update
+            set embedding = excluded.embedding, embedded_text = excluded.embedded_text,
+                metadata = excluded.metadata, row_hash = excluded.row_hash"
+    )
+}
+
 fn upsert(
     client: &mut SpiClient<'_>,
     table: &VectorTable,
@@ -160,18 +167,15 @@ fn upsert(
     let arrays = Arrays::of(documents);
     let embedding = table.vector_column().stored(&vector.schema, "n.embedding");
     let _rights = RoleSwitch::of_owner(table.owner);
+    let rows = format!(
+        "select n.pk_value, {embedding}, n.embedded_text, n.metadata::jsonb, n.row_hash
+           from unnest($1::text[], $2::{schema}.vector[], $3::text[], $4::text[], $5::text[])
+                n(pk_value, embedding, embedded_text, metadata, row_hash)
+          order by n.pk_value",
+        schema = vector.schema
+    );
     client.update(
-        &format!(
-            "insert into {relation} as v (pk_value, embedding, embedded_text, metadata, row_hash)
-             select n.pk_value, {embedding}, n.embedded_text, n.metadata::jsonb, n.row_hash
-               from unnest($1::text[], $2::{schema}.vector[], $3::text[], $4::text[], $5::text[])
-                    n(pk_value, embedding, embedded_text, metadata, row_hash)
-              order by n.pk_value
-             on conflict (pk_value) do update
-                set embedding = excluded.embedding, embedded_text = excluded.embedded_text,
-                    metadata = excluded.metadata, row_hash = excluded.row_hash",
-            schema = vector.schema
-        ),
+        &upsert_sql(relation, &rows),
         None,
         &[
             arrays.pk_values.into(),

@@ -37,7 +37,7 @@ select pg_describe_object(d.classid, d.objid, coalesce(a.attnum, 0)) as "without
                     where c.classoid = d.classid and c.objoid = d.objid and c.objsubid = coalesce(a.attnum, 0))
  order by 1;
 
--- Functions use nothing from the search_path of their callers; those without a path of their own run no SQL, or SQL that was parsed when they were created.
+-- Functions use nothing from the search_path of their callers; those without a path of their own run no SQL, or SQL that was parsed when they were created. import_vectors() runs a query of its caller with the path of its caller.
 select p.proname, p.prosecdef, p.proconfig
   from pg_proc p join pg_depend d on d.classid = 'pg_proc'::regclass and d.objid = p.oid
  where d.deptype = 'e' and d.refobjid = (select oid from pg_extension where extname = 'embedd')
