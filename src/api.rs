@@ -3,6 +3,7 @@
 pub mod arguments;
 mod doctor;
 mod embedder;
+pub mod estimate;
 mod outdated;
 pub mod providers;
 pub mod status;

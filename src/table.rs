@@ -40,8 +40,13 @@ pub fn create(client: &mut SpiClient<'_>, request: CreateRequest) -> Result<Vect
     let columns = document::parse_columns(&request.columns)?;
     let source = source::define(client, request.source, columns, request.key.as_deref(), mode)?;
     let server = find_provider(&request.provider)?;
-    let Chosen { model, dimensions, prefixes, prefixes_by_name, retirement } =
-        choose_model(client, &request, server.as_ref())?;
+    let Chosen { model, dimensions, prefixes, prefixes_by_name, retirement, .. } = choose_model(
+        client,
+        &request.provider,
+        request.model.as_deref(),
+        request.dimensions,
+        server.as_ref(),
+    )?;
 
     let rights = RoleSwitch::of_extension()?;
     if catalog::exists(client, &request.name)? {
@@ -149,7 +154,7 @@ pub fn create(client: &mut SpiClient<'_>, request: CreateRequest) -> Result<Vect
 }
 
 /// The provider with this name, which the caller must be allowed to use; None for the local one.
-fn find_provider(name: &str) -> Result<Option<Server>> {
+pub fn find_provider(name: &str) -> Result<Option<Server>> {
     if name == LOCAL_PROVIDER {
         return Ok(None);
     }
@@ -158,19 +163,21 @@ fn find_provider(name: &str) -> Result<Option<Server>> {
     Ok(Some(server))
 }
 
-/// Resolves the model and its dimensions.
-fn choose_model(
+/// Resolves the model of a provider and its dimensions.
+pub fn choose_model(
     client: &SpiClient<'_>,
-    request: &CreateRequest,
+    provider: &str,
+    model: Option<&str>,
+    dimensions: Option<i32>,
     server: Option<&Server>,
 ) -> Result<Chosen> {
     let options = server.map(|server| &server.options);
     let choice = Choice {
         kind: options.map_or(Kind::Local, |options| options.kind),
-        provider: &request.provider,
+        provider,
         default_model: options.and_then(|options| options.default_model.as_deref()),
-        model: request.model.as_deref(),
-        dimensions: request.dimensions,
+        model,
+        dimensions,
         query_prefix: options.and_then(|options| options.query_prefix.as_deref()),
         document_prefix: options.and_then(|options| options.document_prefix.as_deref()),
         argument: "embedding_model",

@@ -49,8 +49,8 @@ pub fn verify(name: &str) -> Result<Vec<Difference>> {
     })
 }
 
-/// A vector table that the caller may verify.
-fn find(client: &SpiClient<'_>, name: &str) -> Result<VectorTable> {
+/// A vector table whose owner's rights the caller has, with its columns in the source.
+pub fn find(client: &SpiClient<'_>, name: &str) -> Result<VectorTable> {
     let rights = RoleSwitch::of_extension()?;
     let mut table = catalog::find(client, name)?;
     drop(rights);
