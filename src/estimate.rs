@@ -53,8 +53,17 @@ pub fn estimate(name: &str, config: Option<&Value>) -> Result<Estimate> {
         let table = verify::find(client, name)?;
         let seconds_per_row = last_pace(client, table.id)?;
         let target = Target::of(client, table, change)?;
-        let totals = measure::totals(&target)?;
-        let projection = measure::project(&target, &totals)?;
+        let failed = verify::failed_keys(client, &target.table)?;
+        let (left_out, totals) = match measure::totals(&target, &[]) {
+            // A failed row may be one that cannot be read.
+            Err(failure) if !failure.is_canceled() && !failed.is_empty() => {
+                let totals = measure::totals(&target, &failed);
+                (failed, totals)
+            }
+            totals => (Vec::new(), totals),
+        };
+        let totals = totals?;
+        let projection = measure::project(&target, &totals, &left_out)?;
         let price = |price: &Option<Number>| match price {
             Some(price) => cost(client, projection.tokens, price),
             None => Ok(None),

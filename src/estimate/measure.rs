@@ -13,6 +13,8 @@ use crate::error::{Error, Result};
 use crate::guc;
 use crate::rights::RoleSwitch;
 use crate::text_settings;
+use crate::transaction::{self, TxError};
+use crate::verify::not_failed;
 
 /// The texts, and their characters, up to which all of them are counted. Of more texts a random sample of this size is.
 const MOST_TEXTS: f64 = 10_000.0;
@@ -36,10 +38,14 @@ pub struct Totals {
     pub characters: i64,
 }
 
-/// Counts rows, texts and characters.
+/// Counts rows, texts and characters, without the rows of these keys.
 ///
 /// Texts take part by their hash, so that neither the join nor the sort grows with their length.
-pub fn totals(target: &Target) -> Result<Totals> {
+pub fn totals(target: &Target, left_out: &[String]) -> std::result::Result<Totals, TxError> {
+    transaction::nested_read(|| count(target, left_out))
+}
+
+fn count(target: &Target, left_out: &[String]) -> Result<Totals> {
     let table = &target.table;
     let documents = documents(table, "true")?;
     let (join, is_kept) = match target.keeps_vectors {
@@ -65,7 +71,7 @@ pub fn totals(target: &Target) -> Result<Totals> {
                    from ({documents}) o offset 0) d {join}",
         hash("o.embedded_text")
     );
-    read(table, &query, |row, found: &mut Totals| {
+    read(table, &query, left_out, |row, found: &mut Totals| {
         let number = |n| Ok::<i64, Error>(row.get::<i64>(n)?.unwrap_or_default());
         *found = Totals {
             rows: number(1)?,
@@ -79,14 +85,14 @@ pub fn totals(target: &Target) -> Result<Totals> {
 }
 
 /// Counts the tokens of the texts to be embedded, of all or of a sample, and projects them to all.
-pub fn project(target: &Target, totals: &Totals) -> Result<Projection> {
+pub fn project(target: &Target, totals: &Totals, left_out: &[String]) -> Result<Projection> {
     if totals.texts_to_embed == 0 {
         return Ok(Projection::none());
     }
     let (texts, characters) = (totals.texts_to_embed as f64, totals.characters as f64);
     let share = (MOST_TEXTS / texts).min(MOST_CHARACTERS / characters.max(1.0));
     let is_whole = share >= 1.0;
-    let texts = sample(target, (!is_whole).then_some(share))?;
+    let texts = sample(target, (!is_whole).then_some(share), left_out)?;
     let mut sample = Sample::default();
     let mut rest = texts.as_slice();
     while !rest.is_empty() {
@@ -110,7 +116,7 @@ pub fn project(target: &Target, totals: &Totals) -> Result<Projection> {
 }
 
 /// The beginnings of the texts to be embedded; with a share each row of the source is chosen with this probability.
-fn sample(target: &Target, share: Option<f64>) -> Result<Vec<String>> {
+fn sample(target: &Target, share: Option<f64>, left_out: &[String]) -> Result<Vec<String>> {
     let table = &target.table;
     let chosen = match share {
         Some(share) => format!("pg_catalog.random() < {share}"),
@@ -129,15 +135,17 @@ fn sample(target: &Target, share: Option<f64>) -> Result<Vec<String>> {
           where d.embedded_text <> '' and not {is_kept}",
         documents(table, &chosen)?
     );
-    read(table, &query, |row, texts: &mut Vec<String>| {
+    read(table, &query, left_out, |row, texts: &mut Vec<String>| {
         texts.extend(row.get::<String>(1)?);
         Ok(())
     })
 }
 
-/// The documents of the source rows that satisfy a condition.
+/// The documents of the source rows that satisfy a condition, without those of the keys $1.
 fn documents(table: &VectorTable, condition: &str) -> Result<String> {
-    let mut condition = format!("{} and {condition}", table.key.is_complete("s"));
+    let key = &table.key;
+    let mut condition =
+        format!("{} and {} and {condition}", key.is_complete("s"), not_failed(&key.pk_value("s")));
     if citus::reaches_nodes(table.source) {
         condition = format!("{condition} and {}", citus::IN_TRANSACTIONS);
     }
@@ -153,6 +161,7 @@ fn hash(text: &str) -> String {
 fn read<T: Default>(
     table: &VectorTable,
     query: &str,
+    left_out: &[String],
     take: impl Fn(&pgrx::spi::SpiHeapTupleData<'_>, &mut T) -> Result<()>,
 ) -> Result<T> {
     let rights = RoleSwitch::of_owner(table.owner);
@@ -161,7 +170,7 @@ fn read<T: Default>(
     let spread = is_spread.then(|| NodeSettings::set(text_settings::all())).transpose()?;
     let mut found = T::default();
     Spi::connect(|client| {
-        let mut cursor = client.try_open_cursor(query, &[])?;
+        let mut cursor = client.try_open_cursor(query, &[left_out.to_vec().into()])?;
         loop {
             let rows = cursor.fetch(ROWS_AT_ONCE)?;
             if rows.is_empty() {
