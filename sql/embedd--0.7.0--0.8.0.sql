@@ -1,9 +1,9 @@
 -- From 0.7.0 to 0.8.0: a vector table changes without a gap.
 
 alter table embedd.models
-    add column price_per_million_tokens numeric constraint models_price_per_million_tokens_check check (price_per_million_tokens >= 0),
+    add column price_per_million_tokens numeric constraint models_price_per_million_tokens_check check (price_per_million_tokens >= 0::numeric),
     add column batch_price_per_million_tokens numeric
-        constraint models_batch_price_per_million_tokens_check check (batch_price_per_million_tokens >= 0);
+        constraint models_batch_price_per_million_tokens_check check (batch_price_per_million_tokens >= 0::numeric);
 comment on column embedd.models.price_per_million_tokens is 'price of a million tokens in US dollars; null means unknown. Prices change: update them from the price list of your provider';
 comment on column embedd.models.batch_price_per_million_tokens is 'the same for the batch API of the provider; null means unknown, or that there is none';
 -- US dollars for a million tokens, as the makers have published them; Voyage's batches cost a third less, the others' half.

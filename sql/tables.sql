@@ -41,9 +41,9 @@ create table embedd.models (
     document_prefix text,
     retires_on date,
     replacement text,
-    price_per_million_tokens numeric constraint models_price_per_million_tokens_check check (price_per_million_tokens >= 0),
+    price_per_million_tokens numeric constraint models_price_per_million_tokens_check check (price_per_million_tokens >= 0::numeric),
     batch_price_per_million_tokens numeric
-        constraint models_batch_price_per_million_tokens_check check (batch_price_per_million_tokens >= 0),
+        constraint models_batch_price_per_million_tokens_check check (batch_price_per_million_tokens >= 0::numeric),
     primary key (provider, model),
     -- The name of a provider in place of its kind would never be found.
     constraint models_provider_check

@@ -146,8 +146,9 @@ fn a_cap_stops_documents_until_it_is_raised() {
         )
         .unwrap();
     cluster.wait_done("capped");
+    assert_eq!((fake.paid_total(), fake.paid_more_than_once()), (101, Vec::new()));
+    // It embeds some of the texts again.
     assert_equal(&mut client, "t");
-    assert!(fake.paid_more_than_once().is_empty(), "{:?}", fake.paid_more_than_once());
     cluster.wait_until(SHORT, "the error to be over", || {
         status(&mut client, "t", "last_error").is_none()
     });
