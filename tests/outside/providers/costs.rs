@@ -153,3 +153,18 @@ fn a_cap_stops_documents_until_it_is_raised() {
         status(&mut client, "t", "last_error").is_none()
     });
 }
+
+#[test]
+fn an_estimate_is_cancelled_by_the_statement_timeout() {
+    let cluster = SHARED.cluster();
+    let mut client = cluster.database("cancelled");
+    client
+        .batch_execute(&format!(
+            "CREATE VIEW slow AS SELECT i AS id, 'text' || pg_sleep(60)::text AS body FROM generate_series(1, 100) i;
+             SELECT embedd.create_vector_table('slow', 'slow', '{BODY}', 'id', sync_mode => 'batch');
+             SET statement_timeout = '300ms'"
+        ))
+        .unwrap();
+    let error = client.query("SELECT * FROM embedd.estimate('slow')", &[]).unwrap_err();
+    assert_eq!(error.code().unwrap().code(), "57014");
+}
