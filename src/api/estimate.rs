@@ -8,7 +8,7 @@ use super::given;
 use crate::datum::RawJsonb;
 use crate::estimate;
 
-#[pg_extern(volatile, parallel_unsafe, name = "estimate")]
+#[pg_extern(volatile, parallel_unsafe)]
 #[search_path(pg_catalog, pg_temp)]
 #[allow(clippy::type_complexity)]
 fn estimate(

@@ -39,8 +39,6 @@ pub struct Totals {
 }
 
 /// Counts rows, texts and characters, without the rows of these keys.
-///
-/// Texts take part by their hash, so that neither the join nor the sort grows with their length.
 pub fn totals(target: &Target, left_out: &[String]) -> std::result::Result<Totals, TxError> {
     transaction::nested_read(|| count(target, left_out))
 }
@@ -48,18 +46,7 @@ pub fn totals(target: &Target, left_out: &[String]) -> std::result::Result<Total
 fn count(target: &Target, left_out: &[String]) -> Result<Totals> {
     let table = &target.table;
     let documents = documents(table, "true")?;
-    let (join, is_kept) = match target.keeps_vectors {
-        true => (
-            format!(
-                "left join (select r.pk_value, {} as hash from {} r
-                             where r.embedding is not null offset 0) v on v.pk_value = d.pk_value",
-                hash("r.embedded_text"),
-                table.relation_name()?
-            ),
-            "v.hash is not distinct from d.hash",
-        ),
-        false => (String::new(), "false"),
-    };
+    let (join, is_kept) = kept(target)?;
     let query = format!(
         "select count(*),
                 count(*) filter (where d.characters > 0),
@@ -69,7 +56,7 @@ fn count(target: &Target, left_out: &[String]) -> Result<Totals> {
            from (select o.pk_value, pg_catalog.char_length(o.embedded_text)::bigint as characters,
                         {} as hash
                    from ({documents}) o offset 0) d {join}",
-        hash("o.embedded_text")
+        hash("o.embedded_text"),
     );
     read(table, &query, left_out, |row, found: &mut Totals| {
         let number = |n| Ok::<i64, Error>(row.get::<i64>(n)?.unwrap_or_default());
@@ -122,23 +109,35 @@ fn sample(target: &Target, share: Option<f64>, left_out: &[String]) -> Result<Ve
         Some(share) => format!("pg_catalog.random() < {share}"),
         None => "true".to_string(),
     };
-    let is_kept = match target.keeps_vectors {
-        true => format!(
-            "exists (select from {} v where v.pk_value = d.pk_value and v.embedding is not null
-                        and v.embedded_text = d.embedded_text collate pg_catalog.\"C\")",
-            table.relation_name()?
-        ),
-        false => "false".to_string(),
-    };
+    let documents = documents(table, &chosen)?;
+    let (join, is_kept) = kept(target)?;
     let query = format!(
-        "select pg_catalog.left(d.embedded_text, {LONGEST_TEXT}) from ({}) d
-          where d.embedded_text <> '' and not {is_kept}",
-        documents(table, &chosen)?
+        "select pg_catalog.left(d.embedded_text, {LONGEST_TEXT})
+           from (select o.pk_value, o.embedded_text, {} as hash
+                   from ({documents}) o where o.embedded_text <> '' offset 0) d {join}
+          where not {is_kept}",
+        hash("o.embedded_text"),
     );
     read(table, &query, left_out, |row, texts: &mut Vec<String>| {
         texts.extend(row.get::<String>(1)?);
         Ok(())
     })
+}
+
+/// The join of documents `d` with the vectors that stay valid, and the condition that a document has one.
+///
+/// Texts take part by their hash, so that what is joined and sorted does not grow with their length.
+fn kept(target: &Target) -> Result<(String, &'static str)> {
+    if !target.keeps_vectors {
+        return Ok((String::new(), "false"));
+    }
+    let join = format!(
+        "left join (select r.pk_value, {} as hash from {} r where r.embedding is not null offset 0) v
+                on v.pk_value = d.pk_value",
+        hash("r.embedded_text"),
+        target.table.relation_name()?
+    );
+    Ok((join, "(v.hash is not distinct from d.hash)"))
 }
 
 /// The documents of the source rows that satisfy a condition, without those of the keys $1.

@@ -70,7 +70,7 @@ impl Sample {
         Projection {
             tokens: scaled(self.tokens, characters, self.characters),
             tokens_are_exact: false,
-            requests: scaled(self.packing.requests(), texts, self.texts),
+            requests: self.packing.projected(texts),
             long_texts: scaled(self.long_texts, texts, self.texts),
             is_estimated: true,
         }
@@ -80,7 +80,10 @@ impl Sample {
 /// Packs texts into requests as the embedder does: each is filled as far as its limits allow.
 #[derive(Debug, Default)]
 struct Packing {
+    /// Full requests, and the texts in them.
     full: i64,
+    in_full: u64,
+    /// The request that is being filled.
     texts: u64,
     tokens: u64,
     bytes: u64,
@@ -93,7 +96,8 @@ impl Packing {
             && self.tokens + tokens <= most.tokens
             && self.bytes + bytes <= most.bytes;
         if self.texts > 0 && !fits {
-            *self = Self { full: self.full + 1, ..Self::default() };
+            let (full, in_full) = (self.full + 1, self.in_full + self.texts);
+            *self = Self { full, in_full, ..Self::default() };
         }
         self.texts += 1;
         self.tokens += tokens;
@@ -102,6 +106,15 @@ impl Packing {
 
     fn requests(&self) -> i64 {
         self.full + i64::from(self.texts > 0)
+    }
+
+    /// The requests for so many texts: the last one of the sample is not full, so it does not count beside others.
+    fn projected(&self, texts: i64) -> i64 {
+        let (requests, in_requests) = match self.full {
+            0 => (self.requests(), self.texts),
+            full => (full, self.in_full),
+        };
+        (texts as f64 * requests as f64 / in_requests.max(1) as f64).ceil() as i64
     }
 }
 
@@ -192,7 +205,7 @@ mod tests {
         let expected = Projection {
             tokens: 6000,
             tokens_are_exact: false,
-            requests: 50,
+            requests: 34,
             long_texts: 25,
             is_estimated: true,
         };
