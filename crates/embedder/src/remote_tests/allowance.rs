@@ -3,7 +3,7 @@
 use embedd_wire::{CountRequest, FailureClass};
 
 use super::*;
-use support::fake_provider::{Dialect, tokens};
+use support::fake_provider::{Dialect, Respond, Rule, tokens};
 
 /// A text of so many tokens, as the fake and OpenAI's tokenizer count them; texts of two numbers differ.
 fn text(number: usize, count: usize) -> String {
@@ -47,6 +47,26 @@ fn documents_stop_at_the_cap_and_questions_go_on() {
     let rest: Vec<&String> = answer.unanswered.iter().map(|n| &texts[*n as usize]).collect();
     assert!(client.ask(&documents(5, &provider, &rest)).unwrap().unanswered.is_empty());
     assert_eq!((fake.paid_total(), fake.paid_more_than_once()), (31, vec![(text(1, 10), 2)]));
+}
+
+#[test]
+fn documents_in_flight_arrive_although_a_cap_is_reached_meanwhile() {
+    let fake = fake(Dialect::OpenAi);
+    let slow = Rule::when(|asked| asked.texts.len() > 1);
+    fake.script(slow.respond(Respond::delay(Duration::from_secs(2))));
+    let mut provider = provider(Kind::Openai, fake.base_url());
+    let fixture = Fixture::new(|_| {});
+    let (mut worker, mut other) = (fixture.client(), fixture.client());
+    let texts: Vec<String> = (0..10).map(|number| text(number, 10)).collect();
+    worker.send(&documents(1, &provider, &texts));
+    fake.wait_for_requests(1, SOON);
+    // A question uses up a cap that is set now.
+    provider.limits.max_tokens_per_day = Some(10);
+    other.ask(&question(2, &provider, &text(20, 10))).unwrap();
+    let failure = other.ask(&documents(3, &provider, &["more"])).unwrap_err();
+    assert_eq!(failure.message, "provider \"fake\" has reached max_tokens_per_day");
+    let answer = worker.receive().outcome.unwrap();
+    assert_eq!((answer.count(), answer.failure, fake.request_count()), (10, None, 2));
 }
 
 #[test]
