@@ -44,11 +44,19 @@ impl Target {
         let names_model =
             change.provider.is_some() || change.model.is_some() || change.dimensions.is_some();
         let (entry, prefix, keeps_vectors) = if names_model {
-            // What the change does not name stays as it is, where the service can have it.
-            let is_same_service = live_kind == Some(kind);
-            let model = change.model.or(is_same_service.then(|| table.model.clone()));
-            let is_same_model = is_same_service && model.as_ref() == Some(&table.model);
-            let dimensions = change.dimensions.or(is_same_model.then_some(table.dimensions));
+            // What the change does not name stays as it is, where the service can have it. A gateway serves the models
+            // of others, under their names.
+            let serves_any = matches!(kind, Kind::OpenaiCompatible | Kind::Ollama);
+            let is_other_service = live_kind.is_some_and(|live| live != kind) && !serves_any;
+            let default = server.as_ref().and_then(|server| server.options.default_model.clone());
+            let model = match (change.model, &change.provider) {
+                (Some(model), _) => Some(model),
+                (None, Some(_)) if default.is_some() => default,
+                (None, Some(_)) if is_other_service => None,
+                (None, _) => Some(table.model.clone()),
+            };
+            let keeps_model = model.as_ref() == Some(&table.model);
+            let dimensions = change.dimensions.or(keeps_model.then_some(table.dimensions));
             let chosen = choose_model(
                 client,
                 &provider.name,
@@ -57,11 +65,15 @@ impl Target {
                 server.as_ref(),
             )?;
             let Chosen { model, dimensions, prefixes, entry, .. } = chosen;
-            let keeps_vectors = is_same_model
+            let prefix = match model != table.model || provider.name != table.provider {
+                true => prefixes.document,
+                false => table.stored.document_prefix.clone(),
+            };
+            let keeps_vectors = model == table.model
                 && dimensions == table.dimensions
-                && prefixes.document == table.stored.document_prefix;
+                && prefix == table.stored.document_prefix;
             (table.model, table.dimensions) = (model, dimensions);
-            (entry, prefixes.document, keeps_vectors)
+            (entry, prefix, keeps_vectors)
         } else {
             let entry = table.known_models.get(kind.as_str()).cloned();
             (entry, table.stored.document_prefix.clone(), true)

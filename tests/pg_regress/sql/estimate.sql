@@ -45,6 +45,8 @@ select hours_at_limits as hours_of_whole_days from embedd.estimate('notes', '{"e
 select texts, texts_to_embed from embedd.estimate('notes', '{"columns": [{"name": "title", "role": "embedding"}, {"name": "body", "role": "embedding"}]}');
 select texts, distinct_texts, texts_to_embed from embedd.estimate('notes', '{"columns": [{"name": "title", "role": "embedding"}]}');
 select texts, texts_to_embed from embedd.estimate('notes', '{"embedding_provider": null, "embedding_model": "all-MiniLM-L6-v2", "embedding_dimensions": 384}');
+-- A gateway serves models under their own names, and the vectors of the same model stay.
+select texts, texts_to_embed, provider, model, dimensions from embedd.estimate('notes', '{"embedding_provider": "c"}');
 -- Rows that are stale or missing are to be embedded; those that cannot be read are left out.
 select embedd.pause_sync('notes');
 update notes set body = 'changed' where id = 1;
@@ -87,7 +89,7 @@ select (select texts from embedd.estimate('notes', '{}')) as literal, (select te
 select c as call, r.* from unnest(array[
     $$ ('nothing') $$, $$ (null) $$, $$ ('notes', '[]') $$, $$ ('notes', '{"model": "m"}') $$, $$ ('notes', '{"embedding_model": 1}') $$,
     $$ ('notes', '{"embedding_dimensions": "8"}') $$, $$ ('notes', '{"embedding_dimensions": 1.5}') $$, $$ ('notes', '{"embedding_dimensions": 10000}') $$,
-    $$ ('notes', '{"embedding_provider": "none"}') $$, $$ ('notes', '{"embedding_model": "none"}') $$, $$ ('notes', '{"embedding_provider": "c"}') $$,
+    $$ ('notes', '{"embedding_provider": "none"}') $$, $$ ('notes', '{"embedding_model": "none"}') $$, $$ ('notes', '{"embedding_provider": "o", "embedding_model": "none"}') $$,
     $$ ('notes', '{"columns": []}') $$, $$ ('notes', '{"columns": [{"name": "absent", "role": "embedding"}]}') $$, $$ ('notes', 'no json') $$]) with ordinality u(c, n),
     golden.refusal('select * from embedd.estimate' || c) r order by n;
 -- Rights: only those of the owner, and the caller must be allowed to use the provider of a change.
