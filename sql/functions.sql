@@ -30,6 +30,8 @@ comment on function embedd.verify(text) is
     'Returns every row in which the vector table differs from its source now: pk_value and problem (missing, stale or orphaned). It leaves out the rows in embedd.failed_rows';
 comment on function embedd.verify(text, integer) is
     'Returns what verify(name) returns, and embeds the texts of a random sample of rows again: problem is overwritten where the stored vector is another one. The provider is paid for each text of the sample';
+comment on function embedd.estimate(text, jsonb) is
+    'Estimates what a backfill of a vector table costs and how long it takes, without sending a text. config is an object of the arguments that a change would give: embedding_provider, embedding_model, embedding_dimensions and columns. tokens, long_texts (those of which the model reads only the beginning), requests and costs are those of texts_to_embed. Of many texts the tokens of a random sample are counted (is_estimated)';
 comment on function embedd.retry_failed(text, text) is
     'Asks the sync worker to try failed rows again, the one with this key or all of the vector table; returns how many';
 comment on function embedd.import_vectors(text, text) is
@@ -88,6 +90,7 @@ alter function embedd.adopt_pgai(text, text) rows 1;
 alter function embedd.adopt_pgedge(text, text) rows 1;
 alter function embedd.adopt_vectorize(text, text) rows 1;
 alter function embedd.verify(text, integer) rows 100;
+alter function embedd.estimate(text, jsonb) rows 1;
 alter function embedd.usage_counts() rows 100;
 alter function embedd.all_sync_status() rows 100;
 alter function embedd.sync_status(text) rows 1;

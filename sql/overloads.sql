@@ -133,3 +133,31 @@ begin atomic
 end;
 comment on function embedd.verify(embedd.argument, embedd.number_argument) is
     'Form of verify() for a sample of type bigint or numeric';
+
+create function embedd.estimate(name embedd.argument, config embedd.argument) returns table (
+    rows bigint,
+    texts bigint,
+    distinct_texts bigint,
+    texts_to_embed bigint,
+    long_texts bigint,
+    tokens bigint,
+    tokens_are_exact boolean,
+    requests bigint,
+    cost numeric,
+    batch_cost numeric,
+    currency text,
+    hours_at_limits double precision,
+    hours_at_last_pace double precision,
+    is_estimated boolean,
+    provider text,
+    model text,
+    dimensions integer
+)
+    language sql volatile parallel unsafe rows 1
+begin atomic
+    select e.rows, e.texts, e.distinct_texts, e.texts_to_embed, e.long_texts, e.tokens, e.tokens_are_exact, e.requests, e.cost,
+           e.batch_cost, e.currency, e.hours_at_limits, e.hours_at_last_pace, e.is_estimated, e.provider, e.model, e.dimensions
+      from embedd.estimate($1::text, $2::text::jsonb) e;
+end;
+comment on function embedd.estimate(embedd.argument, embedd.argument) is
+    'Form of estimate() for a config of type json or text';

@@ -41,6 +41,9 @@ create table embedd.models (
     document_prefix text,
     retires_on date,
     replacement text,
+    price_per_million_tokens numeric constraint models_price_per_million_tokens_check check (price_per_million_tokens >= 0::numeric),
+    batch_price_per_million_tokens numeric
+        constraint models_batch_price_per_million_tokens_check check (batch_price_per_million_tokens >= 0::numeric),
     primary key (provider, model),
     -- The name of a provider in place of its kind would never be found.
     constraint models_provider_check
@@ -64,6 +67,8 @@ comment on column embedd.models.query_prefix is 'prefix of a question when it is
 comment on column embedd.models.document_prefix is 'prefix of a source text when it is embedded; a vector table keeps the prefix from its creation';
 comment on column embedd.models.retires_on is 'first day on which the maker may retire the model; null means unknown or not announced';
 comment on column embedd.models.replacement is 'model that the maker recommends instead';
+comment on column embedd.models.price_per_million_tokens is 'price of a million tokens in US dollars; null means unknown. Prices change: update them from the price list of your provider';
+comment on column embedd.models.batch_price_per_million_tokens is 'the same for the batch API of the provider; null means unknown, or that there is none';
 
 insert into embedd.models (provider, model, dimensions, is_default, native_dimensions, can_shorten,
         tokens_per_text, texts_per_request, tokens_per_request, built_in,
@@ -132,6 +137,29 @@ insert into embedd.models (provider, model, dimensions, is_default, native_dimen
     ('openai_compatible', 'sentence-transformers/all-MiniLM-L6-v2', 384, false, 384, false, 256, null, null, true, null, null, null, null),
     ('openai_compatible', 'Alibaba-NLP/gte-multilingual-base', 768, false, 768, false, 8192, null, null, true, null, null, null, null),
     ('test', 'hash', 64, true, 64, false, null, null, null, true, null, null, null, null);
+-- US dollars for a million tokens, as the makers have published them; Voyage's batches cost a third less, the others' half.
+update embedd.models m
+   set price_per_million_tokens = p.price, batch_price_per_million_tokens = p.batch_price
+  from (values
+        ('openai', 'text-embedding-3-small', 0.02, 0.01),
+        ('openai', 'text-embedding-3-large', 0.13, 0.065),
+        ('openai', 'text-embedding-ada-002', 0.10, 0.05),
+        ('gemini', 'gemini-embedding-2', 0.20, 0.10),
+        ('gemini', 'gemini-embedding-001', 0.15, 0.075),
+        ('voyage', 'voyage-4', 0.06, 0.0402),
+        ('voyage', 'voyage-4-large', 0.12, 0.0804),
+        ('voyage', 'voyage-4-lite', 0.02, 0.0134),
+        ('voyage', 'voyage-finance-2', 0.12, 0.0804),
+        ('voyage', 'voyage-law-2', 0.12, 0.0804),
+        ('voyage', 'voyage-3.5', 0.06, 0.0402),
+        ('voyage', 'voyage-3.5-lite', 0.02, 0.0134),
+        ('voyage', 'voyage-code-3', 0.18, 0.1206),
+        ('voyage', 'voyage-3-large', 0.18, 0.1206),
+        ('voyage', 'voyage-3-lite', 0.02, 0.0134)
+       ) p(provider, model, price, batch_price)
+ where m.built_in and m.provider = p.provider and m.model = p.model;
+-- What runs on machines of the user's own has no price.
+update embedd.models m set price_per_million_tokens = 0 where m.built_in and m.provider in ('local', 'ollama', 'test');
 
 -- A row of a user's own takes the place of the built-in one of its name: a dump brings back what a user added before embedd did.
 create function embedd.replace_built_in_model() returns trigger

@@ -35,7 +35,7 @@ create view embedd.providers with (security_barrier) as
                       pg_catalog.max(t.option_value) filter (where t.option_name = 'default_model'),
                       pg_catalog.max(t.option_value) filter (where t.option_name = 'base_url'),
                       coalesce(pg_catalog.jsonb_object_agg(t.option_name,
-                          case when t.option_value ~ '^\d{1,10}$' and t.option_name not in ('key_header', 'query_prefix', 'document_prefix')
+                          case when t.option_value ~ '^\d{1,15}$' and t.option_name not in ('key_header', 'query_prefix', 'document_prefix')
                                then pg_catalog.to_jsonb(t.option_value::bigint)
                                else pg_catalog.to_jsonb(t.option_value) end)
                           filter (where t.option_name not in ('provider', 'default_model', 'base_url', 'created_at')), '{}'),

@@ -5,6 +5,7 @@ pub mod arguments;
 pub mod changes;
 mod doctor;
 mod embedder;
+pub mod estimate;
 mod outdated;
 pub mod providers;
 pub mod status;

@@ -1,6 +1,7 @@
 //! The client of the embedder, for sessions and workers; every wait can be interrupted.
 
 mod connect;
+mod count;
 
 use std::cell::{Cell, RefCell};
 use std::io::{self, ErrorKind, Read, Write};
@@ -17,6 +18,7 @@ use embedd_wire::{
 use pgrx::check_for_interrupts;
 
 use self::connect::{Descriptor, connect_nonblocking};
+pub use self::count::{LONGEST_TEXT, beginning, count};
 use crate::error::{Error, Result};
 use crate::shared::embedder;
 
@@ -228,20 +230,27 @@ pub fn embed_all(
 /// The embedder's status; None if it does not answer in time.
 pub fn status() -> Option<Status> {
     let deadline = Deadline::after(STATUS_TIMEOUT);
-    let mut client = Client::open().ok()?;
-    client.output = encode_status_request();
-    loop {
-        client.flush().ok()?;
-        let read = client.read();
-        if let Ok(Some(body)) = client.input.next_frame() {
-            return decode_status(body).ok();
-        }
-        read.ok()?;
-        wait(Some(&client), deadline.rest().ok()?);
-    }
+    let body = Client::connect().ok()?.answer_to(encode_status_request(), &deadline).ok()?;
+    decode_status(&body).ok()
 }
 
 impl Client {
+    /// Sends a frame on a connection without requests, and waits for the body of the frame that answers it.
+    fn answer_to(mut self, frame: Vec<u8>, deadline: &Deadline) -> Result<Vec<u8>> {
+        self.output = frame;
+        loop {
+            self.flush().map_err(|error| broken(&error))?;
+            let read = self.read();
+            let body = self.input.next_frame().map_err(|error| unreachable(error.to_string()))?;
+            if let Some(body) = body {
+                return Ok(body.to_vec());
+            }
+            read.map_err(|error| broken(&error))?;
+            check_startable()?;
+            wait(Some(&self), deadline.rest()?);
+        }
+    }
+
     /// Sends a frame and waits for the reply; the inner error is a broken connection.
     fn ask(
         &mut self,

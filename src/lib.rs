@@ -39,6 +39,7 @@ mod table; // creating and dropping vector tables
 mod status; // the sync status
 mod control; // pause, resume, backfill, reconcile, retry
 mod verify; // differences between source and vectors
+mod estimate; // the cost of a backfill, before it is spent
 mod doctor; // checks, with remedies
 mod search; // queries
 mod sync; // keeps vector tables in sync with their sources
@@ -88,6 +89,7 @@ extension_sql_file!(
         api::changes::update_vector_table,
         api::retry_failed,
         api::verify_with_sample,
+        api::estimate::estimate,
         api::status::wait_until_synced,
         api::providers::create_provider,
         api::providers::update_provider,

@@ -45,6 +45,11 @@ pub struct Entry {
     pub retires_on: Option<String>,
     #[serde(default)]
     pub replacement: Option<String>,
+    /// Prices in US dollars; None is unknown.
+    #[serde(default)]
+    pub price_per_million_tokens: Option<serde_json::Number>,
+    #[serde(default)]
+    pub batch_price_per_million_tokens: Option<serde_json::Number>,
 }
 
 impl Entry {
@@ -151,6 +156,8 @@ pub struct Chosen {
     /// Whether the prefixes were guessed from the name of a model on a server that runs any model.
     pub prefixes_by_name: bool,
     pub retirement: Option<Retirement>,
+    /// The row of the model in the catalog.
+    pub entry: Option<Entry>,
 }
 
 impl Choice<'_> {
@@ -165,7 +172,8 @@ impl Choice<'_> {
         }
         let (prefixes, prefixes_by_name) = self.prefixes(client, &model, entry)?;
         let retirement = entry.and_then(Retirement::of);
-        Ok(Chosen { model, dimensions, prefixes, prefixes_by_name, retirement })
+        let entry = entry.cloned();
+        Ok(Chosen { model, dimensions, prefixes, prefixes_by_name, retirement, entry })
     }
 
     fn dimensions(

@@ -1,7 +1,7 @@
 //! Creates and drops vector tables.
 
 mod carry;
-mod choose;
+pub mod choose;
 mod create_request;
 mod notices;
 mod place;
@@ -53,7 +53,7 @@ pub fn create(client: &mut SpiClient<'_>, request: CreateRequest) -> Result<Vect
     let columns = document::parse_columns(&request.columns)?;
     let source = source::define(client, request.source, columns, request.key.as_deref(), mode)?;
     let server = choose::provider(&request.provider)?;
-    let Chosen { model, dimensions, prefixes, prefixes_by_name, retirement } = choose::model(
+    let Chosen { model, dimensions, prefixes, prefixes_by_name, retirement, .. } = choose::model(
         client,
         server.as_ref(),
         &request.provider,

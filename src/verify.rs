@@ -27,17 +27,7 @@ pub struct Difference {
 pub fn verify(name: &str) -> Result<Vec<Difference>> {
     Spi::connect(|client| {
         let table = find(client, name)?;
-        let rights = RoleSwitch::of_extension()?;
-        let rows = client.select(
-            "select f.pk_value from embedd.failed_rows f where f.table_id = $1",
-            None,
-            &[table.id.into()],
-        )?;
-        let mut failed = Vec::new();
-        for row in rows {
-            failed.extend(row.get::<String>(1)?);
-        }
-        drop(rights);
+        let failed = failed_keys(client, &table)?;
         let pieces = match citus::reaches_nodes(table.source) {
             true => None,
             false => partitions::of(client, &table)?,
@@ -49,8 +39,8 @@ pub fn verify(name: &str) -> Result<Vec<Difference>> {
     })
 }
 
-/// A vector table that the caller may verify.
-fn find(client: &SpiClient<'_>, name: &str) -> Result<VectorTable> {
+/// A vector table whose owner's rights the caller has, with its columns in the source.
+pub fn find(client: &SpiClient<'_>, name: &str) -> Result<VectorTable> {
     let rights = RoleSwitch::of_extension()?;
     let mut table = catalog::find(client, name)?;
     drop(rights);
@@ -59,9 +49,24 @@ fn find(client: &SpiClient<'_>, name: &str) -> Result<VectorTable> {
     Ok(table)
 }
 
+/// The keys of the failed rows.
+pub fn failed_keys(client: &SpiClient<'_>, table: &VectorTable) -> Result<Vec<String>> {
+    let _rights = RoleSwitch::of_extension()?;
+    let rows = client.select(
+        "select f.pk_value from embedd.failed_rows f where f.table_id = $1",
+        None,
+        &[table.id.into()],
+    )?;
+    let mut failed = Vec::new();
+    for row in rows {
+        failed.extend(row.get::<String>(1)?);
+    }
+    Ok(failed)
+}
+
 /// The condition that a key is not among the failed ones, $1. A row that cannot be read would abort the whole
 /// comparison.
-fn not_failed(pk_value: &str) -> String {
+pub fn not_failed(pk_value: &str) -> String {
     format!(
         "not exists (select 1 from unnest($1::text[]) f(pk_value) where f.pk_value = {pk_value})"
     )

@@ -1,7 +1,9 @@
 //! Checks of providers: whether each vector table may use its own, which ones fail, and the result of a real call.
 
 use std::collections::BTreeMap;
+use std::time::{SystemTime, UNIX_EPOCH};
 
+use embedd_wire::tokens_since;
 use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
 
@@ -21,16 +23,22 @@ pub fn examine(report: &mut Report, scope: &Scope, calls_providers: bool) -> Res
     for seen in &scope.tables {
         report.check("provider", &seen.table.name, |_| Ok(usable(&seen.table)))?;
     }
-    for finding in failing(scope) {
-        report.add(finding);
-    }
     let mut names = Vec::new();
     report.check("provider", "", |client| {
         names = known(client)?;
         Ok(Vec::new())
     })?;
+    let mut capped = Vec::new();
     for name in &names {
         report.check("provider", name, |client| without_key(client, name))?;
+        report.check("provider", name, |_| {
+            let found = at_cap(name)?;
+            capped.extend(found.iter().map(|_| name.as_str()));
+            Ok(found)
+        })?;
+    }
+    for finding in failing(scope, &capped) {
+        report.add(finding);
     }
     if !calls_providers {
         return Ok(());
@@ -66,12 +74,33 @@ fn create(table: &VectorTable, name: &str) -> String {
     )
 }
 
-/// Providers that fail, each with the vector tables that wait for it.
-fn failing(scope: &Scope) -> Vec<Finding> {
+/// A cap of a provider that is reached, so that documents wait.
+fn at_cap(name: &str) -> Result<Vec<Finding>> {
+    let server = Server::find(name)?;
+    let limits = &server.options.limits;
+    if !limits.has_caps() {
+        return Ok(Vec::new());
+    }
+    let mut rows = fdw::usage()?;
+    rows.retain(|row| row.server == server.oid.to_u32());
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let today = (since_1970.as_secs() / 86_400) as u32;
+    let reached = limits.reached(today, |since| tokens_since(&rows, since));
+    let found = reached.map(|reached| {
+        let meaning =
+            format!("it has reached {}: {}", reached.period.option(), reached.explained());
+        Finding::warning("provider", name, meaning).with(format!("{};", reached.statement(name)))
+    });
+    Ok(found.into_iter().collect())
+}
+
+/// Providers that fail, each with the vector tables that wait for it, without those that have reached a cap.
+fn failing(scope: &Scope, capped: &[&str]) -> Vec<Finding> {
     let mut waiting: BTreeMap<&str, Vec<&Seen>> = BTreeMap::new();
     for seen in scope.tables.iter().filter(|seen| seen.status.provider_state == "failing") {
         // A problem known without a call is reported for the table.
-        if usable(&seen.table).is_empty() {
+        let name = seen.table.provider.as_str();
+        if usable(&seen.table).is_empty() && !capped.contains(&name) {
             waiting.entry(&seen.table.provider).or_default().push(seen);
         }
     }

@@ -159,19 +159,27 @@ impl Server {
             });
         }
         Ok(Provider {
+            api_key: secrets.api_key,
+            may_refer,
+            headers: secrets.headers,
+            ..self.without_key()
+        })
+    }
+
+    /// The same without its key and its headers, for what is not sent.
+    pub fn without_key(&self) -> Provider {
+        Provider {
             name: self.name.clone(),
             // SAFETY: a plain global of the process.
             database: unsafe { pg_sys::MyDatabaseId }.to_u32(),
             server: self.oid.to_u32(),
-            kind,
+            kind: self.options.kind,
             base_url: self.options.base_url.clone(),
-            api_key: secrets.api_key,
-            may_refer,
             key_header: self.options.key_header.clone(),
-            headers: secrets.headers,
             encoding: self.options.encoding,
             limits: self.options.limits.clone(),
-        })
+            ..Provider::local()
+        }
     }
 
     /// A hint how the current role can set the key that a role uses, in its own mapping with this action; otherwise, whom

@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use value::{Form, Range};
 
 /// Options of a foreign server, which any role may read.
-pub const SERVER: [&str; 13] = [
+pub const SERVER: [&str; 15] = [
     "provider",
     "default_model",
     "base_url",
@@ -21,6 +21,8 @@ pub const SERVER: [&str; 13] = [
     "max_in_flight",
     "timeout",
     "texts_per_request",
+    "max_tokens_per_day",
+    "max_tokens_per_month",
     "query_prefix",
     "document_prefix",
     "created_at",
@@ -30,7 +32,7 @@ pub const SERVER: [&str; 13] = [
 pub const MAPPING: [&str; 2] = ["api_key", "headers"];
 
 /// Server options that the argument `options` of create_provider() accepts.
-const IN_JSON: [&str; 9] = [
+const IN_JSON: [&str; 11] = [
     "key_header",
     "encoding",
     "requests_per_minute",
@@ -38,6 +40,8 @@ const IN_JSON: [&str; 9] = [
     "max_in_flight",
     "timeout",
     "texts_per_request",
+    "max_tokens_per_day",
+    "max_tokens_per_month",
     "query_prefix",
     "document_prefix",
 ];
@@ -83,6 +87,10 @@ impl ServerOptions {
                 "max_in_flight" => limits.max_in_flight = form.number(Range(1, 64))?,
                 "timeout" => limits.timeout_ms = form.duration(TIMEOUT)?,
                 "texts_per_request" => limits.texts_per_request = Some(form.number(ANY)?),
+                "max_tokens_per_day" => limits.max_tokens_per_day = Some(form.number(CAP)?),
+                "max_tokens_per_month" => {
+                    limits.max_tokens_per_month = Some(form.number(CAP)?);
+                }
                 "query_prefix" => query_prefix = Some(form.prefix()?),
                 "document_prefix" => document_prefix = Some(form.prefix()?),
                 "created_at" => form.timestamp()?,
@@ -113,9 +121,11 @@ impl ServerOptions {
 }
 
 /// The range of a count.
-const ANY: Range = Range(1, 2_000_000_000);
+const ANY: Range<u32> = Range(1, 2_000_000_000);
+/// The range of a cap of tokens.
+const CAP: Range<u64> = Range(1, 1_000_000_000_000_000);
 /// The range of a timeout, in milliseconds.
-const TIMEOUT: Range = Range(100, 3_600_000);
+const TIMEOUT: Range<u32> = Range(100, 3_600_000);
 
 /// The options of a user mapping.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

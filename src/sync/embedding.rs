@@ -8,7 +8,7 @@ use pgrx::prelude::*;
 
 use super::Engine;
 use super::core::{Action, BatchId, Outcome, Share, Stage};
-use crate::client::{self, Client};
+use crate::client::{self, Client, beginning};
 use crate::error::Error;
 use crate::fdw;
 
@@ -16,9 +16,6 @@ use crate::fdw;
 const UNREACHABLE: Duration = Duration::from_secs(1);
 /// Pause after the embedder has ended: the next one is started at once, and its socket is open already.
 const AFTER_END: Duration = Duration::from_millis(50);
-
-/// The longest text that is sent to the embedder, in bytes: no model reads that far.
-pub const LONGEST_TEXT: usize = 1024 * 1024;
 
 /// A request that the embedder has.
 pub struct InFlightRequest {
@@ -178,9 +175,4 @@ impl Engine {
         }
         self.lose_embedder(error, UNREACHABLE);
     }
-}
-
-/// The part of a text that is sent: whole, or its first megabyte.
-fn beginning(text: &str) -> &str {
-    &text[..text.floor_char_boundary(LONGEST_TEXT)]
 }

@@ -4,6 +4,7 @@ use embedd_wire::Kind as ProviderKind;
 use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
 
+use super::choose::Before;
 use super::create_request::{batch_interval, check_index, source_drop};
 use super::settings::{self, Need, Settings};
 use super::{check_may_change, choose, notices, place, relation_spec, shadow};
@@ -173,20 +174,15 @@ fn choose_vectors(
             .map(|server| server.filter(|_| wanted.provider != LOCAL_PROVIDER));
     }
     let server = choose::provider(&wanted.provider)?;
-    let kind = server.as_ref().map_or(ProviderKind::Local, |server| server.options.kind);
-    let before = match choose::provider(&base.provider) {
-        Ok(server) => server.map_or(ProviderKind::Local, |server| server.options.kind),
-        Err(_) => kind,
+    let kind =
+        |server: Option<&Server>| server.map_or(ProviderKind::Local, |server| server.options.kind);
+    let default = server.as_ref().and_then(|server| server.options.default_model.as_deref());
+    let other = request.provider.as_ref().map(|_| (kind(server.as_ref()), default));
+    let before = Before {
+        kind: Server::of_table(base).ok().map(|server| kind(server.as_ref())),
+        model: &base.model,
     };
-    let default = server.as_ref().and_then(|server| server.options.default_model.clone());
-    // A gateway serves the models of others, under their names.
-    let serves_any = matches!(kind, ProviderKind::OpenaiCompatible | ProviderKind::Ollama);
-    let model = match (&request.model, &request.provider) {
-        (Some(model), _) => Some(model.clone()),
-        (None, Some(_)) if default.is_some() => default,
-        (None, Some(_)) if kind != before && !serves_any => None,
-        (None, _) => Some(base.model.clone()),
-    };
+    let model = choose::model_name(request.model.as_deref(), other, &before);
     let keeps_model = model.as_ref() == Some(&base.model);
     let dimensions = request.dimensions.or_else(|| keeps_model.then_some(base.dimensions));
     let chosen =

@@ -1,5 +1,6 @@
 //! Providers in real clusters, with scripted services.
 
+mod costs;
 mod fairness;
 mod hanging;
 mod limits;

@@ -8,8 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use embedd_wire::{
-    Embeddings, Failure, FailureClass, FrameBuffer, LogLevel, Reply, Request, decode_request,
-    encode_reply, encode_status, is_status_request,
+    Embeddings, Failure, FailureClass, FrameBuffer, LogLevel, Reply, Request, decode_count_request,
+    decode_request, encode_counts, encode_reply, encode_status, is_count_request,
+    is_status_request,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
@@ -69,7 +70,15 @@ async fn read_requests(
         while let Some(body) = buffer.next_frame().map_err(io::Error::other)? {
             if is_status_request(body) {
                 let frame = encode_status(&server.status()).map_err(io::Error::other)?;
-                let _ = outbox.send(Outgoing::Status(frame));
+                let _ = outbox.send(Outgoing::Frame(frame));
+                continue;
+            }
+            if is_count_request(body) {
+                // One at a time: such a connection has no other requests.
+                let request = decode_count_request(body).map_err(io::Error::other)?;
+                let counts = server.count(request).await;
+                let frame = encode_counts(&counts).map_err(io::Error::other)?;
+                let _ = outbox.send(Outgoing::Frame(frame));
                 continue;
             }
             let request = decode_request(body).map_err(io::Error::other)?;
@@ -99,7 +108,7 @@ async fn write_replies(
     while let Some(outgoing) = replies.recv().await {
         let (reply, permit) = match outgoing {
             Outgoing::Reply(reply, permit) => (reply, permit),
-            Outgoing::Status(frame) => {
+            Outgoing::Frame(frame) => {
                 writer.write_all(&frame).await?;
                 continue;
             }
@@ -151,8 +160,8 @@ fn has_hung_up(fd: RawFd) -> bool {
 enum Outgoing {
     /// A reply, and the room it takes until it is written.
     Reply(Reply, Option<OwnedSemaphorePermit>),
-    /// A status frame.
-    Status(Vec<u8>),
+    /// The embedder's status, or counts.
+    Frame(Vec<u8>),
 }
 
 /// A reply that is sent when this is dropped: after a panic the client gets a reply too.

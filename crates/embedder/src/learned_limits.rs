@@ -2,12 +2,13 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use embedd_wire::{Model, Provider};
 use serde::{Deserialize, Serialize};
 
 use super::providers::Measure;
+use super::usage::seconds;
 
 /// The name of the file, in the directory of the usage file.
 const FILE: &str = "embedd_limits.json";
@@ -109,10 +110,6 @@ impl LearnedLimits {
 
 fn read(path: &Path) -> io::Result<Vec<Row>> {
     Ok(serde_json::from_slice(&std::fs::read(path)?)?)
-}
-
-fn seconds() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 
 mod cache;
 mod connection;
+mod count;
 mod thread_pool;
 mod hashed;
 mod job;

@@ -38,7 +38,7 @@ pub fn load(path: &Path, log: &LogSender) -> Result<Arc<Model>, Failure> {
 }
 
 /// The error of a request when the model cannot be loaded.
-fn load_failure(error: &ModelError) -> Failure {
+pub fn load_failure(error: &ModelError) -> Failure {
     let (message, hint) = match error {
         ModelError::Missing { .. } => ("local model is missing", MODEL_HINT),
         ModelError::Unreadable { .. } => (

@@ -73,6 +73,11 @@ impl Scheduler {
         self.shared.wake_all();
     }
 
+    /// The directory of the model's files.
+    pub fn model_path(&self) -> PathBuf {
+        lock(&self.shared.state).path.clone()
+    }
+
     /// Whether the model is in memory.
     pub fn is_loaded(&self) -> bool {
         matches!(lock(&self.shared.state).model, Slot::Loaded(_))

@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use embedd_wire::{
-    Config, Embeddings, Failure, FailureClass, InputType, Kind, LogLevel, Request, Status,
-    reply_fits,
+    Config, CountRequest, Counts, Embeddings, Failure, FailureClass, InputType, Kind, LogLevel,
+    Request, Status, reply_fits,
 };
 use tokio::net::UnixListener;
 use tokio::sync::mpsc;
@@ -18,6 +18,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::cache::QueryCache;
 use super::connection::converse;
+use super::count;
 use super::hashed;
 use super::job::lock;
 use super::learned_limits::LearnedLimits;
@@ -240,6 +241,18 @@ impl Server {
         Ok(lock(&self.cache).complete(lookup, &fresh))
     }
 
+    /// Counts the tokens of texts. Nothing is sent to a provider.
+    pub(super) async fn count(&self, request: CountRequest) -> Result<Counts, Failure> {
+        let (kind, local_model) = (request.provider.kind, self.local.model_path());
+        let most = (!kind.is_inside()).then(|| self.remote.most_of_request(&request));
+        let counted = spawn_blocking(move || count::count(request, &local_model)).await;
+        let counts = counted.unwrap_or_else(|_| {
+            let message = "the embedder failed to measure these texts";
+            Err(Failure::new(FailureClass::BadReply, message))
+        })?;
+        Ok(Counts { most, ..counts })
+    }
+
     /// Sends a request to its provider and validates the answer.
     async fn ask(&self, client_id: u64, request: Request) -> Result<Embeddings, Failure> {
         let (count, dimensions) = (request.texts.len(), request.model.dimensions as usize);
@@ -270,8 +283,13 @@ fn put_prefix_in_front(request: &mut Request) {
         InputType::Query => query,
         InputType::Document => document,
     };
+    put_in_front(&prefix, &mut request.texts);
+}
+
+/// Puts a prefix in front of each text.
+pub(super) fn put_in_front(prefix: &str, texts: &mut [String]) {
     if !prefix.is_empty() {
-        request.texts.iter_mut().for_each(|text| text.insert_str(0, &prefix));
+        texts.iter_mut().for_each(|text| text.insert_str(0, prefix));
     }
 }
 

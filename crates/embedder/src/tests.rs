@@ -12,8 +12,9 @@ use super::log::{LogReceiver, log_channel};
 use super::scheduler::Scheduler;
 use super::server::{Handle, spawn};
 use embedd_wire::{
-    Config, Embeddings, Failure, FailureClass, FrameBuffer, InputType, LOCAL_MODEL, Log, LogLevel,
-    Model, Priority, Provider, Reply, Request, decode_reply, encode_request,
+    Config, CountRequest, Counts, Embeddings, Failure, FailureClass, FrameBuffer, InputType,
+    LOCAL_MODEL, Log, LogLevel, Model, Priority, Provider, Reply, Request, decode_counts,
+    decode_reply, encode_count_request, encode_request,
 };
 use support::tiny_model::write_tiny_model;
 
@@ -104,9 +105,18 @@ impl BlockingClient {
     }
 
     pub(super) fn receive(&mut self) -> Reply {
+        self.next(|body| decode_reply(body).unwrap())
+    }
+
+    pub(super) fn count(&mut self, request: &CountRequest) -> Result<Counts, Failure> {
+        self.stream.write_all(&encode_count_request(request).unwrap()).unwrap();
+        self.next(|body| decode_counts(body).unwrap())
+    }
+
+    fn next<T>(&mut self, decode: impl Fn(&[u8]) -> T) -> T {
         loop {
             if let Some(body) = self.buffer.next_frame().unwrap() {
-                return decode_reply(body).unwrap();
+                return decode(body);
             }
             let mut bytes = [0; 8192];
             let count = self.stream.read(&mut bytes).unwrap();

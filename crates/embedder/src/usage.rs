@@ -6,10 +6,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use embedd_wire::Usage;
+use embedd_wire::{Usage, tokens_since};
 
 /// How many days counts are kept.
 const KEPT_DAYS: u32 = 400;
+
+/// Seconds of a day.
+pub const DAY: u64 = 86_400;
 
 /// All counts.
 #[derive(Debug, Default)]
@@ -44,6 +47,12 @@ impl Ledger {
         })
     }
 
+    /// The tokens of a provider since a day.
+    pub fn tokens_since(&self, (database, server): (u32, u32), day: u32) -> u64 {
+        let rows = self.rows.range((database, server, day)..=(database, server, u32::MAX));
+        tokens_since(rows.map(|(_, row)| row), day)
+    }
+
     /// The file's new content, if there are changes.
     pub fn take_changes(&mut self) -> Option<(PathBuf, Vec<u8>)> {
         let path = self.path.clone().filter(|_| self.changed)?;
@@ -70,8 +79,17 @@ pub fn write(path: &Path, json: &[u8]) -> io::Result<()> {
 }
 
 fn today() -> u32 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u32::try_from(since.as_secs() / 86_400).unwrap_or(u32::MAX)
+    day(seconds())
+}
+
+/// Seconds since 1970-01-01.
+pub fn seconds() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
+/// The day of a second, both since 1970-01-01.
+pub fn day(second: u64) -> u32 {
+    u32::try_from(second / DAY).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]
@@ -99,6 +117,10 @@ mod tests {
         let row = again.today((1, 2)).clone();
         assert_eq!((row.requests, row.rate_limited, row.slowest_ms), (2, 1, 7.0));
         assert_eq!(again.today((1, 3)).texts, 7);
+        again.today((1, 3)).tokens = 5;
+        again.rows.insert((1, 3, 9), Usage { tokens: 2, day: 9, ..Usage::default() });
+        assert_eq!([9, 10].map(|day| again.tokens_since((1, 3), day)), [7, 5]);
+        assert_eq!(again.tokens_since((1, 4), 0), 0);
         std::fs::write(&path, b"{").unwrap();
         assert!(Ledger::open(Some(&path)).rows.is_empty());
         std::fs::write(&path, br#"[{"database":1,"server":2,"day":5,"texts":1}]"#).unwrap();

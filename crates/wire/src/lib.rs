@@ -3,7 +3,9 @@
 //! Nothing here reads a file or opens a socket, so each side can be tested without the other.
 
 mod account;
+mod cap;
 mod control;
+mod count;
 mod embeddings;
 mod frame;
 mod message;
@@ -13,7 +15,12 @@ mod sql;
 mod usage;
 
 pub use account::{AccountId, account};
+pub use cap::{Period, Reached, tokens_since};
 pub use control::{Config, Log, LogLevel, Order, Report, Status};
+pub use count::{
+    Count, CountRequest, Counts, MostOfRequest, decode_count_request, decode_counts,
+    encode_count_request, encode_counts, is_count_request,
+};
 pub use embeddings::Embeddings;
 pub use frame::{FrameBuffer, MAX_FRAME, WireError};
 pub use message::{

@@ -140,6 +140,9 @@ pub struct Limits {
     pub timeout_ms: u32,
     /// The most texts in a request; none is the model's limit.
     pub texts_per_request: Option<u32>,
+    /// Tokens that documents may use in a day and in a month of UTC; none is no cap.
+    pub max_tokens_per_day: Option<u64>,
+    pub max_tokens_per_month: Option<u64>,
 }
 
 impl Limits {
@@ -150,6 +153,8 @@ impl Limits {
         max_in_flight: 8,
         timeout_ms: 30_000,
         texts_per_request: None,
+        max_tokens_per_day: None,
+        max_tokens_per_month: None,
     };
 }
 

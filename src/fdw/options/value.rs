@@ -1,5 +1,8 @@
 //! The format of each option's value, and the errors for invalid values.
 
+use std::fmt::Display;
+use std::str::FromStr;
+
 use embedd_wire::{Encoding, Kind, Secret};
 use serde_json::Value;
 use url::Url;
@@ -59,7 +62,7 @@ const SECRET_PARAMETERS: [&str; 18] = [
 
 /// The minimum and maximum of a number.
 #[derive(Clone, Copy)]
-pub struct Range(pub u32, pub u32);
+pub struct Range<N>(pub N, pub N);
 
 /// An option to be parsed.
 pub struct Form<'a> {
@@ -159,14 +162,17 @@ impl Form<'_> {
     }
 
     /// A whole number.
-    pub fn number(&self, range: Range) -> Result<u32, OptionError> {
+    pub fn number<N>(&self, range: Range<N>) -> Result<N, OptionError>
+    where
+        N: FromStr + PartialOrd + Display + Copy,
+    {
         digits(self.text).filter(|n| (range.0..=range.1).contains(n)).ok_or_else(|| {
             self.invalid(format!("It must be a whole number from {} to {}.", range.0, range.1))
         })
     }
 
     /// A duration in the format of PostgreSQL's settings, in milliseconds.
-    pub fn duration(&self, range: Range) -> Result<u32, OptionError> {
+    pub fn duration(&self, range: Range<u32>) -> Result<u32, OptionError> {
         let text = self.text.trim();
         let unit = text.trim_start_matches(|c: char| c.is_ascii_digit());
         let factor = match unit.trim_start() {
@@ -175,7 +181,7 @@ impl Form<'_> {
             "min" => Some(60_000),
             _ => None,
         };
-        digits(&text[..text.len() - unit.len()])
+        digits::<u32>(&text[..text.len() - unit.len()])
             .zip(factor)
             .and_then(|(number, factor)| number.checked_mul(factor))
             .filter(|ms| (range.0..=range.1).contains(ms))
@@ -264,7 +270,7 @@ fn header_name_error(name: &str) -> Option<String> {
     Some(format!("Header {reserved} is set by embedd itself."))
 }
 
-fn digits(text: &str) -> Option<u32> {
+fn digits<N: FromStr>(text: &str) -> Option<N> {
     let plain = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
     plain.then(|| text.parse().ok()).flatten()
 }
@@ -300,5 +306,5 @@ fn is_timestamp(text: &str) -> bool {
         && minute < 60
         && second < 60
         && fraction.len() <= 6
-        && digits(fraction).is_some()
+        && digits::<u32>(fraction).is_some()
 }

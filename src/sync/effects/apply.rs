@@ -6,11 +6,11 @@ use embedd_wire::Embeddings;
 use pgrx::spi::SpiClient;
 
 use crate::catalog::{self, Reused, VectorTable};
+use crate::client::LONGEST_TEXT;
 use crate::datum::VectorType;
 use crate::error::{Error, Result};
 use crate::rights::RoleSwitch;
 use crate::sync::core::Document;
-use crate::sync::embedding::LONGEST_TEXT;
 
 /// Columns of documents as arrays of one statement.
 struct Arrays {

@@ -55,7 +55,9 @@ const AS_0_3_0: &str = "DO $$
     ALTER EXTENSION embedd DROP FUNCTION embedd.replace_built_in_model();
     DROP FUNCTION embedd.replace_built_in_model();
     ALTER TABLE embedd.models DROP COLUMN query_prefix, DROP COLUMN document_prefix, DROP COLUMN retires_on,
-        DROP COLUMN replacement;
+        DROP COLUMN replacement, DROP COLUMN price_per_million_tokens, DROP COLUMN batch_price_per_million_tokens;
+    ALTER EXTENSION embedd DROP FUNCTION embedd.estimate(text, jsonb);
+    DROP FUNCTION embedd.estimate(text, jsonb);
     ALTER EXTENSION embedd DROP FUNCTION embedd.doctor(boolean);
     DROP FUNCTION embedd.doctor(boolean);
     ALTER EXTENSION embedd DROP VIEW embedd.stat_vector_tables;

@@ -35,6 +35,12 @@ pub struct Model {
     instructions: InstructionSet,
 }
 
+/// The tokenizer of a model without the model.
+pub struct TextTokenizer {
+    tokenizer: tokenizer::Tokenizer,
+    max_tokens: usize,
+}
+
 /// A text as the model reads it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tokens {
@@ -107,12 +113,31 @@ impl ModelError {
     }
 }
 
+impl TextTokenizer {
+    /// Reads the shape of a model and its word pieces.
+    pub fn open(dir: &Path) -> Result<TextTokenizer, ModelError> {
+        let config = config::Config::read(dir)?;
+        let tokenizer = read_tokenizer(dir, &config)?;
+        Ok(TextTokenizer { tokenizer, max_tokens: config.max_tokens })
+    }
+
+    /// Tokenizes a text as the model does.
+    pub fn tokenize(&self, text: &str) -> Tokens {
+        self.tokenizer.tokenize(text, self.max_tokens)
+    }
+}
+
+fn read_tokenizer(dir: &Path, config: &config::Config) -> Result<tokenizer::Tokenizer, ModelError> {
+    let [_, vocabulary, _] = LOCAL_MODEL_FILES;
+    tokenizer::Tokenizer::read(&dir.join(vocabulary), config.vocabulary)
+}
+
 impl Model {
     /// Reads a model, checking every file's presence, size and shape.
     pub fn open(dir: &Path) -> Result<Model, ModelError> {
-        let [_, vocabulary, weights] = LOCAL_MODEL_FILES;
+        let [.., weights] = LOCAL_MODEL_FILES;
         let config = config::Config::read(dir)?;
-        let tokenizer = tokenizer::Tokenizer::read(&dir.join(vocabulary), config.vocabulary)?;
+        let tokenizer = read_tokenizer(dir, &config)?;
         let file = safetensors::TensorFile::open(&dir.join(weights))?;
         let weights = weights::Weights::read(&file, &config)?;
         Ok(Model { config, weights, tokenizer, instructions: InstructionSet::best() })

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use embedd_wire::{Failure, FailureClass, LogLevel, Priority};
 
+use super::caps::caps;
 use super::dispatcher::{Dispatcher, InFlightBatch};
 use super::failure;
 use super::fair_queue::{Batch, Text};
@@ -18,7 +19,7 @@ pub(super) const ATTEMPTS: u32 = 3;
 const INTERNAL_ERROR: u16 = 500;
 
 /// How long documents wait for an account that is blocked; if it is blocked for longer, their requests fail.
-const DOCUMENTS_WAIT: Duration = Duration::from_secs(15);
+pub(super) const DOCUMENTS_WAIT: Duration = Duration::from_secs(15);
 
 impl Dispatcher {
     /// Handles the response to a request.
@@ -66,7 +67,7 @@ impl Dispatcher {
             return self.on_invalid_reply(flight, &reason, now);
         }
         let InFlightBatch { key, batch, is_probe } = flight;
-        let cap = self.caps(&key.model);
+        let cap = caps(&self.provider, &key.model);
         let Some(group) = self.groups.get_mut(&key) else { return };
         let fits = |vector: &Vec<f32>| wanted == 0 || vector.len() == wanted;
         if !answer.vectors.iter().any(fits) {
@@ -274,6 +275,7 @@ impl Dispatcher {
 
     /// Fails the requests that would wait too long.
     pub(super) fn fail_hopeless(&mut self, now: Instant) {
+        self.fail_capped();
         let (Some(rest), Some(reason)) = (self.pacer.blocked_for(now), &self.block_reason) else {
             return;
         };

@@ -5,17 +5,19 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use embedd_wire::{Failure, FailureClass, Kind, Model, Priority, Provider};
+use embedd_wire::{Failure, FailureClass, Kind, Priority, Provider};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::sleep_until;
 
 use super::Shared;
-use super::fair_queue::{self, Batch};
+use super::allowance::Allowance;
+use super::caps::caps;
+use super::fair_queue::Batch;
 use super::group::{Group, GroupKey, Probe};
 use super::http::{self, HttpOutcome, Response};
 use super::load::Load;
-use super::pacer::{Pacer, Permit, burst, reserved_for_questions};
+use super::pacer::{Pacer, Permit};
 use super::pending::{PendingRequest, Submitted};
 use super::timeouts::Timeouts;
 use crate::providers::Pace;
@@ -188,8 +190,16 @@ impl Dispatcher {
         priority: Priority,
         now: Instant,
     ) -> Result<Option<InFlightBatch>, Instant> {
-        let caps = self.caps(&key.model);
         let is_question = priority == Priority::Question;
+        let mut caps = caps(&self.provider, &key.model);
+        if !is_question {
+            match self.allowance() {
+                Allowance::Any => {}
+                Allowance::Tokens(left) => caps.tokens = caps.tokens.min(left),
+                Allowance::Later => return Ok(None),
+                Allowance::Capped(_, rest) => return Err(now + rest),
+            }
+        }
         // While a service loads its model, a single request waits for it.
         let is_long = self.timeouts.are_extended() && self.documents_in_flight() > 0;
         self.pacer.expect_long(is_long);
@@ -237,31 +247,18 @@ impl Dispatcher {
         Ok(batch.map(|batch| InFlightBatch { key: key.clone(), batch, is_probe: false }))
     }
 
-    /// What one request may hold.
-    pub(super) fn caps(&self, model: &Model) -> Load {
-        // What services of a kind accept where neither the provider nor the catalog says: TEI accepts 32.
-        let usual = match self.provider.kind {
-            Kind::Openai => 2048,
-            Kind::Voyage => 1000,
-            Kind::Gemini => 100,
-            Kind::Ollama => 64,
-            Kind::Local | Kind::Test | Kind::OpenaiCompatible => 32,
-        };
-        let texts = [self.provider.limits.texts_per_request, model.texts_per_request];
-        let texts = texts.into_iter().flatten().min().unwrap_or(usual);
-        // Gemini counts every text as a request, so a larger batch would use up the requests reserved for questions.
-        let counted = self.provider.limits.requests_per_minute.map(reserved_for_questions);
-        let counted = counted.filter(|_| self.provider.kind == Kind::Gemini);
-        let texts = counted.map_or(texts, |counted| texts.min(counted.max(1)));
-        // A request that exceeds the burst would only make the others wait.
-        let budget = self.provider.limits.tokens_per_minute.map(burst);
-        let tokens = model.tokens_per_request.into_iter().chain(budget).min();
-        let tokens = tokens.map_or(u64::MAX, u64::from);
-        fair_queue::caps(texts.into(), tokens, model.dimensions)
-    }
-
     fn documents_in_flight(&self) -> usize {
         self.in_flight.values().filter(|flight| flight.priority != Priority::Question).count()
+    }
+
+    /// Tokens of the requests in flight.
+    pub(super) fn tokens_in_flight(&self) -> u64 {
+        self.in_flight.values().map(|flight| flight.load.tokens).sum()
+    }
+
+    /// Whether a request in flight has texts of a pending request.
+    pub(super) fn is_in_flight(&self, id: u64) -> bool {
+        self.in_flight.values().any(|flight| flight.request_ids.contains(&id))
     }
 
     /// Whether a pending request is part of a request in flight that has an extended timeout.

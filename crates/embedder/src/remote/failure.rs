@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use embedd_wire::{Failure, FailureClass, Kind, Model, Provider, quote_literal};
+use embedd_wire::{Failure, FailureClass, Kind, Model, Provider, Reached, quote_literal};
 
 use crate::providers::RefusalKind;
 
@@ -18,6 +18,20 @@ pub fn limited(provider: &Provider, said: &str, wait: Duration) -> Failure {
     Failure::new(FailureClass::RateLimited, message)
         .with_detail(sentence("It says: ", said))
         .with_hint(format!("It can be asked again in {} s.", wait.as_secs() + 1))
+        .with_retry_after(wait)
+}
+
+/// The failure of documents whose provider has reached a cap. The DETAIL has the statement, because only a status
+/// shows it.
+pub fn capped(provider: &Provider, reached: &Reached, wait: Duration) -> Failure {
+    let option = reached.period.option();
+    let message = format!("provider \"{}\" has reached {option}", provider.name);
+    Failure::new(FailureClass::RateLimited, message)
+        .with_detail(format!(
+            "{}. To go on now: {}.",
+            reached.explained(),
+            reached.statement(&provider.name)
+        ))
         .with_retry_after(wait)
 }
 

@@ -9,24 +9,11 @@ use embedd_wire::Priority;
 use super::load::Load;
 use super::pending::{Item, Waiter};
 
-/// Bytes of text in a batch, unless one text has more: Gemini accepts four megabytes, quotation marks included.
-const BATCH_BYTES: u64 = 3 << 20;
-
-/// The most vector elements in one reply.
-const BATCH_NUMBERS: usize = 4 << 20;
-
 /// After this many rate limits in a row a batch may be too large.
 const LIMITED: u32 = 6;
 
 /// This many other texts have to be accepted meanwhile before a batch counts as too large.
 const OTHERS_ACCEPTED: u32 = 3;
-
-/// The most a batch may hold, given the limits of texts and tokens and the dimensions of the vectors: its reply must
-/// stay within bounds too.
-pub fn caps(texts: u64, tokens: u64, dimensions: u32) -> Load {
-    let most = BATCH_NUMBERS / (dimensions.max(1) as usize);
-    Load { texts: texts.clamp(1, most.max(1) as u64), tokens, bytes: BATCH_BYTES }
-}
 
 /// A text in a batch, and everyone who waits for its vector.
 #[derive(Debug, Clone)]
@@ -348,11 +335,5 @@ mod tests {
         let few = Load { tokens: 10, ..all };
         assert_eq!(texts(&queue.next(Priority::Change, few, |_| true).unwrap()), ["c"]);
         assert!(queue.is_empty());
-    }
-
-    #[test]
-    fn the_size_of_a_reply_is_bounded() {
-        assert_eq!(caps(100_000, 1, 4096).texts, 1024);
-        assert_eq!(caps(100, 1, 0).texts, 100);
     }
 }

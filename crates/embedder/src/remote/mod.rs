@@ -1,5 +1,7 @@
 //! Requests to remote services: one dispatcher an account, and one HTTP client with one connection pool for all.
 
+mod allowance;
+mod caps;
 mod count;
 mod dispatcher;
 mod failure;
@@ -21,12 +23,14 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use embedd_wire::{
-    AccountId, Embeddings, Failure, FailureClass, Model, Provider, Request, account,
+    AccountId, CountRequest, Embeddings, Failure, FailureClass, Model, MostOfRequest, Provider,
+    Request, account,
 };
 use reqwest::Client;
 use tokio::sync::{Mutex as AsyncMutex, mpsc, oneshot};
 use tokio::task::spawn_blocking;
 
+use self::caps::caps;
 use self::dispatcher::{Dispatcher, Message};
 use self::group::GroupKey;
 use self::size::{LimitChange, Size};
@@ -103,6 +107,13 @@ impl Remote {
     pub async fn reconfigure(&self, ca_file: Option<PathBuf>) {
         *lock(&self.shared.ca_file) = ca_file;
         *self.shared.client.lock().await = None;
+    }
+
+    /// What a request for these texts would hold, by options, catalog and what has been learned.
+    pub fn most_of_request(&self, request: &CountRequest) -> MostOfRequest {
+        let (provider, model, now) = (&request.provider, &request.model, Instant::now());
+        let most = self.shared.size_of(provider, model, now).most(caps(provider, model), now);
+        MostOfRequest { texts: most.texts, tokens: most.tokens, bytes: most.bytes }
     }
 
     /// Embeds a request's texts; dropping the returned future cancels the request.

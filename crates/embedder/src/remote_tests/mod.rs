@@ -1,5 +1,6 @@
 //! Tests of the embedder against scripted services, over its socket as sessions and workers use it.
 
+mod allowance;
 mod answers;
 mod connections;
 mod limits;
