@@ -331,6 +331,20 @@ pub fn set_error(client: &mut SpiClient<'_>, table_id: i32, reason: &str) -> Res
     Ok(())
 }
 
+/// Ends the task of a vector table that waits for its indexes, which are there now. A shadow that is to be swapped in is
+/// not at its end yet.
+pub fn complete_index(client: &mut SpiClient<'_>, table_id: i32) -> Result<()> {
+    client.update(
+        "update embedd.tasks
+            set status = 'completed', completed_at = pg_catalog.clock_timestamp(), last_error = null
+          where target_id = $1 and status in ('pending', 'running') and phase = 'index'
+            and not exists (select from embedd.vector_tables v where v.id = $1 and v.replaces is not null and v.auto_swap)",
+        None,
+        &[table_id.into()],
+    )?;
+    Ok(())
+}
+
 /// Comparisons that have ended well and are kept for each vector table.
 const KEPT: i64 = 20;
 

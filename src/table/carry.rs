@@ -48,8 +48,10 @@ pub fn blockers(client: &mut SpiClient<'_>, relation: pg_sys::Oid) -> Result<Vec
     texts(
         client,
         "select distinct what from (
-            select pg_catalog.pg_describe_object(d.classid, d.objid, 0)
+            select case when r.ev_class <> $1 then pg_catalog.pg_describe_object('pg_catalog.pg_class'::regclass, r.ev_class, 0)
+                        else pg_catalog.pg_describe_object(d.classid, d.objid, 0) end
               from pg_catalog.pg_depend d
+              left join pg_catalog.pg_rewrite r on d.classid = 'pg_catalog.pg_rewrite'::regclass and r.oid = d.objid
              where (d.refclassid = 'pg_catalog.pg_class'::regclass and d.refobjid = $1
                     or d.refclassid = 'pg_catalog.pg_type'::regclass
                        and d.refobjid in (select t.oid from pg_catalog.pg_type t

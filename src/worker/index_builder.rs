@@ -8,7 +8,7 @@ use crate::catalog::ErrorSource;
 use crate::index::Builders;
 use crate::process::HelperArgument;
 use crate::transaction::{self, TxError};
-use crate::{catalog, index, shared};
+use crate::{catalog, index, shared, task};
 
 /// The entry point of an index builder.
 #[pg_guard]
@@ -84,6 +84,8 @@ fn build(id: i32) -> Result<(), TxError> {
     transaction::run(|| {
         Spi::connect_mut(|client| {
             index::clear_deferred(client, id)?;
+            task::complete_index(client, id)?;
+            catalog::set_working_status(client, id)?;
             Ok(())
         })
     })

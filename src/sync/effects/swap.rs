@@ -97,13 +97,14 @@ pub fn after_indexes(
     task: i64,
     attempt: i32,
 ) -> Result<Outcome> {
-    if !task::is_current(client, task, attempt)? {
-        return Ok(Outcome::Overtaken);
-    }
-    match index::has_deferred(client, table.config.id)? {
-        true => Ok(Outcome::AwaitsIndexes),
-        false => end(client, table, task),
-    }
+    let has_deferred = index::has_deferred(client, table.config.id)?;
+    Ok(match (task::is_current(client, task, attempt)?, has_deferred) {
+        (true, true) => Outcome::AwaitsIndexes,
+        (true, false) => end(client, table, task)?,
+        (false, true) => Outcome::Overtaken,
+        // The builder has ended the task with the last index.
+        (false, false) => Outcome::Done,
+    })
 }
 
 /// Drops the table that the last swap replaced, if no session can read it any more.
