@@ -28,6 +28,9 @@ const HANGS: &str = "
     INSERT INTO t SELECT i, row(CASE i WHEN 1200 THEN 'bad' ELSE 'fine ' || i END)::odd FROM generate_series(1, 1500) i;
     SELECT embedd.create_vector_table('t', 't', '[{\"name\": \"body\", \"role\": \"embedding\"}]')";
 
+/// What the view shows: rows done, their total, the rate, whether an eta is known, and the phase.
+type Progress = (i64, Option<i64>, Option<f64>, bool, String);
+
 /// The worker while it reads the row that hangs.
 fn worker_in_the_row(cluster: &Cluster) -> i32 {
     let sql = format!(
@@ -181,7 +184,7 @@ fn its_progress_can_be_watched() {
         let (cluster, is_over) = (Arc::clone(&cluster), Arc::clone(&is_over));
         thread::spawn(move || {
             let sql = "SELECT rows_done, rows_total, rate, eta IS NOT NULL, phase, task_type FROM embedd.stat_progress_backfill WHERE vector_table = 't'";
-            let mut seen: Vec<(i64, Option<i64>, Option<f64>, bool, String)> = Vec::new();
+            let mut seen: Vec<Progress> = Vec::new();
             let mut client = None;
             while !is_over.load(Ordering::SeqCst) {
                 let Some(open) = client.as_mut().filter(|open: &&mut Client| !open.is_closed())
@@ -222,7 +225,7 @@ fn its_progress_can_be_watched() {
     wait_synced(&cluster, DB, "t");
     is_over.store(true, Ordering::SeqCst);
     let seen = watch.join().expect("the progress can be read");
-    let grows = |pair: &[(i64, Option<i64>, Option<f64>, bool, String)]| pair[0].0 <= pair[1].0;
+    let grows = |pair: &[Progress]| pair[0].0 <= pair[1].0;
     assert!(seen.windows(2).all(grows), "{seen:?}");
     let moves = seen.iter().filter(|now| now.4 == "source" && now.0 > 0).collect::<Vec<_>>();
     assert!(moves.len() > 3, "{seen:?}");
