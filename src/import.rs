@@ -179,13 +179,17 @@ fn write(
     vectors: &[Option<&[f32]>],
 ) -> Result<i64> {
     let embedding = table.vector_column().stored(&vector.schema, "n.embedding");
+    // A sort moves every vector, so there is none where it changes nothing.
+    let (first, order) = match rows.has_repeated_keys() {
+        true => ("distinct on (n.pk_value)", "order by n.pk_value, n.position"),
+        false => ("", ""),
+    };
     let statement = sync::upsert_sql(
         table.relation_name()?,
         &format!(
-            "select distinct on (n.pk_value) n.pk_value, {embedding}, n.embedded_text, n.metadata, n.row_hash
+            "select {first} n.pk_value, {embedding}, n.embedded_text, n.metadata, n.row_hash
                from unnest($1::text[], $2::{}.vector[], $3::text[], $4::jsonb[], $5::text[], $6::bigint[])
-                    n(pk_value, embedding, embedded_text, metadata, row_hash, position)
-              order by n.pk_value, n.position",
+                    n(pk_value, embedding, embedded_text, metadata, row_hash, position) {order}",
             vector.schema
         ),
     );

@@ -1,11 +1,14 @@
 //! Finds the source rows of imported vectors, and decides which vectors are those of the rows as they are now.
 
+use std::collections::HashSet;
+
 use pgrx::PgMemoryContexts;
 use pgrx::datum::DatumWithOid;
 use pgrx::prelude::*;
 
 use super::given::Row;
 use crate::catalog::VectorTable;
+use crate::datum::Texts;
 use crate::error::{Error, Result};
 use crate::rights::RoleSwitch;
 use crate::source;
@@ -31,6 +34,14 @@ impl Ready {
     pub fn keys(&self) -> DatumWithOid<'_> {
         // SAFETY: an array of the type that the oid names, which lives as long as this value's memory.
         unsafe { DatumWithOid::new(self.keys, pg_sys::TEXTARRAYOID) }
+    }
+
+    /// Whether a key is there several times.
+    pub fn has_repeated_keys(&self) -> bool {
+        // SAFETY: an array of texts, as above.
+        let keys = unsafe { Texts::from_polymorphic_datum(self.keys, false, pg_sys::TEXTARRAYOID) };
+        let keys = keys.map(|keys| keys.0).unwrap_or_default();
+        keys.iter().collect::<HashSet<_>>().len() < keys.len()
     }
 
     /// Texts, metadata and hashes as arguments of a statement.
