@@ -137,7 +137,7 @@ test-outside: install
 	timeout 45m $(CARGO_TEST_OUTSIDE) --package embedd-tests --test outside -- $(TEST)
 
 soak: install
-	$(CARGO_TEST_OUTSIDE) --package embedd-tests --test outside -- --ignored --nocapture chaos::a_long_run
+	$(CARGO_TEST_OUTSIDE) --package embedd-tests --test outside -- --ignored --nocapture chaos::a_long_run swap::reuse::a_long_load
 
 # TEST=local_model and TEST=overtaking test the embedder alone; the others use clusters.
 bench: install model

@@ -94,13 +94,13 @@ comment on function embedd.discard(text) is
 create function embedd.compare(name text, queries text[], k integer default 10)
     returns table (query text, overlap double precision, mean_rank_change double precision, live_embed_ms double precision,
         shadow_embed_ms double precision, live_search_ms double precision, shadow_search_ms double precision,
-        live_ids text[], shadow_ids text[])
+        live_price_per_million_tokens numeric, shadow_price_per_million_tokens numeric, live_ids text[], shadow_ids text[])
     strict volatile parallel unsafe rows 10
     set search_path to pg_catalog, pg_temp
     language c
     as 'MODULE_PATHNAME', 'compare_wrapper';
 comment on function embedd.compare(text, text[], integer) is
-    'Asks the same questions of a vector table and of its shadow: overlap (the part of the k nearest rows of the vector table that the shadow returns too), mean_rank_change (by how many places these rows move on average), and the milliseconds to embed the question and to find the rows';
+    'Asks the same questions of a vector table and of its shadow: overlap (the part of the k nearest rows of the vector table that the shadow returns too), mean_rank_change (by how many places these rows move on average), and the milliseconds to embed the question and to find the rows, and what a million tokens cost (embedd.models, in US dollars)';
 
 comment on column embedd.stat_vector_tables.sync_status is 'pending, backfilling, syncing (changes wait, or source and vector table are compared), synced (source and vector table agree except for failed_rows, and no change waits), pending_rebackfill (a change of the configuration waits for a backfill or a swap), paused or error';
 

@@ -15,7 +15,7 @@ comment on function embedd.rename_vector_table(text, text) is
 comment on function embedd.swap(text) is
     'Asks the sync worker to put a shadow that is ready in the place of the vector table, and returns the task';
 comment on function embedd.compare(text, text[], integer) is
-    'Asks the same questions of a vector table and of its shadow: overlap (the part of the k nearest rows of the vector table that the shadow returns too), mean_rank_change (by how many places these rows move on average), and the milliseconds to embed the question and to find the rows';
+    'Asks the same questions of a vector table and of its shadow: overlap (the part of the k nearest rows of the vector table that the shadow returns too), mean_rank_change (by how many places these rows move on average), and the milliseconds to embed the question and to find the rows, and what a million tokens cost (embedd.models, in US dollars)';
 comment on function embedd.discard(text) is
     'Drops the shadow of a vector table with the vectors it has: the vector table keeps its configuration';
 comment on function embedd.cancel_backfill(text) is

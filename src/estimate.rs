@@ -9,6 +9,7 @@ use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
 use serde_json::{Number, Value};
 
+use crate::catalog;
 use crate::error::{Error, Result};
 use crate::rights::RoleSwitch;
 use crate::{shared, verify};
@@ -52,6 +53,15 @@ pub fn estimate(name: &str, config: Option<&Value>) -> Result<Estimate> {
     Spi::connect(|client| {
         let table = verify::find(client, name)?;
         let seconds_per_row = last_pace(client, table.id)?;
+        let shadow = {
+            let _rights = RoleSwitch::of_extension()?;
+            catalog::visible_shadow(client, table.id)?
+        };
+        // A change that waits is what the next backfill is about.
+        let change = match &shadow {
+            Some(shadow) => change.beside(shadow)?,
+            None => change,
+        };
         let target = Target::of(client, table, change)?;
         let failed = verify::failed_keys(client, &target.table)?;
         let (left_out, totals) = match measure::totals(&target, &[]) {

@@ -167,6 +167,8 @@ fn compare(
             name!(shadow_embed_ms, f64),
             name!(live_search_ms, f64),
             name!(shadow_search_ms, f64),
+            name!(live_price_per_million_tokens, Option<AnyNumeric>),
+            name!(shadow_price_per_million_tokens, Option<AnyNumeric>),
             name!(live_ids, Vec<String>),
             name!(shadow_ids, Vec<String>),
         ),
@@ -184,6 +186,8 @@ fn compare(
             c.shadow_embed_ms,
             c.live_search_ms,
             c.shadow_search_ms,
+            c.live_price,
+            c.shadow_price,
             c.live_ids,
             c.shadow_ids,
         )

@@ -21,6 +21,19 @@ pub fn shadow_of(client: &mut SpiClient<'_>, id: i32) -> Result<Option<VectorTab
     vector_table::by_id(client, shadow)
 }
 
+/// The same for a caller that changes nothing, as of its own snapshot.
+pub fn visible_shadow(client: &SpiClient<'_>, id: i32) -> Result<Option<VectorTable>> {
+    let rows = client.select(
+        "select id from embedd.vector_tables where replaces = $1",
+        None,
+        &[id.into()],
+    )?;
+    match rows.into_iter().next() {
+        Some(row) => vector_table::by_id(client, row.get::<i32>(1)?.ok_or_else(missing)?),
+        None => Ok(None),
+    }
+}
+
 /// Has the next task of a vector table wait until every transaction has ended that writes to the source now: it may not
 /// know yet what is captured from now on.
 pub fn await_writers(client: &mut SpiClient<'_>, table: &VectorTable) -> Result<()> {

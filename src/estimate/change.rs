@@ -2,7 +2,8 @@
 
 use serde_json::{Map, Value};
 
-use crate::document::json_type;
+use crate::catalog::VectorTable;
+use crate::document::{Column, json_type};
 use crate::error::{Error, Result};
 
 /// The keys of the argument.
@@ -38,6 +39,25 @@ impl Change {
             model: text(members, "embedding_model")?,
             dimensions: integer(members, "embedding_dimensions")?,
             columns: given(members, "columns").cloned(),
+        })
+    }
+
+    /// The change beside one that waits already: what this one does not name is as it is there.
+    pub fn beside(self, shadow: &VectorTable) -> Result<Self> {
+        let present = |column: &Column| Column {
+            name: column.source().to_string(),
+            source_column: None,
+            ..column.clone()
+        };
+        let columns: Vec<Column> = shadow.columns.iter().map(present).collect();
+        let columns = serde_json::to_value(columns)
+            .map_err(|e| Error::Damaged { what: format!("columns: {e}") })?;
+        let names_no_model = self.provider.is_none() && self.model.is_none();
+        Ok(Self {
+            dimensions: self.dimensions.or(names_no_model.then_some(shadow.dimensions)),
+            model: self.model.or(self.provider.is_none().then(|| shadow.model.clone())),
+            provider: self.provider.or_else(|| Some(shadow.provider.clone())),
+            columns: self.columns.or(Some(columns)),
         })
     }
 }

@@ -2,14 +2,14 @@
 
 use std::time::Instant;
 
-use embedd_wire::InputType;
+use embedd_wire::{InputType, Kind};
 use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
 
 use super::{FIRST_PARAM, LIMIT, Question, check_range, find, nearest};
 use crate::catalog::{self, VectorTable};
 use crate::error::{Error, Result};
-use crate::fdw::embed;
+use crate::fdw::{Server, embed};
 use crate::filter;
 use crate::rights::RoleSwitch;
 use crate::table::check_may_change;
@@ -28,6 +28,9 @@ pub struct Comparison {
     pub shadow_embed_ms: f64,
     pub live_search_ms: f64,
     pub shadow_search_ms: f64,
+    /// What a million tokens cost, in US dollars; None where that is unknown.
+    pub live_price: Option<AnyNumeric>,
+    pub shadow_price: Option<AnyNumeric>,
     pub live_ids: Vec<String>,
     pub shadow_ids: Vec<String>,
 }
@@ -51,6 +54,7 @@ pub fn compare(name: &str, queries: &[String], k: i32) -> Result<Vec<Comparison>
         if !is_filled {
             return Err(Error::ShadowNotReady { name: name.to_string() });
         }
+        let (live_price, shadow_price) = (price(&live)?, price(&shadow)?);
         let mut compared = Vec::new();
         for query in queries {
             let (live_ids, live_embed_ms, live_search_ms) = ask(client, &live, query, k)?;
@@ -64,12 +68,25 @@ pub fn compare(name: &str, queries: &[String], k: i32) -> Result<Vec<Comparison>
                 shadow_embed_ms,
                 live_search_ms,
                 shadow_search_ms,
+                live_price: live_price.clone(),
+                shadow_price: shadow_price.clone(),
                 live_ids,
                 shadow_ids,
             });
         }
         Ok(compared)
     })
+}
+
+/// The price of the model of a vector table in the catalog.
+fn price(table: &VectorTable) -> Result<Option<AnyNumeric>> {
+    let kind = Server::of_table(table)?.map_or(Kind::Local, |server| server.options.kind);
+    let entry = table.known_models.get(kind.as_str());
+    let price = entry.and_then(|entry| entry.price_per_million_tokens.as_ref());
+    price
+        .map(|price| AnyNumeric::try_from(price.to_string().as_str()))
+        .transpose()
+        .map_err(|e| Error::Damaged { what: format!("embedd.models: {e}") })
 }
 
 /// The keys of the nearest rows, and the milliseconds that the question and the search took.

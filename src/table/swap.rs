@@ -12,7 +12,7 @@ use crate::index;
 use crate::name::{self, quote_ident};
 use crate::queue;
 use crate::relation;
-use crate::rights::RoleSwitch;
+use crate::rights::{self, RoleSwitch};
 
 /// What a swap has come to.
 #[derive(Debug, PartialEq, Eq)]
@@ -47,6 +47,11 @@ pub fn swap(
     }
     lock(client, live)?;
     lock(client, shadow)?;
+    if live.owner != shadow.owner {
+        // With the rights of the worker: neither of the two may be allowed to.
+        let role = quote_ident(&rights::role_name(live.owner));
+        command::run(client, &format!("alter table {} owner to {role}", shadow.relation_name()?))?;
+    }
     let old = rename(client, live, shadow)?;
     let _rights = RoleSwitch::of_extension()?;
     catalog::replace(client, live, shadow.id, &old)?;

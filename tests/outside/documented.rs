@@ -33,6 +33,7 @@ pages! {
     filters "docs/guides/filters.md"
     keys_and_costs "docs/guides/keys-and-costs.md"
     moving "docs/guides/moving.md"
+    changing "docs/guides/changing.md"
     providers "docs/guides/providers.md"
     sizing "docs/guides/sizing.md"
     testing "docs/guides/testing.md"

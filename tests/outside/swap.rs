@@ -1,6 +1,7 @@
 //! A live vector table is changed: in place, or by a shadow that is filled and swapped in.
 
 mod carried;
+mod disk;
 mod gap;
 mod life;
 mod reuse;

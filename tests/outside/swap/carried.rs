@@ -118,6 +118,32 @@ fn everything_that_users_have_added() {
 }
 
 #[test]
+fn an_owner_that_changes_before_the_swap() {
+    let cluster = Cluster::start();
+    let mut client = synced(&cluster, DB, 50);
+    let table = relation(&mut client, "t");
+    client
+        .batch_execute(
+            "SELECT embedd.update_vector_table('t', embedding_dimensions => 64);
+             SELECT embedd.backfill('t', auto_swap => false)",
+        )
+        .unwrap();
+    let filled =
+        "SELECT sync_status = 'synced' FROM embedd.vector_tables WHERE replaces IS NOT NULL";
+    cluster.wait_for(DB, LONG, "the shadow to be filled", filled);
+    client
+        .batch_execute(&format!(
+            "CREATE ROLE heir; GRANT CREATE ON SCHEMA public TO heir; GRANT SELECT ON t TO heir;
+             GRANT USAGE ON FOREIGN SERVER p TO heir; ALTER TABLE {table} OWNER TO heir; SELECT embedd.swap('t')"
+        ))
+        .unwrap();
+    wait_synced(&cluster, DB, "t");
+    let sql = "SELECT relowner::regrole::text FROM pg_class WHERE oid = $1::text::regclass";
+    assert_eq!(client.query_one(sql, &[&table]).unwrap().get::<_, String>(0), "heir");
+    cluster.wait_for(DB, LONG, "the replaced table to be dropped", IS_CLEAN);
+}
+
+#[test]
 fn privileges_by_default_open_no_shadow() {
     let cluster = Cluster::start();
     let mut client = synced(&cluster, DB, 50);

@@ -160,3 +160,38 @@ fn restarts_in_a_load_pay_for_each_text_once() {
     assert_eq!(client.query_one(sql, &[]).unwrap().get::<_, String>(0), "other");
     wait_status(&cluster, DB, "t", "sync_status = 'synced'");
 }
+
+/// Takes minutes; part of `make soak`.
+#[test]
+#[ignore = "embeds 200,000 rows"]
+fn a_long_load_with_restarts_embeds_each_text_once() {
+    const ROWS: u64 = 200_000;
+    let fake = FakeProvider::builder(Dialect::OpenAiCompatible).dimensions(8).record(false).start();
+    let cluster = Cluster::builder().set("embedd.texts_in_flight", "2000").start();
+    let mut client = counted(&cluster, &fake, 100);
+    client
+        .batch_execute(&format!(
+            "INSERT INTO t SELECT i, 'row ' || i FROM generate_series(101, {ROWS}) i"
+        ))
+        .unwrap();
+    wait_synced(&cluster, DB, "t");
+    let before = fake.text_count();
+    change(&mut client, "embedding_model => 'other', embedding_dimensions => 8");
+    let restarts = 5;
+    for restart in 1..=restarts {
+        let enough = before + ROWS * restart / (restarts + 1);
+        fake.wait_until(LONG * 10, "the load to advance", |fake| fake.text_count() > enough);
+        cluster.restart(Shutdown::Fast);
+    }
+    cluster.wait_for(
+        DB,
+        LONG * 10,
+        "the swap",
+        "SELECT embedding_model = 'other' FROM embedd.vector_tables WHERE name = 't' AND replaces IS NULL",
+    );
+    wait_synced(&cluster, DB, "t");
+    let paid = fake.text_count() - before;
+    println!("{paid} texts were sent for {ROWS} rows, with {restarts} restarts");
+    // What is in flight when the server stops is sent again.
+    assert!(paid <= ROWS + restarts * 2000, "{paid} texts were sent");
+}
