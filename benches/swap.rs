@@ -63,8 +63,7 @@ fn main() {
     let (failed, written) = (AtomicU64::new(0), AtomicU64::new(0));
     let asked: Mutex<Vec<(Instant, f64)>> = Mutex::new(Vec::new());
     let (mut changed, mut around) = (Vec::new(), Vec::new());
-    let quiet;
-    thread::scope(|scope| {
+    let quiet = thread::scope(|scope| {
         for _ in 0..SESSIONS {
             scope.spawn(|| {
                 let mut client = cluster.connect("postgres");
@@ -95,7 +94,7 @@ fn main() {
         while begin.elapsed() < QUIET {
             thread::sleep(PAUSE);
         }
-        quiet = asked.lock().unwrap().drain(..).map(|(_, time)| time).collect::<Vec<f64>>();
+        let quiet = asked.lock().unwrap().drain(..).map(|(_, time)| time).collect::<Vec<f64>>();
         for swap in 0..SWAPS {
             let dimensions = DIMENSIONS[(swap + 1) % 2];
             client
@@ -120,6 +119,7 @@ fn main() {
             cluster.wait_for("postgres", LONG, "the status", synced);
         }
         stop.store(true, Ordering::SeqCst);
+        quiet
     });
     let base = percentile(&mut quiet.clone(), 0.99);
     print("quiet, under writes", quiet, base);
