@@ -206,8 +206,11 @@ fn find_hook(client: &SpiClient<'_>, hook: &str) -> Result<Option<String>> {
     }
     let rows = client.select(
         "select pg_catalog.format('%I.%I', n.nspname, p.proname)
-           from pg_catalog.pg_proc p join pg_catalog.pg_namespace n on n.oid = p.pronamespace
-          where p.oid = pg_catalog.to_regprocedure($1 || '(pg_catalog.regclass,pg_catalog.regclass)')
+           from pg_catalog.parse_ident($1) i(parts)
+           join pg_catalog.pg_namespace n on n.nspname = i.parts[1]
+           join pg_catalog.pg_proc p on p.pronamespace = n.oid and p.proname = i.parts[2]
+          where pg_catalog.cardinality(i.parts) = 2 and p.prokind = 'f'
+            and pg_catalog.oidvectortypes(p.proargtypes) = 'regclass, regclass'
             and pg_catalog.has_function_privilege(p.oid, 'EXECUTE')",
         None,
         &[hook.into()],

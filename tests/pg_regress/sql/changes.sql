@@ -29,6 +29,7 @@ select * from golden.refusal($$ select embedd.update_vector_table('goods', on_so
 select * from golden.refusal($$ select embedd.update_vector_table('goods', vector_type => 'bit') $$) \gx
 select * from golden.refusal($$ select embedd.update_vector_table('goods', index => '{"colour": 1}') $$) \gx
 select * from golden.refusal($$ select embedd.update_vector_table('goods', on_shadow => 'absent; drop table goods') $$) \gx
+select * from golden.refusal($$ select embedd.update_vector_table('goods', on_shadow => 'changing.absent') $$) \gx
 select * from golden.refusal($$ select embedd.update_vector_table('goods', table_schema => 'absent') $$) \gx
 select * from golden.refusal($$ select embedd.update_vector_table('goods', table_name => '') $$) \gx
 select * from golden.refusal($$ select embedd.rename_vector_table('goods', '') $$) \gx
@@ -86,7 +87,9 @@ create view over as select pk_value from "Vectors ""of"" goods";
 create materialized view counted as select count(*) from "Vectors ""of"" goods";
 create function first_key() returns text begin atomic select min(pk_value) from "Vectors ""of"" goods"; end;
 create function of_row(r "Vectors ""of"" goods") returns text language sql as 'select null::text';
+set client_min_messages = error;
 create publication outgoing for table "Vectors ""of"" goods";
+reset client_min_messages;
 select * from golden.refusal($$ select embedd.update_vector_table('goods', embedding_dimensions => 64) $$) \gx
 drop view over; drop materialized view counted; drop function first_key(); drop function of_row; drop publication outgoing;
 alter table "Vectors ""of"" goods" drop column mine;
