@@ -6,7 +6,7 @@ alter table embedd.vector_tables
     add column awaits_transactions text[],
     add column auto_swap boolean not null default true,
     add column on_shadow text,
-    add column old_table text;
+    add column old_tables oid[] not null default '{}';
 update embedd.vector_tables set origin_id = id;
 alter table embedd.vector_tables alter column origin_id set not null;
 alter table embedd.vector_tables drop constraint vector_tables_name_key;
@@ -21,7 +21,7 @@ comment on column embedd.vector_tables.replaces is 'for a shadow, the number of 
 comment on column embedd.vector_tables.awaits_transactions is 'transactions (pg_locks.virtualtransaction) that must end before the task begins, because they began before a change of what is captured; empty before they are listed, null when there is nothing to wait for';
 comment on column embedd.vector_tables.auto_swap is 'for a shadow, whether the worker swaps it in as soon as it is ready; otherwise swap() does';
 comment on column embedd.vector_tables.on_shadow is 'function (old regclass, new regclass) that is called when a shadow was created, to shape the new table like the old one';
-comment on column embedd.vector_tables.old_table is 'name of the table that the last swap replaced, until the worker drops it: sessions with an older snapshot may read it';
+comment on column embedd.vector_tables.old_tables is 'tables that swaps have replaced, until the worker drops them: sessions with an older snapshot may read them';
 comment on column embedd.vector_tables.query_prefix is 'prefix of every question when it is embedded; it changes with the model only';
 comment on column embedd.vector_tables.document_prefix is 'prefix of every embedded text when it is embedded, not part of embedded_text; it changes with the model only';
 comment on column embedd.tasks.phase is 'orphans: the worker removes rows whose source row is gone; source: it reads source rows page by page; index: it builds the vector index; swap: it puts the new table in the place of the old one';

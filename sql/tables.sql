@@ -216,7 +216,7 @@ create table embedd.vector_tables (
     awaits_transactions text[],
     auto_swap boolean not null default true,
     on_shadow text,
-    old_table text,
+    old_tables oid[] not null default '{}',
     vector_type text not null default 'vector' check (vector_type in ('vector', 'halfvec')),
     index_options jsonb,
     constraint vector_tables_batch_interval_check check ((sync_mode = 'batch') = (batch_interval is not null))
@@ -258,7 +258,7 @@ comment on column embedd.vector_tables.replaces is 'for a shadow, the number of 
 comment on column embedd.vector_tables.awaits_transactions is 'transactions (pg_locks.virtualtransaction) that must end before the task begins, because they began before a change of what is captured; empty before they are listed, null when there is nothing to wait for';
 comment on column embedd.vector_tables.auto_swap is 'for a shadow, whether the worker swaps it in as soon as it is ready; otherwise swap() does';
 comment on column embedd.vector_tables.on_shadow is 'function (old regclass, new regclass) that is called when a shadow was created, to shape the new table like the old one';
-comment on column embedd.vector_tables.old_table is 'name of the table that the last swap replaced, until the worker drops it: sessions with an older snapshot may read it';
+comment on column embedd.vector_tables.old_tables is 'tables that swaps have replaced, until the worker drops them: sessions with an older snapshot may read them';
 comment on column embedd.vector_tables.on_source_drop is 'what happens to the vectors when the source is dropped: keep (the status is error until a table of that name exists again) or drop';
 comment on column embedd.vector_tables.query_prefix is 'prefix of every question when it is embedded; it changes with the model only';
 comment on column embedd.vector_tables.document_prefix is 'prefix of every embedded text when it is embedded, not part of embedded_text; it changes with the model only';

@@ -29,11 +29,11 @@ pub use heap::{Config, Use, all_uses, configs, is_used, uses};
 pub use resolve::{SourceUpdate, forget_readers, operators};
 pub use rows::{
     delete_all_failed, delete_earlier_failed, delete_failed, earlier_failed_keys, failed_keys,
-    set_failed, set_truncated, truncated_keys,
+    newly_failed, set_failed, set_truncated, truncated_keys,
 };
 pub use shadow::{
-    await_writers, awaited_writers, clear_old, defer_indexes, replace, set_auto_swap, shadow_of,
-    visible_shadow,
+    await_writers, awaited_writers, defer_indexes, replace, set_auto_swap, set_old_tables,
+    shadow_of, visible_shadow,
 };
 pub use state::{Progress, position, set_progress};
 pub use status::{ErrorSource, set_error, set_status, set_working_status};

@@ -72,6 +72,7 @@ pub fn backfill(name: &str, auto_swap: bool) -> Result<(i32, TaskTicket)> {
         };
         if let Some(shadow) = &shadow {
             // Before anything is paid for.
+            shadow.clone().resolve()?;
             table::check_may_be_replaced(client, &table)?;
             let _rights = RoleSwitch::of_extension()?;
             catalog::set_auto_swap(client, shadow.id, auto_swap)?;
@@ -108,6 +109,7 @@ fn find_shadow(client: &mut SpiClient<'_>, name: &str) -> Result<(VectorTable, V
 pub fn swap(name: &str) -> Result<(i32, TaskTicket)> {
     Spi::connect_mut(|client| {
         let (table, shadow) = find_shadow(client, name)?;
+        shadow.clone().resolve()?;
         table::check_may_be_replaced(client, &table)?;
         let _rights = RoleSwitch::of_extension()?;
         if !task::is_filled(client, shadow.id)? {
@@ -184,7 +186,9 @@ pub fn reconcile(name: &str) -> Result<(i32, TaskTicket)> {
         };
         let _rights = RoleSwitch::of_extension()?;
         if let Some(types) = new_types {
-            catalog::set_key_types(client, table.id, &types)?;
+            for id in catalog::same_origin(client, table.origin_id)? {
+                catalog::set_key_types(client, id, &types)?;
+            }
             catalog::forget_readers(table.source);
         }
         let asked = task::ask_reconcile(client, table.id, name)?;

@@ -170,6 +170,9 @@ pub enum Error {
     /// Objects depend on the vector table that would stay with the replaced table.
     #[error("vector table \"{name}\" cannot be replaced because other objects depend on it")]
     CannotBeReplaced { name: String, objects: Vec<String> },
+    /// The vector table has got something since its shadow was created.
+    #[error("vector table \"{name}\" has changed since its shadow was created")]
+    ShapeChanged { name: String },
     /// An index over an expression of vectors that do not stay as they are.
     #[error("index \"{index}\" cannot be built over the new vectors of vector table \"{name}\"")]
     IndexNotCarried { index: String, name: String },
@@ -210,9 +213,12 @@ impl Error {
 
     /// The message and the remedy, in one line for a status.
     pub fn with_remedy(&self) -> String {
-        match self.hint() {
-            Some(hint) => format!("{self}. {hint}"),
-            None => self.to_string(),
+        match (self, self.hint()) {
+            (Error::CannotBeReplaced { objects, .. }, Some(hint)) => {
+                format!("{self}: {}. {hint}", objects.join(", "))
+            }
+            (_, Some(hint)) => format!("{self}. {hint}"),
+            (_, None) => self.to_string(),
         }
     }
 
@@ -284,6 +290,9 @@ impl Error {
             Error::NotReady { .. } => Some("Its status is pending: its first backfill has not run, or was cancelled.".to_string()),
             Error::NotPaused { status, .. } => Some(format!("Its status is {status}.")),
             Error::CannotBeReplaced { objects, .. } => Some(format!("They are: {}.", objects.join(", "))),
+            Error::ShapeChanged { .. } => Some(
+                "Its owner, a column, a constraint, extended statistics or a storage option differ.".to_string(),
+            ),
             Error::IndexNotCarried { .. } => Some(
                 "It is over an expression of the column embedding, whose type or dimensions change.".to_string(),
             ),

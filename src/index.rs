@@ -17,7 +17,7 @@ use crate::operator_class;
 use crate::relation;
 use crate::rights::RoleSwitch;
 
-pub use self::shadow::missing as missing_for_shadow;
+pub use self::shadow::{drop_unpaired, missing as missing_for_shadow};
 
 /// From this many source rows on it is worth deferring the indexes.
 const WORTH_IT: i64 = 5000;
@@ -239,7 +239,7 @@ pub fn build(
     let found = client.select(
         &format!(
             "select exists (select from {INDEXES} where i.indrelid = $1 and i.indisvalid
-                              and case when $4 then {PARTS} = $3::jsonb when $5 then c.relname = $2 else {REST} = $3 end),
+                              and case when $5 then c.relname = $2 when $4 then {PARTS} = $3::jsonb else {REST} = $3 end),
                     exists (select from pg_catalog.pg_class c
                               join pg_catalog.pg_class t on t.relnamespace = c.relnamespace
                              where t.oid = $1 and c.relname = $2)"
@@ -250,7 +250,8 @@ pub fn build(
             name.into(),
             like.into(),
             parts.is_some().into(),
-            whole.is_some().into(),
+            // An index of a shadow has a name of its own, and may equal another one.
+            (whole.is_some() || name.starts_with(shadow::PREFIX)).into(),
         ],
     )?;
     let (is_built, is_taken) = found.first().get_two::<bool, bool>()?;

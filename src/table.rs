@@ -144,7 +144,7 @@ pub fn create(client: &mut SpiClient<'_>, request: CreateRequest) -> Result<Vect
             auto_swap: true,
             on_shadow: None,
             created_at: String::new(),
-            old_table: None,
+            old_tables: Vec::new(),
             vector_type,
             index_options,
         },
@@ -195,12 +195,12 @@ pub fn leftovers(
            join pg_catalog.pg_description d
              on d.classoid = 'pg_catalog.pg_class'::regclass and d.objoid = c.oid and d.objsubid = 0
           where n.nspname = coalesce($1, n.nspname) and c.relkind = 'r'
-            and pg_catalog.starts_with(d.description, $2)
-            and pg_catalog.strpos(d.description, ', kept by embedd as ') > 0
-            and not exists (select from embedd.vector_tables v where v.vector_table = c.oid)
+            and (pg_catalog.starts_with(d.description, $2) and pg_catalog.strpos(d.description, ', kept by embedd as ') > 0
+                 or $3 and pg_catalog.starts_with(d.description, $4))
+            and not exists (select from embedd.vector_tables v where v.vector_table = c.oid or c.oid = any(v.old_tables))
           order by c.relname limit 10",
         None,
-        &[schema.into(), comment.into()],
+        &[schema.into(), comment.into(), source.is_none().into(), carry::REPLACED.into()],
     )?;
     let mut found = Vec::new();
     for row in rows {
@@ -244,9 +244,8 @@ pub fn forget(client: &mut SpiClient<'_>, table: &VectorTable, keep_table: bool)
     if let Some(shadow) = shadow {
         discard(client, &shadow)?;
     }
-    if let Some(old) = &table.stored.old_table {
-        let _rights = RoleSwitch::of_owner(table.owner);
-        command::run(client, &format!("drop table if exists {old}"))?;
+    for old in swap::old_tables(client, table)? {
+        swap::drop_one(client, &old)?;
     }
     let rights = RoleSwitch::of_extension()?;
     if let Some(source) = &table.source_name {

@@ -58,6 +58,18 @@ pub fn set_failed(client: &mut SpiClient<'_>, id: i32, key: &str, reason: &str) 
     Ok(())
 }
 
+/// How many rows have failed in a shadow that have not in the vector table that it replaces.
+pub fn newly_failed(client: &mut SpiClient<'_>, shadow: i32, live: i32) -> Result<i64> {
+    let rows = client.update(
+        "select count(*) from embedd.failed_rows f
+          where f.table_id = $1
+            and not exists (select from embedd.failed_rows l where l.table_id = $2 and l.pk_value = f.pk_value)",
+        None,
+        &[shadow.into(), live.into()],
+    )?;
+    Ok(rows.first().get_one::<i64>()?.unwrap_or_default())
+}
+
 /// Deletes the failures of rows.
 pub fn delete_failed(client: &mut SpiClient<'_>, id: i32, keys: &[String]) -> Result<()> {
     if !keys.is_empty() {

@@ -128,26 +128,23 @@ pub fn defer_indexes(client: &mut SpiClient<'_>, id: i32, definitions: Vec<Strin
 
 /// Puts a shadow in the place of the vector table that it replaces: with its tasks, without its queue. The replaced table
 /// stays under its new name until no session can read it.
-pub fn replace(
-    client: &mut SpiClient<'_>,
-    live: &VectorTable,
-    shadow: i32,
-    old_table: &str,
-) -> Result<()> {
+pub fn replace(client: &mut SpiClient<'_>, live: &VectorTable, shadow: i32) -> Result<()> {
     client.update(
         "update embedd.tasks set target_id = $2 where target_id = $1 and status not in ('pending', 'running')",
         None,
         &[live.id.into(), shadow.into()],
     )?;
     super::delete(client, live.id)?;
+    let mut old_tables = live.stored.old_tables.clone();
+    old_tables.push(live.relation.to_u32().to_string());
     client.update(
         "update embedd.vector_tables
-            set replaces = null, auto_swap = true, old_table = $2, vectors_name = $3, created_at = $4::timestamptz
+            set replaces = null, auto_swap = true, old_tables = $2::text[]::oid[], vectors_name = $3, created_at = $4::timestamptz
           where id = $1",
         None,
         &[
             shadow.into(),
-            old_table.into(),
+            old_tables.into(),
             live.relation_name.clone().into(),
             live.stored.created_at.as_str().into(),
         ],
@@ -156,12 +153,16 @@ pub fn replace(
     Ok(())
 }
 
-/// Notes that the table that the last swap replaced is dropped.
-pub fn clear_old(client: &mut SpiClient<'_>, id: i32) -> Result<()> {
+/// Notes which of the tables that swaps have replaced are still there.
+pub fn set_old_tables(
+    client: &mut SpiClient<'_>,
+    id: i32,
+    old_tables: Vec<pg_sys::Oid>,
+) -> Result<()> {
     client.update(
-        "update embedd.vector_tables set old_table = null where id = $1",
+        "update embedd.vector_tables set old_tables = $2 where id = $1",
         None,
-        &[id.into()],
+        &[id.into(), old_tables.into()],
     )?;
     Ok(())
 }

@@ -99,9 +99,9 @@ pub struct Stored {
     /// When the vector table was created, as text.
     #[serde(default)]
     pub created_at: String,
-    /// The name of the table that the last swap replaced, until it is dropped.
+    /// The oids of tables that swaps have replaced, until they are dropped.
     #[serde(default)]
-    pub old_table: Option<String>,
+    pub old_tables: Vec<String>,
     /// The type of the column of vectors, as configured.
     #[serde(default)]
     pub vector_type: ColumnType,

@@ -126,6 +126,10 @@ impl Error {
                 "SELECT * FROM embedd.sync_status({0}) shows its state. A comparison is not cancelled but paused: SELECT embedd.pause_sync({0}).",
                 quote_literal(name)
             )),
+            Error::ShapeChanged { name } => Some(format!(
+                "Give the shadow up, and ask for the change again: SELECT embedd.discard({}).",
+                quote_literal(name)
+            )),
             Error::RebackfillInProgress { name } => Some(format!(
                 "Wait for it, or give it up: SELECT embedd.discard({}).",
                 quote_literal(name)

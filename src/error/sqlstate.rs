@@ -61,6 +61,7 @@ impl Error {
             | Error::NoShadow { .. }
             | Error::ShadowNotReady { .. }
             | Error::NeedsHook { .. }
+            | Error::ShapeChanged { .. }
             | Error::NotPreloaded => ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
             Error::BackfillInProgress { .. } | Error::RebackfillInProgress { .. } => {
                 ERRCODE_OBJECT_IN_USE

@@ -4,11 +4,15 @@ use pgrx::spi::SpiClient;
 
 use super::{INDEXES, PARTS, Parts, Whole, set_path_to_pgvector};
 use crate::catalog::VectorTable;
+use crate::command;
 use crate::datum::VectorType;
 use crate::error::{Error, Result};
 use crate::operator_class;
 use crate::relation;
 use crate::rights::RoleSwitch;
+
+/// How the names of a shadow's indexes begin until the swap.
+pub(super) const PREFIX: &str = "embedd_swap_";
 
 /// The definitions of indexes that a shadow lacks, as pairs of name and definition in the form of
 /// embedd.vector_tables.held_indexes. The swap gives an index `embedd_swap_<oid>` the name of the index with this oid.
@@ -77,9 +81,10 @@ pub fn missing(
             definitions.extend([name, definition]);
         }
     }
-    // One that replaces no other.
+    // One that replaces no other: the vector table can have none.
     let name = format!("embedd_swap_own_{}", shadow.id);
-    if let Some(own) = own.filter(|_| !has_own)
+    let could_have = live.vector_column().is_indexed();
+    if let Some(own) = own.filter(|_| !has_own && (!could_have || is_other_index))
         && relation::find_beside(shadow.relation, &name).is_none()
     {
         definitions.extend([name, own]);
@@ -130,6 +135,38 @@ fn is_over_the_vector(key: &str) -> bool {
     let bare: String = key.chars().filter(|c| !matches!(c, '(' | ')' | '"')).collect();
     let type_name = |of: &str| of.rsplit('.').next().is_some_and(|of| of.starts_with("halfvec"));
     bare == "embedding" || bare.strip_prefix("embedding::").is_some_and(type_name)
+}
+
+/// Drops the indexes of a shadow whose counterpart the vector table has no more.
+pub fn drop_unpaired(
+    client: &mut SpiClient<'_>,
+    live: &VectorTable,
+    shadow: &VectorTable,
+) -> Result<()> {
+    let _rights = RoleSwitch::of_owner(shadow.owner);
+    let rows = client.update(
+        "select pg_catalog.format('%I.%I', n.nspname, c.relname)
+           from pg_catalog.pg_index s
+           join pg_catalog.pg_class c on c.oid = s.indexrelid
+           join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+          where s.indrelid = $2 and pg_catalog.starts_with(c.relname, $3) and c.relname <> $4
+            and not exists (select from pg_catalog.pg_index i where i.indrelid = $1 and c.relname = $3 || i.indexrelid)",
+        None,
+        &[
+            live.relation.into(),
+            shadow.relation.into(),
+            PREFIX.into(),
+            format!("{PREFIX}own_{}", shadow.id).into(),
+        ],
+    )?;
+    let mut names = Vec::new();
+    for row in rows {
+        names.extend(row.get::<String>(1)?);
+    }
+    for name in names {
+        command::run(client, &format!("drop index {name}"))?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

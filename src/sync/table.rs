@@ -141,6 +141,6 @@ fn core_config(config: &VectorTable, portion: WorkerIndex) -> Config {
         is_run: config.reads_run,
         is_owner: queue::worker_of_table(config.id, portion.count) == portion.index,
         page: PAGE,
-        has_old: config.stored.old_table.is_some(),
+        has_old: !config.stored.old_tables.is_empty(),
     }
 }

@@ -74,6 +74,9 @@ pub fn blockers(client: &mut SpiClient<'_>, relation: pg_sys::Oid) -> Result<Vec
                              join pg_catalog.pg_namespace n on n.oid = c.relnamespace and n.nspname = t.schemaname
                             where t.pubname = p.pubname and c.oid = $1)
              union all
+            select 'inheritance of ' || i.inhrelid::regclass || ' from ' || i.inhparent::regclass
+              from pg_catalog.pg_inherits i where $1 in (i.inhrelid, i.inhparent)
+             union all
             select pg_catalog.format('column %I, which has values of its own', a.attname)
               from pg_catalog.pg_attribute a
              where a.attrelid = $1 and a.attnum > 0 and not a.attisdropped and a.attgenerated = ''
@@ -141,6 +144,31 @@ pub fn shape(
                      where n.oid = $2 and e.grantee <> n.relowner) x) s(place, statement)
           order by s.place",
         &[live, shadow],
+    )
+}
+
+/// What a vector table and its shadow have in common: columns, constraints, statistics and storage, one line each.
+pub fn shape_of(client: &mut SpiClient<'_>, relation: pg_sys::Oid) -> Result<Vec<String>> {
+    texts(
+        client,
+        "select s.line from (
+            select pg_catalog.concat_ws(' ', 'column', a.attname, case when a.attname <> 'embedding' then pg_catalog.format_type(a.atttypid, a.atttypmod) end,
+                       a.attnotnull, a.attgenerated, pg_catalog.pg_get_expr(d.adbin, d.adrelid),
+                       case when a.attname <> 'embedding' then pg_catalog.col_description(a.attrelid, a.attnum) end)
+              from pg_catalog.pg_attribute a
+              left join pg_catalog.pg_attrdef d on d.adrelid = a.attrelid and d.adnum = a.attnum
+             where a.attrelid = $1 and a.attnum > 0 and not a.attisdropped
+             union all
+            select 'constraint ' || pg_catalog.pg_get_constraintdef(c.oid)
+              from pg_catalog.pg_constraint c where c.conrelid = $1 and c.contype in ('p', 'u', 'x', 'c')
+             union all
+            select pg_catalog.concat_ws(' ', 'statistics', e.stxkind, pg_catalog.pg_get_statisticsobjdef_columns(e.oid))
+              from pg_catalog.pg_statistic_ext e where e.stxrelid = $1
+             union all
+            select pg_catalog.concat_ws(' ', 'table', c.relpersistence, (select pg_catalog.string_agg(o, ' ' order by o) from unnest(c.reloptions) o))
+              from pg_catalog.pg_class c where c.oid = $1) s(line)
+          order by s.line",
+        &[relation],
     )
 }
 
@@ -327,8 +355,11 @@ pub fn renames(
     Ok(all)
 }
 
+/// How the comment on a replaced table begins.
+pub const REPLACED: &str = "Replaced vectors of ";
+
 /// The statement that says what a replaced table is, so that it is found if it stays.
 pub fn old_comment(old: &str, name: &str) -> String {
-    let what = format!("Replaced vectors of {name}, which embedd drops when no session reads them");
+    let what = format!("{REPLACED}{name}, which embedd drops when no session reads them");
     format!("comment on table {old} is {}", quote_literal(&what))
 }

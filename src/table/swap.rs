@@ -12,7 +12,8 @@ use crate::index;
 use crate::name::{self, quote_ident};
 use crate::queue;
 use crate::relation;
-use crate::rights::{self, RoleSwitch};
+use crate::rights::RoleSwitch;
+use crate::transaction;
 
 /// What a swap has come to.
 #[derive(Debug, PartialEq, Eq)]
@@ -35,6 +36,7 @@ pub fn swap(
     shadow: &VectorTable,
 ) -> Result<Swapped> {
     check_may_be_replaced(client, live)?;
+    index::drop_unpaired(client, live, shadow)?;
     let definitions = index::missing_for_shadow(client, live, shadow)?;
     if !definitions.is_empty() {
         catalog::defer_indexes(client, shadow.id, definitions)?;
@@ -47,15 +49,23 @@ pub fn swap(
     }
     lock(client, live)?;
     lock(client, shadow)?;
-    if live.owner != shadow.owner {
-        // With the rights of the worker: neither of the two may be allowed to.
-        let role = quote_ident(&rights::role_name(live.owner));
-        command::run(client, &format!("alter table {} owner to {role}", shadow.relation_name()?))?;
-    }
-    let old = rename(client, live, shadow)?;
+    check_shape(client, live, shadow)?;
+    rename(client, live, shadow)?;
     let _rights = RoleSwitch::of_extension()?;
-    catalog::replace(client, live, shadow.id, &old)?;
+    catalog::replace(client, live, shadow.id)?;
     Ok(Swapped::Done)
+}
+
+/// Rejects a swap after which the vector table would lack what it has got since its shadow was created, or would run code
+/// of another owner.
+fn check_shape(client: &mut SpiClient<'_>, live: &VectorTable, shadow: &VectorTable) -> Result<()> {
+    let _rights = RoleSwitch::of_owner(shadow.owner);
+    let is_same = live.owner == shadow.owner
+        && carry::shape_of(client, live.relation)? == carry::shape_of(client, shadow.relation)?;
+    match is_same {
+        true => Ok(()),
+        false => Err(Error::ShapeChanged { name: live.name.clone() }),
+    }
 }
 
 /// Locks a table of vectors against everything. Queries that come now wait, so what follows is short.
@@ -66,16 +76,24 @@ fn lock(client: &mut SpiClient<'_>, table: &VectorTable) -> Result<()> {
     Ok(())
 }
 
-/// Gives the shadow the name of the vector table and all that its users have added; returns the new name of the replaced
-/// table.
-fn rename(client: &mut SpiClient<'_>, live: &VectorTable, shadow: &VectorTable) -> Result<String> {
+/// Gives the shadow the name of the vector table and all that its users have added.
+fn rename(client: &mut SpiClient<'_>, live: &VectorTable, shadow: &VectorTable) -> Result<()> {
     let of = relation::name_of(live.relation).unwrap_or_default();
     let schema = relation::schema_of(live.relation).unwrap_or_default();
-    let old = name::suffixed(&of, name::OLD);
-    let qualified = format!("{}.{}", quote_ident(&schema), quote_ident(&old));
-    if relation::find_beside(live.relation, &old).is_some() {
-        return Err(Error::RelationExists { relation: qualified });
+    // Another table may have the name, or one that a session still reads.
+    let mut old = name::suffixed(&of, name::OLD);
+    for number in 1.. {
+        if relation::find_beside(live.relation, &old).is_none() {
+            break;
+        }
+        old = name::suffixed(&of, &format!("{}{number}", name::OLD));
     }
+    if relation::schema_of(shadow.relation).as_ref() != Some(&schema) {
+        let _rights = RoleSwitch::of_owner(live.owner);
+        let (table, schema) = (shadow.relation_name()?, quote_ident(&schema));
+        command::run(client, &format!("alter table {table} set schema {schema}"))?;
+    }
+    let qualified = format!("{}.{}", quote_ident(&schema), quote_ident(&old));
     let (to, definitions, renames);
     {
         let _rights = RoleSwitch::of_owner(live.owner);
@@ -87,8 +105,7 @@ fn rename(client: &mut SpiClient<'_>, live: &VectorTable, shadow: &VectorTable) 
     run_as_owners(client, live, renames)?;
     let comment = carry::old_comment(&qualified, &live.name);
     run_as_owners(client, live, vec![carry::Statement { text: comment, owner: None }])?;
-    run_as_owners(client, live, definitions)?;
-    Ok(relation::qualified_name(live.relation).unwrap_or(qualified))
+    run_as_owners(client, live, definitions)
 }
 
 /// Runs statements, each with the rights of the owner of what it alters: for a foreign key that may be another table.
@@ -104,30 +121,65 @@ fn run_as_owners(
     Ok(())
 }
 
-/// Drops the table that the last swap replaced, after the foreign keys are checked that the swap has left unchecked. False
-/// while a session may read it.
-pub fn drop_old(client: &mut SpiClient<'_>, table: &VectorTable) -> Result<bool> {
-    let Some(old) = table.stored.old_table.clone() else { return Ok(true) };
-    let found = name::split_qualified(&old)
-        .and_then(|(schema, name)| relation::find(&schema, &name))
-        .filter(|found| relation::owner_of(*found) == Some(table.owner));
-    let Some(found) = found else {
-        catalog::clear_old(client, table.id)?;
-        return Ok(true);
-    };
-    if may_be_read(client, found)? {
-        return Ok(false);
+/// The tables that swaps have replaced and that are there still. A dump keeps their oids, which mean nothing where it is
+/// restored, so the comment is looked at too.
+pub(super) fn old_tables(
+    client: &mut SpiClient<'_>,
+    table: &VectorTable,
+) -> Result<Vec<pg_sys::Oid>> {
+    let rows = client.update(
+        "select c.oid from unnest($1::text[]) o(id) join pg_catalog.pg_class c on c.oid = o.id::oid
+          where pg_catalog.starts_with(pg_catalog.obj_description(c.oid, 'pg_class'), $2)",
+        None,
+        &[table.stored.old_tables.clone().into(), carry::REPLACED.into()],
+    )?;
+    let mut found = Vec::new();
+    for row in rows {
+        found.extend(row.get::<pg_sys::Oid>(1)?);
     }
-    let unchecked = {
-        let _rights = RoleSwitch::of_owner(table.owner);
-        carry::unchecked(client, table.relation)?
+    Ok(found)
+}
+
+/// Drops a replaced table with the rights of its owner.
+pub(super) fn drop_one(client: &mut SpiClient<'_>, old: &pg_sys::Oid) -> Result<()> {
+    let (Some(name), Some(owner)) = (relation::qualified_name(*old), relation::owner_of(*old))
+    else {
+        return Ok(());
     };
-    run_as_owners(client, table, unchecked)?;
-    let rights = RoleSwitch::of_owner(table.owner);
-    command::run(client, &format!("drop table {old}"))?;
-    drop(rights);
-    catalog::clear_old(client, table.id)?;
-    Ok(true)
+    let _rights = RoleSwitch::of_owner(owner);
+    command::run(client, &format!("drop table {name}"))
+}
+
+/// Drops the tables that swaps have replaced, and checks the foreign keys that the last one has left unchecked. False while
+/// a session may read one of them.
+pub fn drop_old(client: &mut SpiClient<'_>, table: &VectorTable) -> Result<bool> {
+    let mut left = Vec::new();
+    for old in old_tables(client, table)? {
+        match may_be_read(client, old)? {
+            true => left.push(old),
+            false => drop_one(client, &old)?,
+        }
+    }
+    let is_over = left.is_empty();
+    if is_over {
+        let unchecked = {
+            let _rights = RoleSwitch::of_owner(table.owner);
+            carry::unchecked(client, table.relation)?
+        };
+        for statement in unchecked {
+            // One that was not valid before may be not valid still.
+            let text = statement.text.clone();
+            let checked = transaction::nested(|| {
+                Spi::connect_mut(|client| run_as_owners(client, table, vec![statement]))
+            });
+            if let Err(failure) = checked {
+                log!("{text}: {}", failure.message);
+            }
+        }
+    }
+    let _rights = RoleSwitch::of_extension()?;
+    catalog::set_old_tables(client, table.id, left)?;
+    Ok(is_over)
 }
 
 /// Whether a session may have a snapshot from before the swap, with which it finds the replaced table.

@@ -48,5 +48,5 @@ fn dimensions(client: &mut Client) -> i32 {
 }
 
 /// Whether nothing is left of shadows and replaced tables.
-const IS_CLEAN: &str = "SELECT NOT EXISTS (SELECT FROM embedd.vector_tables WHERE replaces IS NOT NULL OR old_table IS NOT NULL)
-    AND NOT EXISTS (SELECT FROM pg_class WHERE relname ~ '(_swap|_old|embedd_old_.*|embedd_swap_.*)$')";
+const IS_CLEAN: &str = "SELECT NOT EXISTS (SELECT FROM embedd.vector_tables WHERE replaces IS NOT NULL OR old_tables <> '{}')
+    AND NOT EXISTS (SELECT FROM pg_class WHERE relname ~ '(_swap|_old[0-9]*|embedd_old_.*|embedd_swap_.*)$')";

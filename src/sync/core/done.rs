@@ -55,6 +55,7 @@ impl TableSync {
             (Action::BeginTask(_), Outcome::NotYet) => self.swap.begin.fail(now, None),
             (Action::BeginTask(_), Outcome::Task(task)) => {
                 self.swap.begin.reset();
+                self.health.index.reset();
                 self.task = task.as_ref().map(|(task, _)| task.id);
                 self.scan = task.map(|task| self.begin(task));
             }

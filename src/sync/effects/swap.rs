@@ -19,9 +19,16 @@ use crate::transaction::{self, Timeout, TxError};
 /// Ends a task whose rows and indexes are complete. A shadow that is to be swapped in is not at its end yet.
 pub fn end(client: &mut SpiClient<'_>, table: &Table, task: i64) -> Result<Outcome> {
     let shadow = catalog::by_id(client, table.config.id)?;
-    if shadow.is_some_and(|shadow| shadow.stored.replaces.is_some() && shadow.stored.auto_swap) {
-        task::set_phase(client, task, Phase::Swap)?;
-        return Ok(Outcome::AwaitsSwap);
+    if let Some(shadow) = shadow.filter(|shadow| shadow.stored.auto_swap)
+        && let Some(live) = shadow.stored.replaces
+    {
+        if catalog::newly_failed(client, shadow.id, live)? == 0 {
+            task::set_phase(client, task, Phase::Swap)?;
+            return Ok(Outcome::AwaitsSwap);
+        }
+        // Rows that queries find now would be lost: the owner decides.
+        catalog::set_auto_swap(client, shadow.id, false)?;
+        catalog::set_working_status(client, live)?;
     }
     task::complete(client, task)?;
     catalog::set_working_status(client, table.config.id)?;
@@ -119,7 +126,8 @@ pub fn drop_old(table: &Table) -> Outcome {
         Ok(true) => Outcome::Done,
         Ok(false) => Outcome::NotYet,
         Err(error) => {
-            debug1!("{:?} is not dropped yet: {}", table.config.stored.old_table, error.message);
+            let name = &table.config.name;
+            debug1!("replaced tables of \"{name}\" are not dropped yet: {}", error.message);
             Outcome::NotYet
         }
     }

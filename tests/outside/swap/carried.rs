@@ -1,7 +1,8 @@
 //! What users have added to a vector table is there after a swap, under the same names.
 
 use postgres::Client;
-use support::source::{relation, wait_synced};
+use support::fake_provider::{Dialect, FakeProvider, Respond, Rule};
+use support::source::{relation, wait_status, wait_synced};
 use support::{Cluster, LONG};
 
 use super::{IS_CLEAN, change, synced};
@@ -118,29 +119,87 @@ fn everything_that_users_have_added() {
 }
 
 #[test]
-fn an_owner_that_changes_before_the_swap() {
+fn what_the_vector_table_gets_before_the_swap() {
     let cluster = Cluster::start();
     let mut client = synced(&cluster, DB, 50);
     let table = relation(&mut client, "t");
-    client
-        .batch_execute(
-            "SELECT embedd.update_vector_table('t', embedding_dimensions => 64);
-             SELECT embedd.backfill('t', auto_swap => false)",
-        )
-        .unwrap();
+    let keep = "SELECT embedd.update_vector_table('t', embedding_dimensions => 64);
+        SELECT embedd.backfill('t', auto_swap => false)";
     let filled =
         "SELECT sync_status = 'synced' FROM embedd.vector_tables WHERE replaces IS NOT NULL";
+    client
+        .batch_execute(
+            "CREATE ROLE heir; GRANT CREATE ON SCHEMA public TO heir; GRANT SELECT ON t TO heir;
+             GRANT USAGE ON FOREIGN SERVER p TO heir",
+        )
+        .unwrap();
+    for statement in [
+        "ADD CHECK (length(embedded_text) < 1000)",
+        "ADD COLUMN size integer GENERATED ALWAYS AS (length(embedded_text)) STORED",
+        "SET (autovacuum_enabled = off)",
+        "OWNER TO heir",
+    ] {
+        client.batch_execute(keep).unwrap();
+        cluster.wait_for(DB, LONG, "the shadow to be filled", filled);
+        client
+            .batch_execute(&format!("ALTER TABLE {table} {statement}; SELECT embedd.swap('t')"))
+            .unwrap();
+        wait_status(
+            &cluster,
+            DB,
+            "t",
+            "last_error LIKE '%has changed since its shadow was created%'",
+        );
+        client.batch_execute("SELECT embedd.discard('t')").unwrap();
+        wait_synced(&cluster, DB, "t");
+        cluster.wait_for(DB, LONG, "nothing to be left", IS_CLEAN);
+    }
+    // Asked for again it is carried over; and so are another schema, and an index that was created and rebuilt.
+    client.batch_execute(keep).unwrap();
     cluster.wait_for(DB, LONG, "the shadow to be filled", filled);
     client
         .batch_execute(&format!(
-            "CREATE ROLE heir; GRANT CREATE ON SCHEMA public TO heir; GRANT SELECT ON t TO heir;
-             GRANT USAGE ON FOREIGN SERVER p TO heir; ALTER TABLE {table} OWNER TO heir; SELECT embedd.swap('t')"
+            "CREATE SCHEMA elsewhere AUTHORIZATION heir; CREATE TABLE elsewhere.embedd_vt_00000001_t_old (mine text);
+             CREATE INDEX again ON {table} USING hnsw (embedding vector_cosine_ops);
+             SELECT embedd.update_vector_table('t', table_schema => 'elsewhere')"
         ))
         .unwrap();
+    client.batch_execute("REINDEX INDEX CONCURRENTLY elsewhere.again").unwrap();
+    client.batch_execute("SELECT embedd.swap('t')").unwrap();
     wait_synced(&cluster, DB, "t");
-    let sql = "SELECT relowner::regrole::text FROM pg_class WHERE oid = $1::text::regclass";
-    assert_eq!(client.query_one(sql, &[&table]).unwrap().get::<_, String>(0), "heir");
-    cluster.wait_for(DB, LONG, "the replaced table to be dropped", IS_CLEAN);
+    assert_eq!(relation(&mut client, "t"), "elsewhere.embedd_vt_00000001_t");
+    let sql = "SELECT c.relowner::regrole::text,
+                      (SELECT count(*) FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid JOIN pg_am a ON a.oid = x.relam
+                        WHERE i.indrelid = c.oid AND a.amname = 'hnsw'),
+                      (SELECT count(*) FROM elsewhere.embedd_vt_00000001_t_old)
+                 FROM pg_class c JOIN embedd.vector_tables v ON v.vector_table = c.oid";
+    let row = client.query_one(sql, &[]).unwrap();
+    let found = (row.get::<_, String>(0), row.get::<_, i64>(1), row.get::<_, i64>(2));
+    assert_eq!(found, ("heir".to_string(), 2, 0));
+    let gone = "SELECT old_tables = '{}' FROM embedd.vector_tables";
+    cluster.wait_for(DB, LONG, "the replaced table to be dropped", gone);
+}
+
+#[test]
+fn rows_that_fail_in_the_shadow_hold_the_swap() {
+    let fake = FakeProvider::builder(Dialect::OpenAiCompatible).dimensions(8).start();
+    let cluster = Cluster::start();
+    let mut client = synced(&cluster, DB, 50);
+    fake.script(Rule::when_text("row 7").respond(Respond::status(400)));
+    client
+        .batch_execute(&format!(
+            "SELECT embedd.create_provider('strict', 'openai_compatible', base_url => '{}', default_model => 'm')",
+            fake.base_url()
+        ))
+        .unwrap();
+    change(&mut client, "embedding_provider => 'strict', embedding_dimensions => 8");
+    let held =
+        "last_error LIKE 're-backfill: 1 rows failed%' AND sync_status = 'pending_rebackfill'";
+    wait_status(&cluster, DB, "t", held);
+    client.batch_execute("SELECT embedd.swap('t')").unwrap();
+    let swapped =
+        "SELECT embedding_dimensions = 8 FROM embedd.vector_tables WHERE replaces IS NULL";
+    cluster.wait_for(DB, LONG, "the swap", swapped);
 }
 
 #[test]

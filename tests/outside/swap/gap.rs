@@ -85,7 +85,8 @@ fn a_transaction_with_an_older_snapshot_reads_the_table_before() {
         old.build_transaction().isolation_level(IsolationLevel::RepeatableRead).start().unwrap();
     old.query_one("SELECT count(*) FROM t", &[]).unwrap();
     change(&mut client, "embedding_dimensions => 64");
-    let swapped = "SELECT old_table IS NOT NULL FROM embedd.vector_tables WHERE name = 't' AND replaces IS NULL";
+    let swapped =
+        "SELECT old_tables <> '{}' FROM embedd.vector_tables WHERE name = 't' AND replaces IS NULL";
     cluster.wait_for(DB, LONG, "the swap", swapped);
     let sql = "SELECT embedded_text FROM embedd.query('t', 'row 5', 10)";
     assert_eq!(old.query(sql, &[]).unwrap().len(), 10);

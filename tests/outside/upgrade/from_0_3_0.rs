@@ -30,7 +30,7 @@ const AS_0_3_0: &str = "DO $$
     DROP INDEX embedd.vector_tables_name_key, embedd.vector_tables_replaces_key;
     ALTER TABLE embedd.vector_tables ADD CONSTRAINT vector_tables_name_key UNIQUE (name);
     ALTER TABLE embedd.vector_tables DROP COLUMN origin_id, DROP COLUMN replaces, DROP COLUMN awaits_transactions,
-        DROP COLUMN auto_swap, DROP COLUMN on_shadow, DROP COLUMN old_table;
+        DROP COLUMN auto_swap, DROP COLUMN on_shadow, DROP COLUMN old_tables;
     ALTER TABLE embedd.vector_tables DROP COLUMN query_prefix, DROP COLUMN document_prefix, DROP COLUMN vector_type,
         DROP COLUMN index_options;
     ALTER EXTENSION embedd DROP FUNCTION embedd.create_vector_table(

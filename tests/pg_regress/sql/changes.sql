@@ -79,7 +79,7 @@ call golden.wait_synced('goods');
 select name, replaces, embedding_dimensions, vector_table from embedd.vector_tables;
 select task_type, status, phase from embedd.tasks order by task_id;
 select count(*) from embedd.verify('goods');
-call golden.wait_for('the replaced table to be dropped', $$ select old_table is null from embedd.vector_tables $$);
+call golden.wait_for('the replaced table to be dropped', $$ select old_tables = '{}' from embedd.vector_tables $$);
 
 -- Objects that would stay with the replaced table.
 alter table "Vectors ""of"" goods" add column mine text;
