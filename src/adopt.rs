@@ -1,4 +1,4 @@
-//! Takes over the vectors of other products, and of a plain column of the source: what is special is where they are.
+//! Adopts the vectors of other products, and of a plain column of the source: what differs is where they are.
 
 mod pgai;
 mod pgedge;
@@ -20,7 +20,7 @@ pub use self::pgai::adopt as pgai;
 pub use self::pgedge::adopt as pgedge;
 pub use self::vectorize::adopt as vectorize;
 
-/// Takes over the vectors of a column of the source; they are those of the rows' present texts.
+/// Adopts the vectors of a column of the source; they are those of the rows' present texts.
 pub fn column(name: &str, vector_column: &str) -> Result<Counts> {
     let (table, vector) = import::find(name)?;
     Spi::connect(|client| {

@@ -170,6 +170,9 @@ pub enum Error {
     /// Objects depend on the vector table that would stay with the replaced table.
     #[error("vector table \"{name}\" cannot be replaced because other objects depend on it")]
     CannotBeReplaced { name: String, objects: Vec<String> },
+    /// A swap could not create foreign keys or triggers of the vector table again.
+    #[error("privileges are missing to replace vector table \"{name}\"")]
+    LacksPrivileges { name: String, privileges: Vec<String> },
     /// The vector table has got something since its shadow was created.
     #[error("vector table \"{name}\" has changed since its shadow was created")]
     ShapeChanged { name: String },
@@ -214,9 +217,11 @@ impl Error {
     /// The message and the remedy, in one line for a status.
     pub fn with_remedy(&self) -> String {
         match (self, self.hint()) {
-            (Error::CannotBeReplaced { objects, .. }, Some(hint)) => {
-                format!("{self}: {}. {hint}", objects.join(", "))
-            }
+            (
+                Error::CannotBeReplaced { objects: named, .. }
+                | Error::LacksPrivileges { privileges: named, .. },
+                Some(hint),
+            ) => format!("{self}: {}. {hint}", named.join(", ")),
             (_, Some(hint)) => format!("{self}. {hint}"),
             (_, None) => self.to_string(),
         }
@@ -289,7 +294,10 @@ impl Error {
             }
             Error::NotReady { .. } => Some("Its status is pending: its first backfill has not run, or was cancelled.".to_string()),
             Error::NotPaused { status, .. } => Some(format!("Its status is {status}.")),
-            Error::CannotBeReplaced { objects, .. } => Some(format!("They are: {}.", objects.join(", "))),
+            Error::CannotBeReplaced { objects: named, .. }
+            | Error::LacksPrivileges { privileges: named, .. } => {
+                Some(format!("They are: {}.", named.join(", ")))
+            }
             Error::ShapeChanged { .. } => Some(
                 "Its owner, a column, a constraint, extended statistics or a storage option differ.".to_string(),
             ),

@@ -34,7 +34,7 @@ struct KeyColumn {
     attname: String,
 }
 
-/// Takes over the vectors of a vectorizer, by its name or its number.
+/// Adopts the vectors of a vectorizer, by its name or its number.
 pub fn adopt(name: &str, vectorizer: Option<&str>) -> Result<Counts> {
     let (table, _) = import::find(name)?;
     let vectorizer = find(&table, vectorizer)?;

@@ -24,7 +24,7 @@ struct Vectorizer {
     source_pk: Option<String>,
 }
 
-/// Takes over the vectors of a column of the source.
+/// Adopts the vectors of a column of the source.
 pub fn adopt(name: &str, source_column: Option<&str>) -> Result<Counts> {
     let (table, _) = import::find(name)?;
     let column = match source_column {

@@ -59,7 +59,7 @@ struct OfServer {
     model: String,
 }
 
-/// Takes over the vectors of a job.
+/// Adopts the vectors of a job.
 pub fn adopt(name: &str, job: Option<&str>) -> Result<Counts> {
     let (table, _) = import::find(name)?;
     let (job_name, job) = find(&table, job)?;

@@ -1,4 +1,4 @@
-//! The functions that take over vectors that something else has computed.
+//! The functions that adopt vectors which another product has computed.
 
 use pgrx::JsonB;
 use pgrx::iter::TableIterator;

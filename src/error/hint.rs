@@ -145,6 +145,10 @@ impl Error {
             Error::CannotBeReplaced { .. } => Some(
                 "Drop them before, and create them again after the change.".to_string(),
             ),
+            Error::LacksPrivileges { .. } => Some(
+                "Grant them, or drop the foreign keys and triggers that are named in parentheses."
+                    .to_string(),
+            ),
             Error::IndexNotCarried { index, .. } => Some(format!(
                 "Drop it before, and create it again for the new vectors after the change: DROP INDEX {}.",
                 crate::name::quote_ident(index)

@@ -46,9 +46,10 @@ impl Error {
             | Error::NothingToAdopt { .. }
             | Error::UnknownVectorTable { .. } => ERRCODE_UNDEFINED_OBJECT,
             Error::NameTaken { .. } | Error::ProviderTaken { .. } => ERRCODE_DUPLICATE_OBJECT,
-            Error::NotAllowed { .. } | Error::NoUsage { .. } | Error::KeyReference { .. } => {
-                ERRCODE_INSUFFICIENT_PRIVILEGE
-            }
+            Error::NotAllowed { .. }
+            | Error::NoUsage { .. }
+            | Error::LacksPrivileges { .. }
+            | Error::KeyReference { .. } => ERRCODE_INSUFFICIENT_PRIVILEGE,
             Error::RowsHidden { .. }
             | Error::ChangesMissed { .. }
             | Error::FilledBySubscription { .. }

@@ -86,6 +86,41 @@ pub fn blockers(client: &mut SpiClient<'_>, relation: pg_sys::Oid) -> Result<Vec
     )
 }
 
+/// The privileges without which a swap could not create the foreign keys and triggers of a vector table again. Foreign
+/// keys are created with the rights of the owner of the table that has them, triggers with those of the vector table's.
+pub fn missing_privileges(
+    client: &mut SpiClient<'_>,
+    relation: pg_sys::Oid,
+) -> Result<Vec<String>> {
+    texts(
+        client,
+        "with needed as (
+            select r.relowner as role, f.relnamespace as schema, c.conname as object,
+                   case when not pg_catalog.has_table_privilege(r.relowner, f.oid, 'REFERENCES')
+                         and not (select pg_catalog.bool_and(pg_catalog.has_column_privilege(r.relowner, f.oid, k.attnum, 'REFERENCES'))
+                                    from unnest(c.confkey) k(attnum))
+                        then 'REFERENCES on table ' || f.oid::regclass end as privilege
+              from pg_catalog.pg_constraint c
+              join pg_catalog.pg_class r on r.oid = c.conrelid
+              join pg_catalog.pg_class f on f.oid = c.confrelid
+             where c.contype = 'f' and $1 in (c.conrelid, c.confrelid) and c.conparentid = 0
+             union all
+            select r.relowner, p.pronamespace, t.tgname,
+                   case when not pg_catalog.has_function_privilege(r.relowner, p.oid, 'EXECUTE')
+                        then 'EXECUTE on function ' || p.oid::regprocedure end
+              from pg_catalog.pg_trigger t
+              join pg_catalog.pg_class r on r.oid = t.tgrelid
+              join pg_catalog.pg_proc p on p.oid = t.tgfoid
+             where t.tgrelid = $1 and not t.tgisinternal)
+        select pg_catalog.format('%s for %I (%I)', x.privilege, pg_catalog.pg_get_userbyid(n.role), n.object)
+          from needed n
+         cross join lateral (values (n.privilege),
+                   (case when not pg_catalog.has_schema_privilege(n.role, n.schema, 'USAGE') then 'USAGE on schema ' || n.schema::regnamespace end)) x(privilege)
+         where x.privilege is not null order by 1 limit 20",
+        &[relation],
+    )
+}
+
 /// The end of CREATE TABLE .. (LIKE ..): access method, storage options and tablespace of a relation.
 pub fn storage(client: &mut SpiClient<'_>, relation: pg_sys::Oid) -> Result<String> {
     let rows = client.update(

@@ -75,7 +75,7 @@ pub fn find_reused(tables: &mut BTreeMap<i32, VectorTable>) {
     }
 }
 
-/// Rejects a vector table with objects that would stay with the replaced table.
+/// Rejects a vector table with objects that would stay with the replaced table, or that could not be created again.
 pub fn check_may_be_replaced(client: &mut SpiClient<'_>, live: &VectorTable) -> Result<()> {
     let _rights = RoleSwitch::of_owner(live.owner);
     let mut objects = carry::blockers(client, live.relation)?;
@@ -83,10 +83,14 @@ pub fn check_may_be_replaced(client: &mut SpiClient<'_>, live: &VectorTable) -> 
     if unsafe { pg_sys::get_rel_relkind(live.relation) } as u8 != pg_sys::RELKIND_RELATION {
         objects.push("its partitions".to_string());
     }
-    if objects.is_empty() {
-        return Ok(());
+    if !objects.is_empty() {
+        return Err(Error::CannotBeReplaced { name: live.name.clone(), objects });
     }
-    Err(Error::CannotBeReplaced { name: live.name.clone(), objects })
+    let privileges = carry::missing_privileges(client, live.relation)?;
+    if !privileges.is_empty() {
+        return Err(Error::LacksPrivileges { name: live.name.clone(), privileges });
+    }
+    Ok(())
 }
 
 /// Creates the physical table beside that of the vector table; returns its name.

@@ -1,4 +1,4 @@
-//! Vectors that were paid for already are taken over: no provider is called for them, and what changes meanwhile wins.
+//! Vectors that were paid for already are adopted: no provider is called for them, and what changes meanwhile wins.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

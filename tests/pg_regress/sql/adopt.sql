@@ -1,4 +1,4 @@
--- The vectors of other products are taken over. None of them is installed: their tables are made by hand, in the shapes that their
+-- The vectors of other products are adopted. None of them is installed: their tables are made by hand, in the shapes that their
 -- own code gives them.
 \set VERBOSITY terse
 create schema adopting;

@@ -97,6 +97,37 @@ create index part on "Vectors ""of"" goods" using hnsw ((subvector(embedding, 1,
 select * from golden.refusal($$ select embedd.update_vector_table('goods', embedding_dimensions => 64) $$) \gx
 drop index part;
 
+-- Foreign keys and triggers that the owners of their tables could not create again.
+create role changing_linker;
+create schema linked;
+create table linked.keys (key text primary key);
+insert into linked.keys select pk_value from "Vectors ""of"" goods";
+create function linked.note() returns trigger language plpgsql as 'begin return null; end';
+revoke execute on function linked.note() from public;
+create table changing.notes (about text references "Vectors ""of"" goods");
+alter table "Vectors ""of"" goods" add constraint "known ""key""" foreign key (pk_value) references linked.keys;
+create trigger noted after insert on "Vectors ""of"" goods" for each row execute function linked.note();
+alter table changing.notes owner to changing_linker;
+alter table "Vectors ""of"" goods" owner to changing_linker;
+alter table goods owner to changing_linker;
+grant usage on foreign server changer to changing_linker;
+grant usage, create on schema changing to changing_linker;
+select * from golden.refusal($$ select embedd.update_vector_table('goods', embedding_dimensions => 64) $$) \gx
+grant usage on schema linked to changing_linker;
+grant execute on function linked.note() to changing_linker;
+grant references (key) on linked.keys to changing_linker;
+select changed, needs_backfill from embedd.update_vector_table('goods', embedding_dimensions => 64);
+select status from embedd.backfill('goods', auto_swap => true);
+call golden.wait_synced('goods');
+call golden.wait_for('the replaced table to be dropped', $$ select old_tables = '{}' from embedd.vector_tables $$);
+call golden.wait_for('both foreign keys to be checked',
+    $$ select count(*) = 2 from pg_constraint where contype = 'f' and convalidated and conname in ('known "key"', 'notes_about_fkey') $$);
+select tgname from pg_trigger where tgrelid = '"Vectors ""of"" goods"'::regclass and not tgisinternal;
+drop table changing.notes;
+drop schema linked cascade;
+alter table goods owner to current_user;
+alter table "Vectors ""of"" goods" owner to current_user;
+
 -- A function that shapes the shadow runs with the rights of the owner.
 create table shaped (old regclass, new regclass, by_role text);
 create function shape(old regclass, new regclass) returns void language sql as
@@ -123,5 +154,7 @@ reset role;
 select embedd.drop_vector_table('goods');
 drop schema changing cascade;
 drop role changing_stranger;
+drop owned by changing_linker;
+drop role changing_linker;
 select embedd.drop_provider('changer');
 select * from golden.traces();
