@@ -21,7 +21,8 @@ const PAUSE: Duration = Duration::from_millis(5);
 const QUIET: Duration = Duration::from_secs(10);
 /// Around the moment of the swap.
 const AROUND: Duration = Duration::from_secs(1);
-const SWAPS: usize = 6;
+/// Half of them follow the load at once, half swap in a shadow that is ready.
+const SWAPS: usize = 12;
 
 /// The milliseconds at a part of the sorted times.
 fn percentile(times: &mut [f64], part: f64) -> f64 {
@@ -33,7 +34,7 @@ fn print(what: &str, mut times: Vec<f64>, quiet: f64) -> f64 {
     let (p50, p99) = (percentile(&mut times, 0.5), percentile(&mut times, 0.99));
     let most = times.last().copied().unwrap_or(f64::NAN);
     println!(
-        "{what:<34} {:>7} questions  p50 {p50:>7.2} ms  p99 {p99:>7.2} ms ({:.2} of quiet)  longest {most:>7.1} ms",
+        "{what:<36} {:>7} questions  p50 {p50:>7.2} ms  p99 {p99:>7.2} ms ({:.2} of quiet)  longest {most:>7.1} ms",
         times.len(),
         p99 / quiet
     );
@@ -62,7 +63,7 @@ fn main() {
     let stop = AtomicBool::new(false);
     let (failed, written) = (AtomicU64::new(0), AtomicU64::new(0));
     let asked: Mutex<Vec<(Instant, f64)>> = Mutex::new(Vec::new());
-    let (mut changed, mut around) = (Vec::new(), Vec::new());
+    let (mut changed, mut around, mut ready) = (Vec::new(), Vec::new(), Vec::new());
     let quiet = thread::scope(|scope| {
         for _ in 0..SESSIONS {
             scope.spawn(|| {
@@ -97,11 +98,22 @@ fn main() {
         let quiet = asked.lock().unwrap().drain(..).map(|(_, time)| time).collect::<Vec<f64>>();
         for swap in 0..SWAPS {
             let dimensions = DIMENSIONS[(swap + 1) % 2];
+            let is_automatic = swap < SWAPS / 2;
             client
                 .batch_execute(&format!(
-                    "select embedd.update_vector_table('source', embedding_dimensions => {dimensions}); select embedd.backfill('source')"
+                    "select embedd.update_vector_table('source', embedding_dimensions => {dimensions});
+                     select embedd.backfill('source', auto_swap => {is_automatic})"
                 ))
                 .unwrap();
+            if !is_automatic {
+                let filled = "select sync_status = 'synced' from embedd.vector_tables where replaces is not null";
+                cluster.wait_for("postgres", LONG * 20, "the shadow to be ready", filled);
+                let at = Instant::now();
+                while at.elapsed() < AROUND {
+                    thread::sleep(PAUSE);
+                }
+                client.batch_execute("select embedd.swap('source')").unwrap();
+            }
             let swapped = format!(
                 "select embedding_dimensions = {dimensions} from embedd.vector_tables where replaces is null"
             );
@@ -111,9 +123,10 @@ fn main() {
                 thread::sleep(PAUSE);
             }
             for (begin, time) in asked.lock().unwrap().drain(..) {
-                match begin + AROUND > at {
-                    true => around.push(time),
-                    false => changed.push(time),
+                match (begin + AROUND > at, is_automatic) {
+                    (true, true) => around.push(time),
+                    (true, false) => ready.push(time),
+                    (false, _) => changed.push(time),
                 }
             }
             cluster.wait_for("postgres", LONG, "the status", synced);
@@ -124,7 +137,8 @@ fn main() {
     let base = percentile(&mut quiet.clone(), 0.99);
     print("quiet, under writes", quiet, base);
     print("during the re-backfill", changed, base);
-    print("a second before and after the swap", around, base);
+    print("around a swap at once after the load", around, base);
+    print("around a swap of a ready shadow", ready, base);
     println!(
         "{SWAPS} swaps of {ROWS} rows, {} writes, {} failed or short answers",
         written.load(Ordering::SeqCst),
