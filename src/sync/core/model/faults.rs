@@ -4,7 +4,7 @@ use super::super::planted::Fault;
 use super::first_broken;
 
 /// Interleavings in which a fault has to show.
-const RUNS: u64 = 200_000;
+const RUNS: u64 = 2_000_000;
 
 fn assert_found(fault: Fault, promise: &str) {
     let found = first_broken(1..RUNS, Some(fault));
