@@ -97,8 +97,14 @@ fn an_embedder_that_is_missing_hangs_or_keeps_crashing() {
     let shown = "SELECT current_setting('embedd.embedder_path') = '/nonexistent'";
     cluster.wait_for("d", SHORT, "the setting to be read", shown);
     kill9(cluster.pid(EMBEDDER));
-    let told = wait_told(&cluster, &mut client, "embedder", "problem", "embedd-embedder");
-    assert!(told.meaning.contains("cannot be started"), "{told:?}");
+    // Until the launcher sees that it has ended, it only does not answer.
+    let mut told = None;
+    cluster.wait_until(LONG, "an embedder that cannot be started", || {
+        let found = wait_told(&cluster, &mut client, "embedder", "problem", "embedd-embedder");
+        told = Some(found).filter(|told| told.meaning.contains("cannot be started"));
+        told.is_some()
+    });
+    let told = told.unwrap();
     paste(&cluster, "d", told.remedy());
     // A worker whose text was in flight at the crash reports it until its next attempt.
     wait_healthy(&cluster, &mut client);

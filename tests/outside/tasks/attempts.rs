@@ -51,8 +51,8 @@ fn a_page_that_ends_the_worker_again_and_again() {
     synced_source(&cluster, DB, &mut client, "other", 3);
     client.batch_execute(HANGS).unwrap();
     backfill(&mut client, "t");
-    // Asked to end, it is not suspected, however often that is.
-    for _ in 0..5 {
+    // Asked to end, it is not suspected, however often that is. The launcher waits twice as long each time.
+    for _ in 0..4 {
         let worker = worker_in_the_row(&cluster);
         terminate(worker);
         // The next commit starts the next one.

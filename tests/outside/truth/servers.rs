@@ -61,19 +61,22 @@ fn a_point_in_time() {
 /// server under test. Only servers from the same builder: another one's may have columns that no other server accepts.
 fn old_server() -> PathBuf {
     let ours = bin_dir();
-    let version = |bin: &Path| {
+    // Of one version there may be several builds; what CREATE EXTENSION runs tells them apart.
+    let script = |bin: &Path| {
         let mut command = Command::new(bin.join("pg_config"));
         let share = command.arg("--sharedir").output().ok()?.stdout;
         let share = PathBuf::from(String::from_utf8(share).ok()?.trim());
         let control = fs::read_to_string(share.join("extension/embedd.control")).ok()?;
-        control.lines().find(|line| line.starts_with("default_version")).map(String::from)
+        let line = control.lines().find(|line| line.starts_with("default_version"))?;
+        let version = line.split('\'').nth(1)?;
+        fs::read_to_string(share.join(format!("extension/embedd--{version}.sql"))).ok()
     };
     let servers = ours.parent().and_then(Path::parent).unwrap_or(&ours);
-    let same = version(&ours);
+    let same = script(&ours);
     (15..18)
         .map(|major| servers.join(major.to_string()).join("bin"))
         .take_while(|bin| *bin != ours)
-        .find(|bin| bin.join("initdb").exists() && version(bin) == same)
+        .find(|bin| bin.join("initdb").exists() && script(bin) == same)
         .unwrap_or(ours.clone())
 }
 
