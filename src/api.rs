@@ -20,6 +20,7 @@ use crate::error::Error;
 use crate::extension;
 use crate::search::{self, Question};
 use crate::table::{self, CreateRequest};
+use crate::task::TaskTicket;
 use crate::{control, shared, trigger, verify};
 
 /// Unwraps an argument that may be NULL: a function with such arguments is not STRICT, so the others may be NULL too.
@@ -31,6 +32,18 @@ fn given<T>(value: Option<T>, argument: &'static str) -> crate::error::Result<T>
 fn seconds(interval: Interval) -> f64 {
     let days = f64::from(interval.months()) * 30.0 + f64::from(interval.days());
     days * 86_400.0 + interval.micros() as f64 / 1e6
+}
+
+/// A task as a row: its id, its type, the id of its vector table, its status, and when it was created.
+type TaskRow = (i64, String, i32, &'static str, TimestampWithTimeZone);
+
+fn task_row((target, task): (i32, TaskTicket), status: &'static str) -> TaskRow {
+    (task.id, task.kind, target, status, task.created_at)
+}
+
+/// The row of a task that was asked for.
+fn asked(task: (i32, TaskTicket)) -> TaskRow {
+    task_row(task, "pending")
 }
 
 // The symbol differs from those of the function with fewer arguments, up to 0.7.0.
@@ -131,8 +144,7 @@ fn cancel_backfill(
     >,
     ErrorReport,
 > {
-    let (target, task) = control::cancel_backfill(name)?;
-    Ok(TableIterator::once((task.id, task.kind, target, "cancelled", task.created_at)))
+    Ok(TableIterator::once(task_row(control::cancel_backfill(name)?, "cancelled")))
 }
 
 #[pg_extern(volatile, parallel_unsafe)]
@@ -153,8 +165,7 @@ fn reconcile(
     >,
     ErrorReport,
 > {
-    let (target, asked) = control::reconcile(name)?;
-    Ok(TableIterator::once((asked.id, asked.kind, target, "pending", asked.created_at)))
+    Ok(TableIterator::once(asked(control::reconcile(name)?)))
 }
 
 #[pg_extern(volatile, parallel_unsafe)]

@@ -4,19 +4,11 @@ use pgrx::iter::TableIterator;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
-use super::{given, seconds};
+use super::{asked, given, seconds};
 use crate::control;
 use crate::datum::RawJsonb;
 use crate::search;
 use crate::table::{self, UpdateRequest};
-use crate::task::TaskTicket;
-
-/// A task that was asked for, as a row.
-type TicketRow = (i64, String, i32, &'static str, TimestampWithTimeZone);
-
-fn ticket((target, asked): (i32, TaskTicket)) -> TicketRow {
-    (asked.id, asked.kind, target, "pending", asked.created_at)
-}
 
 #[pg_extern(volatile, parallel_unsafe)]
 #[search_path(pg_catalog, pg_temp)]
@@ -97,7 +89,7 @@ fn backfill(
     >,
     ErrorReport,
 > {
-    Ok(TableIterator::once(ticket(control::backfill(name, true)?)))
+    Ok(TableIterator::once(asked(control::backfill(name, true)?)))
 }
 
 #[pg_extern(volatile, parallel_unsafe, name = "backfill")]
@@ -119,7 +111,7 @@ fn backfill_with_swap(
     >,
     ErrorReport,
 > {
-    Ok(TableIterator::once(ticket(control::backfill(name, auto_swap)?)))
+    Ok(TableIterator::once(asked(control::backfill(name, auto_swap)?)))
 }
 
 #[pg_extern(volatile, parallel_unsafe)]
@@ -140,7 +132,7 @@ fn swap(
     >,
     ErrorReport,
 > {
-    Ok(TableIterator::once(ticket(control::swap(name)?)))
+    Ok(TableIterator::once(asked(control::swap(name)?)))
 }
 
 #[pg_extern(volatile, parallel_unsafe)]
