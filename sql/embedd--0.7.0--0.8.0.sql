@@ -13,7 +13,7 @@ alter table embedd.vector_tables drop constraint vector_tables_name_key;
 create unique index vector_tables_name_key on embedd.vector_tables (name) where replaces is null;
 create unique index vector_tables_replaces_key on embedd.vector_tables (replaces);
 alter table embedd.tasks drop constraint tasks_phase_check;
-alter table embedd.tasks add constraint tasks_phase_check check (phase in ('source', 'orphans', 'index', 'swap'));
+alter table embedd.tasks add constraint tasks_phase_check check (phase in ('source', 'orphans', 'provider_batch', 'index', 'swap'));
 comment on column embedd.vector_tables.id is 'number of the vector table; a re-backfill that changes model, dimensions or texts gives it another one';
 comment on column embedd.vector_tables.sync_status is 'pending, backfilling, synced, paused or error, as a worker stored it; sync_status() and stat_vector_tables show the state at this moment. pending_rebackfill: update_vector_table() has changed what needs new vectors';
 comment on column embedd.vector_tables.origin_id is 'number of the vector table at its creation, which its name and the triggers of the source carry';
@@ -24,7 +24,7 @@ comment on column embedd.vector_tables.on_shadow is 'function (old regclass, new
 comment on column embedd.vector_tables.old_tables is 'tables that swaps have replaced, until the worker drops them: sessions with an older snapshot may read them';
 comment on column embedd.vector_tables.query_prefix is 'prefix of every question when it is embedded; it changes with the model only';
 comment on column embedd.vector_tables.document_prefix is 'prefix of every embedded text when it is embedded, not part of embedded_text; it changes with the model only';
-comment on column embedd.tasks.phase is 'orphans: the worker removes rows whose source row is gone; source: it reads source rows page by page; index: it builds the vector index; swap: it puts the new table in the place of the old one';
+comment on column embedd.tasks.phase is 'orphans: the worker removes rows whose source row is gone; provider_batch: texts are at the provider''s batch API (embedd.provider_batches); source: it reads source rows page by page; index: it builds the vector index; swap: it puts the new table in the place of the old one';
 
 -- Functions that change a live vector table.
 create function embedd.update_vector_table(
@@ -76,6 +76,14 @@ create function embedd.backfill(name text, auto_swap boolean)
     as 'MODULE_PATHNAME', 'backfill_with_swap_wrapper';
 comment on function embedd.backfill(text, boolean) is
     'Does what backfill(name) does; where update_vector_table() has changed what needs new vectors, auto_swap => false keeps the new table ready until swap() or discard()';
+create function embedd.backfill(name text, price text, auto_swap boolean default true)
+    returns table (task_id bigint, task_type text, target_id integer, status text, created_at timestamp with time zone)
+    volatile parallel unsafe rows 1
+    set search_path to pg_catalog, pg_temp
+    language c
+    as 'MODULE_PATHNAME', 'backfill_at_price_wrapper';
+comment on function embedd.backfill(text, text, boolean) is
+    'Does what backfill(name) does, at a price: standard, or batch, with which new texts are embedded through the batch API of the provider (OpenAI, Voyage, Gemini), for less money and within a day';
 create function embedd.swap(name text)
     returns table (task_id bigint, task_type text, target_id integer, status text, created_at timestamp with time zone)
     strict volatile parallel unsafe rows 1
@@ -268,7 +276,7 @@ comment on column embedd.stat_progress_backfill.vector_table is 'name that every
 comment on column embedd.stat_progress_backfill.source_table is 'table whose rows are embedded; null when it no longer exists';
 comment on column embedd.stat_progress_backfill.task_type is 'backfill, rebackfill or reconcile';
 comment on column embedd.stat_progress_backfill.status is 'pending (requested) or running';
-comment on column embedd.stat_progress_backfill.phase is 'orphans: the worker removes rows whose source row is gone; source: it reads source rows page by page; index: it builds the vector index; swap: it puts the new table in the place of the old one';
+comment on column embedd.stat_progress_backfill.phase is 'orphans: the worker removes rows whose source row is gone; provider_batch: texts are at the provider''s batch API (embedd.provider_batches); source: it reads source rows page by page; index: it builds the vector index; swap: it puts the new table in the place of the old one';
 comment on column embedd.stat_progress_backfill.rows_total is 'rows of the source when the task started, or the planner''s estimate where to count them would take too long';
 comment on column embedd.stat_progress_backfill.rows_done is 'source rows that are done';
 comment on column embedd.stat_progress_backfill.rate is 'rows a second over about the last half minute; it falls when no page is done for a minute';
@@ -442,3 +450,56 @@ begin atomic
 end;
 comment on function embedd.estimate(embedd.argument, embedd.argument) is
     'Form of estimate() for a config of type json or text';
+
+-- Backfills at the price of a provider's batch API.
+alter table embedd.tasks
+    add column price text not null default 'standard' constraint tasks_price_check check (price in ('standard', 'batch'));
+comment on column embedd.tasks.price is 'standard, or batch: new texts are embedded through the provider''s batch API';
+
+create table embedd.provider_batches (
+    token uuid primary key,
+    target_id integer not null,
+    provider text not null,
+    provider_batch text,
+    texts integer not null,
+    texts_done integer not null default 0,
+    created_at timestamptz not null default pg_catalog.clock_timestamp(),
+    submitted_at timestamptz
+);
+create index provider_batches_target_id_idx on embedd.provider_batches (target_id);
+comment on table embedd.provider_batches is 'Batches that are at the batch API of a provider now, for a backfill at the batch price. A role sees those of the vector tables that it sees';
+comment on column embedd.provider_batches.token is 'token that the batch carries at the provider, by which a worker finds it after a crash';
+comment on column embedd.provider_batches.target_id is 'the vector table (embedd.vector_tables.id)';
+comment on column embedd.provider_batches.provider is 'provider that has the batch (embedd.providers.name)';
+comment on column embedd.provider_batches.provider_batch is 'name of the batch at the provider; null until the provider has confirmed it';
+comment on column embedd.provider_batches.texts is 'texts in the batch';
+comment on column embedd.provider_batches.texts_done is 'texts that the provider had finished when the worker last asked';
+comment on column embedd.provider_batches.created_at is 'when the worker planned the batch';
+comment on column embedd.provider_batches.submitted_at is 'when the provider confirmed the batch';
+
+-- Texts by their hash: at a provider (no embedding yet), or paid for and not used by the backfill yet.
+create table embedd.provider_batch_texts (
+    target_id integer not null,
+    text_id text not null,
+    token uuid,
+    embedding bytea,
+    is_truncated boolean not null default false,
+    refused text,
+    primary key (target_id, text_id)
+);
+-- Vectors do not compress.
+alter table embedd.provider_batch_texts alter column embedding set storage external;
+create index provider_batch_texts_token_idx on embedd.provider_batch_texts (token) where token is not null;
+comment on table embedd.provider_batch_texts is 'Texts of batches at a provider, and their vectors until the backfill has stored them';
+comment on column embedd.provider_batch_texts.target_id is 'the vector table (embedd.vector_tables.id)';
+comment on column embedd.provider_batch_texts.text_id is 'hash of model, dimensions, prefix and text (SHA-224, hexadecimal)';
+comment on column embedd.provider_batch_texts.token is 'batch that the text is in (embedd.provider_batches.token); null when it has ended';
+comment on column embedd.provider_batch_texts.embedding is 'vector: 4 bytes for each dimension, little-endian';
+comment on column embedd.provider_batch_texts.is_truncated is 'whether the model reads only the beginning of the text';
+comment on column embedd.provider_batch_texts.refused is 'why the provider rejects the text';
+alter table embedd.provider_batches enable row level security;
+create policy visible on embedd.provider_batches for select
+    using (target_id in (select v.id from embedd.vector_tables v));
+grant select on embedd.provider_batches to public;
+select pg_catalog.pg_extension_config_dump('embedd.provider_batches', '');
+select pg_catalog.pg_extension_config_dump('embedd.provider_batch_texts', '');

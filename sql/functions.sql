@@ -6,6 +6,8 @@ comment on function embedd.drop_vector_table(text, boolean) is
     'Drops a vector table and its triggers on the source; keep_table => true keeps the table with the vectors';
 comment on function embedd.backfill(text) is
     'Asks the sync worker to embed every row of the source, and returns the task; sync_status() shows the progress';
+comment on function embedd.backfill(text, text, boolean) is
+    'Does what backfill(name) does, at a price: standard, or batch, with which new texts are embedded through the batch API of the provider (OpenAI, Voyage, Gemini), for less money and within a day';
 comment on function embedd.backfill(text, boolean) is
     'Does what backfill(name) does; where update_vector_table() has changed what needs new vectors, auto_swap => false keeps the new table ready until swap() or discard()';
 comment on function embedd.update_vector_table(text, jsonb, text, text, integer, interval, text, text, text, text, jsonb, text) is
@@ -97,6 +99,7 @@ alter function embedd.sync_status(text) rows 1;
 alter function embedd.embedder_status() rows 1;
 alter function embedd.backfill(text) rows 1;
 alter function embedd.backfill(text, boolean) rows 1;
+alter function embedd.backfill(text, text, boolean) rows 1;
 alter function embedd.swap(text) rows 1;
 alter function embedd.compare(text, text[], integer) rows 10;
 alter function embedd.update_vector_table(text, jsonb, text, text, integer, interval, text, text, text, text, jsonb, text) rows 1;

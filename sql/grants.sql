@@ -20,6 +20,7 @@ comment on function embedd.may_see(oid, oid) is 'Tells whether the current role 
 
 alter table embedd.vector_tables enable row level security;
 alter table embedd.tasks enable row level security;
+alter table embedd.provider_batches enable row level security;
 alter table embedd.failed_rows enable row level security;
 alter table embedd.truncated_rows enable row level security;
 
@@ -29,10 +30,12 @@ create policy visible on embedd.vector_tables for select
     using (embedd.may_change(owner::oid, vector_table::oid));
 create policy visible on embedd.tasks for select
     using (target_id in (select v.id from embedd.vector_tables v));
+create policy visible on embedd.provider_batches for select
+    using (target_id in (select v.id from embedd.vector_tables v));
 -- The key of a row that failed is a piece of the source row: only for those who have the owner's rights.
 create policy visible on embedd.failed_rows for select
     using (table_id in (select v.id from embedd.vector_tables v where embedd.may_change(v.owner::oid, v.vector_table::oid)));
 create policy visible on embedd.truncated_rows for select
     using (table_id in (select v.id from embedd.vector_tables v where embedd.may_change(v.owner::oid, v.vector_table::oid)));
 
-grant select on embedd.models, embedd.providers, embedd.provider_usage, embedd.stat_vector_tables, embedd.vector_tables, embedd.tasks, embedd.failed_rows, embedd.truncated_rows to public;
+grant select on embedd.models, embedd.providers, embedd.provider_usage, embedd.stat_vector_tables, embedd.vector_tables, embedd.tasks, embedd.provider_batches, embedd.failed_rows, embedd.truncated_rows to public;

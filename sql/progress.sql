@@ -35,7 +35,7 @@ comment on column embedd.stat_progress_backfill.vector_table is 'name that every
 comment on column embedd.stat_progress_backfill.source_table is 'table whose rows are embedded; null when it no longer exists';
 comment on column embedd.stat_progress_backfill.task_type is 'backfill, rebackfill or reconcile';
 comment on column embedd.stat_progress_backfill.status is 'pending (requested) or running';
-comment on column embedd.stat_progress_backfill.phase is 'orphans: the worker removes rows whose source row is gone; source: it reads source rows page by page; index: it builds the vector index; swap: it puts the new table in the place of the old one';
+comment on column embedd.stat_progress_backfill.phase is 'orphans: the worker removes rows whose source row is gone; provider_batch: texts are at the provider''s batch API (embedd.provider_batches); source: it reads source rows page by page; index: it builds the vector index; swap: it puts the new table in the place of the old one';
 comment on column embedd.stat_progress_backfill.rows_total is 'rows of the source when the task started, or the planner''s estimate where to count them would take too long';
 comment on column embedd.stat_progress_backfill.rows_done is 'source rows that are done';
 comment on column embedd.stat_progress_backfill.rate is 'rows a second over about the last half minute; it falls when no page is done for a minute';

@@ -324,7 +324,7 @@ create table embedd.tasks (
     priority integer not null default 3,
     attempts integer not null default 0,
     max_attempts integer not null default 3,
-    phase text not null default 'orphans' check (phase in ('source', 'orphans', 'index', 'swap')),
+    phase text not null default 'orphans' check (phase in ('source', 'orphans', 'provider_batch', 'index', 'swap')),
     last_processed_pk text,
     processed_rows bigint not null default 0,
     last_error text,
@@ -341,7 +341,8 @@ create table embedd.tasks (
                 least(greatest(rows_total - processed_rows, 0::bigint)::double precision / rate, 1e9::double precision)) end) stored,
     checkpoint_at timestamptz,
     stalled_attempts integer not null default 0,
-    owes_comparison boolean not null default false
+    owes_comparison boolean not null default false,
+    price text not null default 'standard' constraint tasks_price_check check (price in ('standard', 'batch'))
 );
 create unique index tasks_open_idx on embedd.tasks (target_id) where status in ('pending', 'running');
 comment on table embedd.tasks is 'Backfills and comparisons: requested, running and finished. A role sees the tasks of the vector tables that it sees';
@@ -352,7 +353,7 @@ comment on column embedd.tasks.status is 'pending, running, completed, failed or
 comment on column embedd.tasks.priority is 'not used yet: a vector table has one open task at most, and the worker does those of several side by side';
 comment on column embedd.tasks.attempts is 'how often a worker started the task, resumed it, or accepted another request for it';
 comment on column embedd.tasks.max_attempts is 'how often in a row the worker process may end in the same step of the task before the task fails; nothing else limits the attempts: a worker retries what fails, with a growing backoff';
-comment on column embedd.tasks.phase is 'orphans: the worker removes rows whose source row is gone; source: it reads source rows page by page; index: it builds the vector index; swap: it puts the new table in the place of the old one';
+comment on column embedd.tasks.phase is 'orphans: the worker removes rows whose source row is gone; provider_batch: texts are at the provider''s batch API (embedd.provider_batches); source: it reads source rows page by page; index: it builds the vector index; swap: it puts the new table in the place of the old one';
 comment on column embedd.tasks.last_processed_pk is 'every key up to this one is done in this phase; after a restart the worker continues behind it';
 comment on column embedd.tasks.processed_rows is 'the same as rows_done';
 comment on column embedd.tasks.last_error is 'why the last attempt failed';
@@ -367,6 +368,49 @@ comment on column embedd.tasks.eta is 'time that the rows left need at that rate
 comment on column embedd.tasks.checkpoint_at is 'when rows_done was last written, or when a worker last started or resumed the task';
 comment on column embedd.tasks.stalled_attempts is 'attempts since the task last advanced';
 comment on column embedd.tasks.owes_comparison is 'whether the task also finds changes that no row trigger saw; where it is cancelled, a comparison follows';
+comment on column embedd.tasks.price is 'standard, or batch: new texts are embedded through the provider''s batch API';
+
+create table embedd.provider_batches (
+    token uuid primary key,
+    target_id integer not null,
+    provider text not null,
+    provider_batch text,
+    texts integer not null,
+    texts_done integer not null default 0,
+    created_at timestamptz not null default pg_catalog.clock_timestamp(),
+    submitted_at timestamptz
+);
+create index provider_batches_target_id_idx on embedd.provider_batches (target_id);
+comment on table embedd.provider_batches is 'Batches that are at the batch API of a provider now, for a backfill at the batch price. A role sees those of the vector tables that it sees';
+comment on column embedd.provider_batches.token is 'token that the batch carries at the provider, by which a worker finds it after a crash';
+comment on column embedd.provider_batches.target_id is 'the vector table (embedd.vector_tables.id)';
+comment on column embedd.provider_batches.provider is 'provider that has the batch (embedd.providers.name)';
+comment on column embedd.provider_batches.provider_batch is 'name of the batch at the provider; null until the provider has confirmed it';
+comment on column embedd.provider_batches.texts is 'texts in the batch';
+comment on column embedd.provider_batches.texts_done is 'texts that the provider had finished when the worker last asked';
+comment on column embedd.provider_batches.created_at is 'when the worker planned the batch';
+comment on column embedd.provider_batches.submitted_at is 'when the provider confirmed the batch';
+
+-- Texts by their hash: at a provider (no embedding yet), or paid for and not used by the backfill yet.
+create table embedd.provider_batch_texts (
+    target_id integer not null,
+    text_id text not null,
+    token uuid,
+    embedding bytea,
+    is_truncated boolean not null default false,
+    refused text,
+    primary key (target_id, text_id)
+);
+-- Vectors do not compress.
+alter table embedd.provider_batch_texts alter column embedding set storage external;
+create index provider_batch_texts_token_idx on embedd.provider_batch_texts (token) where token is not null;
+comment on table embedd.provider_batch_texts is 'Texts of batches at a provider, and their vectors until the backfill has stored them';
+comment on column embedd.provider_batch_texts.target_id is 'the vector table (embedd.vector_tables.id)';
+comment on column embedd.provider_batch_texts.text_id is 'hash of model, dimensions, prefix and text (SHA-224, hexadecimal)';
+comment on column embedd.provider_batch_texts.token is 'batch that the text is in (embedd.provider_batches.token); null when it has ended';
+comment on column embedd.provider_batch_texts.embedding is 'vector: 4 bytes for each dimension, little-endian';
+comment on column embedd.provider_batch_texts.is_truncated is 'whether the model reads only the beginning of the text';
+comment on column embedd.provider_batch_texts.refused is 'why the provider rejects the text';
 
 create table embedd.failed_rows (
     table_id integer not null,
@@ -406,5 +450,7 @@ select pg_catalog.pg_extension_config_dump('embedd.vector_tables', '');
 select pg_catalog.pg_extension_config_dump('embedd.vector_tables_id_seq', '');
 select pg_catalog.pg_extension_config_dump('embedd.tasks', '');
 select pg_catalog.pg_extension_config_dump('embedd.tasks_task_id_seq', '');
+select pg_catalog.pg_extension_config_dump('embedd.provider_batches', '');
+select pg_catalog.pg_extension_config_dump('embedd.provider_batch_texts', '');
 select pg_catalog.pg_extension_config_dump('embedd.failed_rows', '');
 select pg_catalog.pg_extension_config_dump('embedd.truncated_rows', '');

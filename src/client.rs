@@ -11,19 +11,17 @@ use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use embedd_wire::{
-    Embeddings, Failure, FailureClass, FrameBuffer, InputType, MAX_FRAME, Model, Priority,
-    Provider, Reply, Request, SOCKET_PATH, Status, WireError, decode_reply, decode_status,
-    encode_request, encode_status_request,
+    BatchReply, BatchRequest, Embeddings, Failure, FailureClass, FrameBuffer, InputType, MAX_FRAME,
+    Model, Priority, Provider, Reply, Request, SOCKET_PATH, Status, WireError, decode_batch_reply,
+    decode_reply, decode_status, encode_batch_request, encode_request, encode_status_request,
+    is_batch_reply,
 };
 use pgrx::check_for_interrupts;
 
-use self::connect::{Descriptor, connect_nonblocking};
+use self::connect::{Descriptor, connect_nonblocking, connect_with_retries};
 pub use self::count::{LONGEST_TEXT, beginning, count};
 use crate::error::{Error, Result};
 use crate::shared::embedder;
-
-/// How long a session waits for a supervisor to start.
-const START_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How often the embedder may crash while it works on one text before the text is rejected.
 const MAX_CRASHES: u32 = 6;
@@ -35,14 +33,19 @@ const RESEND_PAUSE: Duration = Duration::from_millis(100);
 /// The timeout of a status request: an embedder that exceeds it hangs or is very busy.
 const STATUS_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The pause between two attempts to connect meanwhile.
-const START_PAUSE: Duration = Duration::from_millis(50);
-
 /// The longest single wait: after it the session checks whether the embedder can start at all.
 const LONGEST_WAIT: Duration = Duration::from_millis(500);
 
 /// Bytes received by one call, so that the caller regularly checks for interrupts.
 const RECEIVE_BYTES: usize = 16 << 20;
+
+/// A reply of the embedder.
+pub enum Received {
+    /// To a request for vectors.
+    Texts(Reply),
+    /// To an order for a batch API.
+    Batch(BatchReply),
+}
 
 /// A connection to the embedder; dropping it cancels its requests.
 pub struct Client {
@@ -74,8 +77,15 @@ impl Client {
         self.flush().map_err(|error| broken(&error))
     }
 
+    /// Sends as much of an order for a batch API as the socket accepts.
+    pub fn order(&mut self, request: BatchRequest) -> Result<()> {
+        let frame = encode_batch_request(&request).map_err(too_large)?;
+        self.output.extend_from_slice(&frame);
+        self.flush().map_err(|error| broken(&error))
+    }
+
     /// Sends unsent bytes and returns the replies that have arrived; an error if the connection broke.
-    pub fn receive(&mut self) -> Result<Vec<Reply>> {
+    pub fn receive(&mut self) -> Result<Vec<Received>> {
         self.exchange().map_err(|error| broken(&error))
     }
 
@@ -105,13 +115,16 @@ impl Client {
         Ok(())
     }
 
-    fn exchange(&mut self) -> io::Result<Vec<Reply>> {
+    fn exchange(&mut self) -> io::Result<Vec<Received>> {
         // A broken connection may still hold replies that arrived before it broke.
         let flushed = self.flush();
         let read = self.read();
         let mut replies = Vec::new();
         while let Some(body) = self.input.next_frame().map_err(io::Error::other)? {
-            replies.push(decode_reply(body).map_err(io::Error::other)?);
+            replies.push(match is_batch_reply(body) {
+                true => Received::Batch(decode_batch_reply(body).map_err(io::Error::other)?),
+                false => Received::Texts(decode_reply(body).map_err(io::Error::other)?),
+            });
         }
         // A closed socket stays readable after the last replies, so the next call reports it.
         if replies.is_empty() {
@@ -263,7 +276,11 @@ impl Client {
             match self.exchange() {
                 Err(error) => return Ok(Err(error)),
                 Ok(replies) => {
-                    if let Some(reply) = replies.into_iter().find(|reply| reply.id == id) {
+                    let is_asked = |received| match received {
+                        Received::Texts(reply) if reply.id == id => Some(reply),
+                        _ => None,
+                    };
+                    if let Some(reply) = replies.into_iter().find_map(is_asked) {
                         return Ok(Ok(reply));
                     }
                 }
@@ -304,28 +321,6 @@ impl Deadline {
             Duration::ZERO => Err(unreachable(format!("no answer within {:?}", self.timeout))),
             rest => Ok(rest),
         }
-    }
-}
-
-/// Connects, and waits for an embedder that is starting.
-fn connect_with_retries(deadline: &Deadline) -> Result<Client> {
-    let begin = Instant::now();
-    loop {
-        let error = match Client::open() {
-            Ok(client) => return Ok(client),
-            Err(error) => error,
-        };
-        check_startable()?;
-        let is_passing = is_end(&error)
-            || matches!(
-                error.kind(),
-                ErrorKind::NotFound | ErrorKind::ConnectionRefused | ErrorKind::WouldBlock
-            );
-        let is_supervised = embedder::get().is_supervised;
-        if !is_passing || (!is_supervised && begin.elapsed() >= START_TIMEOUT) {
-            return Err(unreachable_because(&error));
-        }
-        wait(None, deadline.rest()?.min(START_PAUSE));
     }
 }
 

@@ -9,9 +9,9 @@ use crate::error::{Error, Result};
 use crate::queue::{self, ChangedKeys};
 use crate::rights::RoleSwitch;
 use crate::table::{self, check_may_change};
-use crate::task::{self, Cancelled, Kind, TaskTicket};
+use crate::task::{self, Cancelled, Kind, Price, TaskTicket};
 use crate::trigger::touch_at_commit;
-use crate::{index, source};
+use crate::{fdw, index, source};
 
 /// Finds a vector table that the caller may change, and locks its row.
 pub fn find_to_change(client: &mut SpiClient<'_>, name: &str) -> Result<VectorTable> {
@@ -62,8 +62,30 @@ pub fn resume(name: &str) -> Result<()> {
     })
 }
 
+/// Checks that a provider takes texts at the price of its batch API.
+fn check_batch_price(table: &VectorTable) -> Result<()> {
+    if table.stored.sync_mode == SyncMode::Batch {
+        return Err(Error::NoBatchPrice {
+            detail: format!("Vector table \"{}\" has sync_mode batch.", table.name),
+            hint: "A vector table with sync_mode trigger can be filled at the batch price.",
+        });
+    }
+    let provider = fdw::provider(table)?;
+    if !provider.kind.has_batch_api() {
+        return Err(Error::NoBatchPrice {
+            detail: format!(
+                "Provider \"{}\" is of kind {}, for which no batch API is known.",
+                provider.name,
+                provider.kind.as_str()
+            ),
+            hint: "Providers of the kinds openai, voyage and gemini have one.",
+        });
+    }
+    Ok(())
+}
+
 /// Requests a backfill from the sync worker: of the shadow, where a change waits for one.
-pub fn backfill(name: &str, auto_swap: bool) -> Result<(i32, TaskTicket)> {
+pub fn backfill(name: &str, auto_swap: bool, price: Price) -> Result<(i32, TaskTicket)> {
     Spi::connect_mut(|client| {
         let table = find_to_change(client, name)?;
         let shadow = {
@@ -77,9 +99,12 @@ pub fn backfill(name: &str, auto_swap: bool) -> Result<(i32, TaskTicket)> {
             let _rights = RoleSwitch::of_extension()?;
             catalog::set_auto_swap(client, shadow.id, auto_swap)?;
         }
-        let _rights = RoleSwitch::of_extension()?;
         let target = shadow.as_ref().unwrap_or(&table);
-        let asked = task::ask(client, target.id, name)?;
+        if price == Price::Batch {
+            check_batch_price(target)?;
+        }
+        let _rights = RoleSwitch::of_extension()?;
+        let asked = task::ask(client, target.id, name, price)?;
         if table.status == Status::Paused {
             catalog::set_status(client, target.id, Status::Paused)?;
         } else {

@@ -158,6 +158,9 @@ pub enum Error {
     /// A backfill is running (backfill_in_progress).
     #[error("a backfill of vector table \"{name}\" is already running")]
     BackfillInProgress { name: String },
+    /// The vector table cannot be filled at the batch price.
+    #[error("price batch is not supported for this vector table")]
+    NoBatchPrice { detail: String, hint: &'static str },
     /// A shadow of the vector table is filled or ready, so its configuration cannot change.
     #[error("a re-backfill of vector table \"{name}\" is running or ready")]
     RebackfillInProgress { name: String },
@@ -234,7 +237,9 @@ impl Error {
             Error::CannotWait { detail, .. } | Error::CannotImport { detail, .. } => {
                 Some((*detail).to_string())
             }
-            Error::NothingToAdopt { detail, .. } => Some(detail.clone()),
+            Error::NothingToAdopt { detail, .. } | Error::NoBatchPrice { detail, .. } => {
+                Some(detail.clone())
+            }
             Error::Filter(e) => e.detail.clone(),
             Error::Columns(e) => e.detail.clone(),
             Error::Name(e) => e.detail(),

@@ -29,6 +29,7 @@ mod command; // utility statements
 mod client; // the client of the embedder
 mod models; // the model catalog
 mod task; // requested backfills and comparisons
+mod provider_batch; // texts at the batch API of a provider, and their vectors
 mod queue; // the keys of changed rows
 mod catalog; // vector tables in embedd's own tables
 mod trigger; // the triggers of a source

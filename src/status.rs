@@ -48,6 +48,8 @@ pub struct SyncStatus {
     pub done_rows: Option<i64>,
     /// Whether the vector index is being built, which is no column.
     pub builds_index: bool,
+    /// Whether new texts are at the batch API of the provider, which is no column.
+    pub awaits_batches: bool,
 }
 
 /// The columns of stat_vector_tables that sync_status() does not have.
@@ -338,6 +340,7 @@ fn look_once(
         provider_since: if provider_failing { row.get(14)? } else { None },
         done_rows: processed,
         builds_index: row.get::<String>(15)?.as_deref() == Some("index"),
+        awaits_batches: row.get::<String>(15)?.as_deref() == Some("provider_batch"),
     };
     shadow::show(client, table.id, shows_errors, &mut status)?;
     Ok((status, facts))

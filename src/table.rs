@@ -156,7 +156,7 @@ pub fn create(client: &mut SpiClient<'_>, request: CreateRequest) -> Result<Vect
 
     catalog::insert(client, &table, &key_types)?;
     if request.start_backfill {
-        task::ask(client, id, &table.name)?;
+        task::ask(client, id, &table.name, task::Price::Standard)?;
         catalog::set_working_status(client, id)?;
         table.status = Status::Backfilling;
     }
@@ -252,6 +252,7 @@ pub fn forget(client: &mut SpiClient<'_>, table: &VectorTable, keep_table: bool)
         // With embedd's rights: creating a trigger needs a privilege, dropping it needs ownership of the table.
         source::drop_triggers(client, table.origin_id, table.source, source)?;
     }
+    shadow::warn_of_batches(client, table)?;
     catalog::delete(client, table.id)?;
     drop(rights);
     match &table.relation_name {

@@ -5,7 +5,7 @@ mod request;
 
 use pgrx::spi::SpiClient;
 
-pub use self::kind::{Checkpoint, Kind, Phase, Task};
+pub use self::kind::{Checkpoint, Kind, Phase, Price, Task};
 pub use self::request::{
     Cancelled, TaskTicket, ask, ask_for_indexes, ask_reconcile, ask_swap, cancel, compare_again,
     is_filled, restart_or_ask,
@@ -20,12 +20,14 @@ pub struct OpenTask {
     pub table_id: i32,
     /// How often it was begun, resumed or restarted.
     pub attempts: i32,
+    /// Whether new texts go to the batch API of the provider.
+    pub is_batch_price: bool,
 }
 
 /// Every task that is not ended, in the order they are worked on.
 pub fn open(client: &SpiClient<'_>) -> Result<Vec<OpenTask>> {
     let rows = client.select(
-        "select task_id, target_id, attempts from embedd.tasks where status in ('pending', 'running')
+        "select task_id, target_id, attempts, price = 'batch' from embedd.tasks where status in ('pending', 'running')
           order by priority, task_id",
         None,
         &[],
@@ -34,7 +36,8 @@ pub fn open(client: &SpiClient<'_>) -> Result<Vec<OpenTask>> {
     for row in rows {
         match (row.get::<i64>(1)?, row.get::<i32>(2)?, row.get::<i32>(3)?) {
             (Some(id), Some(table_id), Some(attempts)) => {
-                tasks.push(OpenTask { id, table_id, attempts });
+                let is_batch_price = row.get::<bool>(4)? == Some(true);
+                tasks.push(OpenTask { id, table_id, attempts, is_batch_price });
             }
             _ => return Err(Error::Damaged { what: "task with nulls".to_string() }),
         }
@@ -54,7 +57,8 @@ pub fn begin(client: &mut SpiClient<'_>, id: i64) -> Result<Option<(Task, bool)>
                 task_type = 'backfill'
                 or exists (select from embedd.vector_tables v where v.id = target_id and v.replaces is not null)
                    and not exists (select from embedd.tasks e where e.target_id = tasks.target_id and e.task_id <> tasks.task_id
-                                      and e.started_at is not null)",
+                                      and e.started_at is not null),
+                price = 'batch'",
         None,
         &[id.into()],
     )?;
@@ -67,7 +71,9 @@ pub fn begin(client: &mut SpiClient<'_>, id: i64) -> Result<Option<(Task, bool)>
     let is_new = row.get::<bool>(5)? == Some(true);
     let (phase, kind) = (Phase::of(&phase), Kind::of(&kind));
     let fills = row.get::<bool>(6)? == Some(true);
-    Ok(Some((Task { id, kind, phase, last_key: row.get(2)?, attempt, fills }, is_new)))
+    let is_batch_price = row.get::<bool>(7)? == Some(true);
+    let last_key = row.get(2)?;
+    Ok(Some((Task { id, kind, phase, last_key, attempt, fills, is_batch_price }, is_new)))
 }
 
 /// Whether a task is still as it was begun, and was not restarted since. It stays so until the transaction ends.

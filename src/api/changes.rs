@@ -7,8 +7,10 @@ use pgrx::prelude::*;
 use super::{asked, given, seconds};
 use crate::control;
 use crate::datum::RawJsonb;
+use crate::error::Error;
 use crate::search;
 use crate::table::{self, UpdateRequest};
+use crate::task::Price;
 
 #[pg_extern(volatile, parallel_unsafe)]
 #[search_path(pg_catalog, pg_temp)]
@@ -89,7 +91,7 @@ fn backfill(
     >,
     ErrorReport,
 > {
-    Ok(TableIterator::once(asked(control::backfill(name, true)?)))
+    Ok(TableIterator::once(asked(control::backfill(name, true, Price::Standard)?)))
 }
 
 #[pg_extern(volatile, parallel_unsafe, name = "backfill")]
@@ -111,7 +113,37 @@ fn backfill_with_swap(
     >,
     ErrorReport,
 > {
-    Ok(TableIterator::once(asked(control::backfill(name, auto_swap)?)))
+    Ok(TableIterator::once(asked(control::backfill(name, auto_swap, Price::Standard)?)))
+}
+
+#[pg_extern(volatile, parallel_unsafe, name = "backfill")]
+#[search_path(pg_catalog, pg_temp)]
+#[allow(clippy::type_complexity)]
+fn backfill_at_price(
+    name: Option<&str>,
+    price: Option<&str>,
+    auto_swap: default!(Option<bool>, "true"),
+) -> Result<
+    TableIterator<
+        'static,
+        (
+            name!(task_id, i64),
+            name!(task_type, String),
+            name!(target_id, i32),
+            name!(status, &'static str),
+            name!(created_at, TimestampWithTimeZone),
+        ),
+    >,
+    ErrorReport,
+> {
+    let (name, price) = (given(name, "name")?, given(price, "price")?);
+    let auto_swap = given(auto_swap, "auto_swap")?;
+    let price = Price::parse(price).ok_or_else(|| Error::BadArgument {
+        message: format!("unknown price \"{price}\""),
+        detail: Some("Prices are: standard, batch.".to_string()),
+        hint: None,
+    })?;
+    Ok(TableIterator::once(asked(control::backfill(name, auto_swap, price)?)))
 }
 
 #[pg_extern(volatile, parallel_unsafe)]

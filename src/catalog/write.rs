@@ -175,8 +175,14 @@ pub fn set_key_types(client: &mut SpiClient<'_>, id: i32, types: &[pg_sys::Oid])
 /// Deletes a vector table and everything that belongs to it.
 pub fn delete(client: &mut SpiClient<'_>, id: i32) -> Result<()> {
     // There are no foreign keys for this, because they would prescribe the order of restoring a dump.
-    for table in ["tasks", "failed_rows", "truncated_rows", "sync_state"] {
-        let column = if table == "tasks" { "target_id" } else { "table_id" };
+    for (table, column) in [
+        ("tasks", "target_id"),
+        ("provider_batches", "target_id"),
+        ("provider_batch_texts", "target_id"),
+        ("failed_rows", "table_id"),
+        ("truncated_rows", "table_id"),
+        ("sync_state", "table_id"),
+    ] {
         client.update(
             &format!("delete from embedd.{table} where {column} = $1"),
             None,

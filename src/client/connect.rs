@@ -3,8 +3,19 @@
 use std::io::{self, ErrorKind};
 use std::os::fd::FromRawFd;
 use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
 
 use pgrx::pg_sys;
+
+use super::{Client, Deadline, check_startable, is_end, unreachable_because, wait};
+use crate::error::Result;
+use crate::shared::embedder;
+
+/// How long a session waits for a supervisor to start.
+const START_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The pause between two attempts to connect meanwhile.
+const START_PAUSE: Duration = Duration::from_millis(50);
 
 /// A file descriptor reserved from PostgreSQL's limit (AcquireExternalFD).
 pub struct Descriptor;
@@ -59,4 +70,26 @@ pub fn connect_nonblocking(path: &str) -> io::Result<UnixStream> {
         )
     };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(stream) }
+}
+
+/// Connects, and waits for an embedder that is starting.
+pub fn connect_with_retries(deadline: &Deadline) -> Result<Client> {
+    let begin = Instant::now();
+    loop {
+        let error = match Client::open() {
+            Ok(client) => return Ok(client),
+            Err(error) => error,
+        };
+        check_startable()?;
+        let is_passing = is_end(&error)
+            || matches!(
+                error.kind(),
+                ErrorKind::NotFound | ErrorKind::ConnectionRefused | ErrorKind::WouldBlock
+            );
+        let is_supervised = embedder::get().is_supervised;
+        if !is_passing || (!is_supervised && begin.elapsed() >= START_TIMEOUT) {
+            return Err(unreachable_because(&error));
+        }
+        wait(None, deadline.rest()?.min(START_PAUSE));
+    }
 }

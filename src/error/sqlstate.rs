@@ -37,7 +37,7 @@ impl Error {
             Error::KeyTypeChanged { .. } => ERRCODE_DATATYPE_MISMATCH,
             Error::NotATable { .. } => ERRCODE_WRONG_OBJECT_TYPE,
             Error::NoKey { .. } => ERRCODE_INVALID_TABLE_DEFINITION,
-            Error::KeyType { .. } => ERRCODE_FEATURE_NOT_SUPPORTED,
+            Error::KeyType { .. } | Error::NoBatchPrice { .. } => ERRCODE_FEATURE_NOT_SUPPORTED,
             Error::UnknownProvider { .. }
             | Error::UnknownModel { .. }
             | Error::ModelNotInCatalog { .. }

@@ -92,6 +92,9 @@ fn progress(name: &str, status: &SyncStatus, left: Option<f64>) -> String {
     if status.builds_index {
         line.push_str(", its vector index is being built");
     }
+    if status.awaits_batches {
+        line.push_str(", its new texts are at the batch API of the provider");
+    }
     if let Some(pending) = status.rows_pending.filter(|pending| *pending > 0) {
         line.push_str(&format!(", {about}{pending} waiting"));
     }
@@ -267,6 +270,10 @@ mod tests {
         assert!(progress("t", &status, None).contains("backfilling: 7 of 20 rows, 15 waiting"));
         status.builds_index = true;
         assert!(progress("t", &status, None).contains("rows, its vector index is being built"));
+        let away = SyncStatus { awaits_batches: true, ..seen("backfilling") };
+        let line =
+            "vector table \"t\" is backfilling, its new texts are at the batch API of the provider";
+        assert_eq!(progress("t", &away, None), line);
     }
 
     #[test]

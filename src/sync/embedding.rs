@@ -8,8 +8,8 @@ use pgrx::prelude::*;
 
 use super::Engine;
 use super::core::{Action, BatchId, Outcome, Share, Stage};
-use crate::client::{self, Client, beginning};
-use crate::error::Error;
+use crate::client::{self, Client, Received, beginning};
+use crate::error::{Error, Result};
 use crate::fdw;
 
 /// Pause after the embedder could not be reached.
@@ -31,6 +31,8 @@ pub struct InFlightRequest {
 pub struct Link {
     client: Option<Client>,
     requests: HashMap<u64, InFlightRequest>,
+    /// The vector tables whose orders for a batch API it has.
+    pub(super) orders: HashMap<u64, i32>,
     last_request: u64,
     /// Nothing is loaded before then: the embedder was lost.
     closed_until: Option<Instant>,
@@ -42,9 +44,29 @@ impl Link {
         self.client.as_ref().map(|client| (client.fd(), client.wants_write()))
     }
 
-    /// Whether the embedder has a request.
+    /// Whether the embedder has texts.
     pub fn has_requests(&self) -> bool {
         !self.requests.is_empty()
+    }
+
+    /// Whether the embedder has texts or orders.
+    pub fn is_busy(&self) -> bool {
+        self.has_requests() || !self.orders.is_empty()
+    }
+
+    /// The number of the next request.
+    pub fn next_request(&mut self) -> u64 {
+        self.last_request += 1;
+        self.last_request
+    }
+
+    /// The client, connected where it is not yet.
+    pub fn connected(&mut self) -> Result<&mut Client> {
+        let client = match self.client.take() {
+            Some(client) => client,
+            None => Client::connect()?,
+        };
+        Ok(self.client.insert(client))
     }
 
     /// Whether nothing is loaded because the embedder was lost a moment ago.
@@ -80,9 +102,8 @@ impl Engine {
         let held: usize = documents.iter().map(|d| d.text.len() + d.metadata.len()).sum();
         let (count, bytes) = (texts.len(), vectors + held);
         self.limits.add(share, count, bytes);
-        self.link.last_request += 1;
         let request = Request {
-            id: self.link.last_request,
+            id: self.link.next_request(),
             provider,
             model,
             input_type: InputType::Document,
@@ -95,30 +116,30 @@ impl Engine {
         table.done(action, Outcome::Sent(share));
         let known = InFlightRequest { table_id, batch: id, share, texts: count, bytes };
         self.link.requests.insert(request.id, known);
-        let sent = match &mut self.link.client {
-            Some(client) => client.send(request),
-            None => Client::connect().and_then(|mut client| {
-                client.send(request)?;
-                self.link.client = Some(client);
-                Ok(())
-            }),
-        };
-        if let Err(error) = sent {
-            self.lose_embedder(&error, UNREACHABLE);
+        if let Err(error) = self.link.connected().and_then(|client| client.send(request)) {
+            self.embedder_unreachable(&error);
         }
+    }
+
+    /// The embedder could not be reached.
+    pub(super) fn embedder_unreachable(&mut self, error: &Error) {
+        self.lose_embedder(error, UNREACHABLE);
     }
 
     /// Takes what the embedder has answered off the connection. It is stored after the queue was read, so that what had
     /// changed by then is known.
     pub(super) fn receive(&mut self) {
-        if self.link.has_requests()
+        if self.link.is_busy()
             && let Err(error) = client::check_startable()
         {
             return self.embedder_unavailable(&error);
         }
         let Some(client) = &mut self.link.client else { return };
         match client.receive() {
-            Ok(replies) => replies.into_iter().for_each(|reply| self.on_reply(reply)),
+            Ok(replies) => replies.into_iter().for_each(|reply| match reply {
+                Received::Texts(reply) => self.on_reply(reply),
+                Received::Batch(reply) => self.on_batch_reply(reply),
+            }),
             Err(error) => self.embedder_ended(&error),
         }
     }
@@ -139,9 +160,14 @@ impl Engine {
         debug1!("lost the embedder: {error}");
         self.link.client = None;
         self.link.requests.clear();
+        self.link.orders.clear();
         self.link.closed_until = Some(Instant::now() + pause);
         self.limits.clear();
-        self.tables.values_mut().for_each(|table| table.sync.embedder_lost());
+        let now = Instant::now();
+        for table in self.tables.values_mut() {
+            table.sync.embedder_lost();
+            table.batches.lost(now);
+        }
     }
 
     /// The embedder has ended while it worked: a text over which it ends is looked for, and its row is noted as failed.

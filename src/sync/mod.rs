@@ -3,6 +3,7 @@
 //! `core` decides what comes next for a vector table and knows no I/O; `effects` runs one action in one transaction; this
 //! file and its neighbors read the queue, hold the connection to the embedder and give each table its turn.
 
+mod batch_api;
 mod core;
 mod effects;
 mod embedding;
@@ -138,7 +139,7 @@ impl Engine {
 
     /// Whether nothing is in flight, and nothing waits for it.
     fn is_idle(&self) -> bool {
-        !self.link.has_requests()
+        !self.link.is_busy()
             && self.link.due().is_none()
             && self.reader.is_settled()
             && !self.schedule.is_running()
@@ -153,7 +154,7 @@ impl Engine {
     /// Time until something is due without a session waking the worker.
     pub fn due(&self) -> Option<Duration> {
         let now = Instant::now();
-        let due = self.tables.values().filter_map(|table| table.sync.due(now));
+        let due = self.tables.values().filter_map(|table| table.due(now));
         let due = due.chain(self.link.due()).chain(self.schedule.due());
         due.map(|at| at.saturating_duration_since(now) + Duration::from_millis(1)).min()
     }
@@ -191,7 +192,7 @@ impl Engine {
             has_requests: self.link.has_requests(),
         };
         let Some(table) = self.tables.get_mut(&id) else { return false };
-        let Some(action) = table.next(&room) else { return false };
+        let Some(action) = table.next(&room) else { return self.take_batch_step(id, is_draining) };
         match action {
             Action::Send(batch) => self.send(id, batch),
             action => {
@@ -214,7 +215,7 @@ impl Engine {
     pub fn drain(&mut self) -> bool {
         self.receive();
         self.take_turns(true);
-        !self.link.has_requests() && self.tables.values().all(|table| table.sync.is_drained())
+        !self.link.is_busy() && self.tables.values().all(Table::is_drained)
     }
 
     /// Whether a process works for this one, which another one would start again.

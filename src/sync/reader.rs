@@ -15,6 +15,7 @@ use crate::error::Result;
 use crate::extension;
 use crate::fdw::depend;
 use crate::guc;
+use crate::provider_batch;
 use crate::queue::{self, Change, Reading, Row};
 use crate::relation;
 use crate::shared::{self, WorkerIndex};
@@ -208,15 +209,20 @@ impl Reader {
                     known.set_source(look);
                 }
             }
+            let notes = provider_batch::notes(client)?;
+            for (id, table) in tables.iter_mut() {
+                table.notes = notes.get(id).copied().unwrap_or_default();
+            }
             self.open_tasks = task::open(client)?;
             // What is not settled is looked at again in the next round, at the latest by the poll; and so is what changes
             // while it is read, as statements after a write of our own see more than those before it.
             self.fingerprint = settled.then_some(fingerprint);
         }
-        for Table { config, sync, .. } in tables.values_mut() {
+        for Table { config, sync, is_batch_price, .. } in tables.values_mut() {
             sync.begin_round();
             let id = config.id;
             let task = self.open_tasks.iter().find(|task| task.table_id == id);
+            *is_batch_price = task.is_some_and(|task| task.is_batch_price);
             sync.set_task(task.map(|task| (task.id, task.attempts)));
             // Between two readings of the catalog names may change hands; the number of the table never does.
             config.source_name = catalog::source_name(config.source);

@@ -5,13 +5,15 @@ use std::time::Instant;
 use embedd_wire::{Priority, Provider};
 
 use super::core::{
-    Action, Config, Cursor, FixKind, Health, Outcome, Room, ScanStep, SourceState, TableSync, Then,
+    Action, Config, Cursor, FixKind, Health, Outcome, ProviderBatches, Room, ScanStep, SourceState,
+    TableSync, Then,
 };
 use super::effects::{self, source_fix};
 use super::last_step::Step;
 use crate::catalog::{Status, VectorTable};
 use crate::fdw;
 use crate::process::Process;
+use crate::provider_batch::Notes;
 use crate::queue;
 use crate::shared::WorkerIndex;
 
@@ -34,6 +36,12 @@ pub struct Table {
     pub to_send: Option<Provider>,
     /// Whether the attempt of the task has not advanced yet.
     pub is_stalled: bool,
+    /// Its batches at the batch API of the provider.
+    pub batches: ProviderBatches,
+    /// What is noted of them.
+    pub notes: Notes,
+    /// Whether the open task wants them.
+    pub is_batch_price: bool,
     /// The provider when the table was read; none when it cannot be used.
     provider: Option<Provider>,
 }
@@ -50,6 +58,9 @@ impl Table {
             builder: None,
             to_send: None,
             is_stalled: true,
+            batches: ProviderBatches::default(),
+            notes: Notes::default(),
+            is_batch_price: false,
             provider: fdw::provider(&config).ok(),
             config,
         }
@@ -64,6 +75,7 @@ impl Table {
         if self.provider != provider {
             self.provider = provider;
             self.sync.provider_changed();
+            self.batches.provider_changed();
         }
     }
 
@@ -77,6 +89,34 @@ impl Table {
         });
         self.sync.set_source(SourceState { broken, missed, is_unseen }, kind);
         self.fix = fix.filter(|_| self.sync.fix().is_some());
+    }
+
+    /// Whether it has to do with the batch API of a provider. The owner of the table looks after its batches.
+    pub fn has_batches(&self) -> bool {
+        let portion = self.portion;
+        let is_owner = queue::worker_of_table(self.config.id, portion.count) == portion.index;
+        let is_noted = self.is_batch_price || self.notes.has_batches;
+        is_owner && !self.config.reads_run && (is_noted || !self.batches.is_idle())
+    }
+
+    /// Whether its batches are looked after now: also while it waits for a backfill, since a cancelled one has batches to
+    /// cancel.
+    pub fn may_use_batches(&self) -> bool {
+        let is_pending = self.config.status == Status::Pending && !self.sync.health.is_broken();
+        self.sync.is_active() || is_pending
+    }
+
+    /// When it has something to do without anything happening before.
+    pub fn due(&self, now: Instant) -> Option<Instant> {
+        let batches = self.batches.due().filter(|_| self.has_batches() && self.may_use_batches());
+        let rest = self.sync.health.rest_until();
+        let batches = batches.map(|at| rest.map_or(at, |rest| at.max(rest)));
+        self.sync.due(now).into_iter().chain(batches).min()
+    }
+
+    /// Whether nothing of it is at the embedder, and nothing that came from there waits to be stored.
+    pub fn is_drained(&self) -> bool {
+        self.sync.is_drained() && !self.batches.is_busy()
     }
 
     /// The next action of the core.

@@ -11,10 +11,11 @@ use crate::catalog::{self, Reused, Status, VectorTable};
 use crate::citus;
 use crate::command;
 use crate::datum::VectorType;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, raise_message};
 use crate::fdw::{Server, depend};
 use crate::index;
 use crate::name::{self, quote_ident, quote_literal};
+use crate::provider_batch;
 use crate::relation;
 use crate::rights::RoleSwitch;
 use crate::vector_column::{IndexOptions, VectorColumn};
@@ -171,6 +172,7 @@ fn call_hook(client: &mut SpiClient<'_>, live: &VectorTable, shadow: &VectorTabl
 /// Drops a shadow and its table; the vector table that it was to replace stays as it is.
 pub fn discard(client: &mut SpiClient<'_>, shadow: &VectorTable) -> Result<()> {
     let rights = RoleSwitch::of_extension()?;
+    warn_of_batches(client, shadow)?;
     catalog::delete(client, shadow.id)?;
     if let Some(live) = shadow.stored.replaces {
         catalog::set_working_status(client, live)?;
@@ -184,4 +186,25 @@ pub fn discard(client: &mut SpiClient<'_>, shadow: &VectorTable) -> Result<()> {
             command::run(client, &format!("drop table {relation}"))
         }
     }
+}
+
+/// Warns of batches that go on at a provider, where nothing of embedd stops or collects them any more.
+pub fn warn_of_batches(client: &mut SpiClient<'_>, table: &VectorTable) -> Result<()> {
+    let names = provider_batch::names(client, table.id)?;
+    if names.is_empty() {
+        return Ok(());
+    }
+    raise_message(
+        PgLogLevel::WARNING,
+        format!(
+            "batches of vector table \"{}\" go on at provider \"{}\", and are charged",
+            table.name, table.provider
+        ),
+        Some(format!("Their names are: {}.", names.join(", "))),
+        Some(
+            "Cancel them there. cancel_backfill() cancels them while the vector table exists."
+                .to_string(),
+        ),
+    );
+    Ok(())
 }

@@ -19,7 +19,7 @@ use crate::relation;
 use crate::rights::RoleSwitch;
 use crate::source;
 use crate::vector_column::{ColumnType, IndexOptions, VectorColumn};
-use crate::{task, trigger};
+use crate::{provider_batch, task, trigger};
 
 /// The arguments of update_vector_table(); None leaves a setting as it is.
 #[derive(Default)]
@@ -241,6 +241,10 @@ fn apply(
     let need = differences.iter().map(|(_, need)| *need).max();
     let rights = RoleSwitch::of_extension()?;
     if need != Some(Need::Table) {
+        // Another provider does not know the batches that are paid for.
+        if live.provider != wanted.provider && !provider_batch::names(client, live.id)?.is_empty() {
+            return Err(Error::BackfillInProgress { name: live.name.clone() });
+        }
         live.provider.clone_from(&wanted.provider);
         live.stored.query_prefix.clone_from(&wanted.stored.query_prefix);
         live.columns.clone_from(&wanted.columns);

@@ -5,6 +5,8 @@
 pub enum Phase {
     /// Rows of the vector table whose source row may be gone.
     Orphans,
+    /// New texts are at the batch API of the provider.
+    ProviderBatch,
     /// Rows of the source, in the order of their keys.
     Source,
     /// The vector indexes, which were dropped for the load.
@@ -18,6 +20,7 @@ impl Phase {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Orphans => "orphans",
+            Self::ProviderBatch => "provider_batch",
             Self::Source => "source",
             Self::Index => "index",
             Self::Swap => "swap",
@@ -30,8 +33,34 @@ impl Phase {
             "index" => Self::Index,
             "swap" => Self::Swap,
             "source" => Self::Source,
+            "provider_batch" => Self::ProviderBatch,
             _ => Self::Orphans,
         }
+    }
+}
+
+/// What the texts of a task cost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Price {
+    /// They are embedded one request after the other.
+    #[default]
+    Standard,
+    /// They go to the batch API of the provider.
+    Batch,
+}
+
+impl Price {
+    /// The word users see.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Standard => "standard",
+            Self::Batch => "batch",
+        }
+    }
+
+    /// The price with this name.
+    pub fn parse(word: &str) -> Option<Self> {
+        [Self::Standard, Self::Batch].into_iter().find(|price| price.as_str() == word)
     }
 }
 
@@ -78,6 +107,8 @@ pub struct Task {
     pub attempt: i32,
     /// Whether it fills a table that was empty before.
     pub fills: bool,
+    /// Whether new texts go to the batch API of the provider.
+    pub is_batch_price: bool,
 }
 
 impl Task {

@@ -3,7 +3,7 @@
 use pgrx::prelude::*;
 use pgrx::spi::{SpiClient, SpiTupleTable};
 
-use super::Kind;
+use super::{Kind, Price};
 use crate::error::{Error, Result};
 
 /// What a caller of backfill() gets to know.
@@ -31,20 +31,25 @@ const IS_BEGUN: &str = "exists (select from embedd.tasks b
                                      and (b.status = 'completed' or b.status in ('failed', 'cancelled') and b.started_at is not null))";
 
 /// Asks for a backfill; one that is not ended yet is an error. A comparison under way becomes one.
-pub fn ask(client: &mut SpiClient<'_>, table_id: i32, name: &str) -> Result<TaskTicket> {
+pub fn ask(
+    client: &mut SpiClient<'_>,
+    table_id: i32,
+    name: &str,
+    price: Price,
+) -> Result<TaskTicket> {
     let rows = client.update(
         &format!(
-            "insert into embedd.tasks as t (task_id, task_type, target_id) overriding system value
+            "insert into embedd.tasks as t (task_id, task_type, target_id, price) overriding system value
          select {NEXT_ID}, case when {IS_BEGUN}
                                   or exists (select from embedd.vector_tables where id = $1 and replaces is not null)
-                then 'rebackfill' else 'backfill' end, $1
+                then 'rebackfill' else 'backfill' end, $1, $2
          on conflict (target_id) where status in ('pending', 'running')
-         do update set task_type = excluded.task_type, owes_comparison = true, {RESTART}
+         do update set task_type = excluded.task_type, price = excluded.price, owes_comparison = true, {RESTART}
              where t.task_type = 'reconcile'
          returning task_id, task_type, created_at"
         ),
         None,
-        &[table_id.into()],
+        &[table_id.into(), price.as_str().into()],
     )?;
     asked(rows, name)
 }

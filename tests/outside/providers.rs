@@ -1,5 +1,6 @@
 //! Providers in real clusters, with scripted services.
 
+mod batch_price;
 mod costs;
 mod fairness;
 mod hanging;

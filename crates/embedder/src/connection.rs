@@ -8,8 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use embedd_wire::{
-    Embeddings, Failure, FailureClass, FrameBuffer, LogLevel, Reply, Request, decode_count_request,
-    decode_request, encode_counts, encode_reply, encode_status, is_count_request,
+    BatchReply, BatchRequest, Embeddings, Failure, FailureClass, FrameBuffer, LogLevel, Reply,
+    Request, decode_batch_request, decode_count_request, decode_request, encode_batch_reply,
+    encode_counts, encode_reply, encode_status, is_batch_request, is_count_request,
     is_status_request,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -81,6 +82,16 @@ async fn read_requests(
                 let _ = outbox.send(Outgoing::Frame(frame));
                 continue;
             }
+            if is_batch_request(body) {
+                let request = decode_batch_request(body).map_err(io::Error::other)?;
+                let share = kibibytes(body.len());
+                let Some(permit) = admit(&budget, share, &reader).await else {
+                    return Ok(());
+                };
+                let (server, outbox) = (server.clone(), outbox.clone());
+                tasks.spawn(run_batch(server, request, permit, outbox));
+                continue;
+            }
             let request = decode_request(body).map_err(io::Error::other)?;
             let share = share(body.len(), &request);
             let Some(permit) = admit(&budget, share, &reader).await else {
@@ -98,6 +109,31 @@ async fn read_requests(
             Ok(count) => buffer.extend(&bytes[..count]),
         }
     }
+}
+
+/// Runs an order for a provider's batch API.
+async fn run_batch(
+    server: Arc<Server>,
+    request: BatchRequest,
+    permit: OwnedSemaphorePermit,
+    outbox: mpsc::UnboundedSender<Outgoing>,
+) {
+    let id = request.id;
+    // In a task of its own, so that a fault in it is an answer too. It ends with this one.
+    let mut running = JoinSet::new();
+    running.spawn(async move { server.batch(request).await });
+    let outcome = running.join_next().await.and_then(Result::ok).unwrap_or_else(|| {
+        let message = "the embedder failed on this order";
+        Err(Failure::new(FailureClass::BadReply, message))
+    });
+    let frame = encode_batch_reply(&BatchReply { id, outcome }).or_else(|error| {
+        let failure = Failure::new(FailureClass::BadReply, error.to_string());
+        encode_batch_reply(&BatchReply { id, outcome: Err(failure) })
+    });
+    if let Ok(frame) = frame {
+        let _ = outbox.send(Outgoing::Frame(frame));
+    }
+    drop(permit);
 }
 
 /// Writes replies as fast as the client reads them.
@@ -127,8 +163,11 @@ async fn write_replies(
 fn share(bytes: usize, request: &Request) -> u32 {
     let vector = (request.model.dimensions as usize).saturating_mul(4);
     let reply = request.texts.len().saturating_mul(vector);
-    let kibibytes = bytes.saturating_add(reply) / 1024;
-    u32::try_from(kibibytes).unwrap_or(u32::MAX).clamp(LEAST_SHARE, IN_FLIGHT)
+    kibibytes(bytes.saturating_add(reply))
+}
+
+fn kibibytes(bytes: usize) -> u32 {
+    u32::try_from(bytes / 1024).unwrap_or(u32::MAX).clamp(LEAST_SHARE, IN_FLIGHT)
 }
 
 /// Waits until the connection has room for a request; none when the client disconnected meanwhile.
@@ -160,7 +199,7 @@ fn has_hung_up(fd: RawFd) -> bool {
 enum Outgoing {
     /// A reply, and the room it takes until it is written.
     Reply(Reply, Option<OwnedSemaphorePermit>),
-    /// The embedder's status, or counts.
+    /// The embedder's status, counts, or a reply about a batch API.
     Frame(Vec<u8>),
 }
 

@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use embedd_wire::{
-    Config, CountRequest, Counts, Embeddings, Failure, FailureClass, InputType, Kind, LogLevel,
-    Request, Status, reply_fits,
+    BatchAnswer, BatchRequest, Config, CountRequest, Counts, Embeddings, Failure, FailureClass,
+    InputType, Kind, LogLevel, Request, Status, reply_fits,
 };
 use tokio::net::UnixListener;
 use tokio::sync::mpsc;
@@ -251,6 +251,16 @@ impl Server {
             Err(Failure::new(FailureClass::BadReply, message))
         })?;
         Ok(Counts { most, ..counts })
+    }
+
+    /// Runs an order for a provider's batch API.
+    pub(super) async fn batch(&self, request: BatchRequest) -> Result<BatchAnswer, Failure> {
+        let _counted = InFlight::count(&self.in_flight);
+        if !request.provider.kind.has_batch_api() {
+            let message = format!("provider \"{}\" has no batch API", request.provider.name);
+            return Err(Failure::new(FailureClass::Refused, message));
+        }
+        self.remote.batch(request).await
     }
 
     /// Sends a request to its provider and validates the answer.

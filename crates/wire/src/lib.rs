@@ -3,6 +3,7 @@
 //! Nothing here reads a file or opens a socket, so each side can be tested without the other.
 
 mod account;
+mod batch;
 mod cap;
 mod control;
 mod count;
@@ -15,6 +16,11 @@ mod sql;
 mod usage;
 
 pub use account::{AccountId, account};
+pub use batch::{
+    BatchAnswer, BatchEnd, BatchOrder, BatchReply, BatchRequest, BatchState, BatchText,
+    decode_batch_reply, decode_batch_request, encode_batch_reply, encode_batch_request,
+    is_batch_reply, is_batch_request,
+};
 pub use cap::{Period, Reached, tokens_since};
 pub use control::{Config, Log, LogLevel, Order, Report, Status};
 pub use count::{

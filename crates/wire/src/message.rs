@@ -223,7 +223,10 @@ pub fn decode_reply(body: &[u8]) -> Result<Reply, WireError> {
 }
 
 /// Appends vectors: dimensions, number of vectors, the flags, the elements, and the texts without a vector as JSON.
-fn encode_embeddings(embeddings: &Embeddings, frame: &mut Vec<u8>) -> Result<(), WireError> {
+pub(crate) fn encode_embeddings(
+    embeddings: &Embeddings,
+    frame: &mut Vec<u8>,
+) -> Result<(), WireError> {
     let (count, dimensions) = (embeddings.count(), embeddings.dimensions);
     if count.checked_mul(dimensions) != Some(embeddings.values.len()) {
         return Err(malformed("numbers and vectors do not match"));
@@ -248,7 +251,7 @@ fn encode_embeddings(embeddings: &Embeddings, frame: &mut Vec<u8>) -> Result<(),
 }
 
 /// Decodes what [`encode_embeddings`] wrote, and nothing else.
-fn decode_embeddings(payload: &[u8]) -> Result<Embeddings, WireError> {
+pub(crate) fn decode_embeddings(payload: &[u8]) -> Result<Embeddings, WireError> {
     let short = || malformed("vectors that end too early");
     let (width, rest) = payload.split_first_chunk::<4>().ok_or_else(short)?;
     let (height, rest) = rest.split_first_chunk::<4>().ok_or_else(short)?;

@@ -80,6 +80,11 @@ impl Kind {
         matches!(self, Kind::Local | Kind::Test)
     }
 
+    /// Whether the service has a documented batch API for vectors.
+    pub fn has_batch_api(self) -> bool {
+        matches!(self, Kind::Openai | Kind::Gemini | Kind::Voyage)
+    }
+
     /// Whether the service requires a key.
     pub fn needs_key(self) -> bool {
         matches!(self, Kind::Openai | Kind::Gemini | Kind::Voyage)

@@ -57,6 +57,8 @@ pub struct Health {
     provider: Backoff,
     /// The last answer of the embedder was a failure: work that needs no embedding is no sign that it is over.
     has_provider_failed: bool,
+    /// The batch API of the provider has failed and has not answered since.
+    has_batch_failed: bool,
     /// The pause after the indexes could not be built, or a shadow could not be swapped in.
     pub index: Backoff,
     /// Keys of rows that wait for a lock of another session, or are slowed down as a loop.
@@ -81,6 +83,7 @@ impl Health {
             table: Backoff::new(RETRY.0, RETRY.1),
             provider: Backoff::new(RETRY.0, RETRY.1),
             has_provider_failed: false,
+            has_batch_failed: false,
             index: Backoff::new(RETRY.1, RETRY.1),
             held: BTreeSet::new(),
             has_error: has_error || last_error.is_some(),
@@ -161,6 +164,21 @@ impl Health {
         self.provider.reset();
     }
 
+    /// The batch API of the provider could not be used; what works otherwise does not end this trouble.
+    pub fn batch_failed(&mut self, reason: &str, is_stuck: bool, now: Instant) {
+        (self.has_batch_failed, self.has_progressed) = (true, true);
+        if self.reason.as_deref() != Some(reason) {
+            self.set_report(reason.to_string(), true, is_stuck, Some(now));
+        }
+    }
+
+    /// The batch API has answered, or nothing is wanted of it any more.
+    pub fn batch_answered(&mut self, now: Instant) {
+        if std::mem::take(&mut self.has_batch_failed) {
+            self.succeeded(Some(now));
+        }
+    }
+
     /// The indexes could not be built, or a shadow could not be swapped in. The process that tried has said why, or this is the reason.
     pub fn index_failed(&mut self, reason: Option<&str>, is_stuck: bool, now: Instant) {
         self.index.fail(now, None);
@@ -239,7 +257,7 @@ impl Health {
 
     /// Nothing is left to do: what it failed for was changed or has gone, and no success will tell that it is over.
     pub fn has_nothing_left(&mut self, now: Instant) {
-        self.is_inherited = false;
+        (self.is_inherited, self.has_batch_failed) = (false, false);
         self.provider_answered();
         self.recovered(Some(now));
     }
@@ -252,7 +270,8 @@ impl Health {
         }
         let is_resting = now.is_some_and(|now| self.is_in_trouble(now));
         let is_broken = self.source.broken.is_some() || self.source.missed.is_some();
-        if is_resting || is_broken || self.has_provider_failed || self.has_held_rows() {
+        let has_failed = self.has_provider_failed || self.has_batch_failed;
+        if is_resting || is_broken || has_failed || self.has_held_rows() {
             return;
         }
         if self.has_error {

@@ -14,6 +14,7 @@ mod loops;
 mod next;
 mod planted;
 mod progress;
+mod provider_batch;
 mod quarantine;
 mod scan;
 mod swap;
@@ -33,6 +34,7 @@ pub use self::cursor::Cursor;
 pub use self::health::{Health, Report, SourceState};
 pub use self::in_flight::{Batch, BatchId, Stage};
 pub use self::limits::{InFlightLimits, Room, Share};
+pub use self::provider_batch::{BatchNews, BatchOutcome, BatchStep, ProviderBatches};
 pub use self::quarantine::Quarantine;
 pub use self::scan::{Find, HandedOut};
 pub use self::swap::lock_wait;
@@ -360,9 +362,10 @@ impl TableSync {
         self.task.is_some() || self.scan.is_some() || has_rows
     }
 
-    /// Whether nothing waits and nothing is in flight. A worker that waits for other workers gives them its slot.
+    /// Whether nothing waits and nothing is in flight. A worker that waits for others, or for a batch API, gives up its slot.
     pub fn is_idle(&self) -> bool {
-        let awaits_workers = self.scan.as_ref().is_some_and(Scan::awaits_workers);
+        let awaits_workers = self.scan.as_ref().is_some_and(Scan::awaits_workers)
+            || self.awaits_provider_batch().is_some();
         self.fix.is_none()
             && (!self.is_active() || !self.has_work() || awaits_workers)
             && self.backlog.is_empty()

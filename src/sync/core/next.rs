@@ -251,6 +251,25 @@ impl TableSync {
         }
     }
 
+    /// Whether the phase of the task may be stored: all that was read before it is complete.
+    pub fn may_store_phase(&self) -> bool {
+        self.scan.as_ref().is_some_and(|scan| !scan.has_pages())
+    }
+
+    /// The task, and its attempt, whose scan waits for the batch API of the provider.
+    pub fn awaits_provider_batch(&self) -> Option<(i64, i32)> {
+        let scan =
+            self.scan.as_ref().filter(|scan| super::scan::Scan::awaits_provider_batch(scan))?;
+        Some((scan.task().id, scan.task().attempt))
+    }
+
+    /// What was awaited from the batch API has come.
+    pub fn provider_batch_ended(&mut self) {
+        if let Some(scan) = &mut self.scan {
+            scan.provider_batch_ended();
+        }
+    }
+
     /// What has to be put right with the source.
     pub fn fix(&self) -> Option<FixKind> {
         self.fix

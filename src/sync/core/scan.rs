@@ -83,7 +83,7 @@ impl Scan {
         let mut scan = Self {
             phase: task.phase,
             passes,
-            read_to: task.last_key.clone(),
+            read_to: task.last_key.clone().filter(|_| task.phase != Phase::ProviderBatch),
             pages: VecDeque::new(),
             is_read,
             has_deferred: task.last_key.is_some(),
@@ -169,8 +169,26 @@ impl Scan {
     /// read the source.
     pub fn may_restart(&self) -> bool {
         !self.others.is_empty()
-            || self.phase == Phase::Swap
+            || matches!(self.phase, Phase::ProviderBatch | Phase::Swap)
             || (self.phase == Phase::Source && self.source_pages > 0)
+    }
+
+    /// Whether it waits until the vectors of all new texts have come from the batch API of the provider.
+    pub fn awaits_provider_batch(&self) -> bool {
+        // Not for its pages: a row that is locked must not hold up all others.
+        self.phase == Phase::ProviderBatch && self.others.is_empty()
+    }
+
+    /// Whether a page that was read is not complete: what is stored of the task must not be further yet.
+    pub fn has_pages(&self) -> bool {
+        !self.pages.is_empty()
+    }
+
+    /// They have come.
+    pub fn provider_batch_ended(&mut self) {
+        if self.phase == Phase::ProviderBatch {
+            self.phase = Phase::Source;
+        }
     }
 
     /// Whether it does nothing but wait until the other workers have acknowledged that it begins.
@@ -198,6 +216,11 @@ impl Scan {
                 return None;
             }
             Then::Compare
+        } else if self.phase == Phase::ProviderBatch {
+            if complete == 0 {
+                return None;
+            }
+            Then::Rest
         } else if !self.is_read && (!is_waiting || self.has_room(backlog)) {
             Then::Read(Find { phase: self.phase, after: self.read_to.clone(), lookup: self.lookup })
         } else if self.is_read && !is_waiting {
@@ -291,6 +314,7 @@ impl Scan {
             return;
         }
         match self.phase {
+            Phase::Orphans if self.task.is_batch_price => self.phase = Phase::ProviderBatch,
             Phase::Orphans => self.phase = Phase::Source,
             _ => drop(self.passes.pop_front()),
         }

@@ -8,7 +8,7 @@ use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
 
 use super::load::{self, RowAction};
-use super::{apply, failure, timeout, wake_workers};
+use super::{apply, failure, provider_batch, timeout, wake_workers};
 use crate::error::Result;
 use crate::sync::core::{Batch, BatchId, Blame, Loaded, Lookup, Outcome, Stage, TakenKey};
 use crate::sync::table::Table;
@@ -90,8 +90,11 @@ fn load_in(
                 false => loaded.to_embed.push((number, document)),
             }
         }
-        loaded.complete.sort_unstable();
     }
+    if table.notes.has_texts && !loaded.to_embed.is_empty() {
+        provider_batch::take(client, config, &mut loaded)?;
+    }
+    loaded.complete.sort_unstable();
     if !loaded.complete.is_empty() {
         apply::remove(client, config, &gone)?;
         apply::rewrite(client, config, &rewritten)?;

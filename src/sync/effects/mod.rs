@@ -3,6 +3,7 @@
 pub mod apply;
 pub mod batch;
 pub mod load;
+pub mod provider_batch;
 pub mod run;
 pub mod scan;
 pub mod source_fix;

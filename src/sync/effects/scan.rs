@@ -1,6 +1,6 @@
 //! One step of a scan: its checkpoint, and the next page of the source, of the vector table, or of a batch run.
 
-mod page;
+pub mod page;
 
 use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
@@ -12,7 +12,7 @@ use crate::sync::core::{Find, FoundPage, Lookup, Outcome, ScanStep, Then};
 use crate::sync::table::Table;
 use crate::task::{self, Kind, Phase};
 use crate::transaction;
-use crate::{index, queue};
+use crate::{index, provider_batch, queue};
 
 /// Runs a step.
 pub fn step(table: &mut Table, step: &ScanStep) -> Outcome {
@@ -109,6 +109,9 @@ fn finish(client: &mut SpiClient<'_>, table: &Table, step: &ScanStep) -> Result<
     let (task, id) = (&step.task, table.config.id);
     // What a scan before it has handed out, which was restarted, is done with it.
     queue::remove_paged(client, id)?;
+    if task.kind != Kind::Reconcile {
+        provider_batch::forget_vectors(client, id)?;
+    }
     if index::has_deferred(client, id)? {
         task::set_phase(client, task.id, Phase::Index)?;
         return Ok(Outcome::AwaitsIndexes);

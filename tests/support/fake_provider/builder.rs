@@ -39,8 +39,12 @@ pub(super) struct Settings {
 impl Settings {
     /// The dimensions of a request's vectors.
     pub fn dimensions_of(&self, asked: &Asked) -> usize {
-        let own = || self.models.get(&asked.model).copied().unwrap_or(self.dimensions);
-        asked.dimensions.unwrap_or_else(own)
+        asked.dimensions.unwrap_or_else(|| self.dimensions_of_model(&asked.model))
+    }
+
+    /// The dimensions of a model's vectors where a request does not name them.
+    pub fn dimensions_of_model(&self, model: &str) -> usize {
+        self.models.get(model).copied().unwrap_or(self.dimensions)
     }
 
     /// Why the service rejects a request with a valid key.

@@ -221,3 +221,17 @@ fn reason(status: u16) -> &'static str {
         _ => "Scripted",
     }
 }
+
+/// The headers for a retry time.
+pub(super) fn retry_headers(
+    wait: std::time::Duration,
+    milliseconds: bool,
+) -> Vec<(String, String)> {
+    let seconds = wait.as_secs_f64().ceil().max(1.0);
+    let mut headers = vec![("retry-after".to_string(), seconds.to_string())];
+    if milliseconds {
+        let milliseconds = wait.as_micros().div_ceil(1000);
+        headers.push(("retry-after-ms".to_string(), milliseconds.to_string()));
+    }
+    headers
+}

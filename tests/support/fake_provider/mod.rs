@@ -12,6 +12,7 @@
 //! unknown fields, empty texts and batches above the limit. `Dialect::OpenAiCompatible` is as lenient as such servers
 //! are.
 
+mod batches;
 mod builder;
 mod control;
 mod dialect;
@@ -34,6 +35,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 pub use self::{
+    batches::{BatchCall, BatchFate, BatchTrouble, FakeBatch},
     builder::Builder,
     control::Gate,
     dialect::{Asked, Dialect},

@@ -192,6 +192,16 @@ impl Record {
         assert!(!self.counters_only, "{wish} of a fake made with record(false)");
     }
 
+    /// Records that texts of a batch are paid for.
+    pub fn pay_for(&self, texts: &[String]) {
+        self.paid.fetch_add(texts.len() as u64, Ordering::Relaxed);
+        if !self.counters_only {
+            let mut paid = lock(&self.paid_texts);
+            texts.iter().for_each(|text| *paid.entry(text.clone()).or_default() += 1);
+        }
+        self.tell();
+    }
+
     /// Records valid vectors as sent, or reverts that.
     fn pay(&self, asked: &Asked, fault: &Fault, back: bool) {
         let good = asked.texts.iter().filter(|text| fault.spares(text));

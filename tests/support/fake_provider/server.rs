@@ -6,6 +6,7 @@ use std::net::{Shutdown, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::batches::Batches;
 use super::builder::Settings;
 use super::control::{Control, Woken};
 use super::dialect::{Asked, Dialect};
@@ -25,6 +26,7 @@ pub(super) struct Shared {
     pub control: Arc<Control>,
     pub script: Script,
     pub record: Record,
+    pub batches: Batches,
     /// Accepted keys; None accepts every key.
     keys: Mutex<Option<Vec<String>>>,
     /// The open connections, and their states.
@@ -74,6 +76,7 @@ impl Shared {
             control: Arc::default(),
             script: Script::default(),
             record: Record::new(settings.record),
+            batches: Batches::default(),
             keys: Mutex::new(settings.keys.clone()),
             open: Mutex::default(),
             last: AtomicU64::new(0),
@@ -183,6 +186,9 @@ impl Shared {
             self.loaded.store(true, Ordering::SeqCst);
         }
         let dialect = self.settings.dialect;
+        if Batches::is_asked(dialect, request) {
+            return self.treat_batch(request, exchange);
+        }
         let mut respond = self.script.respond(asked.as_ref().ok());
         if !self.settings.latency.is_zero() {
             self.control.latency(self.settings.latency);
@@ -237,26 +243,54 @@ impl Shared {
         };
         if let (Some(wait), false) = (respond.retry_in, dialect == Dialect::Gemini) {
             let milliseconds = matches!(dialect, Dialect::OpenAi | Dialect::OpenAiCompatible);
-            respond.headers.extend(hint(wait, milliseconds));
+            respond.headers.extend(http::retry_headers(wait, milliseconds));
         }
         let after = exchange.send(status, &respond, body, vectors)?;
         Ok(if respond.closing { After::Close } else { after })
     }
 
+    /// Processes a request of the batch API.
+    fn treat_batch<S: Write>(&self, request: &Request, exchange: Exchange<S>) -> io::Result<After> {
+        let (dialect, settings) = (self.settings.dialect, &self.settings);
+        let mut respond = Respond::well();
+        if let Some(problem) = self.key_problem(request) {
+            let body = refusal::body(dialect, &problem, "", None, None, None);
+            return exchange.send(problem.status(dialect), &respond, body.as_bytes(), None);
+        }
+        let dimensions = |model: &str| settings.dimensions_of_model(model);
+        let served = self.batches.serve(dialect, request, dimensions);
+        self.record.pay_for(&served.paid);
+        if served.is_lost {
+            exchange.arrived.abandoned();
+            return Ok(After::Close);
+        }
+        if request.closes() {
+            respond.headers.push(("connection".to_string(), "close".to_string()));
+        }
+        exchange.send(served.status, &respond, &served.body, None)
+    }
+
+    /// Why the service rejects the key of a request.
+    fn key_problem(&self, request: &Request) -> Option<Problem> {
+        let dialect = self.settings.dialect;
+        let key = dialect.key(request, self.settings.key_header.as_deref());
+        match (key, &*lock(&self.keys)) {
+            (None, Some(_)) => Some(Problem::KeyMissing),
+            (None, None) if dialect.needs_key() => Some(Problem::KeyMissing),
+            (Some(key), Some(keys)) if !keys.iter().any(|known| known == key) => {
+                Some(Problem::KeyRejected)
+            }
+            _ => None,
+        }
+    }
+
     /// Why the service itself rejects a request.
     fn problem(&self, request: &Request, asked: &Result<Asked, Problem>) -> Option<Problem> {
-        let dialect = self.settings.dialect;
         if *asked == Err(Problem::NoSuchPath) {
             return Some(Problem::NoSuchPath);
         }
-        let key = dialect.key(request, self.settings.key_header.as_deref());
-        match (key, &*lock(&self.keys)) {
-            (None, Some(_)) => return Some(Problem::KeyMissing),
-            (None, None) if dialect.needs_key() => return Some(Problem::KeyMissing),
-            (Some(key), Some(keys)) if !keys.iter().any(|known| known == key) => {
-                return Some(Problem::KeyRejected);
-            }
-            _ => {}
+        if let Some(problem) = self.key_problem(request) {
+            return Some(problem);
         }
         let asked = match asked {
             Ok(asked) => asked,
@@ -273,17 +307,6 @@ impl Shared {
             .or_else(|| request.header("api-key"))
             .or_else(|| request.header("authorization")?.strip_prefix("Bearer "))
     }
-}
-
-/// The headers for a retry time.
-fn hint(wait: std::time::Duration, milliseconds: bool) -> Vec<(String, String)> {
-    let seconds = wait.as_secs_f64().ceil().max(1.0);
-    let mut headers = vec![("retry-after".to_string(), seconds.to_string())];
-    if milliseconds {
-        let milliseconds = wait.as_micros().div_ceil(1000);
-        headers.push(("retry-after-ms".to_string(), milliseconds.to_string()));
-    }
-    headers
 }
 
 impl<S: Write> Exchange<'_, S> {

@@ -55,6 +55,36 @@ struct Usage {
     prompt_token_count: Option<u64>,
 }
 
+/// The name of a model without the prefix with which the service lists it.
+pub(super) fn short_name(model: &Model) -> &str {
+    model.name.strip_prefix("models/").unwrap_or(&model.name)
+}
+
+/// The request for one text, as a part of a larger one.
+pub(super) fn request_value(model: &Model, input_type: InputType, text: &str) -> serde_json::Value {
+    let full_name = format!("models/{}", short_name(model));
+    serde_json::to_value(request(model, &full_name, input_type, text)).unwrap_or_default()
+}
+
+fn request<'a>(
+    model: &Model,
+    full_name: &'a str,
+    input_type: InputType,
+    text: &'a str,
+) -> Request<'a> {
+    // The second generation ignores the task type; a prefix tells it what a text is.
+    let knows_types = !short_name(model).starts_with("gemini-embedding-2");
+    Request {
+        model: full_name,
+        content: Content { parts: [Part { text }] },
+        task_type: knows_types.then_some(match input_type {
+            InputType::Query => "RETRIEVAL_QUERY",
+            InputType::Document => "RETRIEVAL_DOCUMENT",
+        }),
+        output_dimensionality: model.requested_dimensions(),
+    }
+}
+
 /// Builds a request. The model's name may have the prefix `models/`, as the service lists it.
 pub(super) fn call(
     provider: &Provider,
@@ -62,26 +92,16 @@ pub(super) fn call(
     input_type: InputType,
     texts: &[&str],
 ) -> Call {
-    let name = model.name.strip_prefix("models/").unwrap_or(&model.name);
+    let name = short_name(model);
     let full_name = format!("models/{name}");
-    // The second generation ignores the task type; a prefix tells it what a text is.
-    let task_type = (!name.starts_with("gemini-embedding-2")).then_some(match input_type {
-        InputType::Query => "RETRIEVAL_QUERY",
-        InputType::Document => "RETRIEVAL_DOCUMENT",
-    });
-    let requests = texts.iter().map(|text| Request {
-        model: &full_name,
-        content: Content { parts: [Part { text }] },
-        task_type,
-        output_dimensionality: model.requested_dimensions(),
-    });
+    let requests = texts.iter().map(|text| request(model, &full_name, input_type, text));
     let batch = Batch { requests: requests.collect() };
     let path = format!("/models/{}:batchEmbedContents", address::segment(name));
-    Call {
-        url: address::url(provider, &path),
-        key_header: address::key_header(provider, "x-goog-api-key", ""),
-        body: serde_json::to_vec(&batch).unwrap_or_default(),
-    }
+    Call::json(
+        address::url(provider, &path),
+        address::key_header(provider, "x-goog-api-key", ""),
+        serde_json::to_vec(&batch).unwrap_or_default(),
+    )
 }
 
 /// Parses a reply. The service keeps the order of the texts.

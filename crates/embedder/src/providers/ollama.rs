@@ -31,11 +31,11 @@ pub(super) fn call(provider: &Provider, model: &Model, texts: &[&str]) -> Call {
         truncate: true,
         dimensions: model.requested_dimensions(),
     };
-    Call {
-        url: address::url(provider, "/api/embed"),
-        key_header: address::bearer(provider),
-        body: serde_json::to_vec(&request).unwrap_or_default(),
-    }
+    Call::json(
+        address::url(provider, "/api/embed"),
+        address::bearer(provider),
+        serde_json::to_vec(&request).unwrap_or_default(),
+    )
 }
 
 /// Parses a reply. The service keeps the order of the texts.

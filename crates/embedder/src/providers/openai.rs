@@ -53,11 +53,11 @@ pub(super) fn call(provider: &Provider, model: &Model, texts: &[&str]) -> Call {
         encoding_format,
         dimensions: model.requested_dimensions(),
     };
-    Call {
-        url: address::url(provider, "/embeddings"),
-        key_header: address::bearer(provider),
-        body: serde_json::to_vec(&request).unwrap_or_default(),
-    }
+    Call::json(
+        address::url(provider, "/embeddings"),
+        address::bearer(provider),
+        serde_json::to_vec(&request).unwrap_or_default(),
+    )
 }
 
 /// Parses a reply of OpenAI, or of Voyage.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::limit::{Stated, stated};
 use super::pace::duration;
 use super::reason::Said;
-use embedd_wire::Kind;
+use embedd_wire::{Kind, RequestError};
 
 /// The longest wait that is accepted.
 const LONGEST_WAIT: Duration = Duration::from_secs(3600);
@@ -46,6 +46,18 @@ pub enum RefusalKind {
     Redirect,
     /// Anything else: the request is wrong, whatever its texts are.
     Other,
+}
+
+impl RefusalKind {
+    /// How the counts of a provider distinguish it.
+    pub fn as_error(self) -> RequestError {
+        match self {
+            RefusalKind::RateLimited | RefusalKind::QuotaExhausted => RequestError::RateLimited,
+            RefusalKind::Unavailable | RefusalKind::Loading => RequestError::Unavailable,
+            RefusalKind::KeyRejected => RequestError::KeyRejected,
+            _ => RequestError::Refused,
+        }
+    }
 }
 
 /// Parses a reply whose status is not 200; header names are looked up in lower case.

@@ -93,6 +93,14 @@ impl<T> Lenient<T> {
             Lenient::Other(_) => None,
         }
     }
+
+    /// The same, without taking it.
+    pub(super) fn good_ref(&self) -> Option<&T> {
+        match self {
+            Lenient::Good(part) => Some(part),
+            Lenient::Other(_) => None,
+        }
+    }
 }
 
 /// Parses a reply; if the body is an error in spite of the status, that error is returned.

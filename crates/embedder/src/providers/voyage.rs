@@ -37,9 +37,9 @@ pub(super) fn call(
         // JSON numbers have no name here: omitting the field selects them.
         encoding_format: (provider.encoding != Encoding::Float).then_some("base64"),
     };
-    Call {
-        url: address::url(provider, "/embeddings"),
-        key_header: address::bearer(provider),
-        body: serde_json::to_vec(&request).unwrap_or_default(),
-    }
+    Call::json(
+        address::url(provider, "/embeddings"),
+        address::bearer(provider),
+        serde_json::to_vec(&request).unwrap_or_default(),
+    )
 }

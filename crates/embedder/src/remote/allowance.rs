@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use embedd_wire::{Limits, Priority, Reached};
+use embedd_wire::{Limits, Priority, Provider, Reached};
 
+use super::Shared;
 use super::completion::DOCUMENTS_WAIT;
 use super::dispatcher::Dispatcher;
 use super::failure;
@@ -36,17 +37,21 @@ fn decide(limits: &Limits, second: u64, in_flight: u64, used: impl Fn(u32) -> u6
     }
 }
 
+/// What the documents of a provider may use now, of which so many tokens are in flight.
+pub fn allowance(shared: &Shared, provider: &Provider, in_flight: u64) -> Allowance {
+    let limits = &provider.limits;
+    if !limits.has_caps() {
+        return Allowance::Any;
+    }
+    let ledger = lock(&shared.ledger);
+    let of = (provider.database, provider.server);
+    decide(limits, usage::seconds(), in_flight, |since| ledger.tokens_since(of, since))
+}
+
 impl Dispatcher {
     /// What documents may use now.
     pub(super) fn allowance(&self) -> Allowance {
-        let limits = &self.provider.limits;
-        if !limits.has_caps() {
-            return Allowance::Any;
-        }
-        let ledger = lock(&self.shared.ledger);
-        let of = (self.provider.database, self.provider.server);
-        let used = |since| ledger.tokens_since(of, since);
-        decide(limits, usage::seconds(), self.tokens_in_flight(), used)
+        allowance(&self.shared, &self.provider, self.tokens_in_flight())
     }
 
     /// Fails the documents that would wait long for the end of a cap. What is in flight is paid for: its requests

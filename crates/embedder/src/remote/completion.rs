@@ -10,7 +10,7 @@ use super::failure;
 use super::fair_queue::{Batch, Text};
 use super::group::GroupKey;
 use super::http::{HttpOutcome, Response};
-use crate::providers::{Answer, Refusal, RefusalKind};
+use crate::providers::{Answer, Refusal, RefusalKind, flaw};
 
 /// How often texts are sent before their requests fail.
 pub(super) const ATTEMPTS: u32 = 3;
@@ -95,17 +95,8 @@ impl Dispatcher {
             return;
         }
         for (text, vector) in batch.texts.into_iter().zip(answer.vectors) {
-            if !fits(&vector) {
-                let reason =
-                    format!("the provider returned a vector of {} dimensions for it", vector.len());
-                self.refuse(&text, &reason);
-            } else if !vector.iter().all(|number| number.is_finite()) {
-                self.refuse(&text, "the provider returned a vector with a value that is no number");
-            } else if vector.iter().all(|number| *number == 0.0) {
-                self.refuse(
-                    &text,
-                    "the provider returned a vector of zeros, which has no direction",
-                );
+            if let Some(flaw) = flaw(&vector, wanted) {
+                self.refuse(&text, &flaw);
             } else {
                 self.deliver(&text, vector);
             }

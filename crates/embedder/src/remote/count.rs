@@ -8,7 +8,6 @@ use super::dispatcher::{Dispatcher, InFlightBatch};
 use super::fair_queue::Text;
 use super::http::{HttpOutcome, Response};
 use crate::job::lock;
-use crate::providers::RefusalKind;
 
 impl Dispatcher {
     /// Counts a request for the foreign servers of its texts.
@@ -32,12 +31,7 @@ impl Dispatcher {
             HttpOutcome::Answer(answer) => {
                 usage.tokens += answer.tokens.unwrap_or_else(|| flight.batch.tokens());
             }
-            HttpOutcome::Refusal(refusal) => usage.add_error(match refusal.kind {
-                RefusalKind::RateLimited | RefusalKind::QuotaExhausted => RequestError::RateLimited,
-                RefusalKind::Unavailable | RefusalKind::Loading => RequestError::Unavailable,
-                RefusalKind::KeyRejected => RequestError::KeyRejected,
-                _ => RequestError::Refused,
-            }),
+            HttpOutcome::Refusal(refusal) => usage.add_error(refusal.kind.as_error()),
             HttpOutcome::Unreachable(_) | HttpOutcome::TimedOut(_) => {
                 usage.add_error(RequestError::Unavailable);
             }

@@ -10,7 +10,7 @@ use reqwest::{Certificate, Client};
 use tokio::task::spawn_blocking;
 
 use super::group::GroupKey;
-use crate::providers::{Answer, Pace, Refusal, answer, call, pace, refusal, without};
+use crate::providers::{Answer, Call, Method, Pace, Refusal, answer, call, pace, refusal, without};
 
 /// The timeout for establishing a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -130,42 +130,14 @@ async fn exchange(
     timeout: Duration,
     pace_of_reply: &mut Pace,
 ) -> Result<HttpOutcome, HttpOutcome> {
-    let key = key(provider).await.map_err(HttpOutcome::NotSent)?;
     let call = call(provider, &group.model, group.input_type, texts);
-    let mut headers = headers(provider).map_err(HttpOutcome::NotSent)?;
-    if let Some(key) = &key {
-        let (name, prefix) = &call.key_header;
-        let (name, value) =
-            header(provider, name, &format!("{prefix}{key}")).map_err(HttpOutcome::NotSent)?;
-        headers.insert(name, value);
-    }
-    let request = client.post(&call.url).headers(headers).body(call.body).timeout(timeout);
-    let mut response = request.send().await.map_err(|error| unreachable(error, timeout))?;
-    let status = response.status().as_u16();
-    let reply_headers = response.headers().clone();
-    let header = |name: &str| {
-        reply_headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_string)
-    };
-    *pace_of_reply = pace(&header);
-    let secret = key.as_deref().unwrap_or_default();
-    if status != 200 {
-        let body = beginning(&mut response, REFUSAL_BYTES).await;
-        let mut refusal = refusal(provider.kind, status, &header, &body);
-        refusal.message = without_secrets(&refusal.message, provider, secret);
-        return Ok(HttpOutcome::Refusal(refusal));
-    }
     let numbers = match group.model.dimensions {
         0 => UNKNOWN_DIMENSIONS,
         known => known as usize,
     };
     // Vectors with more dimensions than wanted are read whole, so that the error can say so.
     let most = texts.len() * numbers.max(1024) * NUMBER_BYTES + REPLY_REST;
-    let body = body(&mut response, most).await.map_err(|error| match error {
-        Unread::TooLarge => {
-            HttpOutcome::InvalidReply(format!("provider sent more than {most} bytes"))
-        }
-        Unread::Broken(error) => unreachable(error, timeout),
-    })?;
+    let (body, secret) = send(client, provider, call, most, timeout, pace_of_reply).await?;
     let (kind, count) = (provider.kind, texts.len());
     let read = match body.len() > READ_APART {
         true => spawn_blocking(move || answer(kind, &body, count))
@@ -175,12 +147,63 @@ async fn exchange(
     };
     Ok(match read {
         Ok(answer) => HttpOutcome::Answer(answer),
-        Err(reason) => HttpOutcome::InvalidReply(without_secrets(&reason, provider, secret)),
+        Err(reason) => HttpOutcome::InvalidReply(without_secrets(&reason, provider, &secret)),
     })
 }
 
+/// Sends a request and reads its reply with status 200, of at most `most` bytes. The key comes back too, because what
+/// the service says later may repeat it. An error is the outcome.
+pub async fn send(
+    client: &Client,
+    provider: &Provider,
+    call: Call,
+    most: usize,
+    timeout: Duration,
+    pace_of_reply: &mut Pace,
+) -> Result<(Vec<u8>, String), HttpOutcome> {
+    let key = key(provider).await.map_err(HttpOutcome::NotSent)?;
+    let mut headers = headers(provider, &call.content_type).map_err(HttpOutcome::NotSent)?;
+    if let Some(key) = &key {
+        let (name, prefix) = &call.key_header;
+        let (name, value) =
+            header(provider, name, &format!("{prefix}{key}")).map_err(HttpOutcome::NotSent)?;
+        headers.insert(name, value);
+    }
+    let method = match call.method {
+        Method::Get => reqwest::Method::GET,
+        Method::Post => reqwest::Method::POST,
+        Method::Delete => reqwest::Method::DELETE,
+    };
+    let request = client.request(method, &call.url).headers(headers).timeout(timeout);
+    let request = match call.method {
+        Method::Post => request.body(call.body),
+        Method::Get | Method::Delete => request,
+    };
+    let mut response = request.send().await.map_err(|error| unreachable(error, timeout))?;
+    let status = response.status().as_u16();
+    let reply_headers = response.headers().clone();
+    let header = |name: &str| {
+        reply_headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_string)
+    };
+    *pace_of_reply = pace(&header);
+    let secret = key.unwrap_or_default();
+    if status != 200 {
+        let body = beginning(&mut response, REFUSAL_BYTES).await;
+        let mut refusal = refusal(provider.kind, status, &header, &body);
+        refusal.message = without_secrets(&refusal.message, provider, &secret);
+        return Err(HttpOutcome::Refusal(refusal));
+    }
+    let body = body(&mut response, most).await.map_err(|error| match error {
+        Unread::TooLarge => {
+            HttpOutcome::InvalidReply(format!("provider sent more than {most} bytes"))
+        }
+        Unread::Broken(error) => unreachable(error, timeout),
+    })?;
+    Ok((body, secret))
+}
+
 /// What a service said, without the key and the other secrets of the request.
-fn without_secrets(message: &str, provider: &Provider, key: &str) -> String {
+pub fn without_secrets(message: &str, provider: &Provider, key: &str) -> String {
     let headers = provider.headers.iter().flat_map(|(_, value)| {
         // "Basic dXNlcjpwdw==": the second word alone may be repeated too.
         let value = value.expose();
@@ -224,9 +247,9 @@ async fn body(response: &mut reqwest::Response, most: usize) -> Result<Vec<u8>, 
 }
 
 /// The provider's own headers, and those of every request.
-fn headers(provider: &Provider) -> Result<HeaderMap, Failure> {
+fn headers(provider: &Provider, content_type: &str) -> Result<HeaderMap, Failure> {
     let mut headers = HeaderMap::new();
-    headers.insert("content-type", HeaderValue::from_static("application/json"));
+    headers.extend([header(provider, "content-type", content_type)?]);
     headers.insert("accept", HeaderValue::from_static("application/json"));
     for (name, value) in &provider.headers {
         let (name, value) = header(provider, name, value.expose())?;

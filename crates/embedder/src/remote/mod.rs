@@ -1,6 +1,7 @@
 //! Requests to remote services: one dispatcher an account, and one HTTP client with one connection pool for all.
 
 mod allowance;
+mod batch;
 mod caps;
 mod count;
 mod dispatcher;

@@ -306,6 +306,8 @@ impl Database {
             last_key: task.last_key.clone(),
             attempt: task.attempts,
             fills: task.kind == Kind::Backfill,
+            // Some of each kind, the first load among them.
+            is_batch_price: id % 3 == 1,
         };
         if !task.is_begun && !begun.is_first_load() {
             self.last_transaction += 1;
@@ -327,6 +329,7 @@ impl Database {
         match task.phase {
             Phase::Orphans => true,
             // A row that has gone is seen by the phase before.
+            Phase::ProviderBatch => self.source[row].is_some(),
             Phase::Source => {
                 self.source[row].is_some()
                     && task.last_key.as_ref().is_none_or(|last| key(row) > *last)

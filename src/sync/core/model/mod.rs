@@ -6,7 +6,7 @@
 
 mod database;
 mod faults;
-mod random;
+pub mod random;
 mod rest;
 mod scan;
 mod schedules;

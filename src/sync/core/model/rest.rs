@@ -20,7 +20,8 @@ impl Run {
         self.forget_answers();
         if !self.trouble.provider_is_down && self.random.one_in(2) {
             // Rows that are locked or flawed hold up no others.
-            self.settle(100, Self::is_equal_but_held);
+            // A slow table rests for half a minute, while a swap is tried every 20 ms.
+            self.settle(400, Self::is_equal_but_held);
             if !self.is_equal_but_held() {
                 if is_traced() {
                     eprintln!("event {:?} {:?}", self.database, self.trouble);

@@ -6,11 +6,12 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use self::embedder::Request;
-use super::database::{Change, Database, Flaw, QueueRow, ROWS, VectorRow, key, row_of};
+use super::database::{Change, Database, Flaw, OpenTask, QueueRow, ROWS, VectorRow, key, row_of};
 use super::scan::{self, failed};
 use super::swap;
 use crate::sync::core::backlog::Origin;
 use crate::sync::core::*;
+use crate::task::Phase;
 
 /// Rows of a page.
 pub const MODEL_PAGE: usize = 2;
@@ -125,6 +126,21 @@ impl Worker {
         self.step(database, trouble, now, false)
     }
 
+    /// The batches that the scan waits for are back; false when it waits for none.
+    fn end_provider_batch(&mut self, database: &mut Database) -> bool {
+        let Some((id, attempt)) = self.sync.awaits_provider_batch() else { return false };
+        let is_it = |task: &&mut OpenTask| task.id == id && task.attempts == attempt;
+        let Some(task) = database.task.as_mut().filter(is_it) else { return false };
+        if !self.sync.is_active() {
+            return false;
+        }
+        if self.sync.may_store_phase() {
+            (task.phase, task.last_key) = (Phase::Source, None);
+        }
+        self.sync.provider_batch_ended();
+        true
+    }
+
     fn step(
         &mut self,
         database: &mut Database,
@@ -141,6 +157,9 @@ impl Worker {
             has_requests: !self.requests.is_empty(),
         };
         let Some(action) = self.sync.next(now, &room) else {
+            if !is_draining && self.end_provider_batch(database) {
+                return true;
+            }
             if self.sync.due(now).is_some_and(|at| at <= now) {
                 self.broken = Some("10: the worker is woken for nothing");
             }

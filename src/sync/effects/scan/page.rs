@@ -34,7 +34,7 @@ pub fn of_source(
 }
 
 /// The next keys of the source in the order of its key.
-fn all_of_source(
+pub fn all_of_source(
     client: &SpiClient<'_>,
     table: &VectorTable,
     after: Option<&str>,

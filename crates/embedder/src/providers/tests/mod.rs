@@ -1,5 +1,6 @@
 //! Tests of the providers: requests against the published APIs, replies and refusals as the services send them.
 
+mod batches;
 mod compatible;
 mod limits;
 mod pace;

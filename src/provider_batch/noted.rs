@@ -1,0 +1,13 @@
+//! A batch at a provider, as it is noted. Pure.
+
+use std::time::Duration;
+
+/// A batch as it is noted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Noted {
+    pub token: String,
+    /// Its name at the provider; none while that is not known.
+    pub name: Option<String>,
+    /// How long ago it was planned.
+    pub age: Duration,
+}

@@ -1,0 +1,387 @@
+//! Hands the new texts of a backfill to the batch API of a provider and waits for their vectors. Pure.
+//!
+//! A batch is noted before it is handed in and found again by its token, so a crash between any two steps neither loses
+//! nor pays twice. What comes back is kept by text; the scan of the task stores it afterwards like any other vector.
+
+mod answer;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, HashSet};
+use std::time::{Duration, Instant};
+
+use embedd_wire::{BatchEnd, BatchOrder, BatchText};
+
+use crate::backoff::Backoff;
+use crate::provider_batch::Noted;
+
+/// Vector elements of a batch: all of its vectors are in memory at once.
+const NUMBERS: usize = 4 << 20;
+/// Texts of a batch.
+const TEXTS: usize = 10_000;
+/// Bytes of its texts: Gemini takes 20 MB, with all that is around them.
+const BYTES: usize = 8 << 20;
+/// Batches that a provider has at a time: Gemini takes 100.
+const BATCHES: usize = 90;
+/// How long a batch may take to appear in the provider's list after it was handed in.
+const FIND_AFTER: Duration = Duration::from_secs(15);
+/// First and longest pause before a provider is asked again how far a batch is.
+const LOOK: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+/// First and longest pause after a failure.
+const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+/// For so long a provider that does not know a batch is not believed: its address may be wrong.
+const BELIEVE_GONE: Duration = Duration::from_secs(3 * 24 * 3600);
+
+/// What is to be done. Each is one transaction, or one order for the embedder.
+#[derive(Clone, Debug, PartialEq)]
+pub enum BatchStep {
+    /// Read which batches are noted.
+    Resume,
+    /// Read the next new texts of the source, behind a key.
+    Read { after: Option<String> },
+    /// Note these texts as a batch.
+    Plan { ids: Vec<String> },
+    /// Give the embedder an order.
+    Ask(BatchOrder),
+    /// Note the name of a batch, and which texts it does not have.
+    SetName { token: String, name: String, left_out: Vec<String> },
+    /// Note how many texts of a batch are done.
+    SetDone { token: String, done: u64 },
+    /// Store what a batch brought.
+    Store { token: String, end: Box<BatchEnd> },
+    /// Forget a batch that does not exist.
+    Forget { token: String },
+    /// Every text is back: the task goes on.
+    Finish,
+}
+
+/// How a step has ended.
+#[derive(Clone, Debug, PartialEq)]
+pub enum BatchOutcome {
+    Done,
+    /// The batches that are noted.
+    Resumed(Vec<Noted>),
+    /// New texts, and the last key that was read, none at the end; `is_partial` when some rows were not read.
+    Texts {
+        texts: Vec<BatchText>,
+        last: Option<String>,
+        is_partial: bool,
+    },
+    /// A batch is noted under this token.
+    Planned(String),
+    /// A batch is stored or forgotten; `is_complete` when it brought something for each text.
+    Ended {
+        is_complete: bool,
+    },
+    /// The task has ended or was restarted.
+    Overtaken,
+    /// The transaction was rolled back.
+    Failed,
+}
+
+/// What the status has to say after an answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BatchNews {
+    /// The provider works.
+    Works,
+    /// It does not, for this reason; `is_stuck` when a user has to act.
+    Fails { reason: String, is_stuck: bool },
+}
+
+/// A batch at a provider.
+#[derive(Clone, Debug)]
+struct Known {
+    name: Option<String>,
+    planned: Instant,
+    /// Age at `planned`, for a batch that an earlier process has planned.
+    age: Duration,
+    looks: Backoff,
+    look_at: Instant,
+    is_cancelled: bool,
+    done: u64,
+}
+
+/// Where a pass over the source is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+enum Pass {
+    #[default]
+    Begins,
+    Behind(String),
+    Ended,
+}
+
+/// The batches of one vector table.
+#[derive(Clone, Debug)]
+pub struct ProviderBatches {
+    /// The task that waits for them, and its attempt.
+    task: Option<(i64, i32)>,
+    /// Whether a task is open that waits for them now or will.
+    is_wanted: bool,
+    /// None before they were read.
+    known: Option<BTreeMap<String, Known>>,
+    pass: Pass,
+    /// Some texts are to be read again: another pass follows.
+    is_incomplete: bool,
+    gathered: Vec<BatchText>,
+    gathered_bytes: usize,
+    /// Noted, and not handed in.
+    to_submit: Option<(String, Vec<BatchText>)>,
+    /// What the embedder is working on.
+    asked: Option<BatchOrder>,
+    /// Transactions that follow from an answer.
+    to_write: Vec<BatchStep>,
+    /// Ended batches that are to be deleted at the provider.
+    to_delete: Vec<String>,
+    pause: Backoff,
+}
+
+impl Default for ProviderBatches {
+    fn default() -> Self {
+        Self {
+            task: None,
+            is_wanted: false,
+            known: None,
+            pass: Pass::default(),
+            is_incomplete: false,
+            gathered: Vec::new(),
+            gathered_bytes: 0,
+            to_submit: None,
+            asked: None,
+            to_write: Vec::new(),
+            to_delete: Vec::new(),
+            pause: Backoff::new(RETRY.0, RETRY.1),
+        }
+    }
+}
+
+/// Texts of a batch of vectors with so many dimensions.
+pub fn most_texts(dimensions: usize) -> usize {
+    (NUMBERS / dimensions.max(1)).clamp(1, TEXTS)
+}
+
+impl ProviderBatches {
+    /// Follows the open task: whether it is at the batch price, and its number and attempt while its scan waits for the
+    /// batches. Without such a task the batches are cancelled.
+    pub fn set_task(&mut self, is_wanted: bool, waiting: Option<(i64, i32)>) {
+        self.is_wanted = is_wanted;
+        self.set_waiting(waiting);
+        if let Some((token, _)) = self.to_submit.take_if(|_| !is_wanted) {
+            // It was never handed in.
+            self.to_write.push(BatchStep::Forget { token });
+        }
+    }
+
+    fn set_waiting(&mut self, task: Option<(i64, i32)>) {
+        if self.task != task {
+            self.task = task;
+            self.begin_pass();
+        }
+    }
+
+    fn begin_pass(&mut self) {
+        (self.pass, self.is_incomplete) = (Pass::Begins, false);
+        self.gathered.clear();
+        self.gathered_bytes = 0;
+    }
+
+    /// Whether nothing is known to be at a provider, and no task waits.
+    pub fn is_idle(&self) -> bool {
+        !self.is_wanted
+            && self.known.as_ref().is_none_or(BTreeMap::is_empty)
+            && self.asked.is_none()
+            && self.to_write.is_empty()
+            && self.to_delete.is_empty()
+    }
+
+    /// Whether the embedder works on an order, or what it brought is to be written.
+    pub fn is_busy(&self) -> bool {
+        self.asked.is_some() || !self.to_write.is_empty()
+    }
+
+    /// The next step; none before something happens or is due. `dimensions` are those of the vectors; without
+    /// `may_begin` nothing is begun, and what has come is written.
+    pub fn next(&self, dimensions: usize, may_begin: bool, now: Instant) -> Option<BatchStep> {
+        let Some(known) = &self.known else { return may_begin.then_some(BatchStep::Resume) };
+        if let Some(step) = self.to_write.first() {
+            return Some(step.clone());
+        }
+        if !may_begin || self.asked.is_some() || self.pause.is_waiting(now) {
+            return None;
+        }
+        if let Some(name) = self.to_delete.first() {
+            return Some(BatchStep::Ask(BatchOrder::Delete { batch: name.clone() }));
+        }
+        if let Some((token, texts)) = &self.to_submit {
+            let (token, texts) = (token.clone(), texts.clone());
+            return Some(BatchStep::Ask(BatchOrder::Submit { token, texts }));
+        }
+        let due = known.iter().filter(|(_, batch)| batch.look_at <= now);
+        if let Some((token, batch)) = due.min_by_key(|(_, batch)| batch.look_at) {
+            return Some(BatchStep::Ask(match &batch.name {
+                None => BatchOrder::Find { token: token.clone() },
+                Some(name) if !self.is_wanted && !batch.is_cancelled => {
+                    BatchOrder::Cancel { batch: name.clone() }
+                }
+                Some(name) => BatchOrder::Collect { batch: name.clone() },
+            }));
+        }
+        self.task?;
+        let has_room = known.len() < BATCHES;
+        let is_full = self.gathered.len() >= most_texts(dimensions) || self.gathered_bytes >= BYTES;
+        match &self.pass {
+            _ if has_room && is_full => Some(self.plan(dimensions)),
+            _ if is_full => None,
+            Pass::Begins => has_room.then_some(BatchStep::Read { after: None }),
+            Pass::Behind(key) => has_room.then(|| BatchStep::Read { after: Some(key.clone()) }),
+            Pass::Ended if !self.gathered.is_empty() => has_room.then(|| self.plan(dimensions)),
+            Pass::Ended if !known.is_empty() => None,
+            Pass::Ended if self.is_incomplete => Some(BatchStep::Read { after: None }),
+            Pass::Ended => Some(BatchStep::Finish),
+        }
+    }
+
+    /// The first texts that were gathered, as many as go together.
+    fn plan(&self, dimensions: usize) -> BatchStep {
+        let mut bytes = 0;
+        let texts = self.gathered.iter().take(most_texts(dimensions));
+        let fits = |text: &&BatchText| {
+            let is_first = bytes == 0;
+            bytes += text.text.len() + 1;
+            is_first || bytes <= BYTES
+        };
+        BatchStep::Plan { ids: texts.take_while(fits).map(|text| text.id.clone()).collect() }
+    }
+
+    /// When the next step is due without anything happening before.
+    pub fn due(&self) -> Option<Instant> {
+        if self.is_busy() {
+            return None;
+        }
+        let looks = self.known.iter().flatten().map(|(_, batch)| batch.look_at).min();
+        let pause = self.pause.until();
+        match (looks, pause) {
+            (Some(look), Some(pause)) => Some(look.max(pause)),
+            (look, None) => look,
+            (None, pause) => pause.filter(|_| !self.is_idle()),
+        }
+    }
+
+    /// Another provider, another key or another cap of it: it is asked at once.
+    pub fn provider_changed(&mut self) {
+        self.pause.reset();
+    }
+
+    /// A step was begun by giving the embedder an order.
+    pub fn asked(&mut self, order: BatchOrder) {
+        self.asked = Some(match order {
+            // The texts are not needed any more: whether they have arrived is found out by the token.
+            BatchOrder::Submit { token, .. } => BatchOrder::Submit { token, texts: Vec::new() },
+            order => order,
+        });
+    }
+
+    /// A step that is a transaction has ended.
+    pub fn done(&mut self, step: BatchStep, outcome: BatchOutcome, now: Instant) {
+        if self.to_write.first() == Some(&step) && outcome != BatchOutcome::Failed {
+            self.to_write.remove(0);
+        }
+        match (step, outcome) {
+            (_, BatchOutcome::Failed) => self.pause.fail(now, None),
+            (BatchStep::Resume, BatchOutcome::Resumed(noted)) => {
+                self.known =
+                    Some(noted.into_iter().map(|n| (n.token.clone(), resumed(n, now))).collect());
+            }
+            (BatchStep::Read { after }, BatchOutcome::Texts { texts, last, is_partial }) => {
+                if after.is_none() {
+                    self.begin_pass();
+                }
+                self.is_incomplete |= is_partial;
+                self.gather(texts);
+                self.pass = last.map_or(Pass::Ended, Pass::Behind);
+            }
+            (BatchStep::Plan { ids }, BatchOutcome::Planned(token)) => {
+                let texts: Vec<BatchText> = self.gathered.drain(..ids.len()).collect();
+                self.gathered_bytes = self.gathered.iter().map(|text| text.text.len()).sum();
+                let batch = Known::new(None, now + FIND_AFTER, now);
+                self.known.get_or_insert_default().insert(token.clone(), batch);
+                self.to_submit = Some((token, texts));
+            }
+            (BatchStep::SetName { token, name, left_out }, BatchOutcome::Done) => {
+                self.is_incomplete |= !left_out.is_empty();
+                if let Some(batch) = self.known.iter_mut().flatten().find(|(t, _)| **t == token) {
+                    batch.1.name = Some(name);
+                    batch.1.look_at = now + LOOK.0;
+                }
+            }
+            (
+                BatchStep::Store { token, .. } | BatchStep::Forget { token },
+                BatchOutcome::Ended { is_complete },
+            ) => {
+                self.is_incomplete |= !is_complete;
+                let gone = self.known.as_mut().and_then(|known| known.remove(&token));
+                self.to_delete.extend(gone.and_then(|batch| batch.name));
+            }
+            (BatchStep::Finish, BatchOutcome::Done) => self.set_waiting(None),
+            // The task is known as it is now in the next round.
+            (_, BatchOutcome::Overtaken) => self.set_waiting(None),
+            _ => {}
+        }
+    }
+
+    fn gather(&mut self, texts: Vec<BatchText>) {
+        // Equal texts of several pages are one.
+        let mut ids: HashSet<String> = self.gathered.iter().map(|text| text.id.clone()).collect();
+        for text in texts {
+            if ids.insert(text.id.clone()) {
+                self.gathered_bytes += text.text.len();
+                self.gathered.push(text);
+            }
+        }
+    }
+
+    /// The connection to the embedder broke: what became of the order is not known.
+    pub fn lost(&mut self, now: Instant) {
+        match self.asked.take() {
+            Some(BatchOrder::Submit { token, .. }) => self.look_for(&token, now),
+            Some(_) => self.pause.fail(now, None),
+            None => {}
+        }
+    }
+
+    /// A batch may have been handed in: it is looked for when it must be in the provider's list.
+    fn look_for(&mut self, token: &str, now: Instant) {
+        self.to_submit.take_if(|(submitted, _)| submitted == token);
+        if let Some(batch) = self.batch(token) {
+            batch.look_at = now + FIND_AFTER;
+        }
+    }
+
+    fn batch(&mut self, token: &str) -> Option<&mut Known> {
+        self.known.as_mut().and_then(|known| known.get_mut(token))
+    }
+
+    fn token_of(&self, name: &str) -> Option<String> {
+        let mut known = self.known.iter().flatten();
+        known.find(|(_, batch)| batch.name.as_deref() == Some(name)).map(|(token, _)| token.clone())
+    }
+}
+
+impl Known {
+    fn new(name: Option<String>, look_at: Instant, now: Instant) -> Self {
+        Self {
+            name,
+            planned: now,
+            age: Duration::ZERO,
+            looks: Backoff::new(LOOK.0, LOOK.1),
+            look_at,
+            is_cancelled: false,
+            done: 0,
+        }
+    }
+}
+
+/// A batch that an earlier process has planned. Without a name it may have been handed in a moment ago.
+fn resumed(noted: Noted, now: Instant) -> Known {
+    let look_at = if noted.name.is_some() { now } else { now + FIND_AFTER };
+    Known { age: noted.age, ..Known::new(noted.name, look_at, now) }
+}

@@ -1,0 +1,119 @@
+//! What follows from an answer of the embedder about a batch API. Pure.
+
+use std::time::{Duration, Instant};
+
+use embedd_wire::{BatchAnswer, BatchOrder, BatchState, Failure, FailureClass};
+
+use super::{BELIEVE_GONE, BatchNews, BatchStep, LOOK, ProviderBatches};
+
+impl ProviderBatches {
+    /// The embedder has answered.
+    pub fn on_answer(&mut self, answer: Result<BatchAnswer, Failure>, now: Instant) -> BatchNews {
+        let Some(order) = self.asked.take() else { return BatchNews::Works };
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err(failure) => return self.failed(order, &failure, now),
+        };
+        self.pause.reset();
+        match (order, answer) {
+            (BatchOrder::Submit { token, .. }, BatchAnswer::Submitted { batch, texts }) => {
+                let left_out = match self.to_submit.take() {
+                    Some((_, sent)) => {
+                        sent.into_iter().skip(texts as usize).map(|text| text.id).collect()
+                    }
+                    None => Vec::new(),
+                };
+                self.to_write.push(BatchStep::SetName { token, name: batch, left_out });
+            }
+            (BatchOrder::Find { token }, BatchAnswer::Found { batch }) => {
+                self.to_write.push(match batch {
+                    Some(name) => BatchStep::SetName { token, name, left_out: Vec::new() },
+                    None => BatchStep::Forget { token },
+                });
+            }
+            (BatchOrder::Collect { batch: name }, answer) => {
+                return self.collected(&name, answer, now);
+            }
+            (BatchOrder::Cancel { batch: name }, _) => self.cancelled(&name, now),
+            (BatchOrder::Delete { batch: name }, _) => {
+                self.to_delete.retain(|known| *known != name)
+            }
+            _ => {}
+        }
+        BatchNews::Works
+    }
+
+    fn cancelled(&mut self, name: &str, now: Instant) {
+        let token = self.token_of(name);
+        if let Some(batch) = token.and_then(|token| self.batch(&token)) {
+            batch.is_cancelled = true;
+            batch.looks.reset();
+            batch.look_at = now + LOOK.0;
+        }
+    }
+
+    fn collected(&mut self, name: &str, answer: BatchAnswer, now: Instant) -> BatchNews {
+        let Some(token) = self.token_of(name) else { return BatchNews::Works };
+        let is_wanted = self.is_wanted;
+        let Some(batch) = self.batch(&token) else { return BatchNews::Works };
+        let pause = batch.looks.next_pause();
+        batch.look_at = now + pause;
+        match answer {
+            BatchAnswer::Working { done, .. } => {
+                if std::mem::replace(&mut batch.done, done) != done {
+                    self.to_write.push(BatchStep::SetDone { token, done });
+                }
+                BatchNews::Works
+            }
+            BatchAnswer::Ended(end) => {
+                let age = batch.age + now.saturating_duration_since(batch.planned);
+                let reason = end.reason.clone().unwrap_or_else(|| "no reason given".to_string());
+                let is_gone = end.state == BatchState::Gone;
+                if is_gone && is_wanted && age < BELIEVE_GONE {
+                    let reason = format!(
+                        "the provider does not know batch \"{name}\" any more ({reason}). Check its base_url and its key; cancel_backfill() gives the batch up"
+                    );
+                    return BatchNews::Fails { reason, is_stuck: true };
+                }
+                let has_failed = matches!(end.state, BatchState::Failed | BatchState::Gone);
+                self.to_write.push(BatchStep::Store { token, end });
+                if has_failed && is_wanted {
+                    self.pause.fail(now, None);
+                    let reason = format!(
+                        "batch \"{name}\" has failed at the provider: {reason}. Its texts are handed in again"
+                    );
+                    return BatchNews::Fails { reason, is_stuck: false };
+                }
+                BatchNews::Works
+            }
+            _ => BatchNews::Works,
+        }
+    }
+
+    /// An order has failed: it is given again after a pause, but for one that may have handed in a batch.
+    fn failed(&mut self, order: BatchOrder, failure: &Failure, now: Instant) -> BatchNews {
+        let wait = failure.retry_after_ms.map(Duration::from_millis);
+        self.pause.fail(now, wait);
+        match order {
+            BatchOrder::Submit { token, .. } => self.look_for(&token, now),
+            // It has ended by itself, and cannot be cancelled any more.
+            BatchOrder::Cancel { batch } if failure.class == FailureClass::Refused => {
+                self.cancelled(&batch, now);
+                self.pause.reset();
+                return BatchNews::Works;
+            }
+            BatchOrder::Delete { batch } => {
+                // It is tidiness, which nothing waits for.
+                self.to_delete.retain(|known| *known != batch);
+                self.pause.reset();
+                return BatchNews::Works;
+            }
+            BatchOrder::Cancel { .. } | BatchOrder::Find { .. } | BatchOrder::Collect { .. } => {}
+        }
+        let mut reason = failure.message.clone();
+        if let Some(detail) = &failure.detail {
+            reason = format!("{reason}: {detail}");
+        }
+        BatchNews::Fails { reason, is_stuck: !failure.is_transient() }
+    }
+}

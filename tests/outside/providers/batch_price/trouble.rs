@@ -1,0 +1,159 @@
+//! What goes wrong between the steps of a batch: kills, lost answers, refusals, batches that expire or fail.
+
+use super::*;
+use support::Shutdown;
+use support::fake_provider::{BatchCall, BatchTrouble};
+use support::processes::kill9;
+
+#[test]
+fn no_answer_that_is_lost_pays_for_a_text_twice() {
+    let cluster = SHARED.cluster();
+    let troubles = [
+        (BatchCall::Upload, BatchTrouble::LostAnswer),
+        (BatchCall::Create, BatchTrouble::LostAnswer),
+        (BatchCall::Create, BatchTrouble::Status(503)),
+        (BatchCall::List, BatchTrouble::Status(500)),
+        (BatchCall::Look, BatchTrouble::LostAnswer),
+        (BatchCall::Content, BatchTrouble::LostAnswer),
+        (BatchCall::Content, BatchTrouble::Status(429)),
+    ];
+    let mut runs = Vec::new();
+    for (number, (call, trouble)) in troubles.into_iter().enumerate() {
+        for (of, dialect) in DIALECTS.into_iter().enumerate() {
+            if dialect == Dialect::Gemini && matches!(call, BatchCall::Upload | BatchCall::Content)
+            {
+                continue;
+            }
+            let db = format!("batch_price_lost_{number}_{of}");
+            let mut client = cluster.database(&db);
+            let fake = fake(dialect);
+            create(&mut client, &fake, dialect, "t", 30);
+            fake.trouble_batches(call, trouble);
+            if call == BatchCall::List {
+                fake.trouble_batches(BatchCall::Create, BatchTrouble::LostAnswer);
+            }
+            begin(&mut client, "t");
+            runs.push((db, client, fake));
+        }
+    }
+    for (db, mut client, fake) in runs {
+        wait_synced(&cluster, &db, &mut client, &fake, (27, 0));
+    }
+}
+
+#[test]
+fn kills_between_the_steps_pay_for_no_text_twice() {
+    let cluster = Cluster::start();
+    let mut client = cluster.database("killed");
+    let fake = fake(Dialect::OpenAi);
+    create(&mut client, &fake, Dialect::OpenAi, "t", 200);
+    // The answer to the batch never comes, and the worker is killed: only the token tells that there is one.
+    fake.hold_batches();
+    let gate = fake.hold();
+    begin(&mut client, "t");
+    cluster.wait_until(LONG, "the upload to arrive", || {
+        fake.requests().iter().any(|seen| seen.path.ends_with("/files"))
+    });
+    kill9(cluster.sync_worker("killed"));
+    gate.release();
+    wait_batches(&cluster, &fake, 1);
+    let named =
+        "SELECT count(*) = 1 AND bool_and(provider_batch IS NOT NULL) FROM embedd.provider_batches";
+    cluster.wait_for("killed", LONG, "the batch to be found or handed in", named);
+    // While the provider works: the worker, the embedder, and the whole server.
+    kill9(cluster.sync_worker("killed"));
+    let embedder = "SELECT pid FROM embedd.embedder_status()";
+    cluster.wait_for("killed", LONG, "the database to be back", "SELECT true");
+    let mut client = cluster.connect("killed");
+    let pid: i32 = client.query_one(embedder, &[]).unwrap().get(0);
+    kill9(pid);
+    drop(client);
+    cluster.restart(Shutdown::Immediate);
+    cluster.wait_for("killed", LONG, "the batch to be known", named);
+    // While its vectors are fetched.
+    let gate = fake.hold();
+    fake.end_batches(BatchFate::Complete);
+    cluster.wait_until(LONG, "a look at the batch", || fake.concurrent() > 0);
+    kill9(cluster.sync_worker("killed"));
+    gate.release();
+    // The kill of a worker ends every session.
+    wait_status(&cluster, "killed", "t", "sync_status = 'synced'");
+    wait_synced(&cluster, "killed", &mut cluster.connect("killed"), &fake, (180, 0));
+}
+
+#[test]
+fn texts_of_batches_that_expire_or_fail_are_handed_in_again() {
+    let cluster = SHARED.cluster();
+    for (number, dialect) in DIALECTS.into_iter().enumerate() {
+        let db = format!("batch_price_again_{number}");
+        let mut client = cluster.database(&db);
+        let fake = fake(dialect);
+        create(&mut client, &fake, dialect, "t", 40);
+        fake.hold_batches();
+        fake.refuse_in_batches("text of 3 ");
+        client.batch_execute("UPDATE t SET body = 'text of 3 is bad' WHERE id = 3").unwrap();
+        begin(&mut client, "t");
+        wait_batches(&cluster, &fake, 1);
+        fake.end_next_batch(BatchFate::Fail);
+        fake.end_next_batch(BatchFate::Expire);
+        fake.end_batches(BatchFate::Complete);
+        cluster
+            .wait_until(LONG, "three batches", || fake.batches().len() + fake.deleted().len() >= 3);
+        // The text that the batch API rejects is asked for once more outside of it, which says whether its row fails.
+        wait_synced(&cluster, &db, &mut client, &fake, (36, 1));
+    }
+}
+
+#[test]
+fn a_key_that_is_rejected_and_a_batch_that_is_unknown_are_told_and_nothing_is_lost() {
+    let cluster = SHARED.cluster();
+    let db = "batch_price_key";
+    let mut client = cluster.database(db);
+    let fake = fake(Dialect::OpenAi);
+    create(&mut client, &fake, Dialect::OpenAi, "t", 20);
+    fake.hold_batches();
+    begin(&mut client, "t");
+    let named = "SELECT provider_batch IS NOT NULL FROM embedd.provider_batches";
+    cluster.wait_for(db, LONG, "its name", named);
+    fake.set_key("another");
+    let says = |client: &mut Client, what: &str| {
+        cluster.wait_until(LONG, what, || {
+            status(client, "t", "last_error").is_some_and(|error| error.contains(what))
+        });
+    };
+    says(&mut client, "rejects the key");
+    fake.set_key(KEY);
+    fake.trouble_batches(BatchCall::Look, BatchTrouble::Status(404));
+    fake.trouble_batches(BatchCall::Look, BatchTrouble::Status(404));
+    client.execute("SELECT embedd.update_provider('t', api_key => $1)", &[&KEY]).unwrap();
+    says(&mut client, "does not know batch");
+    fake.end_batches(BatchFate::Complete);
+    wait_synced(&cluster, db, &mut client, &fake, (18, 0));
+}
+
+#[test]
+fn a_cap_bounds_batches_too() {
+    let cluster = SHARED.cluster();
+    let db = "batch_price_capped";
+    let mut client = cluster.database(db);
+    let fake = fake(Dialect::OpenAi);
+    create(&mut client, &fake, Dialect::OpenAi, "t", 20);
+    client
+        .batch_execute(
+            r#"SELECT embedd.update_provider('t', options => '{"max_tokens_per_day": 40}')"#,
+        )
+        .unwrap();
+    begin(&mut client, "t");
+    let said = "has reached max_tokens_per_day";
+    cluster.wait_until(LONG, said, || {
+        status(&mut client, "t", "last_error").is_some_and(|error| error.contains(said))
+    });
+    let sent: usize = fake.batches().iter().map(|batch| batch.texts.len()).sum();
+    assert!(sent > 0 && sent < 18, "{sent} texts for 40 tokens");
+    client
+        .batch_execute(
+            r#"SELECT embedd.update_provider('t', options => '{"max_tokens_per_day": null}')"#,
+        )
+        .unwrap();
+    wait_synced(&cluster, db, &mut client, &fake, (18, 0));
+}
