@@ -161,6 +161,9 @@ pub enum Error {
     /// The vector table cannot be filled at the batch price.
     #[error("price batch is not supported for this vector table")]
     NoBatchPrice { detail: String, hint: &'static str },
+    /// Another provider would not know the batches of the vector table.
+    #[error("batches of vector table \"{name}\" are at provider \"{provider}\"")]
+    BatchesAtProvider { name: String, provider: String },
     /// A shadow of the vector table is filled or ready, so its configuration cannot change.
     #[error("a re-backfill of vector table \"{name}\" is running or ready")]
     RebackfillInProgress { name: String },
@@ -329,6 +332,7 @@ impl Error {
             | Error::NotAllowed { .. }
             | Error::AlreadyPaused { .. }
             | Error::BackfillInProgress { .. }
+            | Error::BatchesAtProvider { .. }
             | Error::RebackfillInProgress { .. }
             | Error::NoShadow { .. }
             | Error::ShadowNotReady { .. }

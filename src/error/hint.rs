@@ -122,6 +122,10 @@ impl Error {
                 "SELECT * FROM embedd.sync_status({}) shows its progress.",
                 quote_literal(name)
             )),
+            Error::BatchesAtProvider { name, .. } => Some(format!(
+                "Wait for the backfill, or cancel it: SELECT embedd.cancel_backfill({}).",
+                quote_literal(name)
+            )),
             Error::NoBatchPrice { hint, .. } => Some((*hint).to_string()),
             Error::NoBackfill { name } => Some(format!(
                 "SELECT * FROM embedd.sync_status({0}) shows its state. A comparison is not cancelled but paused: SELECT embedd.pause_sync({0}).",

@@ -64,9 +64,9 @@ impl Error {
             | Error::NeedsHook { .. }
             | Error::ShapeChanged { .. }
             | Error::NotPreloaded => ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-            Error::BackfillInProgress { .. } | Error::RebackfillInProgress { .. } => {
-                ERRCODE_OBJECT_IN_USE
-            }
+            Error::BackfillInProgress { .. }
+            | Error::RebackfillInProgress { .. }
+            | Error::BatchesAtProvider { .. } => ERRCODE_OBJECT_IN_USE,
             Error::InRecovery { .. } => ERRCODE_READ_ONLY_SQL_TRANSACTION,
             Error::Embedder { .. } => ERRCODE_CONNECTION_FAILURE,
             Error::Provider(failure) => match failure.class {

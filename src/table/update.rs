@@ -243,7 +243,8 @@ fn apply(
     if need != Some(Need::Table) {
         // Another provider does not know the batches that are paid for.
         if live.provider != wanted.provider && !provider_batch::names(client, live.id)?.is_empty() {
-            return Err(Error::BackfillInProgress { name: live.name.clone() });
+            let (name, provider) = (live.name.clone(), live.provider.clone());
+            return Err(Error::BatchesAtProvider { name, provider });
         }
         live.provider.clone_from(&wanted.provider);
         live.stored.query_prefix.clone_from(&wanted.stored.query_prefix);
