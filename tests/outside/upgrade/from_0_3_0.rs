@@ -24,7 +24,8 @@ const AS_0_3_0: &str = "DO $$
     $$;
     DROP TYPE embedd.argument, embedd.number_argument, embedd.interval_argument, embedd.relation_argument CASCADE;
     DROP FUNCTION embedd.to_integer(text, text), embedd.to_options(text), embedd.wait_until_synced(text, interval),
-        embedd.verify(text, integer), embedd.backfill(text, boolean), embedd.update_vector_table, embedd.rename_vector_table,
+        embedd.verify(text, integer), embedd.backfill(text, boolean),
+        embedd.backfill(text, text, boolean), embedd.update_vector_table, embedd.rename_vector_table,
         embedd.swap, embedd.discard, embedd.compare, embedd.import_vectors(text, text), embedd.adopt_column(text, text),
         embedd.adopt_pgai(text, text), embedd.adopt_pgedge(text, text), embedd.adopt_vectorize(text, text);
     DROP INDEX embedd.vector_tables_name_key, embedd.vector_tables_replaces_key;
@@ -50,7 +51,10 @@ const AS_0_3_0: &str = "DO $$
     ALTER EXTENSION embedd DROP FUNCTION embedd.cancel_backfill(text);
     DROP FUNCTION embedd.cancel_backfill(text);
     ALTER TABLE embedd.tasks DROP COLUMN rows_done, DROP COLUMN eta, DROP COLUMN rows_total, DROP COLUMN rate,
-        DROP COLUMN checkpoint_at, DROP COLUMN stalled_attempts, DROP COLUMN owes_comparison;
+        DROP COLUMN checkpoint_at, DROP COLUMN stalled_attempts, DROP COLUMN owes_comparison, DROP COLUMN price;
+    ALTER EXTENSION embedd DROP TABLE embedd.provider_batches;
+    ALTER EXTENSION embedd DROP TABLE embedd.provider_batch_texts;
+    DROP TABLE embedd.provider_batches, embedd.provider_batch_texts;
     DROP TRIGGER models_replace_built_in ON embedd.models;
     ALTER EXTENSION embedd DROP FUNCTION embedd.replace_built_in_model();
     DROP FUNCTION embedd.replace_built_in_model();

@@ -62,12 +62,15 @@ fn kills_between_the_steps_pay_for_no_text_twice() {
     cluster.wait_for("killed", LONG, "the batch to be found or handed in", named);
     // While the provider works: the worker, the embedder, and the whole server.
     kill9(cluster.sync_worker("killed"));
-    let embedder = "SELECT pid FROM embedd.embedder_status()";
-    cluster.wait_for("killed", LONG, "the database to be back", "SELECT true");
-    let mut client = cluster.connect("killed");
-    let pid: i32 = client.query_one(embedder, &[]).unwrap().get(0);
-    kill9(pid);
-    drop(client);
+    let mut embedder = None;
+    cluster.wait_until(LONG, "an embedder", || {
+        let client = cluster.try_connect("killed").ok();
+        let sql = "SELECT pid FROM embedd.embedder_status()";
+        let row = client.and_then(|mut client| client.query_one(sql, &[]).ok());
+        embedder = row.and_then(|row| row.get::<_, Option<i32>>(0));
+        embedder.is_some()
+    });
+    kill9(embedder.unwrap());
     cluster.restart(Shutdown::Immediate);
     cluster.wait_for("killed", LONG, "the batch to be known", named);
     // While its vectors are fetched.
