@@ -144,6 +144,7 @@ impl Engine {
             && self.reader.is_settled()
             && !self.schedule.is_running()
             && self.tables.values().all(|table| table.sync.is_idle())
+            && !self.is_settling()
     }
 
     /// The connection to the embedder, to be waited for: its socket, and whether there is more to be sent.
@@ -218,9 +219,17 @@ impl Engine {
         !self.link.is_busy() && self.tables.values().all(Table::is_drained)
     }
 
-    /// Whether a process works for this one, which another one would start again.
+    /// Whether this worker has begun what another one would begin again: a process works for it, or it is about to look
+    /// for a batch at a provider.
     pub fn has_helpers(&self) -> bool {
-        self.schedule.is_running() || self.tables.values().any(|table| table.sync.has_builder())
+        self.schedule.is_running()
+            || self.tables.values().any(|table| table.sync.has_builder())
+            || self.is_settling()
+    }
+
+    fn is_settling(&self) -> bool {
+        let now = Instant::now();
+        self.tables.values().any(|table| table.has_batches() && table.batches.is_settling(now))
     }
 
     /// Whether anything has come of its work since this process began: a batch was stored, a task has ended, or a provider

@@ -193,6 +193,13 @@ impl ProviderBatches {
             && self.to_delete.is_empty()
     }
 
+    /// Whether a batch may have been handed in a moment ago, so that it is to be looked for soon. A worker that leaves
+    /// before begins the wait again.
+    pub fn is_settling(&self, now: Instant) -> bool {
+        let mut known = self.known.iter().flatten();
+        known.any(|(_, batch)| batch.name.is_none() && batch.look_at > now)
+    }
+
     /// Whether the embedder works on an order, or what it brought is to be written.
     pub fn is_busy(&self) -> bool {
         self.asked.is_some() || !self.to_write.is_empty()

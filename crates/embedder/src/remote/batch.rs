@@ -2,6 +2,7 @@
 //!
 //! Every order is a few HTTP requests without retries: the worker that gave it knows what to do about a failure.
 
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use embedd_wire::{
@@ -44,6 +45,8 @@ struct Work<'a> {
     client: Client,
     provider: &'a Provider,
     model: &'a Model,
+    /// The key that was sent, which no message may repeat.
+    secret: OnceLock<String>,
 }
 
 impl Remote {
@@ -51,7 +54,8 @@ impl Remote {
     pub async fn batch(&self, request: BatchRequest) -> Result<BatchAnswer, Failure> {
         let BatchRequest { provider, model, order, .. } = request;
         let client = self.shared.client().await?;
-        let work = Work { shared: &self.shared, client, provider: &provider, model: &model };
+        let (shared, secret) = (&self.shared, OnceLock::new());
+        let work = Work { shared, client, provider: &provider, model: &model, secret };
         match order {
             BatchOrder::Submit { token, texts } => work.submit(&token, texts).await,
             BatchOrder::Find { token } => work.find(&token).await,
@@ -122,12 +126,10 @@ impl Work<'_> {
 
     /// What the service says of a batch; none when it does not know it.
     async fn status(&self, name: &str) -> Result<Option<BatchStatus>, Failure> {
-        let timeout = self.timeout().max(LARGE_TIMEOUT);
-        let body = match self.send(batch::look(self.provider, name), LARGE_REPLY, timeout).await {
+        // Gemini's has the vectors too.
+        let body = match self.send_large(batch::look(self.provider, name)).await {
             Ok(body) => body,
-            Err(HttpOutcome::Refusal(refusal)) if matches!(refusal.status, 404 | 410) => {
-                return Ok(None);
-            }
+            Err(outcome) if is_unknown(&outcome) => return Ok(None),
             Err(outcome) => return Err(self.failure(outcome)),
         };
         let kind = self.provider.kind;
@@ -138,26 +140,25 @@ impl Work<'_> {
 
     async fn collect(&self, name: &str) -> Result<BatchAnswer, Failure> {
         let Some(status) = self.status(name).await? else {
-            return Ok(BatchAnswer::Ended(Box::new(BatchEnd {
-                state: BatchState::Gone,
-                reason: Some(format!("it does not know batch \"{name}\"")),
-                ids: Vec::new(),
-                embeddings: Embeddings::default(),
-                refused: Vec::new(),
-            })));
+            return Ok(gone(format!("it does not know batch \"{name}\"")));
         };
         let Some(state) = status.state else {
             return Ok(BatchAnswer::Working { done: status.done, total: status.total });
         };
         let mut answers = status.answers;
         for file in &status.answer_files {
-            let body = self.large(batch::content(self.provider, file)).await?;
+            let body = match self.send_large(batch::content(self.provider, file)).await {
+                Ok(body) => body,
+                Err(outcome) if is_unknown(&outcome) => {
+                    return Ok(gone(format!("its file \"{file}\" is not there")));
+                }
+                Err(outcome) => return Err(self.failure(outcome)),
+            };
             let read = spawn_blocking(move || batch::answers(&body)).await;
             answers.extend(read.unwrap_or_default());
         }
         let end = end(self.provider, self.model, state, status.reason, answers)?;
-        let secret = self.provider.api_key.as_ref().map_or("", |key| key.expose());
-        let cleaned = |text: String| without_secrets(&text, self.provider, secret);
+        let cleaned = |text: String| self.cleaned(&text);
         Ok(BatchAnswer::Ended(Box::new(BatchEnd {
             reason: end.reason.map(cleaned),
             refused: end.refused.into_iter().map(|(id, reason)| (id, cleaned(reason))).collect(),
@@ -191,8 +192,13 @@ impl Work<'_> {
     }
 
     async fn large(&self, call: Call) -> Result<Vec<u8>, Failure> {
-        let sent = self.send(call, LARGE_REPLY, self.timeout().max(LARGE_TIMEOUT)).await;
-        sent.map_err(|outcome| self.failure(outcome))
+        self.send_large(call).await.map_err(|outcome| self.failure(outcome))
+    }
+
+    /// Sends or fetches what may be large: a few at a time, because each is in memory.
+    async fn send_large(&self, call: Call) -> Result<Vec<u8>, HttpOutcome> {
+        let _permit = self.shared.large.acquire().await;
+        self.send(call, LARGE_REPLY, self.timeout().max(LARGE_TIMEOUT)).await
     }
 
     /// Sends a request, and counts it.
@@ -210,8 +216,12 @@ impl Work<'_> {
         let outcome = outcome.unwrap_or_else(|_| {
             Err(HttpOutcome::TimedOut(format!("no answer within {} s", timeout.as_secs())))
         });
+        let outcome = outcome.map(|(body, secret)| {
+            let _ = self.secret.set(secret);
+            body
+        });
         if matches!(outcome, Err(HttpOutcome::NotSent(_))) {
-            return outcome.map(|(body, _)| body);
+            return outcome;
         }
         let mut ledger = lock(&self.shared.ledger);
         let usage = ledger.today((self.provider.database, self.provider.server));
@@ -224,15 +234,17 @@ impl Work<'_> {
                 usage.add_error(RequestError::Unavailable);
             }
         }
-        outcome.map(|(body, _)| body)
+        outcome
+    }
+
+    /// What the service said, without secrets.
+    fn cleaned(&self, said: &str) -> String {
+        without_secrets(said, self.provider, self.secret.get().map_or("", String::as_str))
     }
 
     /// What a reply says, or the failure of one that cannot be read.
     fn read<T>(&self, read: Result<T, String>) -> Result<T, Failure> {
-        let secret = self.provider.api_key.as_ref().map_or("", |key| key.expose());
-        read.map_err(|reason| {
-            failure::invalid_reply(self.provider, &without_secrets(&reason, self.provider, secret))
-        })
+        read.map_err(|reason| failure::invalid_reply(self.provider, &self.cleaned(&reason)))
     }
 
     fn failure(&self, outcome: HttpOutcome) -> Failure {
@@ -255,6 +267,22 @@ impl Work<'_> {
             HttpOutcome::Answer(_) => failure::invalid_reply(provider, "vectors came unasked"),
         }
     }
+}
+
+/// Whether the service does not know what was asked for.
+fn is_unknown(outcome: &HttpOutcome) -> bool {
+    matches!(outcome, HttpOutcome::Refusal(refusal) if matches!(refusal.status, 404 | 410))
+}
+
+/// The end of a batch that the service does not know any more.
+fn gone(reason: String) -> BatchAnswer {
+    BatchAnswer::Ended(Box::new(BatchEnd {
+        state: BatchState::Gone,
+        reason: Some(reason),
+        ids: Vec::new(),
+        embeddings: Embeddings::default(),
+        refused: Vec::new(),
+    }))
 }
 
 /// The lines of a batch: the texts as the model reads them, as many as a cap has tokens left for, and at least one;

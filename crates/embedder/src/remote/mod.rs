@@ -28,7 +28,7 @@ use embedd_wire::{
     Request, account,
 };
 use reqwest::Client;
-use tokio::sync::{Mutex as AsyncMutex, mpsc, oneshot};
+use tokio::sync::{Mutex as AsyncMutex, Semaphore, mpsc, oneshot};
 use tokio::task::spawn_blocking;
 
 use self::caps::caps;
@@ -42,6 +42,9 @@ use super::usage::Ledger;
 
 /// Requests with more bytes of text than this are tokenized off the event loop's thread.
 const MEASURE_APART: usize = 64 << 10;
+
+/// Transfers of batches at a time: each holds up to about a hundred megabytes.
+const LARGE_TRANSFERS: usize = 4;
 
 /// The dispatchers of all accounts.
 pub struct Remote {
@@ -58,6 +61,8 @@ pub struct Shared {
     log: LogSender,
     ledger: Arc<Mutex<Ledger>>,
     learned: Arc<Mutex<LearnedLimits>>,
+    /// The transfers of texts and vectors of batches.
+    large: Semaphore,
 }
 
 impl Shared {
@@ -98,7 +103,14 @@ impl Remote {
     ) -> Remote {
         let (ca_file, client) = (Mutex::new(ca_file), AsyncMutex::new(None));
         Remote {
-            shared: Arc::new(Shared { ca_file, client, log, ledger, learned }),
+            shared: Arc::new(Shared {
+                ca_file,
+                client,
+                log,
+                ledger,
+                learned,
+                large: Semaphore::new(LARGE_TRANSFERS),
+            }),
             dispatchers: Mutex::default(),
             last_request_id: AtomicU64::new(0),
         }

@@ -130,7 +130,10 @@ fn a_key_that_is_rejected_and_a_batch_that_is_unknown_are_told_and_nothing_is_lo
     fake.trouble_batches(BatchCall::Look, BatchTrouble::Status(404));
     client.execute("SELECT embedd.update_provider('t', api_key => $1)", &[&KEY]).unwrap();
     says(&mut client, "does not know batch");
+    // Another copy of this database may have fetched it, and have deleted its files.
+    fake.trouble_batches(BatchCall::Content, BatchTrouble::Status(404));
     fake.end_batches(BatchFate::Complete);
+    says(&mut client, "its file");
     wait_synced(&cluster, db, &mut client, &fake, (18, 0));
 }
 
