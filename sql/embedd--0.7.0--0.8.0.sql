@@ -464,7 +464,8 @@ create table embedd.provider_batches (
     texts integer not null,
     texts_done integer not null default 0,
     created_at timestamptz not null default pg_catalog.clock_timestamp(),
-    submitted_at timestamptz
+    submitted_at timestamptz,
+    system_id bigint not null
 );
 create index provider_batches_target_id_idx on embedd.provider_batches (target_id);
 comment on table embedd.provider_batches is 'Batches that are at the batch API of a provider now, for a backfill at the batch price. A role sees those of the vector tables that it sees';
@@ -476,6 +477,7 @@ comment on column embedd.provider_batches.texts is 'texts in the batch';
 comment on column embedd.provider_batches.texts_done is 'texts that the provider had finished when the worker last asked';
 comment on column embedd.provider_batches.created_at is 'when the worker planned the batch';
 comment on column embedd.provider_batches.submitted_at is 'when the provider confirmed the batch';
+comment on column embedd.provider_batches.system_id is 'cluster that has handed in the batch; a copy of the database collects its vectors, and does not cancel or delete it';
 
 -- Texts by their hash: at a provider (no embedding yet), or paid for and not used by the backfill yet.
 create table embedd.provider_batch_texts (

@@ -14,6 +14,7 @@ use pgrx::spi::SpiClient;
 use sha2::{Digest, Sha224};
 
 pub use self::noted::Noted;
+use crate::cluster::system_id;
 use crate::error::{Error, Result};
 
 /// What is noted for a vector table.
@@ -68,11 +69,12 @@ pub fn notes(client: &SpiClient<'_>) -> Result<HashMap<i32, Notes>> {
     Ok(found)
 }
 
-/// The names of the batches of a vector table at its provider, of those whose names are known.
+/// What the batches of a vector table are called at its provider: their names, or the tokens of those whose names are not
+/// known.
 pub fn names(client: &mut SpiClient<'_>, table_id: i32) -> Result<Vec<String>> {
     let rows = client.update(
-        "select provider_batch from embedd.provider_batches
-          where target_id = $1 and provider_batch is not null order by created_at",
+        "select coalesce(provider_batch, 'token ' || token) from embedd.provider_batches
+          where target_id = $1 order by created_at",
         None,
         &[table_id.into()],
     )?;
@@ -87,16 +89,17 @@ pub fn names(client: &mut SpiClient<'_>, table_id: i32) -> Result<Vec<String>> {
 pub fn noted(client: &SpiClient<'_>, table_id: i32) -> Result<Vec<Noted>> {
     let rows = client.select(
         "select token::text, provider_batch,
-                greatest(extract(epoch from pg_catalog.clock_timestamp() - created_at), 0)::float8
+                greatest(extract(epoch from pg_catalog.clock_timestamp() - created_at), 0)::float8, system_id <> $2
            from embedd.provider_batches where target_id = $1 order by created_at",
         None,
-        &[table_id.into()],
+        &[table_id.into(), system_id().into()],
     )?;
     let mut batches = Vec::new();
     for row in rows {
         let token = row.get(1)?.ok_or_else(no_token)?;
         let age = Duration::try_from_secs_f64(row.get::<f64>(3)?.unwrap_or_default());
-        batches.push(Noted { token, name: row.get(2)?, age: age.unwrap_or_default() });
+        let is_foreign = row.get::<bool>(4)? == Some(true);
+        batches.push(Noted { token, name: row.get(2)?, age: age.unwrap_or_default(), is_foreign });
     }
     Ok(batches)
 }
@@ -127,10 +130,10 @@ pub fn plan(
     ids: Vec<String>,
 ) -> Result<String> {
     let rows = client.update(
-        "insert into embedd.provider_batches (token, target_id, provider, texts)
-         values (pg_catalog.gen_random_uuid(), $1, $2, $3) returning token::text",
+        "insert into embedd.provider_batches (token, target_id, provider, texts, system_id)
+         values (pg_catalog.gen_random_uuid(), $1, $2, $3, $4) returning token::text",
         None,
-        &[table_id.into(), provider.into(), (ids.len() as i32).into()],
+        &[table_id.into(), provider.into(), (ids.len() as i32).into(), system_id().into()],
     )?;
     let token = rows.first().get_one::<String>()?.ok_or_else(no_token)?;
     client.update(

@@ -8,7 +8,7 @@ use pgrx::spi::SpiClient;
 pub use self::kind::{Checkpoint, Kind, Phase, Price, Task};
 pub use self::request::{
     Cancelled, TaskTicket, ask, ask_for_indexes, ask_reconcile, ask_swap, cancel, compare_again,
-    is_filled, restart_or_ask,
+    is_filled, is_open_at, restart_or_ask,
 };
 
 use crate::error::{Error, Result};

@@ -10,4 +10,6 @@ pub struct Noted {
     pub name: Option<String>,
     /// How long ago it was planned.
     pub age: Duration,
+    /// Whether another cluster has handed it in, of which this one is a copy.
+    pub is_foreign: bool,
 }

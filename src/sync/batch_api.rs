@@ -5,8 +5,9 @@ use std::time::Instant;
 use embedd_wire::{BatchReply, BatchRequest};
 
 use super::Engine;
-use super::core::{BatchNews, BatchOutcome, BatchStep};
+use super::core::{BatchNews, BatchOutcome, BatchStep, most_texts};
 use super::effects::provider_batch;
+use super::last_step::Step;
 use crate::fdw;
 use crate::transaction;
 
@@ -28,13 +29,19 @@ impl Engine {
             && !is_closed
             && table.may_use_batches()
             && !table.sync.health.is_resting(now);
-        let dimensions = table.config.dimensions as usize;
-        let Some(step) = table.batches.next(dimensions, may_begin, now) else { return false };
+        let most = most_texts(table.kind(), table.config.dimensions as usize);
+        let Some(step) = table.batches.next(most, may_begin, now) else { return false };
         if let BatchStep::Ask(_) = &step {
             self.give_order(id, step);
             return true;
         }
-        let (outcome, failure) = provider_batch::run(table, waiting, &step);
+        // The source is read, so a user's code may run in it.
+        let of_task = match &step {
+            BatchStep::Read { after } => Some(Step::new(id, ("provider_batch", after))),
+            _ => None,
+        };
+        let (outcome, failure) =
+            self.steps.run(of_task, || provider_batch::run(table, waiting, &step));
         if let Some(failure) = failure {
             let is_stuck = !failure.is_transient;
             table.sync.health.table_failed(&failure.reason, is_stuck, Instant::now());
@@ -77,6 +84,7 @@ impl Engine {
         let Some(table) = self.tables.get_mut(&table_id) else { return };
         let now = Instant::now();
         match table.batches.on_answer(reply.outcome, now) {
+            BatchNews::Works if table.batches.is_held(now) => {}
             BatchNews::Works => table.sync.health.batch_answered(now),
             BatchNews::Fails { reason, is_stuck } => {
                 table.sync.health.batch_failed(&reason, is_stuck, now);

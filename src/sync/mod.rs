@@ -155,8 +155,9 @@ impl Engine {
     /// Time until something is due without a session waking the worker.
     pub fn due(&self) -> Option<Duration> {
         let now = Instant::now();
-        let due = self.tables.values().filter_map(|table| table.due(now));
-        let due = due.chain(self.link.due()).chain(self.schedule.due());
+        let closed = self.link.due();
+        let due = self.tables.values().filter_map(|table| table.due(now, closed));
+        let due = due.chain(closed).chain(self.schedule.due());
         due.map(|at| at.saturating_duration_since(now) + Duration::from_millis(1)).min()
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use embedd_wire::{Priority, Provider};
+use embedd_wire::{Kind, Priority, Provider};
 
 use super::core::{
     Action, Config, Cursor, FixKind, Health, Outcome, ProviderBatches, Room, ScanStep, SourceState,
@@ -99,18 +99,25 @@ impl Table {
         is_owner && !self.config.reads_run && (is_noted || !self.batches.is_idle())
     }
 
-    /// Whether its batches are looked after now: also while it waits for a backfill, since a cancelled one has batches to
-    /// cancel.
+    /// Whether its batches are looked after now: also while it is paused or waits for a backfill, if that was cancelled and
+    /// has batches to cancel.
     pub fn may_use_batches(&self) -> bool {
-        let is_pending = self.config.status == Status::Pending && !self.sync.health.is_broken();
-        self.sync.is_active() || is_pending
+        let is_waiting = matches!(self.config.status, Status::Pending | Status::Paused);
+        let cancels = is_waiting && !self.is_batch_price && !self.sync.health.is_broken();
+        self.sync.is_active() || cancels
     }
 
-    /// When it has something to do without anything happening before.
-    pub fn due(&self, now: Instant) -> Option<Instant> {
-        let batches = self.batches.due().filter(|_| self.has_batches() && self.may_use_batches());
-        let rest = self.sync.health.rest_until();
-        let batches = batches.map(|at| rest.map_or(at, |rest| at.max(rest)));
+    /// The kind of its provider; that of a provider without a batch API where it cannot be used.
+    pub fn kind(&self) -> Kind {
+        self.provider.as_ref().map_or(Kind::Local, |provider| provider.kind)
+    }
+
+    /// When it has something to do without anything happening before; the embedder is given nothing before `closed`.
+    pub fn due(&self, now: Instant, closed: Option<Instant>) -> Option<Instant> {
+        let batches =
+            self.batches.due(now).filter(|_| self.has_batches() && self.may_use_batches());
+        let not_before = self.sync.health.rest_until().max(closed);
+        let batches = batches.map(|at| not_before.map_or(at, |until| at.max(until)));
         self.sync.due(now).into_iter().chain(batches).min()
     }
 

@@ -241,10 +241,8 @@ fn apply(
     let need = differences.iter().map(|(_, need)| *need).max();
     let rights = RoleSwitch::of_extension()?;
     if need != Some(Need::Table) {
-        // Another provider does not know the batches that are paid for.
-        if live.provider != wanted.provider && !provider_batch::names(client, live.id)?.is_empty() {
-            let (name, provider) = (live.name.clone(), live.provider.clone());
-            return Err(Error::BatchesAtProvider { name, provider });
+        if live.provider != wanted.provider {
+            check_has_no_batches(client, live)?;
         }
         live.provider.clone_from(&wanted.provider);
         live.stored.query_prefix.clone_from(&wanted.stored.query_prefix);
@@ -266,6 +264,18 @@ fn apply(
         depend::depend_on(live.relation, server)?;
     }
     Ok(())
+}
+
+/// Checks that a vector table may have another provider, which does not know the batches that are paid for.
+fn check_has_no_batches(client: &mut SpiClient<'_>, live: &VectorTable) -> Result<()> {
+    let name = live.name.clone();
+    if !provider_batch::names(client, live.id)?.is_empty() {
+        return Err(Error::BatchesAtProvider { name, provider: live.provider.clone() });
+    }
+    match task::is_open_at(client, live.id, task::Price::Batch)? {
+        true => Err(Error::BackfillInProgress { name }),
+        false => Ok(()),
+    }
 }
 
 /// Gives the physical table another name or schema; returns the arguments that have changed.

@@ -81,6 +81,17 @@ pub fn is_filled(client: &mut SpiClient<'_>, table_id: i32) -> Result<bool> {
     Ok(rows.first().get_one::<bool>()? == Some(true))
 }
 
+/// Whether a vector table has an open task at this price.
+pub fn is_open_at(client: &mut SpiClient<'_>, table_id: i32, price: Price) -> Result<bool> {
+    let rows = client.update(
+        "select exists (select from embedd.tasks t
+                         where t.target_id = $1 and t.status in ('pending', 'running') and t.price = $2)",
+        None,
+        &[table_id.into(), price.as_str().into()],
+    )?;
+    Ok(rows.first().get_one::<bool>()? == Some(true))
+}
+
 /// Asks for a comparison; a task that is not ended yet is an error.
 pub fn ask_reconcile(client: &mut SpiClient<'_>, table_id: i32, name: &str) -> Result<TaskTicket> {
     let rows = client.update(

@@ -34,7 +34,7 @@ pub use self::cursor::Cursor;
 pub use self::health::{Health, Report, SourceState};
 pub use self::in_flight::{Batch, BatchId, Stage};
 pub use self::limits::{InFlightLimits, Room, Share};
-pub use self::provider_batch::{BatchNews, BatchOutcome, BatchStep, ProviderBatches};
+pub use self::provider_batch::{BatchNews, BatchOutcome, BatchStep, ProviderBatches, most_texts};
 pub use self::quarantine::Quarantine;
 pub use self::scan::{Find, HandedOut};
 pub use self::swap::lock_wait;

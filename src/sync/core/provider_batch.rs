@@ -4,19 +4,22 @@
 //! nor pays twice. What comes back is kept by text; the scan of the task stores it afterwards like any other vector.
 
 mod answer;
+mod known;
 #[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, HashSet};
 use std::time::{Duration, Instant};
 
-use embedd_wire::{BatchEnd, BatchOrder, BatchText};
+use embedd_wire::{BatchEnd, BatchOrder, BatchText, Kind};
 
+use self::known::{Known, resumed};
 use crate::backoff::Backoff;
 use crate::provider_batch::Noted;
 
-/// Vector elements of a batch: all of its vectors are in memory at once.
+/// Vector elements of a batch: all of its vectors are in memory at once. Gemini sends them as text, in one reply.
 const NUMBERS: usize = 4 << 20;
+const NUMBERS_AS_TEXT: usize = 1 << 20;
 /// Texts of a batch.
 const TEXTS: usize = 10_000;
 /// Bytes of its texts: Gemini takes 20 MB, with all that is around them.
@@ -27,8 +30,12 @@ const BATCHES: usize = 90;
 const FIND_AFTER: Duration = Duration::from_secs(15);
 /// First and longest pause before a provider is asked again how far a batch is.
 const LOOK: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+/// Looks after which the pause is the longest.
+const LONG_AFTER: u32 = 6;
 /// First and longest pause after a failure.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+/// First and longest pause before texts are handed in again after a batch has brought nothing.
+const HAND_IN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(600));
 /// For so long a provider that does not know a batch is not believed: its address may be wrong.
 const BELIEVE_GONE: Duration = Duration::from_secs(3 * 24 * 3600);
 
@@ -61,11 +68,10 @@ pub enum BatchOutcome {
     Done,
     /// The batches that are noted.
     Resumed(Vec<Noted>),
-    /// New texts, and the last key that was read, none at the end; `is_partial` when some rows were not read.
+    /// New texts, and the last key that was read, none at the end.
     Texts {
         texts: Vec<BatchText>,
         last: Option<String>,
-        is_partial: bool,
     },
     /// A batch is noted under this token.
     Planned(String),
@@ -86,19 +92,6 @@ pub enum BatchNews {
     Works,
     /// It does not, for this reason; `is_stuck` when a user has to act.
     Fails { reason: String, is_stuck: bool },
-}
-
-/// A batch at a provider.
-#[derive(Clone, Debug)]
-struct Known {
-    name: Option<String>,
-    planned: Instant,
-    /// Age at `planned`, for a batch that an earlier process has planned.
-    age: Duration,
-    looks: Backoff,
-    look_at: Instant,
-    is_cancelled: bool,
-    done: u64,
 }
 
 /// Where a pass over the source is.
@@ -133,6 +126,7 @@ pub struct ProviderBatches {
     /// Ended batches that are to be deleted at the provider.
     to_delete: Vec<String>,
     pause: Backoff,
+    hand_in: Backoff,
 }
 
 impl Default for ProviderBatches {
@@ -150,13 +144,15 @@ impl Default for ProviderBatches {
             to_write: Vec::new(),
             to_delete: Vec::new(),
             pause: Backoff::new(RETRY.0, RETRY.1),
+            hand_in: Backoff::new(HAND_IN.0, HAND_IN.1),
         }
     }
 }
 
-/// Texts of a batch of vectors with so many dimensions.
-pub fn most_texts(dimensions: usize) -> usize {
-    (NUMBERS / dimensions.max(1)).clamp(1, TEXTS)
+/// Texts of a batch of vectors with so many dimensions, for a provider of this kind.
+pub fn most_texts(kind: Kind, dimensions: usize) -> usize {
+    let numbers = if kind == Kind::Gemini { NUMBERS_AS_TEXT } else { NUMBERS };
+    (numbers / dimensions.max(1)).clamp(1, TEXTS)
 }
 
 impl ProviderBatches {
@@ -165,7 +161,8 @@ impl ProviderBatches {
     pub fn set_task(&mut self, is_wanted: bool, waiting: Option<(i64, i32)>) {
         self.is_wanted = is_wanted;
         self.set_waiting(waiting);
-        if let Some((token, _)) = self.to_submit.take_if(|_| !is_wanted) {
+        let is_submitted = matches!(self.asked, Some(BatchOrder::Submit { .. }));
+        if let Some((token, _)) = self.to_submit.take_if(|_| !is_wanted && !is_submitted) {
             // It was never handed in.
             self.to_write.push(BatchStep::Forget { token });
         }
@@ -205,14 +202,17 @@ impl ProviderBatches {
         self.asked.is_some() || !self.to_write.is_empty()
     }
 
-    /// The next step; none before something happens or is due. `dimensions` are those of the vectors; without
+    /// The next step; none before something happens or is due. a batch has `most` texts; without
     /// `may_begin` nothing is begun, and what has come is written.
-    pub fn next(&self, dimensions: usize, may_begin: bool, now: Instant) -> Option<BatchStep> {
+    pub fn next(&self, most: usize, may_begin: bool, now: Instant) -> Option<BatchStep> {
         let Some(known) = &self.known else { return may_begin.then_some(BatchStep::Resume) };
+        if self.pause.is_waiting(now) {
+            return None;
+        }
         if let Some(step) = self.to_write.first() {
             return Some(step.clone());
         }
-        if !may_begin || self.asked.is_some() || self.pause.is_waiting(now) {
+        if !may_begin || self.asked.is_some() {
             return None;
         }
         if let Some(name) = self.to_delete.first() {
@@ -224,6 +224,9 @@ impl ProviderBatches {
         }
         let due = known.iter().filter(|(_, batch)| batch.look_at <= now);
         if let Some((token, batch)) = due.min_by_key(|(_, batch)| batch.look_at) {
+            if batch.is_foreign && !self.is_wanted {
+                return Some(BatchStep::Forget { token: token.clone() });
+            }
             return Some(BatchStep::Ask(match &batch.name {
                 None => BatchOrder::Find { token: token.clone() },
                 Some(name) if !self.is_wanted && !batch.is_cancelled => {
@@ -233,14 +236,17 @@ impl ProviderBatches {
             }));
         }
         self.task?;
+        if self.hand_in.is_waiting(now) {
+            return None;
+        }
         let has_room = known.len() < BATCHES;
-        let is_full = self.gathered.len() >= most_texts(dimensions) || self.gathered_bytes >= BYTES;
+        let is_full = self.gathered.len() >= most || self.gathered_bytes >= BYTES;
         match &self.pass {
-            _ if has_room && is_full => Some(self.plan(dimensions)),
+            _ if has_room && is_full => Some(self.plan(most)),
             _ if is_full => None,
             Pass::Begins => has_room.then_some(BatchStep::Read { after: None }),
             Pass::Behind(key) => has_room.then(|| BatchStep::Read { after: Some(key.clone()) }),
-            Pass::Ended if !self.gathered.is_empty() => has_room.then(|| self.plan(dimensions)),
+            Pass::Ended if !self.gathered.is_empty() => has_room.then(|| self.plan(most)),
             Pass::Ended if !known.is_empty() => None,
             Pass::Ended if self.is_incomplete => Some(BatchStep::Read { after: None }),
             Pass::Ended => Some(BatchStep::Finish),
@@ -248,9 +254,9 @@ impl ProviderBatches {
     }
 
     /// The first texts that were gathered, as many as go together.
-    fn plan(&self, dimensions: usize) -> BatchStep {
+    fn plan(&self, most: usize) -> BatchStep {
         let mut bytes = 0;
-        let texts = self.gathered.iter().take(most_texts(dimensions));
+        let texts = self.gathered.iter().take(most);
         let fits = |text: &&BatchText| {
             let is_first = bytes == 0;
             bytes += text.text.len() + 1;
@@ -260,22 +266,32 @@ impl ProviderBatches {
     }
 
     /// When the next step is due without anything happening before.
-    pub fn due(&self) -> Option<Instant> {
-        if self.is_busy() {
+    pub fn due(&self, now: Instant) -> Option<Instant> {
+        if !self.to_write.is_empty() {
+            return self.pause.until();
+        }
+        if self.asked.is_some() {
             return None;
         }
-        let looks = self.known.iter().flatten().map(|(_, batch)| batch.look_at).min();
-        let pause = self.pause.until();
-        match (looks, pause) {
-            (Some(look), Some(pause)) => Some(look.max(pause)),
-            (look, None) => look,
-            (None, pause) => pause.filter(|_| !self.is_idle()),
+        let looks = self.known.iter().flatten().map(|(_, batch)| batch.look_at);
+        let hand_in = self.hand_in.until().filter(|at| *at > now && self.task.is_some());
+        let pause = self.pause.until().filter(|at| *at > now);
+        let next = looks.chain(hand_in).min();
+        match pause {
+            Some(pause) if !self.is_idle() => Some(next.map_or(pause, |at| at.max(pause))),
+            _ => next,
         }
+    }
+
+    /// Whether texts are not handed in for a while, so that what else works does not end the trouble.
+    pub fn is_held(&self, now: Instant) -> bool {
+        self.hand_in.is_waiting(now)
     }
 
     /// Another provider, another key or another cap of it: it is asked at once.
     pub fn provider_changed(&mut self) {
         self.pause.reset();
+        self.hand_in.reset();
     }
 
     /// A step was begun by giving the embedder an order.
@@ -298,11 +314,10 @@ impl ProviderBatches {
                 self.known =
                     Some(noted.into_iter().map(|n| (n.token.clone(), resumed(n, now))).collect());
             }
-            (BatchStep::Read { after }, BatchOutcome::Texts { texts, last, is_partial }) => {
+            (BatchStep::Read { after }, BatchOutcome::Texts { texts, last }) => {
                 if after.is_none() {
                     self.begin_pass();
                 }
-                self.is_incomplete |= is_partial;
                 self.gather(texts);
                 self.pass = last.map_or(Pass::Ended, Pass::Behind);
             }
@@ -320,19 +335,29 @@ impl ProviderBatches {
                     batch.1.look_at = now + LOOK.0;
                 }
             }
-            (
-                BatchStep::Store { token, .. } | BatchStep::Forget { token },
-                BatchOutcome::Ended { is_complete },
-            ) => {
-                self.is_incomplete |= !is_complete;
-                let gone = self.known.as_mut().and_then(|known| known.remove(&token));
-                self.to_delete.extend(gone.and_then(|batch| batch.name));
+            (BatchStep::Store { token, end }, BatchOutcome::Ended { is_complete }) => {
+                match end.ids.is_empty() && !is_complete {
+                    true => self.hand_in.fail(now, None),
+                    false => self.hand_in.reset(),
+                }
+                self.ended(&token, is_complete);
+            }
+            (BatchStep::Forget { token }, BatchOutcome::Ended { is_complete }) => {
+                self.ended(&token, is_complete);
             }
             (BatchStep::Finish, BatchOutcome::Done) => self.set_waiting(None),
             // The task is known as it is now in the next round.
             (_, BatchOutcome::Overtaken) => self.set_waiting(None),
             _ => {}
         }
+    }
+
+    /// A batch is not at the provider any more.
+    fn ended(&mut self, token: &str, is_complete: bool) {
+        self.is_incomplete |= !is_complete;
+        let gone = self.known.as_mut().and_then(|known| known.remove(token));
+        let own = gone.filter(|batch| !batch.is_foreign);
+        self.to_delete.extend(own.and_then(|batch| batch.name));
     }
 
     fn gather(&mut self, texts: Vec<BatchText>) {
@@ -346,23 +371,6 @@ impl ProviderBatches {
         }
     }
 
-    /// The connection to the embedder broke: what became of the order is not known.
-    pub fn lost(&mut self, now: Instant) {
-        match self.asked.take() {
-            Some(BatchOrder::Submit { token, .. }) => self.look_for(&token, now),
-            Some(_) => self.pause.fail(now, None),
-            None => {}
-        }
-    }
-
-    /// A batch may have been handed in: it is looked for when it must be in the provider's list.
-    fn look_for(&mut self, token: &str, now: Instant) {
-        self.to_submit.take_if(|(submitted, _)| submitted == token);
-        if let Some(batch) = self.batch(token) {
-            batch.look_at = now + FIND_AFTER;
-        }
-    }
-
     fn batch(&mut self, token: &str) -> Option<&mut Known> {
         self.known.as_mut().and_then(|known| known.get_mut(token))
     }
@@ -371,24 +379,4 @@ impl ProviderBatches {
         let mut known = self.known.iter().flatten();
         known.find(|(_, batch)| batch.name.as_deref() == Some(name)).map(|(token, _)| token.clone())
     }
-}
-
-impl Known {
-    fn new(name: Option<String>, look_at: Instant, now: Instant) -> Self {
-        Self {
-            name,
-            planned: now,
-            age: Duration::ZERO,
-            looks: Backoff::new(LOOK.0, LOOK.1),
-            look_at,
-            is_cancelled: false,
-            done: 0,
-        }
-    }
-}
-
-/// A batch that an earlier process has planned. Without a name it may have been handed in a moment ago.
-fn resumed(noted: Noted, now: Instant) -> Known {
-    let look_at = if noted.name.is_some() { now } else { now + FIND_AFTER };
-    Known { age: noted.age, ..Known::new(noted.name, look_at, now) }
 }

@@ -19,6 +19,8 @@ use crate::task::{self, Phase};
 use crate::transaction::{self, Timeout};
 use crate::trigger::touch_at_commit;
 
+/// Keys whose texts are read together: each text has at most a megabyte.
+const KEYS_AT_ONCE: usize = 100;
 /// Bytes of texts that one step reads.
 const BYTES_OF_STEP: usize = 8 << 20;
 
@@ -145,49 +147,61 @@ fn read_page(
                 set_phase(client, table, task, Phase::ProviderBatch)?;
             }
             let found = page::all_of_source(client, &config, after)?;
-            let (texts, is_partial) = match reads_texts {
+            let (texts, read) = match reads_texts {
                 true => new_texts(client, &config, &found.keys)?,
-                false => (Vec::new(), false),
+                false => (Vec::new(), found.keys.len()),
             };
-            Ok(BatchOutcome::Texts { texts, last: found.last, is_partial })
+            // The next step goes on behind the last key that was read.
+            let last = read.checked_sub(1).and_then(|at| found.keys.get(at)).cloned();
+            Ok(BatchOutcome::Texts { texts, last })
         })
     });
     read.map_err(|error| failure(table, error))
 }
 
-/// The texts of some keys that have to be embedded; true when some keys were not read for lack of memory.
+/// The texts of some keys that have to be embedded and are not at the provider yet, and how many of the keys were read:
+/// not all where the texts are large.
 fn new_texts(
     client: &mut SpiClient<'_>,
     config: &VectorTable,
     keys: &[String],
-) -> Result<(Vec<BatchText>, bool)> {
-    let (mut texts, mut ids, mut bytes) = (Vec::new(), HashSet::new(), 0);
-    let mut unread: Vec<&str> = keys.iter().map(String::as_str).collect();
-    while !unread.is_empty() && bytes < BYTES_OF_STEP {
-        let actions = load::row_actions(client, config, &unread, Lookup::Index)?;
-        let mut left = Vec::new();
-        for (key, action) in unread.iter().zip(actions) {
-            match action {
-                None => left.push(*key),
-                Some(RowAction::Embed(document)) => {
-                    let id = id_of(config, &document.text);
-                    if ids.insert(id.clone()) {
-                        bytes += document.text.len();
-                        let text = beginning(&document.text).to_string();
-                        texts.push(BatchText { id, text });
-                    }
-                }
-                Some(_) => {}
-            }
-        }
-        if left.len() == unread.len() {
+) -> Result<(Vec<BatchText>, usize)> {
+    let (mut texts, mut bytes, mut read) = (Vec::new(), 0, 0);
+    for part in keys.chunks(KEYS_AT_ONCE) {
+        if bytes >= BYTES_OF_STEP {
             break;
         }
-        unread = left;
+        read += part.len();
+        let mut found: Vec<BatchText> = Vec::new();
+        let mut ids = HashSet::new();
+        let mut unread: Vec<&str> = part.iter().map(String::as_str).collect();
+        while !unread.is_empty() {
+            let actions = load::row_actions(client, config, &unread, Lookup::Index)?;
+            let mut left = Vec::new();
+            for (key, action) in unread.iter().zip(actions) {
+                match action {
+                    None => left.push(*key),
+                    Some(RowAction::Embed(document)) => {
+                        let id = id_of(config, &document.text);
+                        if ids.insert(id.clone()) {
+                            let text = beginning(&document.text).to_string();
+                            found.push(BatchText { id, text });
+                        }
+                    }
+                    Some(_) => {}
+                }
+            }
+            if left.len() == unread.len() {
+                break;
+            }
+            unread = left;
+        }
+        let known = provider_batch::known(client, config.id, ids.into_iter().collect())?;
+        found.retain(|text| !known.contains(&text.id));
+        bytes += found.iter().map(|text| text.text.len()).sum::<usize>();
+        texts.append(&mut found);
     }
-    let known = provider_batch::known(client, config.id, ids.into_iter().collect())?;
-    texts.retain(|text| !known.contains(&text.id));
-    Ok((texts, !unread.is_empty()))
+    Ok((texts, read))
 }
 
 fn id_of(config: &VectorTable, text: &str) -> String {

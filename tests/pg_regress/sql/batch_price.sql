@@ -44,8 +44,8 @@ call golden.wait_synced('local-notes');
 reset role;
 
 -- Batches are seen by the roles that see the vector table; texts and vectors on their way by none.
-insert into embedd.provider_batches (token, target_id, provider, provider_batch, texts)
-    select '00000000-0000-0000-0000-000000000001', v.id, 'b', 'batch_1', 2 from embedd.vector_tables v where v.name = 'saved';
+insert into embedd.provider_batches (token, target_id, provider, provider_batch, texts, system_id)
+    select '00000000-0000-0000-0000-000000000001', v.id, 'b', 'batch_1', 2, 7 from embedd.vector_tables v where v.name = 'saved';
 set role golden_saver;
 select provider, provider_batch, texts, texts_done from embedd.provider_batches;
 select count(*) from embedd.provider_batch_texts;

@@ -53,6 +53,10 @@ impl Remote {
     /// Runs an order for a provider's batch API.
     pub async fn batch(&self, request: BatchRequest) -> Result<BatchAnswer, Failure> {
         let BatchRequest { provider, model, order, .. } = request;
+        // Texts and vectors of an order are in memory, so each provider has one order at a time; a provider that hangs
+        // keeps no other waiting.
+        let turn = self.turn(&provider);
+        let _turn = turn.acquire().await;
         let client = self.shared.client().await?;
         let (shared, secret) = (&self.shared, OnceLock::new());
         let work = Work { shared, client, provider: &provider, model: &model, secret };
@@ -89,7 +93,17 @@ impl Work<'_> {
                 drop(lines);
                 let file = self.large(call).await?;
                 let file = self.read(batch::uploaded(&file))?;
-                self.small(batch::create(self.provider, self.model, token, &file)).await?
+                let create = batch::create(self.provider, self.model, token, &file);
+                match self.send(create, SMALL_REPLY, self.timeout()).await {
+                    Ok(body) => body,
+                    Err(outcome) => {
+                        if matches!(outcome, HttpOutcome::Refusal(_)) {
+                            // There is no batch that would need it.
+                            let _ = self.small(batch::delete_file(self.provider, &file)).await;
+                        }
+                        return Err(self.failure(outcome));
+                    }
+                }
             }
             false => {
                 let call = batch::submit(self.provider, self.model, token, &lines);
@@ -126,8 +140,13 @@ impl Work<'_> {
 
     /// What the service says of a batch; none when it does not know it.
     async fn status(&self, name: &str) -> Result<Option<BatchStatus>, Failure> {
-        // Gemini's has the vectors too.
-        let body = match self.send_large(batch::look(self.provider, name)).await {
+        let look = batch::look(self.provider, name);
+        let looked = match batch::takes_files(self.provider.kind) {
+            true => self.send(look, SMALL_REPLY, self.timeout()).await,
+            // It has the vectors too.
+            false => self.send_large(look).await,
+        };
+        let body = match looked {
             Ok(body) => body,
             Err(outcome) if is_unknown(&outcome) => return Ok(None),
             Err(outcome) => return Err(self.failure(outcome)),
@@ -154,7 +173,8 @@ impl Work<'_> {
                 }
                 Err(outcome) => return Err(self.failure(outcome)),
             };
-            let read = spawn_blocking(move || batch::answers(&body)).await;
+            let kind = self.provider.kind;
+            let read = spawn_blocking(move || batch::answers(kind, &body)).await;
             answers.extend(read.unwrap_or_default());
         }
         let end = end(self.provider, self.model, state, status.reason, answers)?;
@@ -195,9 +215,8 @@ impl Work<'_> {
         self.send_large(call).await.map_err(|outcome| self.failure(outcome))
     }
 
-    /// Sends or fetches what may be large: a few at a time, because each is in memory.
+    /// Sends or fetches what may be large.
     async fn send_large(&self, call: Call) -> Result<Vec<u8>, HttpOutcome> {
-        let _permit = self.shared.large.acquire().await;
         self.send(call, LARGE_REPLY, self.timeout().max(LARGE_TIMEOUT)).await
     }
 
@@ -335,7 +354,10 @@ fn end(
             continue;
         };
         let refused = match outcome {
-            LineOutcome::NotDone => continue,
+            LineOutcome::NotDone(reason) => {
+                end.reason = end.reason.or(reason);
+                continue;
+            }
             LineOutcome::Refused(reason) => reason,
             LineOutcome::Vector(vector) => {
                 if dimensions == 0 {

@@ -43,14 +43,13 @@ use super::usage::Ledger;
 /// Requests with more bytes of text than this are tokenized off the event loop's thread.
 const MEASURE_APART: usize = 64 << 10;
 
-/// Transfers of batches at a time: each holds up to about a hundred megabytes.
-const LARGE_TRANSFERS: usize = 4;
-
 /// The dispatchers of all accounts.
 pub struct Remote {
     shared: Arc<Shared>,
     dispatchers: Mutex<HashMap<AccountId, mpsc::UnboundedSender<Message>>>,
     last_request_id: AtomicU64,
+    /// The turns of orders for batch APIs, by database and foreign server.
+    turns: Mutex<HashMap<(u32, u32), Arc<Semaphore>>>,
 }
 
 /// What the dispatchers share.
@@ -61,8 +60,6 @@ pub struct Shared {
     log: LogSender,
     ledger: Arc<Mutex<Ledger>>,
     learned: Arc<Mutex<LearnedLimits>>,
-    /// The transfers of texts and vectors of batches.
-    large: Semaphore,
 }
 
 impl Shared {
@@ -103,16 +100,10 @@ impl Remote {
     ) -> Remote {
         let (ca_file, client) = (Mutex::new(ca_file), AsyncMutex::new(None));
         Remote {
-            shared: Arc::new(Shared {
-                ca_file,
-                client,
-                log,
-                ledger,
-                learned,
-                large: Semaphore::new(LARGE_TRANSFERS),
-            }),
+            shared: Arc::new(Shared { ca_file, client, log, ledger, learned }),
             dispatchers: Mutex::default(),
             last_request_id: AtomicU64::new(0),
+            turns: Mutex::default(),
         }
     }
 
@@ -127,6 +118,14 @@ impl Remote {
         let (provider, model, now) = (&request.provider, &request.model, Instant::now());
         let most = self.shared.size_of(provider, model, now).most(caps(provider, model), now);
         MostOfRequest { texts: most.texts, tokens: most.tokens, bytes: most.bytes }
+    }
+
+    /// The turn of orders for the batch API of a provider.
+    fn turn(&self, provider: &Provider) -> Arc<Semaphore> {
+        let mut turns = lock(&self.turns);
+        turns.retain(|_, turn| Arc::strong_count(turn) > 1);
+        let turn = turns.entry((provider.database, provider.server));
+        turn.or_insert_with(|| Arc::new(Semaphore::new(1))).clone()
     }
 
     /// Embeds a request's texts; dropping the returned future cancels the request.

@@ -4,9 +4,26 @@ use std::time::{Duration, Instant};
 
 use embedd_wire::{BatchAnswer, BatchOrder, BatchState, Failure, FailureClass};
 
-use super::{BELIEVE_GONE, BatchNews, BatchStep, LOOK, ProviderBatches};
+use super::{BELIEVE_GONE, BatchNews, BatchStep, FIND_AFTER, LOOK, ProviderBatches};
 
 impl ProviderBatches {
+    /// The connection to the embedder broke: what became of the order is not known.
+    pub fn lost(&mut self, now: Instant) {
+        match self.asked.take() {
+            Some(BatchOrder::Submit { token, .. }) => self.look_for(&token, now),
+            Some(_) => self.pause.fail(now, None),
+            None => {}
+        }
+    }
+
+    /// A batch may have been handed in: it is looked for when it must be in the provider's list.
+    fn look_for(&mut self, token: &str, now: Instant) {
+        self.to_submit.take_if(|(submitted, _)| submitted == token);
+        if let Some(batch) = self.batch(token) {
+            batch.look_at = now + FIND_AFTER;
+        }
+    }
+
     /// The embedder has answered.
     pub fn on_answer(&mut self, answer: Result<BatchAnswer, Failure>, now: Instant) -> BatchNews {
         let Some(order) = self.asked.take() else { return BatchNews::Works };
@@ -75,12 +92,11 @@ impl ProviderBatches {
                     );
                     return BatchNews::Fails { reason, is_stuck: true };
                 }
-                let has_failed = matches!(end.state, BatchState::Failed | BatchState::Gone);
+                let has_failed = end.ids.is_empty() && end.refused.is_empty();
                 self.to_write.push(BatchStep::Store { token, end });
                 if has_failed && is_wanted {
-                    self.pause.fail(now, None);
                     let reason = format!(
-                        "batch \"{name}\" has failed at the provider: {reason}. Its texts are handed in again"
+                        "batch \"{name}\" has brought nothing: {reason}. Its texts are handed in again"
                     );
                     return BatchNews::Fails { reason, is_stuck: false };
                 }
@@ -93,22 +109,25 @@ impl ProviderBatches {
     /// An order has failed: it is given again after a pause, but for one that may have handed in a batch.
     fn failed(&mut self, order: BatchOrder, failure: &Failure, now: Instant) -> BatchNews {
         let wait = failure.retry_after_ms.map(Duration::from_millis);
-        self.pause.fail(now, wait);
         match order {
-            BatchOrder::Submit { token, .. } => self.look_for(&token, now),
+            // What is at the provider is collected meanwhile.
+            BatchOrder::Submit { token, .. } => {
+                self.hand_in.fail(now, wait);
+                self.look_for(&token, now);
+            }
             // It has ended by itself, and cannot be cancelled any more.
             BatchOrder::Cancel { batch } if failure.class == FailureClass::Refused => {
                 self.cancelled(&batch, now);
-                self.pause.reset();
                 return BatchNews::Works;
             }
             BatchOrder::Delete { batch } => {
                 // It is tidiness, which nothing waits for.
                 self.to_delete.retain(|known| *known != batch);
-                self.pause.reset();
                 return BatchNews::Works;
             }
-            BatchOrder::Cancel { .. } | BatchOrder::Find { .. } | BatchOrder::Collect { .. } => {}
+            BatchOrder::Cancel { .. } | BatchOrder::Find { .. } | BatchOrder::Collect { .. } => {
+                self.pause.fail(now, wait);
+            }
         }
         let mut reason = failure.message.clone();
         if let Some(detail) = &failure.detail {

@@ -10,8 +10,8 @@ use embedd_wire::{
 use super::super::model::random::Random;
 use super::*;
 
-/// Dimensions with which a batch holds four texts.
-const DIMENSIONS: usize = NUMBERS / 4;
+/// Texts of a batch.
+const MOST: usize = 4;
 /// Keys of a page.
 const PAGE: usize = 3;
 /// How long a batch that was handed in is not in the provider's list.
@@ -93,6 +93,7 @@ impl World {
                         token: token.clone(),
                         name: name.clone(),
                         age: Duration::ZERO,
+                        is_foreign: false,
                     })
                     .collect(),
             ),
@@ -105,7 +106,6 @@ impl World {
                 BatchOutcome::Texts {
                     texts: new.map(text).collect(),
                     last: keys.last().map(ToString::to_string),
-                    is_partial: false,
                 }
             }
             BatchStep::Plan { ids } => {
@@ -232,13 +232,18 @@ fn run(seed: u64, cancels: bool) -> World {
         }
         world.now += Duration::from_millis(world.random.below(5000) as u64);
         let now = world.now;
-        let Some(step) = machine.next(DIMENSIONS, true, now) else {
-            let due = machine.due().unwrap_or(now);
+        let Some(step) = machine.next(MOST, true, now) else {
+            let due = machine.due(now).unwrap_or(now);
             world.now = world.now.max(due);
             continue;
         };
         if let BatchStep::Ask(order) = step {
             machine.asked(order.clone());
+            // The task may be cancelled while the embedder works on the order.
+            if cancels && turn >= 20 {
+                world.is_wanted = false;
+                machine.set_task(false, None);
+            }
             let is_lost = world.random.below(20) == 0;
             if is_lost && world.random.below(2) == 0 {
                 // It never arrived.
@@ -300,6 +305,7 @@ fn a_batch_that_the_provider_does_not_know_is_given_up_after_days_or_when_it_is_
         token: "t".to_string(),
         name: Some("b".to_string()),
         age,
+        is_foreign: false,
     };
     let gone = BatchAnswer::Ended(Box::new(BatchEnd {
         state: BatchState::Gone,
@@ -320,4 +326,33 @@ fn a_batch_that_the_provider_does_not_know_is_given_up_after_days_or_when_it_is_
         let stores = matches!(machine.next(8, true, now), Some(BatchStep::Store { .. }));
         assert_eq!(stores, gives_up, "{is_wanted} {age:?}");
     }
+}
+
+#[test]
+fn a_batch_of_another_cluster_is_neither_cancelled_nor_deleted() {
+    let now = Instant::now();
+    let noted = crate::provider_batch::Noted {
+        token: "t".to_string(),
+        name: Some("b".to_string()),
+        age: Duration::ZERO,
+        is_foreign: true,
+    };
+    let mut machine = ProviderBatches::default();
+    machine.set_task(true, None);
+    machine.done(BatchStep::Resume, BatchOutcome::Resumed(vec![noted]), now);
+    let collect = BatchOrder::Collect { batch: "b".to_string() };
+    assert_eq!(machine.next(MOST, true, now), Some(BatchStep::Ask(collect)));
+    machine.set_task(false, None);
+    let forget = BatchStep::Forget { token: "t".to_string() };
+    assert_eq!(machine.next(MOST, true, now), Some(forget.clone()));
+    machine.done(forget, BatchOutcome::Ended { is_complete: false }, now);
+    assert_eq!(machine.next(MOST, true, now), None);
+    assert!(machine.is_idle());
+}
+
+#[test]
+fn a_batch_is_smaller_where_vectors_come_as_text() {
+    assert_eq!(most_texts(Kind::Openai, 1536), 2730);
+    assert_eq!(most_texts(Kind::Gemini, 3072), 341);
+    assert_eq!((most_texts(Kind::Voyage, 8), most_texts(Kind::Voyage, usize::MAX)), (10_000, 1));
 }

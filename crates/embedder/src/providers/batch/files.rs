@@ -10,7 +10,8 @@ use embedd_wire::{BatchState, Encoding, Kind, Model, Provider};
 use super::super::blank::tidy;
 use super::super::reply::{Lenient, Vector, read};
 use super::{
-    BatchLine, BatchLineAnswer, BatchPage, BatchStatus, Call, LineOutcome, address, get, with_query,
+    BatchLine, BatchLineAnswer, BatchPage, BatchStatus, Call, LineOutcome, address, get, refused,
+    with_query,
 };
 
 /// Batches in a page of the list.
@@ -246,6 +247,8 @@ struct Line {
     custom_id: String,
     #[serde(default)]
     response: Option<Response>,
+    #[serde(default)]
+    error: Option<Lenient<Said>>,
 }
 
 #[derive(Deserialize)]
@@ -260,11 +263,6 @@ struct Response {
 struct Body {
     #[serde(default)]
     data: Vec<Item>,
-    #[serde(default)]
-    error: Option<Lenient<Said>>,
-    /// Voyage's form of an error.
-    #[serde(default)]
-    detail: Option<Lenient<String>>,
 }
 
 #[derive(Deserialize)]
@@ -273,32 +271,29 @@ struct Item {
 }
 
 /// Reads a file of answers, line by line.
-pub(super) fn answers(body: &[u8]) -> Vec<BatchLineAnswer> {
+pub(super) fn answers(kind: Kind, body: &[u8]) -> Vec<BatchLineAnswer> {
     let lines = body.split(|byte| *byte == b'\n');
-    lines.filter_map(|line| serde_json::from_slice::<Line>(line).ok()).map(answer).collect()
+    lines.filter_map(|line| answer(kind, line)).collect()
 }
 
-fn answer(line: Line) -> BatchLineAnswer {
-    let Line { custom_id: id, response } = line;
+fn answer(kind: Kind, line: &[u8]) -> Option<BatchLineAnswer> {
+    let Line { custom_id: id, response, error } = serde_json::from_slice(line).ok()?;
     let outcome = match response {
         Some(Response { status_code: 200, body }) => {
             let items = body.and_then(Lenient::good).map_or_else(Vec::new, |body| body.data);
             match items.into_iter().next() {
                 Some(item) => LineOutcome::Vector(item.embedding.0),
-                None => LineOutcome::NotDone,
+                None => LineOutcome::NotDone(None),
             }
         }
-        // The text is to blame, and not the account or the time.
-        Some(Response { status_code: status @ (400 | 413 | 422), body }) => {
-            let body = body.and_then(Lenient::good);
-            let said = body.and_then(|body| {
-                let error = body.error.and_then(Lenient::good).and_then(|said| said.message);
-                error.or(body.detail.and_then(Lenient::good))
-            });
-            let reason = said.map(|said| tidy(&said));
-            LineOutcome::Refused(reason.unwrap_or_else(|| format!("HTTP status {status}")))
+        Some(Response { status_code: status @ 400.., .. }) => {
+            let whole: serde_json::Value = serde_json::from_slice(line).ok()?;
+            refused(kind, status, whole["response"]["body"].to_string().as_bytes())
         }
-        _ => LineOutcome::NotDone,
+        _ => {
+            let said = error.and_then(Lenient::good).and_then(|said| said.message);
+            LineOutcome::NotDone(said.map(|said| tidy(&said)))
+        }
     };
-    BatchLineAnswer { id, outcome }
+    Some(BatchLineAnswer { id, outcome })
 }

@@ -3,14 +3,14 @@
 use serde::Deserialize;
 use serde_json::json;
 
-use embedd_wire::{BatchState, InputType, Model, Provider};
+use embedd_wire::{BatchState, InputType, Kind, Model, Provider};
 
 use super::super::blank::tidy;
 use super::super::gemini;
 use super::super::reply::{Lenient, Vector, read};
 use super::{
     BatchLine, BatchLineAnswer, BatchPage, BatchStatus, Call, LineOutcome, address, get,
-    key_header, with_query,
+    key_header, refused, with_query,
 };
 
 /// Batches in a page of the list.
@@ -19,8 +19,8 @@ const PAGE: u32 = 100;
 /// What a display name begins with, before the token.
 const NAME: &str = "embedd-";
 
-/// The codes of google.rpc.Status for a request that is refused each time: INVALID_ARGUMENT, FAILED_PRECONDITION,
-/// OUT_OF_RANGE, and the HTTP status that stands for them.
+/// The codes of google.rpc.Status for a request that is refused each time: INVALID_ARGUMENT, FAILED_PRECONDITION and
+/// OUT_OF_RANGE, which are HTTP status 400.
 const REFUSED: [i64; 4] = [3, 9, 11, 400];
 
 /// Hands in texts as a batch.
@@ -46,9 +46,9 @@ struct Operation {
     #[serde(default)]
     name: String,
     #[serde(default)]
-    metadata: Option<Lenient<Batch>>,
+    metadata: Option<Batch>,
     #[serde(default)]
-    response: Option<Lenient<Output>>,
+    response: Option<Output>,
     #[serde(default)]
     error: Option<Lenient<Status>>,
 }
@@ -63,7 +63,7 @@ struct Batch {
     #[serde(default)]
     batch_stats: Option<Lenient<Stats>>,
     #[serde(default)]
-    output: Option<Lenient<Output>>,
+    output: Option<Output>,
 }
 
 /// 64-bit numbers are strings in this form of JSON.
@@ -79,10 +79,11 @@ struct Stats {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Output {
+    #[serde(default)]
     inlined_responses: Responses,
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Responses {
     #[serde(default)]
@@ -94,7 +95,7 @@ struct Inlined {
     #[serde(default)]
     metadata: Option<Key>,
     #[serde(default)]
-    response: Option<Lenient<Response>>,
+    response: Option<Response>,
     #[serde(default)]
     error: Option<Lenient<Status>>,
 }
@@ -156,7 +157,7 @@ pub(super) fn listed(body: &[u8], token: &str) -> Result<BatchPage, String> {
     let list: List = read(body)?;
     let wanted = format!("{NAME}{token}");
     let has_token = |operation: &Operation| {
-        let batch = operation.metadata.as_ref().and_then(Lenient::good_ref);
+        let batch = operation.metadata.as_ref();
         batch.and_then(|batch| batch.display_name.as_ref()) == Some(&wanted)
     };
     Ok(BatchPage {
@@ -170,8 +171,8 @@ pub(super) fn status(body: &[u8]) -> Result<BatchStatus, String> {
     let Operation { metadata, response, error, .. } = read(body)?;
     let error = error.and_then(Lenient::good).map(|status| status.message);
     let mut status = BatchStatus { reason: error, ..BatchStatus::default() };
-    let mut output = response.and_then(Lenient::good);
-    if let Some(batch) = metadata.and_then(Lenient::good) {
+    let mut output = response;
+    if let Some(batch) = metadata {
         status.state = match batch.state.as_deref().and_then(|state| state.rsplit('_').next()) {
             Some("SUCCEEDED") => Some(BatchState::Completed),
             Some("FAILED") => Some(BatchState::Failed),
@@ -184,7 +185,7 @@ pub(super) fn status(body: &[u8]) -> Result<BatchStatus, String> {
             status.total = number(stats.request_count).unwrap_or_default();
             status.done = number(stats.successful_request_count).unwrap_or_default();
         }
-        output = output.or(batch.output.and_then(Lenient::good));
+        output = output.or(batch.output);
     }
     if status.state.is_none() && status.reason.is_some() {
         status.state = Some(BatchState::Failed);
@@ -196,12 +197,13 @@ pub(super) fn status(body: &[u8]) -> Result<BatchStatus, String> {
 
 fn answer(inlined: Inlined) -> Option<BatchLineAnswer> {
     let Inlined { metadata, response, error } = inlined;
-    let outcome = match (response.and_then(Lenient::good), error.and_then(Lenient::good)) {
+    let outcome = match (response, error.and_then(Lenient::good)) {
         (Some(response), _) => LineOutcome::Vector(response.embedding.values.0),
         (None, Some(error)) if REFUSED.contains(&error.code) => {
-            LineOutcome::Refused(tidy(&error.message))
+            let body = json!({ "error": { "message": error.message } });
+            refused(Kind::Gemini, 400, body.to_string().as_bytes())
         }
-        _ => LineOutcome::NotDone,
+        (None, error) => LineOutcome::NotDone(error.map(|error| tidy(&error.message))),
     };
     Some(BatchLineAnswer { id: metadata?.key, outcome })
 }

@@ -10,7 +10,7 @@ use embedd_wire::{BatchState, Kind, Model, Provider};
 
 pub use self::files::{content, create, upload, uploaded};
 
-use super::{Call, Method, address};
+use super::{Call, Method, RefusalKind, address, refusal};
 
 /// A text of a batch: what the service returns with its vector, and what it embeds.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,8 +50,8 @@ pub enum LineOutcome {
     Vector(Vec<f32>),
     /// The service rejects the text, and would again.
     Refused(String),
-    /// The service did not get to it.
-    NotDone,
+    /// The service did not get to it, or something else than the text is to blame; the reason, if it says one.
+    NotDone(Option<String>),
 }
 
 /// A page of the list of batches.
@@ -103,8 +103,17 @@ pub fn status(kind: Kind, body: &[u8]) -> Result<BatchStatus, String> {
 }
 
 /// Reads a file of answers; what is not an answer is left out.
-pub fn answers(body: &[u8]) -> Vec<BatchLineAnswer> {
-    files::answers(body)
+pub fn answers(kind: Kind, body: &[u8]) -> Vec<BatchLineAnswer> {
+    files::answers(kind, body)
+}
+
+/// What an error of one text means: whether the text is to blame, or the account, the model or the service.
+fn refused(kind: Kind, status: u16, body: &[u8]) -> LineOutcome {
+    let refusal = refusal(kind, status, &|_| None, body);
+    match refusal.kind {
+        RefusalKind::Input => LineOutcome::Refused(refusal.message),
+        _ => LineOutcome::NotDone(Some(refusal.message)),
+    }
 }
 
 /// Has a batch stopped.

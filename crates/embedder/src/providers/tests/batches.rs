@@ -191,26 +191,30 @@ fn answers_are_vectors_refusals_or_not_done() {
         json!({ "custom_id": "wc", "response": { "status_code": 400, "body": { "error": { "message": "too long" } } } }),
         json!({ "custom_id": "wd", "response": { "status_code": 422, "body": { "detail": "bad" } } }),
         json!({ "custom_id": "we", "response": { "status_code": 429, "body": { "error": { "message": "slow" } } } }),
-        json!({ "custom_id": "wf", "response": null, "error": { "code": "batch_expired" } }),
+        json!({ "custom_id": "wf", "response": null, "error": { "code": "batch_expired", "message": "over" } }),
         json!({ "custom_id": "wg", "response": { "status_code": 200, "body": { "data": [] } } }),
+        json!({ "custom_id": "wi", "response": { "status_code": 400, "body": { "error": {
+            "code": "billing_hard_limit_reached", "message": "Billing hard limit has been reached" } } } }),
     ];
     let mut text = file.map(|line| line.to_string()).join("\n");
     text.push_str("\n{\"custom_id\": \"wh\", \"resp\nnoise\n");
-    let answers = batch::answers(text.as_bytes());
+    let answers = batch::answers(Kind::Openai, text.as_bytes());
     let refused = |reason: &str| LineOutcome::Refused(reason.to_string());
+    let not_done = |reason: Option<&str>| LineOutcome::NotDone(reason.map(str::to_string));
     let vector = || LineOutcome::Vector(vec![1.0, 2.5]);
     let expected = [
         vector(),
         vector(),
         refused("too long"),
         refused("bad"),
-        LineOutcome::NotDone,
-        LineOutcome::NotDone,
-        LineOutcome::NotDone,
+        not_done(Some("slow")),
+        not_done(Some("over")),
+        not_done(None),
+        not_done(Some("Billing hard limit has been reached")),
     ];
     assert_eq!(
         answers.iter().map(|answer| answer.id.as_str()).collect::<String>(),
-        "wawbwcwdwewfwg"
+        "wawbwcwdwewfwgwi"
     );
     assert!(answers.iter().map(|answer| &answer.outcome).eq(&expected));
 
@@ -227,6 +231,6 @@ fn answers_are_vectors_refusals_or_not_done() {
     ] {
         let status = batch::status(Kind::Gemini, body.to_string().as_bytes()).unwrap();
         let outcomes: Vec<_> = status.answers.into_iter().map(|answer| answer.outcome).collect();
-        assert_eq!(outcomes, [vector(), refused("too long"), LineOutcome::NotDone]);
+        assert_eq!(outcomes, [vector(), refused("too long"), not_done(Some("late"))]);
     }
 }
