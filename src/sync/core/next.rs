@@ -251,6 +251,11 @@ impl TableSync {
         }
     }
 
+    /// Whether a key has changed, or is in flight.
+    pub fn has_key(&self, key: &str) -> bool {
+        self.backlog.has_key(key)
+    }
+
     /// Whether the phase of the task may be stored: all that was read before it is complete.
     pub fn may_store_phase(&self) -> bool {
         self.scan.as_ref().is_some_and(|scan| !scan.has_pages())

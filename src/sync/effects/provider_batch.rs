@@ -147,12 +147,18 @@ fn read_page(
                 set_phase(client, table, task, Phase::ProviderBatch)?;
             }
             let found = page::all_of_source(client, &config, after)?;
+            // What has changed is embedded without a batch, or is already.
+            let mut keys = found.keys;
+            keys.retain(|key| !table.sync.has_key(key));
             let (texts, read) = match reads_texts {
-                true => new_texts(client, &config, &found.keys)?,
-                false => (Vec::new(), found.keys.len()),
+                true => new_texts(client, &config, &keys)?,
+                false => (Vec::new(), keys.len()),
             };
             // The next step goes on behind the last key that was read.
-            let last = read.checked_sub(1).and_then(|at| found.keys.get(at)).cloned();
+            let last = match read == keys.len() {
+                true => found.last,
+                false => read.checked_sub(1).and_then(|at| keys.get(at)).cloned(),
+            };
             Ok(BatchOutcome::Texts { texts, last })
         })
     });

@@ -64,6 +64,11 @@ fn wait_synced(
     assert_eq!(client.query_one(sql, &[]).unwrap().get::<_, i64>(0), 0, "{db}");
 }
 
+/// Waits until changes from before the first backfill are forgotten: it reads every row as it is then.
+fn wait_forgotten(cluster: &Cluster, db: &str) {
+    cluster.wait_for(db, LONG, "no change to wait", "SELECT count(*) = 0 FROM embedd.queue");
+}
+
 fn wait_batches(cluster: &Cluster, fake: &FakeProvider, count: usize) {
     cluster.wait_until(LONG, "batches at the provider", || fake.batches().len() >= count);
 }
@@ -249,4 +254,20 @@ fn a_vector_table_that_is_dropped_warns_of_batches_that_go_on() {
     let name = fake.batches()[0].name.clone();
     assert!(said.contains("WARNING") && said.contains(&name), "{said}");
     assert_eq!(noted(&mut client), (0, 0));
+}
+
+#[test]
+fn rows_of_much_text_are_handed_in_batch_by_batch() {
+    let cluster = SHARED.cluster();
+    let db = "batch_price_large";
+    let mut client = cluster.database(db);
+    let fake = fake(Dialect::Voyage);
+    create(&mut client, &fake, Dialect::Voyage, "t", 60);
+    client.batch_execute("UPDATE t SET body = id || repeat(' lorem ipsum', 30000)").unwrap();
+    wait_forgotten(&cluster, db);
+    begin(&mut client, "t");
+    wait_synced(&cluster, db, &mut client, &fake, (60, 0));
+    // 360 kB each: a batch has 8 MB of text.
+    let batches = fake.batches().len();
+    assert!((3..=4).contains(&batches), "{batches} batches for 22 MB");
 }

@@ -95,6 +95,7 @@ fn texts_of_batches_that_expire_or_fail_are_handed_in_again() {
         fake.hold_batches();
         fake.refuse_in_batches("text of 3 ");
         client.batch_execute("UPDATE t SET body = 'text of 3 is bad' WHERE id = 3").unwrap();
+        wait_forgotten(&cluster, &db);
         begin(&mut client, "t");
         wait_batches(&cluster, &fake, 1);
         fake.end_next_batch(BatchFate::Fail);
