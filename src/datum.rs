@@ -8,9 +8,18 @@ use pgrx::pgrx_sql_entity_graph::metadata::{
     ArgumentError, ReturnsError, ReturnsRef, SqlMappingRef, SqlTranslatable, TypeOrigin,
 };
 use pgrx::prelude::*;
-use pgrx::spi::SpiClient;
+use pgrx::spi::{SpiClient, SpiTupleTable};
 
 use crate::error::{Error, Result};
+
+/// The first column of each row that has one.
+pub fn texts(rows: SpiTupleTable<'_>) -> Result<Vec<String>> {
+    let mut found = Vec::new();
+    for row in rows {
+        found.extend(row.get::<String>(1)?);
+    }
+    Ok(found)
+}
 
 /// pgvector's type `vector` in this database.
 #[derive(Clone, Debug)]

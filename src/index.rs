@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::catalog::VectorTable;
 use crate::command;
-use crate::datum::VectorType;
+use crate::datum::{VectorType, texts};
 use crate::error::Result;
 use crate::extension;
 use crate::name::{quote_ident, quote_literal};
@@ -162,10 +162,7 @@ pub fn deferred(client: &SpiClient<'_>, id: i32) -> Result<Vec<(String, String)>
         None,
         &[id.into()],
     )?;
-    let mut words = Vec::new();
-    for row in rows {
-        words.extend(row.get::<String>(1)?);
-    }
+    let words = texts(rows)?;
     let (pairs, _) = words.as_chunks::<2>();
     Ok(pairs.iter().map(|[name, made_of]| (name.clone(), made_of.clone())).collect())
 }

@@ -15,6 +15,7 @@ use sha2::{Digest, Sha224};
 
 pub use self::noted::Noted;
 use crate::cluster::system_id;
+use crate::datum::texts;
 use crate::error::{Error, Result};
 
 /// What is noted for a vector table.
@@ -78,11 +79,7 @@ pub fn names(client: &mut SpiClient<'_>, table_id: i32) -> Result<Vec<String>> {
         None,
         &[table_id.into()],
     )?;
-    let mut names = Vec::new();
-    for row in rows {
-        names.extend(row.get::<String>(1)?);
-    }
-    Ok(names)
+    texts(rows)
 }
 
 /// The batches of a vector table.
@@ -115,11 +112,7 @@ pub fn known(client: &SpiClient<'_>, table_id: i32, ids: Vec<String>) -> Result<
         None,
         &[table_id.into(), ids.into()],
     )?;
-    let mut known = HashSet::new();
-    for row in rows {
-        known.extend(row.get::<String>(1)?);
-    }
-    Ok(known)
+    Ok(texts(rows)?.into_iter().collect())
 }
 
 /// Notes texts that are about to be handed in as one batch; comes back with its token.

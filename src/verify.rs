@@ -8,6 +8,7 @@ use pgrx::spi::SpiClient;
 
 use crate::catalog::{self, VectorTable};
 use crate::citus::{self, NodeSettings};
+use crate::datum::texts;
 use crate::error::Result;
 use crate::rights::RoleSwitch;
 use crate::table::check_may_change;
@@ -57,11 +58,7 @@ pub fn failed_keys(client: &SpiClient<'_>, table: &VectorTable) -> Result<Vec<St
         None,
         &[table.id.into()],
     )?;
-    let mut failed = Vec::new();
-    for row in rows {
-        failed.extend(row.get::<String>(1)?);
-    }
-    Ok(failed)
+    texts(rows)
 }
 
 /// The condition that a key is not among the failed ones, $1. A row that cannot be read would abort the whole

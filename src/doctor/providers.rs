@@ -11,6 +11,7 @@ use super::finding::Finding;
 use super::report::Report;
 use super::{Scope, Seen, remedy};
 use crate::catalog::{LOCAL_PROVIDER, VectorTable};
+use crate::datum::texts;
 use crate::error::{Error, Result};
 use crate::fdw::{self, Server, probe};
 use crate::name::quote_literal;
@@ -143,11 +144,7 @@ fn known(client: &SpiClient<'_>) -> Result<Vec<String>> {
         None,
         &[],
     )?;
-    let mut names = Vec::new();
-    for row in rows {
-        names.extend(row.get::<String>(1)?);
-    }
-    Ok(names)
+    texts(rows)
 }
 
 /// A provider that needs a key but has no user mapping.

@@ -5,7 +5,7 @@ use pgrx::spi::SpiClient;
 use super::{INDEXES, PARTS, Parts, Whole, set_path_to_pgvector};
 use crate::catalog::VectorTable;
 use crate::command;
-use crate::datum::VectorType;
+use crate::datum::{VectorType, texts};
 use crate::error::{Error, Result};
 use crate::operator_class;
 use crate::relation;
@@ -159,11 +159,7 @@ pub fn drop_unpaired(
             format!("{PREFIX}own_{}", shadow.id).into(),
         ],
     )?;
-    let mut names = Vec::new();
-    for row in rows {
-        names.extend(row.get::<String>(1)?);
-    }
-    for name in names {
+    for name in texts(rows)? {
         command::run(client, &format!("drop index {name}"))?;
     }
     Ok(())

@@ -5,6 +5,7 @@ use pgrx::spi::SpiClient;
 
 use crate::catalog::sight;
 use crate::command;
+use crate::datum::texts;
 use crate::error::Result;
 
 /// When the triggers of a source fire, as set by its owner (pg_trigger.tgenabled).
@@ -161,11 +162,7 @@ pub fn drop_triggers(
         None,
         &[source.into(), sight::trigger_names(id).into()],
     )?;
-    let mut triggers = Vec::new();
-    for row in rows {
-        triggers.extend(row.get::<String>(1)?);
-    }
-    for trigger in triggers {
+    for trigger in texts(rows)? {
         command::run(client, &format!("drop trigger {trigger} on {name}"))?;
     }
     Ok(())

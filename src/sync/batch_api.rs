@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use embedd_wire::{BatchReply, BatchRequest};
+use embedd_wire::{BatchOrder, BatchReply, BatchRequest};
 
 use super::Engine;
 use super::core::{BatchNews, BatchOutcome, BatchStep, most_texts};
@@ -31,10 +31,13 @@ impl Engine {
             && !table.sync.health.is_resting(now);
         let most = most_texts(table.kind(), table.config.dimensions as usize);
         let Some(step) = table.batches.next(most, may_begin, now) else { return false };
-        if let BatchStep::Ask(_) = &step {
-            self.give_order(id, step);
-            return true;
-        }
+        let step = match step {
+            BatchStep::Ask(order) => {
+                self.give_order(id, order);
+                return true;
+            }
+            step => step,
+        };
         // The source is read, so a user's code may run in it.
         let of_task = match &step {
             BatchStep::Read { after } => Some(Step::new(id, ("provider_batch", after))),
@@ -46,7 +49,7 @@ impl Engine {
             let is_stuck = !failure.is_transient;
             table.sync.health.table_failed(&failure.reason, is_stuck, Instant::now());
         }
-        if step == BatchStep::Finish && outcome == BatchOutcome::Done {
+        if matches!((&step, &outcome), (BatchStep::Finish, BatchOutcome::Done)) {
             table.notes.has_texts = true;
             table.sync.provider_batch_ended();
         }
@@ -55,11 +58,10 @@ impl Engine {
     }
 
     /// Gives the embedder an order.
-    fn give_order(&mut self, table_id: i32, step: BatchStep) {
-        let BatchStep::Ask(order) = step else { return };
+    fn give_order(&mut self, table_id: i32, order: BatchOrder) {
         let Some(table) = self.tables.get_mut(&table_id) else { return };
         let provider = transaction::run(|| fdw::provider(&table.config));
-        table.batches.asked(order.clone());
+        table.batches.asked(&order);
         let provider = match provider {
             Ok(provider) => provider,
             Err(error) => {

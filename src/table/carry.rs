@@ -3,6 +3,7 @@
 use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
 
+use crate::datum;
 use crate::error::Result;
 use crate::name::{quote_ident, quote_literal};
 
@@ -13,11 +14,7 @@ fn texts(
     relations: &[pg_sys::Oid],
 ) -> Result<Vec<String>> {
     let arguments: Vec<_> = relations.iter().map(|relation| (*relation).into()).collect();
-    let mut found = Vec::new();
-    for row in client.update(query, None, &arguments)? {
-        found.extend(row.get::<String>(1)?);
-    }
-    Ok(found)
+    datum::texts(client.update(query, None, &arguments)?)
 }
 
 /// A statement, and the role with whose rights it runs where that is another one than the owner of the vector table.

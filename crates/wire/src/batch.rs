@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::frame::{LENGTH_BYTES, WireError, close_frame, malformed};
+use crate::frame::{LENGTH_BYTES, WireError, close_frame, json_frame, malformed, read_json};
 use crate::message::{decode_embeddings, encode_embeddings};
 use crate::{Embeddings, Failure, Model, Provider};
 
@@ -131,10 +131,7 @@ pub struct BatchReply {
 
 /// A request about a batch API as a frame, its length in front.
 pub fn encode_batch_request(request: &BatchRequest) -> Result<Vec<u8>, WireError> {
-    let mut frame = vec![0; LENGTH_BYTES];
-    frame.extend_from_slice(TAG);
-    serde_json::to_writer(&mut frame, request).map_err(|error| malformed(error.to_string()))?;
-    close_frame(frame)
+    json_frame(TAG, request)
 }
 
 /// Whether a frame's body is a request about a batch API.
@@ -144,8 +141,7 @@ pub fn is_batch_request(body: &[u8]) -> bool {
 
 /// Reads a request about a batch API from a frame's body.
 pub fn decode_batch_request(body: &[u8]) -> Result<BatchRequest, WireError> {
-    let json = body.strip_prefix(TAG).ok_or_else(|| malformed("a request without a tag"))?;
-    serde_json::from_slice(json).map_err(|error| malformed(error.to_string()))
+    read_json(TAG, body)
 }
 
 /// A reply about a batch API as a frame, its length in front.

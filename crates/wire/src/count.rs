@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::frame::{LENGTH_BYTES, WireError, close_frame, malformed};
+use crate::frame::{WireError, json_frame, read_json};
 use crate::{Failure, Model, Provider};
 
 /// The beginning of a frame's body that asks for counts; a request is JSON and begins with a brace.
@@ -50,10 +50,7 @@ pub struct MostOfRequest {
 
 /// A request for counts as a frame, its length in front.
 pub fn encode_count_request(request: &CountRequest) -> Result<Vec<u8>, WireError> {
-    let mut frame = vec![0; LENGTH_BYTES];
-    frame.extend_from_slice(TAG);
-    serde_json::to_writer(&mut frame, request).map_err(|error| malformed(error.to_string()))?;
-    close_frame(frame)
+    json_frame(TAG, request)
 }
 
 /// Whether a frame's body asks for counts.
@@ -63,25 +60,23 @@ pub fn is_count_request(body: &[u8]) -> bool {
 
 /// Reads a request for counts from a frame's body.
 pub fn decode_count_request(body: &[u8]) -> Result<CountRequest, WireError> {
-    let json = body.strip_prefix(TAG).ok_or_else(|| malformed("a request without a tag"))?;
-    serde_json::from_slice(json).map_err(|error| malformed(error.to_string()))
+    read_json(TAG, body)
 }
 
 /// Counts, or why there are none, as a frame, its length in front.
 pub fn encode_counts(counts: &Result<Counts, Failure>) -> Result<Vec<u8>, WireError> {
-    let mut frame = vec![0; LENGTH_BYTES];
-    serde_json::to_writer(&mut frame, counts).map_err(|error| malformed(error.to_string()))?;
-    close_frame(frame)
+    json_frame(b"", counts)
 }
 
 /// Reads counts from a frame's body.
 pub fn decode_counts(body: &[u8]) -> Result<Result<Counts, Failure>, WireError> {
-    serde_json::from_slice(body).map_err(|error| malformed(error.to_string()))
+    read_json(b"", body)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::frame::LENGTH_BYTES;
     use crate::{FailureClass, decode_request, is_status_request};
 
     #[test]

@@ -1,5 +1,8 @@
 //! Frames: each message has its length in front.
 
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
 /// The largest body of a frame, in bytes.
 pub const MAX_FRAME: usize = 256 << 20;
 
@@ -70,6 +73,20 @@ pub enum WireError {
 /// The error for a malformed frame.
 pub(crate) fn malformed(what: impl Into<String>) -> WireError {
     WireError::Malformed { what: what.into() }
+}
+
+/// A frame whose body is a tag and a value in JSON, its length in front.
+pub(crate) fn json_frame(tag: &[u8], value: &impl Serialize) -> Result<Vec<u8>, WireError> {
+    let mut frame = vec![0; LENGTH_BYTES];
+    frame.extend_from_slice(tag);
+    serde_json::to_writer(&mut frame, value).map_err(|error| malformed(error.to_string()))?;
+    close_frame(frame)
+}
+
+/// Reads the value behind a tag.
+pub(crate) fn read_json<T: DeserializeOwned>(tag: &[u8], body: &[u8]) -> Result<T, WireError> {
+    let json = body.strip_prefix(tag).ok_or_else(|| malformed("a body without its tag"))?;
+    serde_json::from_slice(json).map_err(|error| malformed(error.to_string()))
 }
 
 /// Fills in the length of a finished frame.

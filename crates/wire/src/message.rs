@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::frame::{LENGTH_BYTES, MAX_FRAME, WireError, close_frame, malformed};
+use crate::frame::{
+    LENGTH_BYTES, MAX_FRAME, WireError, close_frame, json_frame, malformed, read_json,
+};
 use crate::{Embeddings, InputType, Model, Provider, Status};
 
 /// The path of the embedder's socket, relative to the data directory.
@@ -107,6 +109,14 @@ impl Failure {
         Failure { class, message: message.into(), detail: None, hint: None, retry_after_ms: None }
     }
 
+    /// Message and DETAIL, for a status.
+    pub fn reason(&self) -> String {
+        match &self.detail {
+            Some(detail) => format!("{}: {detail}", self.message),
+            None => self.message.clone(),
+        }
+    }
+
     /// Whether a later retry may succeed without any change.
     pub fn is_transient(&self) -> bool {
         matches!(self.class, FailureClass::Unavailable | FailureClass::RateLimited)
@@ -154,14 +164,12 @@ fn payload_bytes(texts: usize, dimensions: usize) -> Option<usize> {
 
 /// A request as a frame, its length in front.
 pub fn encode_request(request: &Request) -> Result<Vec<u8>, WireError> {
-    let mut frame = vec![0; LENGTH_BYTES];
-    serde_json::to_writer(&mut frame, request).map_err(|error| malformed(error.to_string()))?;
-    close_frame(frame)
+    json_frame(b"", request)
 }
 
 /// Reads a request from a frame's body.
 pub fn decode_request(body: &[u8]) -> Result<Request, WireError> {
-    serde_json::from_slice(body).map_err(|error| malformed(error.to_string()))
+    read_json(b"", body)
 }
 
 /// The frame that asks for the embedder's status.
@@ -177,14 +185,12 @@ pub fn is_status_request(body: &[u8]) -> bool {
 
 /// The embedder's status as a frame, its length in front.
 pub fn encode_status(status: &Status) -> Result<Vec<u8>, WireError> {
-    let mut frame = vec![0; LENGTH_BYTES];
-    serde_json::to_writer(&mut frame, status).map_err(|error| malformed(error.to_string()))?;
-    close_frame(frame)
+    json_frame(b"", status)
 }
 
 /// Reads the embedder's status from a frame's body.
 pub fn decode_status(body: &[u8]) -> Result<Status, WireError> {
-    serde_json::from_slice(body).map_err(|error| malformed(error.to_string()))
+    read_json(b"", body)
 }
 
 /// A reply as a frame, its length in front.

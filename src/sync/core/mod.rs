@@ -277,12 +277,8 @@ impl TableSync {
     }
 
     fn provider_failed(&mut self, failure: &EmbedFailure, now: Instant) {
-        let reason = match &failure.detail {
-            Some(detail) => format!("{}: {detail}", failure.message),
-            None => failure.message.clone(),
-        };
         let wait = failure.retry_after_ms.map(Duration::from_millis);
-        self.health.provider_failed(&reason, !failure.is_transient(), wait, now);
+        self.health.provider_failed(&failure.reason(), !failure.is_transient(), wait, now);
     }
 
     /// The embedder has ended, or the connection to it: what it had waits again.

@@ -8,7 +8,7 @@ mod known;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use embedd_wire::{BatchEnd, BatchOrder, BatchText, Kind};
@@ -60,6 +60,16 @@ pub enum BatchStep {
     Forget { token: String },
     /// Every text is back: the task goes on.
     Finish,
+}
+
+impl BatchStep {
+    /// Whether it writes what an answer has brought, so that it is tried until it is done.
+    fn follows_answer(&self) -> bool {
+        matches!(
+            self,
+            Self::SetName { .. } | Self::SetDone { .. } | Self::Store { .. } | Self::Forget { .. }
+        )
+    }
 }
 
 /// How a step has ended.
@@ -121,8 +131,8 @@ pub struct ProviderBatches {
     to_submit: Option<(String, Vec<BatchText>)>,
     /// What the embedder is working on.
     asked: Option<BatchOrder>,
-    /// Transactions that follow from an answer.
-    to_write: Vec<BatchStep>,
+    /// Transactions that follow from an answer, in their order.
+    to_write: VecDeque<BatchStep>,
     /// Ended batches that are to be deleted at the provider.
     to_delete: Vec<String>,
     pause: Backoff,
@@ -141,7 +151,7 @@ impl Default for ProviderBatches {
             gathered_bytes: 0,
             to_submit: None,
             asked: None,
-            to_write: Vec::new(),
+            to_write: VecDeque::new(),
             to_delete: Vec::new(),
             pause: Backoff::new(RETRY.0, RETRY.1),
             hand_in: Backoff::new(HAND_IN.0, HAND_IN.1),
@@ -164,7 +174,7 @@ impl ProviderBatches {
         let is_submitted = matches!(self.asked, Some(BatchOrder::Submit { .. }));
         if let Some((token, _)) = self.to_submit.take_if(|_| !is_wanted && !is_submitted) {
             // It was never handed in.
-            self.to_write.push(BatchStep::Forget { token });
+            self.to_write.push_back(BatchStep::Forget { token });
         }
     }
 
@@ -202,15 +212,15 @@ impl ProviderBatches {
         self.asked.is_some() || !self.to_write.is_empty()
     }
 
-    /// The next step; none before something happens or is due. a batch has `most` texts; without
-    /// `may_begin` nothing is begun, and what has come is written.
-    pub fn next(&self, most: usize, may_begin: bool, now: Instant) -> Option<BatchStep> {
+    /// The next step; none before something happens or is due. A batch has `most` texts. Without `may_begin` nothing is
+    /// begun, and what has come is written.
+    pub fn next(&mut self, most: usize, may_begin: bool, now: Instant) -> Option<BatchStep> {
         let Some(known) = &self.known else { return may_begin.then_some(BatchStep::Resume) };
         if self.pause.is_waiting(now) {
             return None;
         }
-        if let Some(step) = self.to_write.first() {
-            return Some(step.clone());
+        if let Some(step) = self.to_write.pop_front() {
+            return Some(step);
         }
         if !may_begin || self.asked.is_some() {
             return None;
@@ -295,21 +305,25 @@ impl ProviderBatches {
     }
 
     /// A step was begun by giving the embedder an order.
-    pub fn asked(&mut self, order: BatchOrder) {
+    pub fn asked(&mut self, order: &BatchOrder) {
         self.asked = Some(match order {
-            // The texts are not needed any more: whether they have arrived is found out by the token.
-            BatchOrder::Submit { token, .. } => BatchOrder::Submit { token, texts: Vec::new() },
-            order => order,
+            // Its texts are not needed: whether they have arrived is found out by the token.
+            BatchOrder::Submit { token, .. } => {
+                BatchOrder::Submit { token: token.clone(), texts: Vec::new() }
+            }
+            order => order.clone(),
         });
     }
 
     /// A step that is a transaction has ended.
     pub fn done(&mut self, step: BatchStep, outcome: BatchOutcome, now: Instant) {
-        if self.to_write.first() == Some(&step) && outcome != BatchOutcome::Failed {
-            self.to_write.remove(0);
-        }
         match (step, outcome) {
-            (_, BatchOutcome::Failed) => self.pause.fail(now, None),
+            (step, BatchOutcome::Failed) => {
+                self.pause.fail(now, None);
+                if step.follows_answer() {
+                    self.to_write.push_front(step);
+                }
+            }
             (BatchStep::Resume, BatchOutcome::Resumed(noted)) => {
                 self.known =
                     Some(noted.into_iter().map(|n| (n.token.clone(), resumed(n, now))).collect());
@@ -330,9 +344,9 @@ impl ProviderBatches {
             }
             (BatchStep::SetName { token, name, left_out }, BatchOutcome::Done) => {
                 self.is_incomplete |= !left_out.is_empty();
-                if let Some(batch) = self.known.iter_mut().flatten().find(|(t, _)| **t == token) {
-                    batch.1.name = Some(name);
-                    batch.1.look_at = now + LOOK.0;
+                if let Some(batch) = self.batch(&token) {
+                    batch.name = Some(name);
+                    batch.look_at = now + LOOK.0;
                 }
             }
             (BatchStep::Store { token, end }, BatchOutcome::Ended { is_complete }) => {

@@ -7,6 +7,7 @@ use pgrx::spi::{SpiClient, SpiCursor};
 use super::run;
 use crate::catalog::{self, VectorTable};
 use crate::citus;
+use crate::datum::texts;
 use crate::document::{DIFFERS, TOO_LARGE};
 use crate::error::Result;
 use crate::rights::RoleSwitch;
@@ -128,15 +129,6 @@ pub fn lock_holder(client: &SpiClient<'_>, table: &VectorTable, key: &str) -> Re
         true => None,
         false => rows.first().get_one::<i32>()?,
     })
-}
-
-/// The first column of each row.
-pub fn texts(rows: pgrx::spi::SpiTupleTable<'_>) -> Result<Vec<String>> {
-    let mut found = Vec::new();
-    for row in rows {
-        found.extend(row.get::<String>(1)?);
-    }
-    Ok(found)
 }
 
 /// The action for each key, in the order of `keys`; None for those that were not read for lack of room.

@@ -2,6 +2,8 @@
 
 mod trouble;
 
+use std::sync::Arc;
+
 use postgres::Client;
 
 use super::{KEY, MODEL, SHARED, create_provider, fake, status};
@@ -24,6 +26,14 @@ fn create(client: &mut Client, fake: &FakeProvider, dialect: Dialect, name: &str
                     embedding_dimensions => 8)"
         ))
         .unwrap();
+}
+
+/// A database with such a table and vector table, and their fake.
+fn start(db: &str, dialect: Dialect, rows: i64) -> (Arc<Cluster>, Client, FakeProvider) {
+    let cluster = SHARED.cluster();
+    let (mut client, fake) = (cluster.database(db), fake(dialect));
+    create(&mut client, &fake, dialect, "t", rows);
+    (cluster, client, fake)
 }
 
 fn begin(client: &mut Client, name: &str) {
@@ -64,6 +74,21 @@ fn wait_synced(
     assert_eq!(client.query_one(sql, &[]).unwrap().get::<_, i64>(0), 0, "{db}");
 }
 
+/// Waits until the provider has confirmed the batch.
+fn wait_named(cluster: &Cluster, db: &str) {
+    let named = "SELECT provider_batch IS NOT NULL FROM embedd.provider_batches";
+    cluster.wait_for(db, LONG, "its name", named);
+}
+
+/// Asserts that a row has this vector.
+fn assert_vector(client: &mut Client, key: &str, expected: &[f32]) {
+    let relation = support::source::relation(client, "t");
+    let sql = format!("SELECT embedding::real[] FROM {relation} WHERE pk_value = '{key}'");
+    let stored: Vec<f32> = client.query_one(&sql, &[]).unwrap().get(0);
+    let is_near = stored.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-5);
+    assert!(is_near && stored.len() == expected.len(), "{key}: {stored:?} {expected:?}");
+}
+
 /// Waits until changes from before the first backfill are forgotten: it reads every row as it is then.
 fn wait_forgotten(cluster: &Cluster, db: &str) {
     cluster.wait_for(db, LONG, "no change to wait", "SELECT count(*) = 0 FROM embedd.queue");
@@ -78,9 +103,7 @@ fn every_text_goes_through_the_batch_api_once() {
     let cluster = SHARED.cluster();
     for (number, dialect) in DIALECTS.into_iter().enumerate() {
         let db = format!("batch_price_{number}");
-        let mut client = cluster.database(&db);
-        let fake = fake(dialect);
-        create(&mut client, &fake, dialect, "t", 2500);
+        let (_, mut client, fake) = start(&db, dialect, 2500);
         fake.hold_batches();
         begin(&mut client, "t");
         wait_batches(&cluster, &fake, 1);
@@ -101,11 +124,7 @@ fn every_text_goes_through_the_batch_api_once() {
             _ => Some("RETRIEVAL_DOCUMENT"),
         };
         let expected = typed_vector(MODEL, "text of 7", purpose, 8);
-        let relation = support::source::relation(&mut client, "t");
-        let sql = format!("SELECT embedding::real[] FROM {relation} WHERE pk_value = '7'");
-        let stored: Vec<f32> = client.query_one(&sql, &[]).unwrap().get(0);
-        let is_near = stored.iter().zip(&expected).all(|(a, b)| (a - b).abs() < 1e-5);
-        assert!(is_near, "{dialect:?}: {stored:?} {expected:?}");
+        assert_vector(&mut client, "7", &expected);
         // The provider keeps no texts or vectors either.
         cluster.wait_until(LONG, "the files to be deleted", || {
             fake.batch_files() == 0 && !fake.deleted().is_empty()
@@ -124,11 +143,8 @@ fn every_text_goes_through_the_batch_api_once() {
 
 #[test]
 fn rows_that_change_meanwhile_are_not_overwritten() {
-    let cluster = SHARED.cluster();
     let db = "batch_price_changes";
-    let mut client = cluster.database(db);
-    let fake = fake(Dialect::OpenAi);
-    create(&mut client, &fake, Dialect::OpenAi, "t", 100);
+    let (cluster, mut client, fake) = start(db, Dialect::OpenAi, 100);
     fake.hold_batches();
     begin(&mut client, "t");
     wait_batches(&cluster, &fake, 1);
@@ -148,10 +164,7 @@ fn rows_that_change_meanwhile_are_not_overwritten() {
     let texts = format!("SELECT count(*) FROM {relation} WHERE embedded_text LIKE 'newer %'");
     assert_eq!(client.query_one(&texts, &[]).unwrap().get::<_, i64>(0), 5);
     for (key, text) in [("3", "newer 3"), ("101", "text of 2"), ("20", "text of 1")] {
-        let sql = format!("SELECT embedding::real[] FROM {relation} WHERE pk_value = '{key}'");
-        let stored: Vec<f32> = client.query_one(&sql, &[]).unwrap().get(0);
-        let expected = support::fake_provider::vector(MODEL, text, 8);
-        assert!(stored.iter().zip(&expected).all(|(a, b)| (a - b).abs() < 1e-5), "{key}");
+        assert_vector(&mut client, key, &support::fake_provider::vector(MODEL, text, 8));
     }
     assert_eq!(noted(&mut client), (0, 0));
 }
@@ -176,30 +189,18 @@ fn a_changed_model_is_filled_at_the_batch_price_and_swapped_in() {
     wait_status(&cluster, db, "t", "sync_status = 'synced'");
     assert_eq!((ordinary(&fake), fake.batches().len()), (before, 1));
     assert_eq!(noted(&mut client), (0, 0));
-    let relation = support::source::relation(&mut client, "t");
-    let sql = format!("SELECT embedding::real[] FROM {relation} WHERE pk_value = '7'");
-    let stored: Vec<f32> = client.query_one(&sql, &[]).unwrap().get(0);
-    let expected = typed_vector("other", "text of 7", Some("document"), 8);
-    assert!(stored.iter().zip(&expected).all(|(a, b)| (a - b).abs() < 1e-5));
+    assert_vector(&mut client, "7", &typed_vector("other", "text of 7", Some("document"), 8));
 }
 
 #[test]
 fn a_cancelled_backfill_cancels_its_batches_and_keeps_what_is_paid() {
-    let cluster = SHARED.cluster();
     let db = "batch_price_cancelled";
-    let mut client = cluster.database(db);
-    let fake = fake(Dialect::OpenAi);
-    create(&mut client, &fake, Dialect::OpenAi, "t", 20);
+    let (cluster, mut client, fake) = start(db, Dialect::OpenAi, 20);
     fake.hold_batches();
     begin(&mut client, "t");
     wait_batches(&cluster, &fake, 1);
     // In use: another provider would not know the batch.
-    cluster.wait_for(
-        db,
-        LONG,
-        "its name",
-        "SELECT provider_batch IS NOT NULL FROM embedd.provider_batches",
-    );
+    wait_named(&cluster, db);
     create_provider(&mut client, "u", Dialect::OpenAi, &fake.base_url(), "{}");
     let update = "SELECT embedd.update_vector_table('t', embedding_provider => 'u')";
     let refused = client.batch_execute(update).unwrap_err();
@@ -217,12 +218,7 @@ fn a_cancelled_backfill_cancels_its_batches_and_keeps_what_is_paid() {
     // A batch that has ended when it is cancelled is paid for: the next backfill uses it.
     begin(&mut client, "t");
     wait_batches(&cluster, &fake, 2);
-    cluster.wait_for(
-        db,
-        LONG,
-        "its name",
-        "SELECT provider_batch IS NOT NULL FROM embedd.provider_batches",
-    );
+    wait_named(&cluster, db);
     client.batch_execute("SELECT embedd.pause_sync('t')").unwrap();
     fake.end_batches(BatchFate::Complete);
     client
@@ -237,16 +233,13 @@ fn a_cancelled_backfill_cancels_its_batches_and_keeps_what_is_paid() {
 
 #[test]
 fn a_vector_table_that_is_dropped_warns_of_batches_that_go_on() {
-    let cluster = SHARED.cluster();
-    let mut client = cluster.database("batch_price_dropped");
-    let fake = fake(Dialect::Gemini);
-    create(&mut client, &fake, Dialect::Gemini, "t", 20);
+    let db = "batch_price_dropped";
+    let (cluster, mut client, fake) = start(db, Dialect::Gemini, 20);
     fake.hold_batches();
     begin(&mut client, "t");
-    let named = "SELECT provider_batch IS NOT NULL FROM embedd.provider_batches";
-    cluster.wait_for("batch_price_dropped", LONG, "its name", named);
+    wait_named(&cluster, db);
     let said = cluster
-        .psql_command("batch_price_dropped")
+        .psql_command(db)
         .args(["-c", "SELECT embedd.drop_vector_table('t')"])
         .output()
         .unwrap();
@@ -258,11 +251,8 @@ fn a_vector_table_that_is_dropped_warns_of_batches_that_go_on() {
 
 #[test]
 fn rows_of_much_text_are_handed_in_batch_by_batch() {
-    let cluster = SHARED.cluster();
     let db = "batch_price_large";
-    let mut client = cluster.database(db);
-    let fake = fake(Dialect::Voyage);
-    create(&mut client, &fake, Dialect::Voyage, "t", 60);
+    let (cluster, mut client, fake) = start(db, Dialect::Voyage, 60);
     client.batch_execute("UPDATE t SET body = id || repeat(' lorem ipsum', 30000)").unwrap();
     wait_forgotten(&cluster, db);
     begin(&mut client, "t");

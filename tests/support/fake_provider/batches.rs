@@ -81,7 +81,7 @@ struct State {
     last: u64,
     is_held: bool,
     fate: BatchFate,
-    /// Whether batches that end are taken one by one: the next fates, before `fate`.
+    /// How the next batches end, one by one, before `fate`.
     fates: Vec<BatchFate>,
     troubles: Vec<(BatchCall, BatchTrouble)>,
     /// A text with this part is rejected.
@@ -197,6 +197,16 @@ impl State {
     fn batch(&mut self, name: &str) -> Result<&mut FakeBatch, (u16, String)> {
         let unknown = || (404, format!("No batch found with id '{name}'."));
         self.batches.iter_mut().find(|batch| batch.name == name).ok_or_else(unknown)
+    }
+
+    /// Cancels a batch that has not ended.
+    fn cancel(&mut self, name: &str) -> Result<&mut FakeBatch, (u16, String)> {
+        let batch = self.batch(name)?;
+        if batch.state != "in_progress" {
+            return Err((400, format!("Cannot cancel a batch with status '{}'.", batch.state)));
+        }
+        batch.state = "cancelled";
+        Ok(batch)
     }
 
     /// Ends the batches that may end; returns the texts that are paid for.

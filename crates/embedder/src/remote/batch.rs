@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use embedd_wire::{
     BatchAnswer, BatchEnd, BatchOrder, BatchRequest, BatchState, BatchText, Embeddings, Failure,
-    FailureClass, Model, Provider, RequestError,
+    FailureClass, Kind, Model, Provider,
 };
 use reqwest::Client;
 use tokio::task::spawn_blocking;
@@ -245,13 +245,8 @@ impl Work<'_> {
         let mut ledger = lock(&self.shared.ledger);
         let usage = ledger.today((self.provider.database, self.provider.server));
         usage.add_request(begin.elapsed());
-        match &outcome {
-            Ok(_) | Err(HttpOutcome::Answer(_) | HttpOutcome::NotSent(_)) => {}
-            Err(HttpOutcome::Refusal(refusal)) => usage.add_error(refusal.kind.as_error()),
-            Err(HttpOutcome::InvalidReply(_)) => usage.add_error(RequestError::BadReply),
-            Err(HttpOutcome::Unreachable(_) | HttpOutcome::TimedOut(_)) => {
-                usage.add_error(RequestError::Unavailable);
-            }
+        if let Some(error) = outcome.as_ref().err().and_then(HttpOutcome::error) {
+            usage.add_error(error);
         }
         outcome
     }
@@ -306,12 +301,7 @@ fn gone(reason: String) -> BatchAnswer {
 
 /// The lines of a batch: the texts as the model reads them, as many as a cap has tokens left for, and at least one;
 /// and their tokens.
-fn lines(
-    kind: embedd_wire::Kind,
-    model: &Model,
-    texts: Vec<BatchText>,
-    left: u64,
-) -> (Vec<BatchLine>, u64) {
+fn lines(kind: Kind, model: &Model, texts: Vec<BatchText>, left: u64) -> (Vec<BatchLine>, u64) {
     let (mut lines, mut sum) = (Vec::with_capacity(texts.len()), 0);
     for BatchText { id, text } in texts {
         let mut text = [text];

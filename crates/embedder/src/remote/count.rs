@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use embedd_wire::{RequestError, Usage};
+use embedd_wire::Usage;
 
 use super::dispatcher::{Dispatcher, InFlightBatch};
 use super::fair_queue::Text;
@@ -31,16 +31,12 @@ impl Dispatcher {
             HttpOutcome::Answer(answer) => {
                 usage.tokens += answer.tokens.unwrap_or_else(|| flight.batch.tokens());
             }
-            HttpOutcome::Refusal(refusal) => usage.add_error(refusal.kind.as_error()),
-            HttpOutcome::Unreachable(_) | HttpOutcome::TimedOut(_) => {
-                usage.add_error(RequestError::Unavailable);
-            }
             // The service did the work, so its tokens are paid for.
-            HttpOutcome::InvalidReply(_) => {
-                usage.tokens += flight.batch.tokens();
-                usage.add_error(RequestError::BadReply);
-            }
-            HttpOutcome::NotSent(_) => {}
+            HttpOutcome::InvalidReply(_) => usage.tokens += flight.batch.tokens(),
+            _ => {}
+        }
+        if let Some(error) = response.outcome.error() {
+            usage.add_error(error);
         }
     }
 

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use embedd_wire::{Failure, FailureClass, Provider};
+use embedd_wire::{Failure, FailureClass, Provider, RequestError};
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use reqwest::redirect::Policy;
 use reqwest::{Certificate, Client};
@@ -60,6 +60,20 @@ pub enum HttpOutcome {
     InvalidReply(String),
     /// It was not sent: the key or a setting is wrong.
     NotSent(Failure),
+}
+
+impl HttpOutcome {
+    /// How the counts of a provider distinguish it; none for one that is no error of the service.
+    pub fn error(&self) -> Option<RequestError> {
+        match self {
+            HttpOutcome::Answer(_) | HttpOutcome::NotSent(_) => None,
+            HttpOutcome::Refusal(refusal) => Some(refusal.kind.as_error()),
+            HttpOutcome::Unreachable(_) | HttpOutcome::TimedOut(_) => {
+                Some(RequestError::Unavailable)
+            }
+            HttpOutcome::InvalidReply(_) => Some(RequestError::BadReply),
+        }
+    }
 }
 
 /// A client with one pool of connections for all services.

@@ -40,10 +40,10 @@ impl ProviderBatches {
                     }
                     None => Vec::new(),
                 };
-                self.to_write.push(BatchStep::SetName { token, name: batch, left_out });
+                self.to_write.push_back(BatchStep::SetName { token, name: batch, left_out });
             }
             (BatchOrder::Find { token }, BatchAnswer::Found { batch }) => {
-                self.to_write.push(match batch {
+                self.to_write.push_back(match batch {
                     Some(name) => BatchStep::SetName { token, name, left_out: Vec::new() },
                     None => BatchStep::Forget { token },
                 });
@@ -78,7 +78,7 @@ impl ProviderBatches {
         match answer {
             BatchAnswer::Working { done, .. } => {
                 if std::mem::replace(&mut batch.done, done) != done {
-                    self.to_write.push(BatchStep::SetDone { token, done });
+                    self.to_write.push_back(BatchStep::SetDone { token, done });
                 }
                 BatchNews::Works
             }
@@ -93,7 +93,7 @@ impl ProviderBatches {
                     return BatchNews::Fails { reason, is_stuck: true };
                 }
                 let has_failed = end.ids.is_empty() && end.refused.is_empty();
-                self.to_write.push(BatchStep::Store { token, end });
+                self.to_write.push_back(BatchStep::Store { token, end });
                 if has_failed && is_wanted {
                     let reason = format!(
                         "batch \"{name}\" has brought nothing: {reason}. Its texts are handed in again"
@@ -129,10 +129,6 @@ impl ProviderBatches {
                 self.pause.fail(now, wait);
             }
         }
-        let mut reason = failure.message.clone();
-        if let Some(detail) = &failure.detail {
-            reason = format!("{reason}: {detail}");
-        }
-        BatchNews::Fails { reason, is_stuck: !failure.is_transient() }
+        BatchNews::Fails { reason: failure.reason(), is_stuck: !failure.is_transient() }
     }
 }

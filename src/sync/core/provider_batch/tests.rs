@@ -238,7 +238,7 @@ fn run(seed: u64, cancels: bool) -> World {
             continue;
         };
         if let BatchStep::Ask(order) = step {
-            machine.asked(order.clone());
+            machine.asked(&order);
             // The task may be cancelled while the embedder works on the order.
             if cancels && turn >= 20 {
                 world.is_wanted = false;
@@ -320,7 +320,7 @@ fn a_batch_that_the_provider_does_not_know_is_given_up_after_days_or_when_it_is_
         let mut machine = ProviderBatches::default();
         machine.set_task(is_wanted, None);
         machine.done(BatchStep::Resume, BatchOutcome::Resumed(vec![noted(age)]), now);
-        machine.asked(BatchOrder::Collect { batch: "b".to_string() });
+        machine.asked(&BatchOrder::Collect { batch: "b".to_string() });
         let news = machine.on_answer(Ok(gone.clone()), now);
         assert_eq!(matches!(news, BatchNews::Fails { is_stuck: true, .. }), !gives_up);
         let stores = matches!(machine.next(8, true, now), Some(BatchStep::Store { .. }));

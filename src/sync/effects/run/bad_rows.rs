@@ -2,8 +2,8 @@
 
 use pgrx::spi::SpiClient;
 
-use super::super::load::texts;
 use crate::catalog::{self, VectorTable};
+use crate::datum::texts;
 use crate::error::Result;
 use crate::rights::RoleSwitch;
 use crate::transaction::{self, Blame, TxError};

@@ -3,7 +3,7 @@
 use pgrx::prelude::*;
 use pgrx::spi::{SpiClient, SpiCursor};
 
-use super::super::load::texts;
+use crate::datum::texts;
 use crate::document::TOO_LARGE;
 use crate::error::Result;
 

@@ -3,6 +3,7 @@
 use pgrx::spi::SpiClient;
 
 use crate::catalog::{self, VectorTable};
+use crate::datum::texts;
 use crate::error::Result;
 use crate::rights::RoleSwitch;
 use crate::sync::core::{FoundPage, Lookup};
@@ -53,7 +54,7 @@ pub fn all_of_source(
     let _rights = RoleSwitch::of_owner(table.owner);
     let arguments: &[pgrx::datum::DatumWithOid<'_>] =
         &after.map(|a| vec![a.into()]).unwrap_or_default();
-    let keys = load::texts(client.select(&query, None, arguments)?)?;
+    let keys = texts(client.select(&query, None, arguments)?)?;
     let (last, rows) = (keys.last().cloned(), keys.len() as i64);
     Ok(FoundPage { keys, last, rows, ..FoundPage::default() })
 }
@@ -71,7 +72,7 @@ pub fn of_orphans(
     );
     let keys = {
         let _rights = RoleSwitch::of_owner(table.owner);
-        load::texts(client.select(&query, None, &[after.into()])?)?
+        texts(client.select(&query, None, &[after.into()])?)?
     };
     let last = keys.last().cloned();
     let keys = load::gone(client, table, &keys, lookup)?;

@@ -25,9 +25,7 @@ fn no_answer_that_is_lost_pays_for_a_text_twice() {
                 continue;
             }
             let db = format!("batch_price_lost_{number}_{of}");
-            let mut client = cluster.database(&db);
-            let fake = fake(dialect);
-            create(&mut client, &fake, dialect, "t", 30);
+            let (_, mut client, fake) = start(&db, dialect, 30);
             fake.trouble_batches(call, trouble);
             if call == BatchCall::List {
                 fake.trouble_batches(BatchCall::Create, BatchTrouble::LostAnswer);
@@ -89,9 +87,7 @@ fn texts_of_batches_that_expire_or_fail_are_handed_in_again() {
     let cluster = SHARED.cluster();
     for (number, dialect) in DIALECTS.into_iter().enumerate() {
         let db = format!("batch_price_again_{number}");
-        let mut client = cluster.database(&db);
-        let fake = fake(dialect);
-        create(&mut client, &fake, dialect, "t", 40);
+        let (_, mut client, fake) = start(&db, dialect, 40);
         fake.hold_batches();
         fake.refuse_in_batches("text of 3 ");
         client.batch_execute("UPDATE t SET body = 'text of 3 is bad' WHERE id = 3").unwrap();
@@ -110,15 +106,11 @@ fn texts_of_batches_that_expire_or_fail_are_handed_in_again() {
 
 #[test]
 fn a_key_that_is_rejected_and_a_batch_that_is_unknown_are_told_and_nothing_is_lost() {
-    let cluster = SHARED.cluster();
     let db = "batch_price_key";
-    let mut client = cluster.database(db);
-    let fake = fake(Dialect::OpenAi);
-    create(&mut client, &fake, Dialect::OpenAi, "t", 20);
+    let (cluster, mut client, fake) = start(db, Dialect::OpenAi, 20);
     fake.hold_batches();
     begin(&mut client, "t");
-    let named = "SELECT provider_batch IS NOT NULL FROM embedd.provider_batches";
-    cluster.wait_for(db, LONG, "its name", named);
+    wait_named(&cluster, db);
     fake.set_key("another");
     let says = |client: &mut Client, what: &str| {
         cluster.wait_until(LONG, what, || {
@@ -140,11 +132,8 @@ fn a_key_that_is_rejected_and_a_batch_that_is_unknown_are_told_and_nothing_is_lo
 
 #[test]
 fn a_cap_bounds_batches_too() {
-    let cluster = SHARED.cluster();
     let db = "batch_price_capped";
-    let mut client = cluster.database(db);
-    let fake = fake(Dialect::OpenAi);
-    create(&mut client, &fake, Dialect::OpenAi, "t", 20);
+    let (cluster, mut client, fake) = start(db, Dialect::OpenAi, 20);
     client
         .batch_execute(
             r#"SELECT embedd.update_provider('t', options => '{"max_tokens_per_day": 40}')"#,

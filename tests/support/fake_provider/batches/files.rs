@@ -42,13 +42,7 @@ pub(super) fn answer(
             None => Err((404, format!("No such File object: {}", segment(1)))),
         },
         BatchCall::Cancel => {
-            let name = segment(1);
-            let batch = state.batch(&name)?;
-            if batch.state != "in_progress" {
-                return Err((400, format!("Cannot cancel a batch with status '{}'.", batch.state)));
-            }
-            batch.state = "cancelled";
-            let batch = batch.clone();
+            let batch = state.cancel(&segment(1))?.clone();
             Ok(shown(&batch, state).to_string().into())
         }
         BatchCall::Delete => {

@@ -28,11 +28,7 @@ pub(super) fn answer(
             Ok(shown(state.batch(&name)?, refused.as_deref(), dimensions).to_string().into())
         }
         BatchCall::Cancel => {
-            let batch = state.batch(&name)?;
-            if batch.state != "in_progress" {
-                return Err((400, format!("Cannot cancel a batch with status '{}'.", batch.state)));
-            }
-            batch.state = "cancelled";
+            state.cancel(&name)?;
             Ok(b"{}".to_vec())
         }
         BatchCall::Delete => {

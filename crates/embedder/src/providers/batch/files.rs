@@ -270,8 +270,8 @@ struct Item {
     embedding: Vector,
 }
 
-/// Reads a file of answers, line by line.
-pub(super) fn answers(kind: Kind, body: &[u8]) -> Vec<BatchLineAnswer> {
+/// Reads a file of answers, line by line; what is not an answer is left out.
+pub fn answers(kind: Kind, body: &[u8]) -> Vec<BatchLineAnswer> {
     let lines = body.split(|byte| *byte == b'\n');
     lines.filter_map(|line| answer(kind, line)).collect()
 }

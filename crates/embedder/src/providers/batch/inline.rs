@@ -23,8 +23,8 @@ const NAME: &str = "embedd-";
 /// OUT_OF_RANGE, which are HTTP status 400.
 const REFUSED: [i64; 4] = [3, 9, 11, 400];
 
-/// Hands in texts as a batch.
-pub(super) fn submit(provider: &Provider, model: &Model, token: &str, lines: &[BatchLine]) -> Call {
+/// Hands in texts without a file.
+pub fn submit(provider: &Provider, model: &Model, token: &str, lines: &[BatchLine]) -> Call {
     let name = gemini::short_name(model);
     let requests: Vec<serde_json::Value> = lines
         .iter()

@@ -6,9 +6,10 @@
 mod files;
 mod inline;
 
-use embedd_wire::{BatchState, Kind, Model, Provider};
+use embedd_wire::{BatchState, Kind, Provider};
 
-pub use self::files::{content, create, upload, uploaded};
+pub use self::files::{answers, content, create, upload, uploaded};
+pub use self::inline::submit;
 
 use super::{Call, Method, RefusalKind, address, refusal};
 
@@ -68,11 +69,6 @@ pub fn takes_files(kind: Kind) -> bool {
     kind != Kind::Gemini
 }
 
-/// Hands in texts without a file.
-pub fn submit(provider: &Provider, model: &Model, token: &str, lines: &[BatchLine]) -> Call {
-    inline::submit(provider, model, token, lines)
-}
-
 /// Reads the name of a batch that was handed in.
 pub fn submitted(kind: Kind, body: &[u8]) -> Result<String, String> {
     if takes_files(kind) { files::created(body) } else { inline::created(body) }
@@ -100,11 +96,6 @@ pub fn look(provider: &Provider, batch: &str) -> Call {
 /// Reads how far a batch is.
 pub fn status(kind: Kind, body: &[u8]) -> Result<BatchStatus, String> {
     if takes_files(kind) { files::status(body) } else { inline::status(body) }
-}
-
-/// Reads a file of answers; what is not an answer is left out.
-pub fn answers(kind: Kind, body: &[u8]) -> Vec<BatchLineAnswer> {
-    files::answers(kind, body)
 }
 
 /// What an error of one text means: whether the text is to blame, or the account, the model or the service.
