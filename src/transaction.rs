@@ -3,6 +3,7 @@
 mod blame;
 
 use std::ffi::c_int;
+use std::ops::Range;
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Duration;
@@ -175,6 +176,28 @@ pub fn nested_read<R>(look: impl FnOnce() -> Result<R>) -> std::result::Result<R
     inside(look, false)
 }
 
+/// Tries the rows of a range, and where one of them is to blame for a failure the halves, down to single rows. Comes back
+/// with the rows that fail, and why; a failure that no row is to blame for ends it.
+pub fn isolate(
+    rows: Range<i64>,
+    mut attempt: impl FnMut(Range<i64>) -> std::result::Result<(), TxError>,
+) -> std::result::Result<Vec<(i64, String)>, TxError> {
+    let (mut bad, mut left) = (Vec::new(), vec![rows]);
+    while let Some(rows) = left.pop() {
+        let Err(failure) = attempt(rows.clone()) else { continue };
+        if failure.blame() != Blame::Row {
+            return Err(failure);
+        }
+        if rows.end - rows.start <= 1 {
+            bad.push((rows.start, failure.message));
+            continue;
+        }
+        let middle = rows.start + (rows.end - rows.start) / 2;
+        left.extend([middle..rows.end, rows.start..middle]);
+    }
+    Ok(bad)
+}
+
 fn inside<R>(work: impl FnOnce() -> Result<R>, keeps: bool) -> std::result::Result<R, TxError> {
     // SAFETY: inside a transaction; each path below ends the inner one and puts back what it has changed.
     let (memory, owner) = unsafe {
@@ -215,4 +238,36 @@ fn rolled_back(caught: &CaughtError) -> TxError {
         None => report.message().to_string(),
     };
     TxError { sqlstate: report.sql_error_code(), message, is_at_rows: false }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fails(sqlstate: PgSqlErrorCode) -> TxError {
+        TxError { sqlstate, message: "no".to_string(), is_at_rows: false }
+    }
+
+    #[test]
+    fn rows_that_fail_are_isolated_from_the_others() {
+        for bad in [vec![], vec![3], vec![0, 1, 9], (0..10).collect()] {
+            let (mut good, mut tries) = (Vec::new(), 0);
+            let found = isolate(0..10, |rows| {
+                tries += 1;
+                if rows.clone().any(|row| bad.contains(&row)) {
+                    return Err(fails(PgSqlErrorCode::ERRCODE_RAISE_EXCEPTION));
+                }
+                good.extend(rows);
+                Ok(())
+            });
+            let found: Vec<i64> = found.unwrap().into_iter().map(|(row, _)| row).collect();
+            assert_eq!(found, bad);
+            let others: Vec<i64> = (0..10).filter(|row| !bad.contains(row)).collect();
+            assert_eq!(good, others);
+            assert!(tries <= 1 + bad.len() * 10, "{tries}");
+        }
+        assert!(isolate(0..0, |_| Ok(())).unwrap().is_empty());
+        let slow = isolate(0..10, |_| Err(fails(PgSqlErrorCode::ERRCODE_QUERY_CANCELED)));
+        assert_eq!(slow.unwrap_err().blame(), Blame::Slow);
+    }
 }

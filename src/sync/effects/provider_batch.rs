@@ -1,7 +1,5 @@
 //! The transactions of batches at the batch API of a provider: reads new texts, notes batches, stores what they bring.
 
-use std::collections::HashSet;
-
 use embedd_wire::{BatchText, Embeddings};
 use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
@@ -13,10 +11,10 @@ use crate::catalog::VectorTable;
 use crate::client::beginning;
 use crate::error::Result;
 use crate::provider_batch::{self, text_id};
-use crate::sync::core::{BatchOutcome, BatchStep, Blame, Document, Failure, Loaded, Lookup};
+use crate::sync::core::{BatchOutcome, BatchStep, Document, Failure, Loaded, Lookup};
 use crate::sync::table::Table;
 use crate::task::{self, Phase};
-use crate::transaction::{self, Timeout};
+use crate::transaction::{self, Timeout, TxError};
 use crate::trigger::touch_at_commit;
 
 /// Keys whose texts are read together: each text has at most a megabyte.
@@ -31,7 +29,7 @@ pub fn run(
     step: &BatchStep,
 ) -> (BatchOutcome, Option<Failure>) {
     let ended = match step {
-        BatchStep::Read { after } => return read(table, task, after.as_deref()),
+        BatchStep::Read { after } => read_page(table, task, after.as_deref()),
         step => transaction::bounded(Timeout::Usual, || {
             Spi::connect_mut(|client| run_in(client, table, task, step))
         }),
@@ -113,31 +111,15 @@ fn is_current(client: &mut SpiClient<'_>, task: Option<(i64, i32)>) -> Result<bo
     }
 }
 
-/// Reads the next page of the source: those of its texts that have no vector and are not at the provider. Where a row
-/// makes it fail its texts are left to the scan, which finds the row.
-fn read(
-    table: &Table,
-    task: Option<(i64, i32)>,
-    after: Option<&str>,
-) -> (BatchOutcome, Option<Failure>) {
-    let outcome = match read_page(table, task, after, true) {
-        Err(Failure { blame: Blame::Row, .. }) => read_page(table, task, after, false),
-        outcome => outcome,
-    };
-    match outcome {
-        Ok(outcome) => (outcome, None),
-        Err(failure) => (BatchOutcome::Failed, Some(failure)),
-    }
-}
-
+/// Reads the next page of the source: those of its texts that have no vector and are not at the provider. A row of which no
+/// document can be made is left to the scan, which notes it as failed.
 fn read_page(
     table: &Table,
     task: Option<(i64, i32)>,
     after: Option<&str>,
-    reads_texts: bool,
-) -> std::result::Result<BatchOutcome, Failure> {
+) -> std::result::Result<BatchOutcome, TxError> {
     let mut config = table.config.clone();
-    let read = transaction::bounded(Timeout::Usual, || {
+    transaction::bounded(Timeout::Usual, || {
         config.pin()?;
         Spi::connect_mut(|client| {
             if !is_current(client, task)? {
@@ -150,10 +132,7 @@ fn read_page(
             // What has changed is embedded without a batch, or is already.
             let mut keys = found.keys;
             keys.retain(|key| !table.sync.has_key(key));
-            let (texts, read) = match reads_texts {
-                true => new_texts(client, &config, &keys)?,
-                false => (Vec::new(), keys.len()),
-            };
+            let (texts, read) = new_texts(client, &config, &keys)?;
             // The next step goes on behind the last key that was read.
             let last = match read == keys.len() {
                 true => found.last,
@@ -161,14 +140,13 @@ fn read_page(
             };
             Ok(BatchOutcome::Texts { texts, last })
         })
-    });
-    read.map_err(|error| failure(table, error))
+    })
 }
 
 /// The texts of some keys that have to be embedded and are not at the provider yet, and how many of the keys were read:
 /// not all where the texts are large.
 fn new_texts(
-    client: &mut SpiClient<'_>,
+    client: &SpiClient<'_>,
     config: &VectorTable,
     keys: &[String],
 ) -> Result<(Vec<BatchText>, usize)> {
@@ -179,35 +157,49 @@ fn new_texts(
         }
         read += part.len();
         let mut found: Vec<BatchText> = Vec::new();
-        let mut ids = HashSet::new();
-        let mut unread: Vec<&str> = part.iter().map(String::as_str).collect();
-        while !unread.is_empty() {
-            let actions = load::row_actions(client, config, &unread, Lookup::Index)?;
-            let mut left = Vec::new();
-            for (key, action) in unread.iter().zip(actions) {
-                match action {
-                    None => left.push(*key),
-                    Some(RowAction::Embed(document)) => {
-                        let id = id_of(config, &document.text);
-                        if ids.insert(id.clone()) {
-                            let text = beginning(&document.text).to_string();
-                            found.push(BatchText { id, text });
-                        }
-                    }
-                    Some(_) => {}
-                }
-            }
-            if left.len() == unread.len() {
-                break;
-            }
-            unread = left;
-        }
-        let known = provider_batch::known(client, config.id, ids.into_iter().collect())?;
+        transaction::isolate(0..part.len() as i64, |rows| {
+            let part = &part[rows.start as usize..rows.end as usize];
+            let unstored =
+                transaction::nested_read(|| Spi::connect(|client| unstored(client, config, part)));
+            found.extend(unstored?);
+            Ok(())
+        })?;
+        let ids = found.iter().map(|text| text.id.clone()).collect();
+        let known = provider_batch::known(client, config.id, ids)?;
         found.retain(|text| !known.contains(&text.id));
         bytes += found.iter().map(|text| text.text.len()).sum::<usize>();
         texts.append(&mut found);
     }
     Ok((texts, read))
+}
+
+/// The texts of some keys for which no vector is stored.
+fn unstored(
+    client: &SpiClient<'_>,
+    config: &VectorTable,
+    keys: &[String],
+) -> Result<Vec<BatchText>> {
+    let mut texts = Vec::new();
+    let mut left: Vec<&str> = keys.iter().map(String::as_str).collect();
+    while !left.is_empty() {
+        let actions = load::row_actions(client, config, &left, Lookup::Index)?;
+        let mut unread = Vec::new();
+        for (key, action) in left.iter().zip(actions) {
+            match action {
+                None => unread.push(*key),
+                Some(RowAction::Embed(document)) => {
+                    let id = id_of(config, &document.text);
+                    texts.push(BatchText { id, text: beginning(&document.text).to_string() });
+                }
+                Some(_) => {}
+            }
+        }
+        if unread.len() == left.len() {
+            break;
+        }
+        left = unread;
+    }
+    Ok(texts)
 }
 
 fn id_of(config: &VectorTable, text: &str) -> String {

@@ -1,12 +1,14 @@
 //! Finds the rows of which no document can be made, so that one of them does not stop a whole comparison.
 
+use std::ops::Range;
+
 use pgrx::spi::SpiClient;
 
 use crate::catalog::{self, VectorTable};
 use crate::datum::texts;
 use crate::error::Result;
 use crate::rights::RoleSwitch;
-use crate::transaction::{self, Blame, TxError};
+use crate::transaction::{self, TxError};
 
 /// The copy of the source in which they are looked for.
 pub const COPY: &str = "pg_temp.embedd_copy";
@@ -28,20 +30,8 @@ pub fn take_out(
         .first()
         .get_one::<i64>()?
         .unwrap_or_default();
-    let mut bad = Vec::new();
-    let mut ranges = vec![(1, last)];
-    while let Some((from, to)) = ranges.pop() {
-        match evaluate(table, from, to) {
-            Ok(()) => {}
-            Err(failure) if failure.blame() != Blame::Row => return Err(failure.into()),
-            Err(failure) if from == to => bad.push((from, failure.message)),
-            Err(_) => {
-                let middle = from + (to - from) / 2;
-                ranges.extend([(middle + 1, to), (from, middle)]);
-            }
-        }
-    }
-    for (place, reason) in bad {
+    let places = 1..last + 1;
+    for (place, reason) in transaction::isolate(places, |places| evaluate(table, &places))? {
         let query = format!(
             "delete from {COPY} s where s.place = $1 returning {}",
             table.key.pk_value("s")
@@ -90,8 +80,8 @@ fn copy(client: &mut SpiClient<'_>, table: &VectorTable, owner: &str) -> Result<
 }
 
 /// Makes the documents of a range of the copy, for nothing but to see whether that works.
-fn evaluate(table: &VectorTable, from: i64, to: i64) -> std::result::Result<(), TxError> {
-    let condition = format!("s.place between {from} and {to}");
+fn evaluate(table: &VectorTable, places: &Range<i64>) -> std::result::Result<(), TxError> {
+    let condition = format!("s.place >= {} and s.place < {}", places.start, places.end);
     let documents = table.documents(COPY, &condition);
     // The whole row: what is not asked for is not computed.
     let query = format!("select count(d) from ({documents}) d");

@@ -153,3 +153,26 @@ fn a_cap_bounds_batches_too() {
         .unwrap();
     wait_synced(&cluster, db, &mut client, &fake, (18, 0));
 }
+
+#[test]
+fn a_row_that_cannot_be_read_leaves_the_others_the_batch_price() {
+    let db = "batch_price_bad_row";
+    let (cluster, mut client, fake) = start(db, Dialect::OpenAi, 0);
+    client
+        .batch_execute(
+            "CREATE TYPE odd AS (value text);
+             CREATE FUNCTION odd_text(odd) RETURNS text LANGUAGE plpgsql AS $$ BEGIN
+                 IF $1.value LIKE 'bad%' THEN RAISE EXCEPTION 'cannot be read: %', $1.value; END IF;
+                 RETURN $1.value;
+             END $$;
+             CREATE CAST (odd AS text) WITH FUNCTION odd_text(odd);
+             CREATE TABLE o (id bigint PRIMARY KEY, title odd);
+             INSERT INTO o SELECT i, row(CASE WHEN i % 100 = 7 THEN 'bad ' || i ELSE 'fine ' || i END)::odd FROM generate_series(1, 300) i;
+             SELECT embedd.create_vector_table('o', 'o', '[{\"name\": \"title\", \"role\": \"embedding\"}]',
+                    embedding_provider => 't', embedding_dimensions => 8)",
+        )
+        .unwrap();
+    begin(&mut client, "o");
+    wait_status(&cluster, db, "o", "sync_status = 'synced' AND failed_rows = 3");
+    assert_eq!((fake.paid_total(), ordinary(&fake), noted(&mut client)), (297, 0, (0, 0)));
+}
