@@ -11,6 +11,8 @@ use crate::backoff::Backoff;
 pub const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(60));
 /// Failures after which the pause is half a minute: so long pauses a table whose transaction took too long.
 const SLOW: u32 = 6;
+/// After so many failures in a row, about half a minute, a reason that could pass by itself is no longer taken for a passing one.
+const LASTING: u32 = 7;
 /// For so long another reason of the same trouble is not worth a log line.
 const LOG_AGAIN: Duration = Duration::from_secs(60);
 
@@ -53,6 +55,8 @@ pub struct Health {
     source: SourceState,
     /// The pause after a failure of the table itself.
     table: Backoff,
+    /// Failures of the table itself since it last worked.
+    failures: u32,
     /// The pause after a failure of the provider; what needs none goes on.
     provider: Backoff,
     /// The last answer of the embedder was a failure: work that needs no embedding is no sign that it is over.
@@ -81,6 +85,7 @@ impl Health {
         Self {
             source: SourceState::default(),
             table: Backoff::new(RETRY.0, RETRY.1),
+            failures: 0,
             provider: Backoff::new(RETRY.0, RETRY.1),
             has_provider_failed: false,
             has_batch_failed: false,
@@ -112,7 +117,7 @@ impl Health {
                 }
             }
             None => {
-                self.table.reset();
+                self.reset_table();
                 self.has_error = true;
                 self.succeeded(None);
             }
@@ -124,13 +129,16 @@ impl Health {
         &self.source
     }
 
-    /// A failure of the table itself; `is_stuck` when a user has to act.
+    /// A failure of the table itself; `is_stuck` when a user has to act. A failure that could pass by itself, and has not
+    /// for half a minute, is one that a user has to know of.
     pub fn table_failed(&mut self, reason: &str, is_stuck: bool, now: Instant) {
         if !self.table.is_waiting(now) {
             self.table.fail(now, None);
+            self.failures = self.failures.saturating_add(1);
         } else if self.reason.as_deref() == Some(reason) {
             return;
         }
+        let is_stuck = is_stuck || self.failures >= LASTING;
         self.set_report(reason.to_string(), false, is_stuck, Some(now));
     }
 
@@ -212,13 +220,18 @@ impl Health {
 
     /// The provider is another one, or its key is: it is tried at once.
     pub fn retry_all(&mut self) {
-        self.table.reset();
+        self.reset_table();
         self.provider.reset();
     }
 
     /// The sync was resumed: what waits for nothing but time is tried at once.
     pub fn retry_table(&mut self) {
         self.table.end_pause();
+    }
+
+    fn reset_table(&mut self) {
+        self.table.reset();
+        self.failures = 0;
     }
 
     fn set_report(
@@ -280,7 +293,7 @@ impl Health {
         self.has_error = false;
         self.reason = None;
         self.logged_at = None;
-        self.table.reset();
+        self.reset_table();
         self.provider.reset();
     }
 
@@ -361,3 +374,6 @@ impl Health {
         self.table.until()
     }
 }
+
+#[cfg(test)]
+mod tests;
