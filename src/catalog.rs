@@ -40,7 +40,8 @@ pub use status::{ErrorSource, set_error, set_status, set_working_status};
 pub use stored::{BATCH_INTERVALS, SourceDrop, Stored, SyncMode};
 pub use subscribed::{delete_built_in_models, is_subscribed};
 pub use vector_table::{
-    Found, Reused, VectorTable, all, by_id, find, find_for_update, lock, source_name, vectors_name,
+    Found, Reused, VectorTable, all, by_id, find, find_for_update, lock, lock_before_tasks,
+    source_name, vectors_name,
 };
 pub use write::{
     adopt, delete, insert, key_types, record_comparison, record_missed_changes, record_source,

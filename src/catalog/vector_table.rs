@@ -295,6 +295,20 @@ pub fn lock(client: &mut SpiClient<'_>, id: i32) -> Result<bool> {
     Ok(!rows.is_empty())
 }
 
+/// Locks the rows of a vector table and of the one that it replaces, before its task is ended. Every transaction locks in
+/// this order: the live table, its shadow, their tasks. So a session that changes the table and a worker that ends a task of
+/// it never deadlock.
+pub fn lock_before_tasks(client: &mut SpiClient<'_>, id: i32) -> Result<()> {
+    client.update(
+        "select 1 from embedd.vector_tables v
+          where v.id = $1 or v.id = (select s.replaces from embedd.vector_tables s where s.id = $1)
+          order by v.id = $1 for update",
+        None,
+        &[id.into()],
+    )?;
+    Ok(())
+}
+
 /// The vector table with this id; None if it was dropped.
 pub fn by_id(client: &SpiClient<'_>, id: i32) -> Result<Option<VectorTable>> {
     let rows = client.select(&format!("{SELECT} where v.id = $1"), None, &[id.into()])?;

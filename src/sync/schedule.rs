@@ -121,8 +121,8 @@ fn report(table: &BatchTable, failure: &TxError) {
     log!("sync of vector table \"{}\" failed: {reason}", table.name);
     let noted = transaction::run(|| {
         Spi::connect_mut(|client| {
-            task::set_error(client, table.id, reason)?;
-            catalog::set_error(client, table.id, ErrorSource::Table, reason, stuck)
+            catalog::set_error(client, table.id, ErrorSource::Table, reason, stuck)?;
+            task::set_error(client, table.id, reason)
         })
     });
     if let Err(failure) = noted {

@@ -83,6 +83,7 @@ fn build(id: i32) -> Result<(), TxError> {
     }
     transaction::run(|| {
         Spi::connect_mut(|client| {
+            catalog::lock_before_tasks(client, id)?;
             index::clear_deferred(client, id)?;
             task::complete_index(client, id)?;
             catalog::set_working_status(client, id)?;

@@ -43,6 +43,9 @@ fn step_in(client: &mut SpiClient<'_>, table: &Table, step: &ScanStep) -> Result
         Then::Compare => true,
         _ => false,
     };
+    if matches!(step.then, Then::Finish) {
+        catalog::lock_before_tasks(client, config.id)?;
+    }
     if !takes_long && !task::is_current(client, task.id, task.attempt)? {
         return Ok(Outcome::Overtaken);
     }

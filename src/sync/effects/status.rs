@@ -22,10 +22,11 @@ pub fn report(table: &Table, report: &Report) -> Outcome {
                 if *is_unseen {
                     catalog::record_missed_changes(client, id)?;
                 }
-                task::set_error(client, id, reason)?;
                 let culprit =
                     if *is_of_provider { ErrorSource::Provider } else { ErrorSource::Table };
-                catalog::set_error(client, id, culprit, reason, *is_stuck)
+                let is_known = catalog::set_error(client, id, culprit, reason, *is_stuck)?;
+                task::set_error(client, id, reason)?;
+                Ok(is_known)
             }
             Report::Works { .. } => catalog::set_working_status(client, id),
         })

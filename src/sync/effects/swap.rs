@@ -68,20 +68,18 @@ fn swap_in(
     tries: u32,
 ) -> Result<Outcome> {
     let id = table.config.id;
-    if !task::is_current(client, task, attempt)? {
-        return Ok(Outcome::Overtaken);
-    }
     // The shortest wait that PostgreSQL knows stands for none.
     let wait = lock_wait(tries).unwrap_or(Duration::from_millis(1));
     client.update(&format!("set local lock_timeout = {}", wait.as_millis()), None, &[])?;
+    catalog::lock_before_tasks(client, id)?;
+    if !task::is_current(client, task, attempt)? {
+        return Ok(Outcome::Overtaken);
+    }
     let Some(shadow) = catalog::by_id(client, id)? else { return Ok(Outcome::Overtaken) };
     let Some(replaced) = shadow.stored.replaces else {
         task::complete(client, task)?;
         return Ok(Outcome::Done);
     };
-    if !catalog::lock(client, replaced)? || !catalog::lock(client, id)? {
-        return Ok(Outcome::Overtaken);
-    }
     let Some(live) = catalog::by_id(client, replaced)? else { return Ok(Outcome::Overtaken) };
     match table::swap(client, &live, &shadow)? {
         Swapped::TooFarBehind => Ok(Outcome::IsBehind),
@@ -105,6 +103,9 @@ pub fn after_indexes(
     attempt: i32,
 ) -> Result<Outcome> {
     let has_deferred = index::has_deferred(client, table.config.id)?;
+    if !has_deferred {
+        catalog::lock_before_tasks(client, table.config.id)?;
+    }
     Ok(match (task::is_current(client, task, attempt)?, has_deferred) {
         (true, true) => Outcome::AwaitsIndexes,
         (true, false) => end(client, table, task)?,

@@ -114,6 +114,7 @@ pub fn end_hopeless_task(table_id: i32, ends: u32) -> bool {
     let ended = transaction::run(|| {
         Spi::connect_mut(|client| {
             let Some(table) = catalog::by_id(client, table_id)? else { return Ok(None) };
+            catalog::lock_before_tasks(client, table_id)?;
             let name = quote_literal(&table.name);
             let reason = format!(
                 "the worker process ended {ends} times in a row in the same step of this task; the server log has the reason. When it is removed: SELECT embedd.backfill({name})."

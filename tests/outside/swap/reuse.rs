@@ -174,7 +174,8 @@ fn a_long_load_with_restarts_embeds_each_text_once() {
             "INSERT INTO t SELECT i, 'row ' || i FROM generate_series(101, {ROWS}) i"
         ))
         .unwrap();
-    wait_synced(&cluster, DB, "t");
+    let synced = "SELECT sync_status = 'synced' AND rows_pending = 0 FROM embedd.sync_status('t')";
+    cluster.wait_for(DB, LONG * 10, "the first rows", synced);
     let before = fake.text_count();
     change(&mut client, "embedding_model => 'other', embedding_dimensions => 8");
     let restarts = 5;
@@ -189,7 +190,7 @@ fn a_long_load_with_restarts_embeds_each_text_once() {
         "the swap",
         "SELECT embedding_model = 'other' FROM embedd.vector_tables WHERE name = 't' AND replaces IS NULL",
     );
-    wait_synced(&cluster, DB, "t");
+    cluster.wait_for(DB, LONG * 10, "the rest", synced);
     let paid = fake.text_count() - before;
     println!("{paid} texts were sent for {ROWS} rows, with {restarts} restarts");
     // What is in flight when the server stops is sent again.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use postgres::Client;
 use support::fake_provider::{Dialect, FakeProvider, Respond, Rule};
 use support::processes::{SYNC_WORKER, is_alive, kill9, terminate};
-use support::source::{assert_equal, backfill, synced_source, wait_synced};
+use support::source::{assert_equal, backfill, relation, synced_source, wait_synced};
 use support::{Cluster, LONG, Shutdown};
 
 use super::{create_source, one, status};
@@ -236,4 +236,41 @@ fn its_progress_can_be_watched() {
     let ended =
         "SELECT status || ' ' || rows_done || ' ' || (attempts > max_attempts) FROM embedd.tasks";
     assert_eq!(one::<String>(&mut cluster.connect(DB), ended), "completed 12002 true");
+}
+
+/// A worker that ends a task waits for a session that has locked the row of the vector table; the session may then change
+/// the tasks, and neither is the victim of a deadlock.
+#[test]
+fn a_session_and_a_worker_lock_in_one_order() {
+    let cluster = Cluster::builder().never_polling().set("deadlock_timeout", "10ms").start();
+    let mut client = cluster.database(DB);
+    let fake = FakeProvider::builder(Dialect::OpenAiCompatible).dimensions(8).start();
+    create_source(&mut client, &fake, 20);
+    backfill(&mut client, "t");
+    wait_synced(&cluster, DB, "t");
+    client
+        .batch_execute(&format!(
+            "UPDATE {} SET row_hash = 'x'",
+            relation(&mut cluster.connect(DB), "t")
+        ))
+        .unwrap();
+    let hold = fake.hold();
+    client.batch_execute("SELECT embedd.reconcile('t')").unwrap();
+    client.batch_execute("UPDATE t SET body = 'changed ' || id").unwrap();
+    fake.wait_until(LONG, "the texts to be sent", |fake| fake.concurrent() > 0);
+    let mut session = cluster.connect(DB);
+    let mut holder = session.transaction().unwrap();
+    holder.batch_execute("SELECT 1 FROM embedd.vector_tables WHERE name = 't' FOR UPDATE").unwrap();
+    hold.release();
+    let waits = format!(
+        "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = '{DB}' AND backend_type = '{SYNC_WORKER}' AND wait_event_type = 'Lock')"
+    );
+    cluster.wait_for(DB, LONG, "the worker to wait", &waits);
+    holder
+        .batch_execute("UPDATE embedd.tasks SET last_error = NULL WHERE completed_at IS NULL")
+        .unwrap();
+    holder.commit().unwrap();
+    wait_synced(&cluster, DB, "t");
+    assert_equal(&mut client, "t");
+    assert!(!cluster.log().contains("deadlock detected"), "{}", cluster.log());
 }
