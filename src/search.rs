@@ -1,32 +1,28 @@
 //! embedd.query(): embeds the text and finds the nearest rows, with the privileges of the caller.
 
 pub mod compare;
-
-use std::ffi::{CStr, CString};
+mod measure;
+mod nearest;
+mod plan;
+mod settings;
 
 use embedd_wire::InputType;
-use pgrx::datum::DatumWithOid;
 use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
 
+use self::nearest::{FIRST_PARAM, nearest};
+use self::plan::EF_SEARCH;
 use crate::catalog::{self, Status, VectorTable};
-use crate::citus;
-use crate::datum::{RawJsonb, VectorType};
+use crate::datum::RawJsonb;
 use crate::error::{Error, Result};
 use crate::fdw::embed;
-use crate::filter::{self, Condition, Field, Param};
-use crate::relation;
+use crate::filter::{self, Field};
 use crate::rights::RoleSwitch;
 
 /// The most rows of a query.
 const LIMIT: i32 = 1000;
 /// The default number of rows of a query.
 pub const DEFAULT_LIMIT: i32 = 10;
-/// The range of hnsw.ef_search (pgvector).
-const EF_SEARCH: std::ops::RangeInclusive<i32> = 1..=1000;
-/// pgvector's default of hnsw.ef_search, which is the least that this extension uses.
-const DEFAULT_EF_SEARCH: i32 = 40;
-
 /// The arguments of query().
 pub struct Question<'a> {
     pub vector_table: &'a str,
@@ -79,70 +75,6 @@ pub fn query(question: &Question<'_>) -> Result<Vec<Answer>> {
     })
 }
 
-/// The rows of a vector table nearest to a vector, with the limit and the settings of a question.
-fn nearest(
-    client: &SpiClient<'_>,
-    table: &VectorTable,
-    vector: &[f32],
-    question: &Question<'_>,
-    condition: Condition,
-) -> Result<Vec<Answer>> {
-    let kind = VectorType::find(client)?;
-    let relation = pin(table)?;
-    let (schema, sql) = (&kind.schema, &condition.sql);
-    let distance = table.vector_column().distance(schema, "$1");
-    // The vectors may be in shards on other nodes, which need the settings too.
-    let is_spread = citus::is_table(table.relation);
-    let everywhere = if is_spread { citus::IN_TRANSACTIONS } else { "true" };
-    let statement = format!(
-        "select r.pk_value, r.score, r.metadata, r.embedded_text
-           from (select v.pk_value, 1 - ({distance}) as score, v.metadata, v.embedded_text
-                   from {relation} v
-                  where v.embedding is not null and ({sql}) and {everywhere}
-                  order by {distance} limit $2) r
-          where $3::float8 is null or r.score >= $3::float8"
-    );
-    let mut arguments: Vec<DatumWithOid<'_>> =
-        vec![kind.argument(vector), i64::from(question.limit).into(), question.min_score.into()];
-    arguments.extend(condition.params.into_iter().map(|param| match param {
-        Param::Text(text) => DatumWithOid::from(text),
-        Param::TextArray(texts) => DatumWithOid::from(texts),
-    }));
-    let ef_search = question
-        .ef_search
-        .unwrap_or_else(|| (question.limit * 2).clamp(DEFAULT_EF_SEARCH, *EF_SEARCH.end()));
-    let ef_search = CString::new(ef_search.to_string()).unwrap_or_default();
-    let values =
-        [(c"hnsw.iterative_scan", c"strict_order"), (c"hnsw.ef_search", ef_search.as_c_str())];
-    let _settings = HnswSettings::set(&values);
-    let spread = is_spread.then(|| citus::NodeSettings::set(values)).transpose()?;
-    let mut answers = Vec::new();
-    for row in client.select(&statement, None, &arguments)? {
-        answers.push(Answer {
-            id: row.get(1)?,
-            score: row.get(2)?,
-            metadata: row.get(3)?,
-            text: row.get(4)?,
-        });
-    }
-    if let Some(spread) = spread {
-        spread.reset()?;
-    }
-    Ok(answers)
-}
-
-/// The name of a vector table, which is locked until the end of the transaction. A swap may have given it another name
-/// while the question was embedded: the statement's snapshot is from before, and so are the rows that it sees.
-fn pin(table: &VectorTable) -> Result<String> {
-    // SAFETY: inside a transaction; writes do not conflict with this lock.
-    unsafe { pg_sys::LockRelationOid(table.relation, pg_sys::AccessShareLock as pg_sys::LOCKMODE) }
-    relation::qualified_name(table.relation)
-        .ok_or_else(|| Error::RelationGone { what: "table", name: table.name.clone() })
-}
-
-/// The number of the first parameter of a filter.
-const FIRST_PARAM: usize = 4;
-
 /// The vector of a text by a vector table's model.
 pub fn embed(vector_table: &str, text: &str) -> Result<Vec<f32>> {
     Spi::connect(|client| {
@@ -186,47 +118,4 @@ fn check_range(what: &str, value: i32, range: std::ops::RangeInclusive<i32>) -> 
         range.start(),
         range.end()
     )))
-}
-
-/// Settings of pgvector for one statement; dropping the value restores the previous ones.
-struct HnswSettings {
-    level: i32,
-}
-
-impl HnswSettings {
-    fn set(values: &[(&CStr, &CStr)]) -> Self {
-        // SAFETY: main thread, inside a transaction. The settings exist once pgvector's library is loaded; after an
-        // error the nest level ends with the transaction.
-        unsafe {
-            pg_sys::load_external_function(
-                c"$libdir/vector".as_ptr(),
-                c"vector_in".as_ptr(),
-                true,
-                std::ptr::null_mut(),
-            );
-            let level = pg_sys::NewGUCNestLevel();
-            for (name, value) in values {
-                pg_sys::set_config_option(
-                    name.as_ptr(),
-                    value.as_ptr(),
-                    pg_sys::GucContext::PGC_USERSET,
-                    pg_sys::GucSource::PGC_S_SESSION,
-                    pg_sys::GucAction::GUC_ACTION_SAVE,
-                    true,
-                    0,
-                    false,
-                );
-            }
-            Self { level }
-        }
-    }
-}
-
-impl Drop for HnswSettings {
-    fn drop(&mut self) {
-        if !std::thread::panicking() {
-            // SAFETY: ends the level that set() began, in the same transaction.
-            unsafe { pg_sys::AtEOXact_GUC(true, self.level) }
-        }
-    }
 }

@@ -1,0 +1,172 @@
+//! Decides whether a question is answered through the vector index or by reading every row that matches. Pure.
+//!
+//! An index over vectors is approximate: it visits the neighbours of the question, and a filter then drops most of them.
+//! Where it would drop nearly all, reading the rows that match is both exact and hardly slower. The constants were measured
+//! with hnsw over 60,000 package descriptions of 384 dimensions; docs/benchmarks.md has the figures.
+
+/// The range of hnsw.ef_search (pgvector).
+pub const EF_SEARCH: std::ops::RangeInclusive<i32> = 1..=1000;
+
+/// The least hnsw.ef_search, and how it grows with each row that is wanted: recall 0.99 of 60,000 rows.
+const EF_LEAST: f64 = 100.0;
+const EF_PER_ROW: f64 = 2.5;
+/// How many rows that match are visited for each one that is wanted, where a filter drops others.
+const EF_PER_MATCH: f64 = 5.0;
+/// Of a filter that keeps less than this part, the rows may lie where the question does not lead: an index finds 0.93 of
+/// them, at any hnsw.ef_search.
+const RARE: f64 = 0.1;
+/// So many rows with the same text surround each other in a graph, and hide others from it.
+const MANY_EQUAL: f64 = 300.0;
+
+/// Microseconds to read a row and test it, to compute a distance of 384 dimensions, and to visit a row through an index.
+const READ: f64 = 0.8;
+const DISTANCE: f64 = 0.4;
+const VISIT: f64 = 13.0;
+/// Microseconds more to fetch a vector that is too long to be stored in its row, of more dimensions than this.
+const FETCH: f64 = 8.0;
+const IN_ROW: f64 = 480.0;
+/// Exact answers that take longer than these microseconds are left to the index where that is faster.
+const LONGEST_EXACT: f64 = 300_000.0;
+/// Exact answers that take no longer than these microseconds are not left to an index.
+const SHORT_EXACT: f64 = 2000.0;
+
+/// What is known of a vector table and of a filter before a question is answered.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Known {
+    /// Rows of the vector table, about.
+    pub rows: f64,
+    pub dimensions: f64,
+    /// The part of its rows that the filter and the policies for the reader keep, from 0 to 1; None where nothing is dropped.
+    pub kept: Option<f64>,
+    /// Whether an index can order its vectors.
+    pub has_index: bool,
+    /// The rows of the text that most rows have, about.
+    pub equal: f64,
+}
+
+/// How a question is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Plan {
+    /// Through the index, with this hnsw.ef_search; and exactly if that brings fewer rows than are wanted.
+    Index { ef_search: i32 },
+    /// By reading every row that matches.
+    Exact,
+}
+
+/// The plan for a question of so many rows. A given hnsw.ef_search asks for the index.
+pub fn choose(known: &Known, limit: i32, ef_search: Option<i32>) -> Plan {
+    let kept = known.kept.unwrap_or(1.0).clamp(0.0, 1.0);
+    match ef_search {
+        _ if !known.has_index => return Plan::Exact,
+        Some(ef_search) => return Plan::Index { ef_search },
+        None => {}
+    }
+    let wanted = f64::from(limit);
+    let dropped = if known.kept.is_some() { EF_PER_MATCH * wanted / kept.max(1e-6) } else { 0.0 };
+    let needed = EF_LEAST.max(EF_PER_ROW * wanted) + dropped;
+    let fetch = if known.dimensions > IN_ROW { FETCH } else { 0.0 };
+    let exact = known.rows * (READ + kept * (DISTANCE * known.dimensions / 384.0 + fetch));
+    let index = VISIT * (known.dimensions / 384.0).max(0.3) * needed;
+    let is_doubtful =
+        kept < RARE || known.equal >= MANY_EQUAL || needed > f64::from(*EF_SEARCH.end());
+    let prefers_exact = exact <= SHORT_EXACT.max(index) || (is_doubtful && exact <= LONGEST_EXACT);
+    if prefers_exact {
+        return Plan::Exact;
+    }
+    Plan::Index { ef_search: needed.clamp(EF_LEAST, f64::from(*EF_SEARCH.end())) as i32 }
+}
+
+/// The least rows of a sample that tell how many rows match.
+const SAMPLE: f64 = 2000.0;
+
+/// The percentage of a table's pages to read as a sample; None where reading all of them is as cheap.
+pub fn sample_percent(rows: f64) -> Option<f64> {
+    (rows >= 2.0 * SAMPLE).then(|| 100.0 * SAMPLE / rows)
+}
+
+/// The part of all rows that match, after `matching` of about `read` rows did.
+pub fn kept(matching: i64, read: f64) -> f64 {
+    // One more than were seen: of a sample without a match it is not known that no row matches.
+    ((matching as f64 + 1.0) / read.max(1.0)).min(1.0)
+}
+
+/// Whether so many rows at the same distance show that equal texts may hide other rows from the index.
+pub fn has_hidden(distances: &[f64]) -> bool {
+    const MANY: usize = 10;
+    distances.windows(MANY).any(|equal| equal.iter().all(|distance| *distance == equal[0]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LARGE: Known =
+        Known { rows: 100_000.0, dimensions: 384.0, kept: None, has_index: true, equal: 1.0 };
+
+    fn is_exact(known: Known, limit: i32) -> bool {
+        choose(&known, limit, None) == Plan::Exact
+    }
+
+    #[test]
+    fn a_large_table_is_searched_through_its_index() {
+        assert_eq!(choose(&LARGE, 10, None), Plan::Index { ef_search: 100 });
+        assert_eq!(choose(&LARGE, 100, None), Plan::Index { ef_search: 250 });
+        let half = Known { kept: Some(0.5), ..LARGE };
+        assert_eq!(choose(&half, 10, None), Plan::Index { ef_search: 200 });
+        assert_eq!(choose(&half, 10, Some(7)), Plan::Index { ef_search: 7 });
+    }
+
+    #[test]
+    fn what_an_index_cannot_answer_well_is_answered_exactly() {
+        for known in [
+            Known { rows: 1000.0, ..LARGE },
+            Known { has_index: false, rows: 1e9, ..LARGE },
+            Known { kept: Some(0.05), ..LARGE },
+            Known { kept: Some(0.0), ..LARGE },
+            Known { equal: 5000.0, ..LARGE },
+        ] {
+            assert!(is_exact(known, 10), "{known:?}");
+        }
+        // The index visits at most a thousand rows at a time.
+        assert!(is_exact(LARGE, 1000));
+        assert_eq!(choose(&Known { has_index: false, ..LARGE }, 10, Some(7)), Plan::Exact);
+    }
+
+    #[test]
+    fn what_would_take_too_long_is_left_to_the_index() {
+        let huge = Known { rows: 1e7, kept: Some(0.01), ..LARGE };
+        assert_eq!(choose(&huge, 10, None), Plan::Index { ef_search: 1000 });
+        // A filter so rare that the index would visit more.
+        assert!(is_exact(Known { kept: Some(1e-7), ..huge }, 10));
+    }
+
+    #[test]
+    fn numbers_that_make_no_sense_are_survived() {
+        for value in [f64::NAN, f64::INFINITY, -1.0, 0.0] {
+            for known in [
+                Known { rows: value, ..LARGE },
+                Known { kept: Some(value), ..LARGE },
+                Known { equal: value, ..LARGE },
+            ] {
+                if let Plan::Index { ef_search } = choose(&known, 1000, None) {
+                    assert!(EF_SEARCH.contains(&ef_search));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn samples_are_read_from_large_tables_only() {
+        assert_eq!(sample_percent(3999.0), None);
+        assert_eq!(sample_percent(200_000.0), Some(1.0));
+        assert!(kept(0, 2000.0) > 0.0 && kept(5000, 2000.0) == 1.0 && kept(99, 2000.0) == 0.05);
+    }
+
+    #[test]
+    fn equal_distances_are_noticed() {
+        assert!(!has_hidden(&[]) && !has_hidden(&[0.5; 9]) && has_hidden(&[0.5; 10]));
+        let mut distances = [0.25; 12];
+        (distances[2], distances[9]) = (0.3, 0.4);
+        assert!(!has_hidden(&distances));
+    }
+}
