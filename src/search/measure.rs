@@ -4,7 +4,7 @@ use pgrx::datum::DatumWithOid;
 use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
 
-use super::plan::{self, Known};
+use super::plan::{self, Known, Sample};
 use crate::error::Result;
 
 /// What the catalog tells of a table.
@@ -145,21 +145,24 @@ pub fn known(
         has_index: extent.method.is_some(),
         equal: extent.equal,
     };
-    // Without an index nothing has to be chosen, and a small table is read as a whole.
-    if known.has_index
-        && (condition != "true" || extent.has_policies)
-        && let Some(percent) = plan::sample_percent(extent.rows)
-    {
-        let rows = client.select(
-            &format!(
-                "select count(*) from {relation} v tablesample pg_catalog.system ({percent})
-                  where v.embedding is not null and ({condition})"
-            ),
-            None,
-            arguments,
-        )?;
-        let matching = rows.first().get_one::<i64>()?.unwrap_or(0);
-        known.kept = Some(plan::kept(matching, extent.rows * percent / 100.0));
+    // Without an index nothing has to be chosen.
+    if !known.has_index || (condition == "true" && !extent.has_policies) {
+        return Ok(known);
     }
+    known.kept = Some(match plan::sample(extent.rows) {
+        Sample::Assume(kept) => kept,
+        Sample::Percent(percent) => {
+            let rows = client.select(
+                &format!(
+                    "select count(*) from {relation} v tablesample pg_catalog.system ({percent})
+                      where v.embedding is not null and ({condition})"
+                ),
+                None,
+                arguments,
+            )?;
+            let matching = rows.first().get_one::<i64>()?.unwrap_or(0);
+            plan::kept(matching, extent.rows * percent / 100.0)
+        }
+    });
     Ok(known)
 }

@@ -76,12 +76,26 @@ pub fn choose(known: &Known, limit: i32, ef_search: Option<i32>) -> Plan {
     Plan::Index { ef_search: needed.clamp(EF_LEAST, f64::from(*EF_SEARCH.end())) as i32 }
 }
 
-/// The least rows of a sample that tell how many rows match.
-const SAMPLE: f64 = 2000.0;
+/// The rows of a sample that tell how many rows match.
+const SAMPLED: f64 = 2000.0;
 
-/// The percentage of a table's pages to read as a sample; None where reading all of them is as cheap.
-pub fn sample_percent(rows: f64) -> Option<f64> {
-    (rows >= 2.0 * SAMPLE).then(|| 100.0 * SAMPLE / rows)
+/// How to learn which part of a table's rows a filter keeps.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Sample {
+    /// By reading this percentage of its pages.
+    Percent(f64),
+    /// Not at all: this part is assumed.
+    Assume(f64),
+}
+
+/// The sample of a table of about so many rows: infinitely many where it cannot be read. Of a small table none, because
+/// reading all rows is as cheap.
+pub fn sample(rows: f64) -> Sample {
+    match rows {
+        _ if rows < 2.0 * SAMPLED => Sample::Assume(0.0),
+        _ if rows.is_finite() => Sample::Percent(100.0 * SAMPLED / rows),
+        _ => Sample::Assume(RARE),
+    }
 }
 
 /// The part of all rows that match, after `matching` of about `read` rows did.
@@ -157,8 +171,9 @@ mod tests {
 
     #[test]
     fn samples_are_read_from_large_tables_only() {
-        assert_eq!(sample_percent(3999.0), None);
-        assert_eq!(sample_percent(200_000.0), Some(1.0));
+        assert_eq!(sample(3999.0), Sample::Assume(0.0));
+        assert_eq!(sample(200_000.0), Sample::Percent(1.0));
+        assert_eq!(sample(f64::INFINITY), Sample::Assume(RARE));
         assert!(kept(0, 2000.0) > 0.0 && kept(5000, 2000.0) == 1.0 && kept(99, 2000.0) == 0.05);
     }
 

@@ -32,6 +32,7 @@ mod preload;
 mod providers;
 mod reference;
 mod schedules;
+mod search;
 mod standby;
 mod swap;
 mod tasks;
