@@ -60,11 +60,16 @@ impl FilterType {
     ///
     /// money is a keyword, because its JSON form is text such as `$1,000.00`.
     pub fn of_type(type_name: &str) -> FilterType {
-        match type_name {
+        // Of an array it is that of its elements. Datetimes are compared with their offset, which JSON values are not.
+        let (element, is_array) = match type_name.strip_suffix("[]") {
+            Some(element) => (element, true),
+            None => (type_name, false),
+        };
+        match element {
             "smallint" | "integer" | "bigint" => FilterType::Integer,
             "real" | "double precision" | "numeric" => FilterType::Float,
             "boolean" => FilterType::Boolean,
-            "date" | "timestamp without time zone" | "timestamp with time zone" => {
+            "date" | "timestamp without time zone" | "timestamp with time zone" if !is_array => {
                 FilterType::Datetime
             }
             _ => FilterType::Keyword,

@@ -3,8 +3,10 @@
 //! These are the expressions that fields are compared as, and on which an expression index can be created:
 //! keyword `(metadata->>'f')`, and for gt, gte, lt and lte `((metadata->>'f') collate "C")`;
 //! integer and float `((metadata->>'f')::numeric)`; boolean `((metadata->>'f')::boolean)`.
-//! datetime `((metadata->>'f')::timestamptz)` depends on TimeZone, so no index can hold it.
+//! datetime `((metadata->>'f')::timestamptz)` depends on TimeZone, so no index can hold it. Fields that hold lists are tested
+//! element by element.
 
+use self::operator::Operator;
 use self::value::{bad_value, is_json, scalar};
 use serde_json::{Map, Value};
 
@@ -12,9 +14,11 @@ use crate::document::{FilterType, json_type};
 use crate::name::quote_literal;
 
 mod datetime;
+mod elements;
+mod operator;
 mod value;
 
-/// The deepest nesting of $or.
+/// The deepest nesting of $or, $and and $not.
 const MAX_DEPTH: usize = 32;
 
 /// The most conditions in one filter.
@@ -30,6 +34,8 @@ pub struct Field {
     pub name: String,
     /// How it is compared.
     pub filter_type: FilterType,
+    /// Whether its values may be arrays, whose elements are compared.
+    pub is_list: bool,
 }
 
 /// A value to bind; the SQL casts it from text to the type of the comparison.
@@ -76,8 +82,9 @@ impl FilterError {
 
 /// Compiles a filter on the given fields into SQL whose parameters are numbered from `first_param`.
 ///
-/// null and {} match everything. Fields and operators of one object are ANDed, `$or` takes an array of filters, and a
-/// bare value means eq. ne and nin also match if the field is missing or null.
+/// null and {} match everything. Fields and operators of one object are ANDed, `$or` and `$and` take an array of filters, `$not`
+/// takes a filter and matches what that does not, and a bare value means eq. ne and nin also match if the field is missing
+/// or null.
 pub fn condition(
     filter: &Value,
     fields: &[Field],
@@ -98,46 +105,6 @@ pub fn condition(
     Ok(Condition { sql, params })
 }
 
-/// The operators.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Operator {
-    Eq,
-    Ne,
-    /// An ordering comparison, with its SQL operator.
-    Order(&'static str),
-    In,
-    Nin,
-    Exists,
-}
-
-impl Operator {
-    /// Parses the name of an operator, with or without a leading `$`.
-    fn parse(name: &str) -> Option<Operator> {
-        match name.strip_prefix('$').unwrap_or(name) {
-            "eq" => Some(Operator::Eq),
-            "ne" | "neq" => Some(Operator::Ne),
-            "gt" => Some(Operator::Order(">")),
-            "gte" => Some(Operator::Order(">=")),
-            "lt" => Some(Operator::Order("<")),
-            "lte" => Some(Operator::Order("<=")),
-            "in" => Some(Operator::In),
-            "nin" => Some(Operator::Nin),
-            "exists" => Some(Operator::Exists),
-            _ => None,
-        }
-    }
-
-    /// The operators of a field of this type, as a sentence.
-    fn allowed(filter_type: FilterType) -> String {
-        let order = match filter_type {
-            FilterType::Boolean => "",
-            _ => "gt, gte, lt, lte, ",
-        };
-        let name = filter_type.as_str();
-        format!("Its filter_type is {name}, which takes eq, ne, neq, {order}in, nin and exists.")
-    }
-}
-
 /// The state of the compiler.
 struct Builder<'a> {
     fields: &'a [Field],
@@ -151,10 +118,11 @@ impl<'a> Builder<'a> {
     fn all_of(&mut self, filter: &Map<String, Value>, depth: usize) -> Result<String, FilterError> {
         let mut parts = Vec::with_capacity(filter.len());
         for (key, value) in filter {
-            if key == "$or" {
-                parts.push(self.any_of(value, depth + 1)?);
-            } else {
-                self.field(key, value, &mut parts)?;
+            match key.as_str() {
+                "$or" => parts.push(self.combined(key, " or ", value, depth + 1)?),
+                "$and" => parts.push(self.combined(key, " and ", value, depth + 1)?),
+                "$not" => parts.push(self.not(value, depth + 1)?),
+                _ => self.field(key, value, &mut parts)?,
             }
         }
         if parts.is_empty() {
@@ -163,35 +131,62 @@ impl<'a> Builder<'a> {
         Ok(parts.join(" and "))
     }
 
-    /// The value of `$or`: one of its filters must match.
-    fn any_of(&mut self, value: &Value, depth: usize) -> Result<String, FilterError> {
-        const EXAMPLE: &str = "Write it as {\"$or\": [{\"field\": value}, {\"field\": value}]}.";
-        if depth > MAX_DEPTH {
-            let detail = format!("At most {MAX_DEPTH} levels of $or are allowed.");
-            return Err(FilterError::new("filters are nested too deeply", detail));
+    /// Checks how deep a filter is nested.
+    fn check_depth(depth: usize) -> Result<(), FilterError> {
+        if depth <= MAX_DEPTH {
+            return Ok(());
         }
-        let Value::Array(filters) = value else {
-            let message = "\"$or\" must be an array of filter objects";
+        let detail = format!("At most {MAX_DEPTH} levels of $or, $and and $not are allowed.");
+        Err(FilterError::new("filters are nested too deeply", detail))
+    }
+
+    /// The value of `$not`: its filter must not match. A condition that is NULL does not match.
+    fn not(&mut self, value: &Value, depth: usize) -> Result<String, FilterError> {
+        Self::check_depth(depth)?;
+        let Value::Object(object) = value else {
             let detail = format!("It is {}.", json_type(value));
-            return Err(FilterError::new(message, detail).hint(EXAMPLE));
+            return Err(FilterError::new("\"$not\" must be a filter object", detail)
+                .hint("Write it as {\"$not\": {\"field\": value}}."));
+        };
+        self.count()?;
+        Ok(format!("(({}) is not true)", self.all_of(object, depth)?))
+    }
+
+    /// The value of `$or` or `$and`: one of its filters, or each of them, must match.
+    fn combined(
+        &mut self,
+        name: &str,
+        separator: &str,
+        value: &Value,
+        depth: usize,
+    ) -> Result<String, FilterError> {
+        Self::check_depth(depth)?;
+        let example =
+            format!("Write it as {{\"{name}\": [{{\"field\": value}}, {{\"field\": value}}]}}.");
+        let Value::Array(filters) = value else {
+            let message = format!("\"{name}\" must be an array of filter objects");
+            let detail = format!("It is {}.", json_type(value));
+            return Err(FilterError::new(message, detail).hint(example));
         };
         if filters.is_empty() {
             let detail = "It needs at least one filter object.";
-            return Err(FilterError::new("\"$or\" must not be empty", detail).hint(EXAMPLE));
+            let message = format!("\"{name}\" must not be empty");
+            return Err(FilterError::new(message, detail).hint(example));
         }
         let mut parts = Vec::with_capacity(filters.len());
         for (index, filter) in filters.iter().enumerate() {
             let Value::Object(object) = filter else {
-                let message = format!("element {} of \"$or\" must be a filter object", index + 1);
+                let message =
+                    format!("element {} of \"{name}\" must be a filter object", index + 1);
                 let detail = format!("It is {}.", json_type(filter));
-                return Err(FilterError::new(message, detail).hint(EXAMPLE));
+                return Err(FilterError::new(message, detail).hint(example));
             };
             if object.is_empty() {
                 self.count()?;
             }
             parts.push(format!("({})", self.all_of(object, depth)?));
         }
-        Ok(format!("({})", parts.join(" or ")))
+        Ok(format!("({})", parts.join(separator)))
     }
 
     /// One field with a bare value or an object of operators.
@@ -207,7 +202,7 @@ impl<'a> Builder<'a> {
         match value {
             Value::Object(tests) if tests.is_empty() => {
                 let message = format!("filter field \"{name}\" has no operator");
-                let detail = Operator::allowed(field.filter_type);
+                let detail = Operator::allowed(field);
                 return Err(FilterError::new(message, detail));
             }
             Value::Object(tests) => {
@@ -227,8 +222,12 @@ impl<'a> Builder<'a> {
         let quoted = format!("\"{}\"", field.name);
         let Some(operator) = Operator::parse(name) else {
             let message = format!("unknown operator \"{name}\" of filter field {quoted}");
-            return Err(FilterError::new(message, Operator::allowed(filter_type)));
+            return Err(FilterError::new(message, Operator::allowed(field)));
         };
+        if !operator.is_allowed(field) {
+            let message = format!("operator \"{name}\" cannot be used on filter field {quoted}");
+            return Err(FilterError::new(message, Operator::allowed(field)));
+        }
         let column = format!("(metadata->>{})", quote_literal(&field.name));
         let typed = format!("{column}{}", cast(filter_type, ""));
         let one = || format!("the value of {name}");
@@ -245,14 +244,14 @@ impl<'a> Builder<'a> {
             (Operator::Exists, _) => {
                 return Err(bad_value(field, &one(), "true or false", value));
             }
+            (Operator::Eq | Operator::Ne, _) if field.is_list => {
+                let text = scalar(field, &one(), value)?;
+                let equals = self.some_equals(field, &[text]);
+                if operator == Operator::Eq { equals } else { format!("({equals} is not true)") }
+            }
             (Operator::Eq, _) => format!("{typed} = {}", self.bind_one(field, &one(), value)?),
             (Operator::Ne, _) => {
                 format!("{typed} is distinct from {}", self.bind_one(field, &one(), value)?)
-            }
-            (Operator::Order(_), _) if filter_type == FilterType::Boolean => {
-                let message =
-                    format!("operator \"{name}\" cannot be used on filter field {quoted}");
-                return Err(FilterError::new(message, Operator::allowed(filter_type)));
             }
             (Operator::Order(order), _) => {
                 let param = self.bind_one(field, &one(), value)?;
@@ -262,22 +261,46 @@ impl<'a> Builder<'a> {
                     format!("{typed} {order} {param}")
                 }
             }
-            (Operator::In | Operator::Nin, Value::Array(values)) => {
+            (Operator::Prefix, _) => {
+                let param = self.bind_one(field, &one(), value)?;
+                format!("({column} collate pg_catalog.\"C\") ^@ {param}")
+            }
+            (Operator::In | Operator::Nin | Operator::All, Value::Array(values)) => {
                 let element = format!("each element of {name}");
                 let values = values
                     .iter()
                     .map(|value| scalar(field, &element, value))
                     .collect::<Result<Vec<String>, FilterError>>()?;
-                match (operator == Operator::In, values.is_empty()) {
-                    (is_in, true) => (!is_in).to_string(),
-                    (true, false) => format!("{typed} = any({})", self.bind_all(field, values)),
-                    (false, false) => {
+                match (operator, values.is_empty()) {
+                    (Operator::All, true) => {
+                        let detail = "It needs at least one value.";
+                        let message = format!("the list of {name} must not be empty");
+                        return Err(FilterError::new(message, detail));
+                    }
+                    (Operator::All, false) => {
+                        for _ in &values[1..] {
+                            self.count()?;
+                        }
+                        let each = values
+                            .iter()
+                            .map(|value| self.some_equals(field, std::slice::from_ref(value)));
+                        format!("({})", each.collect::<Vec<_>>().join(" and "))
+                    }
+                    (_, true) => (operator == Operator::Nin).to_string(),
+                    (Operator::In, false) if field.is_list => self.some_equals(field, &values),
+                    (_, false) if field.is_list => {
+                        format!("({} is not true)", self.some_equals(field, &values))
+                    }
+                    (Operator::In, false) => {
+                        format!("{typed} = any({})", self.bind_all(field, values))
+                    }
+                    (_, false) => {
                         let param = self.bind_all(field, values);
                         format!("({typed} <> all({param}) or {column} is null)")
                     }
                 }
             }
-            (Operator::In | Operator::Nin, _) => {
+            (Operator::In | Operator::Nin | Operator::All, _) => {
                 return Err(bad_value(field, &one(), "an array", value)
                     .hint(format!("Write it as {{\"{name}\": [value, value]}}.")));
             }
@@ -293,6 +316,13 @@ impl<'a> Builder<'a> {
         let detail = format!("At most {MAX_CONDITIONS} are allowed.");
         Err(FilterError::new("filters have too many conditions", detail)
             .hint("Use the operator in to match any of many values."))
+    }
+
+    /// Binds values as JSON, and returns a condition that some element of the field is one of them.
+    fn some_equals(&mut self, field: &Field, texts: &[String]) -> String {
+        self.params.push(Param::Text(elements::values(field.filter_type, texts)));
+        let number = self.first_param + self.params.len() - 1;
+        elements::some_equals(&field.name, &format!("${number}"))
     }
 
     /// Binds one value and returns its parameter, cast to the field's type.

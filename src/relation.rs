@@ -132,6 +132,22 @@ pub fn type_of_column(relation: pg_sys::Oid, column: &CStr) -> Option<String> {
     }
 }
 
+/// Whether the values of a relation's column may be arrays in JSON: its type is an array or JSON, or a domain over one.
+pub fn may_hold_lists(relation: pg_sys::Oid, column: &str) -> bool {
+    let Ok(column) = std::ffi::CString::new(column) else { return false };
+    // SAFETY: syscache look-ups in a transaction, with a terminated name; a relation that is gone has no columns.
+    unsafe {
+        let number = pg_sys::get_attnum(relation, column.as_ptr());
+        if number == pg_sys::InvalidAttrNumber as pg_sys::AttrNumber {
+            return false;
+        }
+        let base = pg_sys::getBaseType(pg_sys::get_atttype(relation, number));
+        base == pg_sys::JSONBOID
+            || base == pg_sys::JSONOID
+            || pg_sys::get_element_type(base) != pg_sys::InvalidOid
+    }
+}
+
 /// Whether a relation is one of embedd's own tables.
 pub fn is_own(relation: pg_sys::Oid) -> bool {
     // SAFETY: syscache look-ups in a transaction, with a terminated constant name.

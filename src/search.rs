@@ -17,6 +17,7 @@ use crate::datum::RawJsonb;
 use crate::error::{Error, Result};
 use crate::fdw::embed;
 use crate::filter::{self, Field};
+use crate::relation;
 use crate::rights::RoleSwitch;
 
 /// The most rows of a query.
@@ -65,7 +66,13 @@ pub fn query(question: &Question<'_>) -> Result<Vec<Answer>> {
         let fields: Vec<Field> = table
             .columns
             .iter()
-            .filter_map(|c| Some(Field { name: c.name.clone(), filter_type: c.filter_type? }))
+            .filter_map(|column| {
+                Some(Field {
+                    name: column.name.clone(),
+                    filter_type: column.filter_type?,
+                    is_list: relation::may_hold_lists(table.source, column.source()),
+                })
+            })
             .collect();
         let nothing = serde_json::Value::Null;
         let condition =

@@ -80,11 +80,11 @@ fn filter_types_round_trip() {
 fn the_default_filter_type_follows_the_column_type() {
     use FilterType::*;
     for (filter_type, type_names) in [
-        (Integer, "smallint integer bigint".split(' ').collect::<Vec<_>>()),
-        (Float, vec!["real", "double precision", "numeric"]),
+        (Integer, "smallint integer bigint integer[]".split(' ').collect::<Vec<_>>()),
+        (Float, vec!["real", "double precision", "numeric", "numeric[]"]),
         (Boolean, vec!["boolean"]),
         (Datetime, vec!["date", "timestamp without time zone", "timestamp with time zone"]),
-        (Keyword, vec!["text", "character varying", "uuid", "jsonb", "money", "integer[]", "oid"]),
+        (Keyword, vec!["text", "character varying", "uuid", "jsonb", "money", "text[]", "oid"]),
         (Keyword, vec!["timestamp with time zone[]", "time without time zone", "interval", ""]),
     ] {
         for type_name in type_names {

@@ -14,7 +14,7 @@ fn fields() -> Vec<Field> {
         ("active", FilterType::Boolean),
         ("seen", FilterType::Datetime),
     ]
-    .map(|(name, filter_type)| Field { name: name.to_string(), filter_type })
+    .map(|(name, filter_type)| Field { name: name.to_string(), filter_type, is_list: false })
     .into()
 }
 
@@ -188,7 +188,7 @@ fn values_are_never_in_the_sql_and_names_only_as_literals() {
     assert_eq!(sql, "(metadata->>'category') = $1::text");
     assert_eq!(params, one("'; drop table t; --"));
     let name = "x' or \\'1'='1";
-    let odd = [Field { name: name.to_string(), filter_type: FilterType::Keyword }];
+    let odd = [Field { name: name.to_string(), filter_type: FilterType::Keyword, is_list: false }];
     let condition = condition(&json!({name: {"nin": ["$2"]}}), &odd, 1).unwrap();
     assert_eq!(
         condition.sql,
@@ -214,7 +214,7 @@ fn depth_and_size_are_limited() {
         refused(nested(33)),
         (
             "filters are nested too deeply".to_string(),
-            "At most 32 levels of $or are allowed.".to_string(),
+            "At most 32 levels of $or, $and and $not are allowed.".to_string(),
             None
         )
     );
@@ -256,4 +256,85 @@ fn exact_values_sent_as_text_are_accepted() {
     ] {
         refused(json!({ field: text }));
     }
+}
+
+#[test]
+fn and_and_not_nest() {
+    let (sql, params) = accepted(json!({"$and": [{"active": true}, {"$not": {"stock": 1}}]}));
+    assert_eq!(
+        sql,
+        "(((metadata->>'active')::boolean = $1::text::boolean) and ((((metadata->>'stock')::numeric = $2::text::numeric) is not true)))"
+    );
+    assert_eq!(params.len(), 2);
+    assert_eq!(accepted(json!({"$not": {}})).0, "((true) is not true)");
+    for (filter, message) in [
+        (json!({"$and": []}), "\"$and\" must not be empty"),
+        (json!({"$and": {}}), "\"$and\" must be an array of filter objects"),
+        (json!({"$and": [1]}), "element 1 of \"$and\" must be a filter object"),
+        (json!({"$not": [{}]}), "\"$not\" must be a filter object"),
+    ] {
+        let (found, _, hint) = refused(filter);
+        assert_eq!(found, message);
+        assert!(hint.is_some_and(|hint| hint.starts_with("Write it as {\"$")));
+    }
+    let mut deep = json!({"active": true});
+    for level in 0..40 {
+        deep = if level % 2 == 0 { json!({"$not": deep}) } else { json!({"$and": [deep]}) };
+    }
+    assert_eq!(refused(deep).0, "filters are nested too deeply");
+}
+
+#[test]
+fn a_prefix_is_of_texts() {
+    let (sql, params) = accepted(json!({"category": {"prefix": "It's"}}));
+    assert_eq!(sql, "((metadata->>'category') collate pg_catalog.\"C\") ^@ $1::text");
+    assert_eq!(params, one("It's"));
+    let (message, detail, _) = refused(json!({"stock": {"prefix": "1"}}));
+    assert_eq!(message, "operator \"prefix\" cannot be used on filter field \"stock\"");
+    assert!(detail.starts_with("Its filter_type is integer, which takes eq"));
+}
+
+#[test]
+fn lists_are_tested_by_element() {
+    let list =
+        |name: &str, filter_type| Field { name: name.to_string(), filter_type, is_list: true };
+    let fields = [list("tags", FilterType::Keyword), list("it's", FilterType::Integer)];
+    let sql = |filter: Value| match condition(&filter, &fields, 1) {
+        Ok(condition) => (condition.sql, condition.params),
+        Err(error) => (error.to_string(), vec![]),
+    };
+    let path = "'lax $[*][*][*][*][*][*] ? (@ == $v[*])'";
+    let some = |n: u8| format!("jsonb_path_exists(metadata->'tags', {path}, ${n}::text::jsonb)");
+    assert_eq!(sql(json!({"tags": "a\"b"})), (some(1), one(r#"{"v": ["a\"b"]}"#)));
+    assert_eq!(sql(json!({"tags": "10"})), (some(1), one(r#"{"v": ["10", 10]}"#)));
+    assert_eq!(
+        sql(json!({"tags": {"in": ["a", "true"]}})),
+        (some(1), one(r#"{"v": ["a", "true", true]}"#))
+    );
+    assert_eq!(sql(json!({"tags": {"ne": "a"}})).0, format!("({} is not true)", some(1)));
+    assert_eq!(sql(json!({"tags": {"nin": ["a"]}})).0, format!("({} is not true)", some(1)));
+    assert_eq!(
+        sql(json!({"tags": {"all": ["a", "b"]}})).0,
+        format!("({} and {})", some(1), some(2))
+    );
+    assert_eq!(sql(json!({"tags": {"in": []}})).0, "false");
+    assert_eq!(sql(json!({"tags": null})).0, "(metadata->>'tags') is null");
+    let (found, params) = sql(json!({"it's": {"all": [7]}}));
+    assert!(found.contains("metadata->'it''s'"), "{found}");
+    assert_eq!(params, one(r#"{"v": [7]}"#));
+    for (filter, message) in [
+        (json!({"tags": {"gt": "a"}}), "operator \"gt\" cannot be used on filter field \"tags\""),
+        (
+            json!({"tags": {"prefix": "a"}}),
+            "operator \"prefix\" cannot be used on filter field \"tags\"",
+        ),
+        (json!({"tags": {"all": []}}), "the list of all must not be empty"),
+        (json!({"it's": {"all": ["x"]}}), "invalid value for filter field \"it's\": \"x\""),
+    ] {
+        assert_eq!(sql(filter).0, message);
+    }
+    assert_eq!(
+        refused(json!({"category": {"all": ["a"]}})).0,
+        "operator \"all\" cannot be used on filter field \"category\""
+    );
 }

@@ -149,7 +149,7 @@ fn errors_have_message_detail_and_hint() {
             or_hint,
         ),
         (
-            json!({"category": 1e5, "$and": []}),
+            json!({"category": 1e5, "$nor": []}),
             "invalid value for filter field \"category\": 100000.0",
             "Its filter_type is keyword: the value of eq must be a string, and a number was given."
                 .to_string(),
@@ -160,7 +160,7 @@ fn errors_have_message_detail_and_hint() {
         let expected = (message.to_string(), detail, hint.map(str::to_string));
         assert_eq!(refused(filter), expected);
     }
-    assert_eq!(refused(json!({"$and": []})).0, "unknown filter field \"$and\"");
+    assert_eq!(refused(json!({"$nor": []})).0, "unknown filter field \"$nor\"");
     let error = condition(&json!({"a": 1}), &[], 1).unwrap_err();
     assert_eq!(error.detail.unwrap(), "There are no fields to filter on.");
 }

@@ -80,14 +80,20 @@ select * from each_finds(array['{"moment": "2024-02-29T12:00:00Z"}', '{"moment":
 reset timezone;
 reset datestyle;
 
--- Fields with any name; jsonb as its text.
-select * from each_finds(array['{"odd \"field\".$a": "x"}', '{"odd \"field\".$a": "\\"}', '{"odd \"field\".$a": "%"}', '{"t": "two"}', '{"json": "text"}', '{"json": "10"}', '{"json": {"exists": true}}']);
+-- Fields with any name; jsonb as its text, and a list in it by its elements.
+select * from each_finds(array['{"odd \"field\".$a": "x"}', '{"odd \"field\".$a": "\\"}', '{"odd \"field\".$a": "%"}', '{"t": "two"}', '{"json": "text"}', '{"json": "10"}', '{"json": "1"}', '{"json": "true"}', '{"json": "[1, 2]"}', '{"json": {"exists": true}}']);
+
+-- The beginning of a text.
+select * from each_finds(array['{"word": {"prefix": "ap"}}', '{"word": {"prefix": ""}}', '{"word": {"prefix": "%"}}', '{"word": {"prefix": "it''s"}}', '{"word": {"prefix": "apples"}}']);
+
 
 -- Combinations: AND side by side, $or, nested.
 select * from each_finds(array[
     '{"word": "apple", "flag": true}', '{"word": "apple", "flag": false}', '{"number": {"gt": 0, "lt": 10}}', '{"number": {"gt": 10, "lt": 0}}',
     '{"$or": [{"word": "apple"}, {"number": 10}]}', '{"flag": true, "$or": [{"word": "apple"}, {"number": 2}]}', '{"$or": [{"word": "apple", "number": 2}, {"number": 10}]}',
     '{"$or": [{"$or": [{"number": 1}, {"number": 2}]}, {"$or": [{"number": 10}]}]}', '{"$or": [{"word": "no such"}, {}]}', '{"$or": [{"word": {"in": []}}]}',
+    '{"$and": [{"number": {"gt": 0}}, {"number": {"lt": 10}}]}', '{"$not": {"word": "apple"}}', '{"$not": {"number": {"gt": 1}}}', '{"$not": {}}',
+    '{"$not": {"$or": [{"number": 1}, {"flag": true}]}, "word": {"exists": true}}', '{"$or": [{"$not": {"flag": {"exists": true}}}, {"$and": [{"flag": true}, {"number": 10}]}]}',
     '{"word": {"ne": "apple", "exists": true}}', '{"$or": [{"flag": {"ne": true}}, {"number": {"gte": 100}}], "number": {"exists": true}}']);
 
 -- The same through prepared statements and from columns.
@@ -100,7 +106,9 @@ deallocate finds;
 \x on
 select f as filter, r.* from unnest(array[
     '[]', '"word"', '7', 'true',
-    '{"no such": 1}', '{"Word": "apple"}', '{"": 1}', '{"$and": []}', '{"$not": {}}',
+    '{"no such": 1}', '{"Word": "apple"}', '{"": 1}', '{"$and": []}', '{"$and": {}}', '{"$and": ["word"]}', '{"$not": []}', '{"$not": null}', '{"$not": {"no such": 1}}', '{"$nor": []}',
+    '{"word": {"prefix": 1}}', '{"word": {"prefix": null}}', '{"number": {"prefix": "1"}}', '{"word": {"all": ["apple"]}}', '{"json": {"gt": "a"}}', '{"json": {"prefix": "a"}}',
+    '{"json": {"all": []}}', '{"json": {"all": "a"}}', '{"json": {"all": [1]}}', '{"json": ["text"]}',
     '{"word": {}}', '{"word": {"like": "a%"}}', '{"word": {"$$eq": "a"}}', '{"word": {"EQ": "a"}}', '{"word": {"": "a"}}',
     '{"word": 1}', '{"word": true}', '{"word": ["apple"]}', '{"word": {"eq": ["apple"]}}', '{"word": {"eq": {"a": 1}}}', '{"word": {"gt": null}}', '{"word": {"gt": 1}}',
     '{"word": {"in": "apple"}}', '{"word": {"in": ["apple", 1]}}', '{"word": {"in": ["apple", null]}}', '{"word": {"in": {"a": 1}}}', '{"word": {"nin": null}}',
@@ -124,6 +132,34 @@ select found((select jsonb_build_object('number', jsonb_build_object('in', jsonb
 select found((repeat('{"$or": [', 32) || '{"number": 2}' || repeat(']}', 32))::jsonb);
 \x off
 select embedd.drop_vector_table('things');
+
+-- Arrays, and lists in JSON: what is compared are their elements.
+create domain labels as text[];
+create table lists (id integer primary key, t text, tags text[], numbers integer[], shares numeric[], grid labels, doc jsonb);
+insert into lists values
+    (1, 'one',   '{red,blue}', '{1,2,3}', '{0.1,9007199254740993}', '{{a,b},{c,d}}', '["red", 1, true, null, {"red": 2}]'),
+    (2, 'two',   '{red}',      '{}',      '{1.50}',                 '{a}',           '"red"'),
+    (3, 'three', '{"red,blue",null,"\""}', '{10,null}', null,      null,            '{"red": "blue"}'),
+    (4, 'four',  '{}',         null,      '{}',                     '{}',            '[]'),
+    (5, 'five',  null,         null,      null,                     null,            null);
+select columns->3->>'filter_type' as numbers, columns->4->>'filter_type' as shares from embedd.create_vector_table('lists', 'lists', '[
+    {"name": "t", "role": "embedding"}, {"name": "tags", "role": "metadata"}, {"name": "grid", "role": "metadata"}, {"name": "numbers", "role": "metadata"},
+    {"name": "shares", "role": "metadata"}, {"name": "doc", "role": "metadata"}]', start_backfill => true);
+call golden.wait_synced('lists');
+create or replace function found(filter jsonb) returns text language plpgsql as $$
+begin
+    return coalesce((select string_agg(id, ' ' order by id) from embedd.query('lists', 'anything', 1000, filter)), '(none)');
+end
+$$;
+select * from each_finds(array[
+    '{"tags": "red"}', '{"tags": {"eq": "red,blue"}}', '{"tags": {"ne": "red"}}', '{"tags": {"in": ["blue", "\""]}}', '{"tags": {"nin": ["blue"]}}', '{"tags": {"in": []}}',
+    '{"tags": {"nin": []}}', '{"tags": {"all": ["red"]}}', '{"tags": {"all": ["red", "blue"]}}', '{"tags": {"all": ["red", "green"]}}', '{"tags": null}', '{"tags": {"exists": true}}',
+    '{"numbers": 2}', '{"numbers": "10"}', '{"numbers": {"in": [3, 10]}}', '{"numbers": {"ne": 1}}', '{"numbers": {"all": [1, 3]}}',
+    '{"shares": 0.1}', '{"shares": 1.5}', '{"shares": 9007199254740993}', '{"shares": 9007199254740992}', '{"grid": "d"}', '{"grid": {"all": ["a", "d"]}}', '{"grid": {"ne": "a"}}',
+    '{"doc": "red"}', '{"doc": "1"}', '{"doc": "true"}', '{"doc": {"ne": "red"}}', '{"doc": {"all": ["red", "1"]}}', '{"$not": {"doc": "red"}}']);
+select f as filter, r.* from unnest(array['{"tags": {"gte": "a"}}', '{"numbers": {"lt": 3}}', '{"numbers": 1.5}', '{"numbers": {"all": ["x"]}}', '{"tags": {"all": ["red", null]}}']) with ordinality u(f, n),
+    golden.refusal(format('select embedd.query(%L, %L, filters => %L)', 'lists', 'anything', f)) r order by n;
+select embedd.drop_vector_table('lists');
 
 -- Without metadata columns the embedded columns can still be filtered.
 create table plain (id integer primary key, t text);
