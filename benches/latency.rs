@@ -98,7 +98,7 @@ fn question(client: &mut Client, vectors: &str) {
     );
     let query = "select * from embedd.query('synced', 'a question that is asked often')";
     client
-        .batch_execute("set hnsw.iterative_scan = strict_order; set hnsw.ef_search = 40")
+        .batch_execute("set hnsw.iterative_scan = relaxed_order; set hnsw.ef_search = 160")
         .unwrap();
     let (mut selects, mut queries) = (Vec::new(), Vec::new());
     for _ in 0..QUESTIONS {
