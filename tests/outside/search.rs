@@ -1,6 +1,8 @@
 //! Answers: as many rows as match, and the right ones, whatever a filter, a policy, equal texts, old row versions or the kind
 //! of index hides from an index scan.
 
+mod generated;
+
 use std::collections::BTreeSet;
 
 use postgres::{Client, IsolationLevel};
