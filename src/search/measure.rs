@@ -82,7 +82,7 @@ unsafe fn ordering_index(relation: pg_sys::Relation) -> Option<String> {
             // Partitioned indexes have no access method of their own that is loaded.
             let routine = (*index).rd_indam;
             let orders = match routine.is_null() {
-                true => (*(*index).rd_rel).relam != pg_sys::Oid::from(pg_sys::BTREE_AM_OID),
+                true => (*(*index).rd_rel).relam != pg_sys::BTREE_AM_OID,
                 false => (*routine).amcanorderbyop,
             };
             let serves = (*form).indisvalid && orders && (first == embedding || first == 0);

@@ -131,7 +131,7 @@ fn holds(field: &str, name: &str, operand: &Value, stored: &Value) -> Option<boo
     let number = |value: &Value| value.as_f64().or_else(|| value.as_str()?.parse().ok());
     let equals = |stored: &Value, value: &Value| match field {
         "n" | "x" => number(stored) == number(value),
-        "flag" => stored.to_string() == value.to_string().replace('"', ""),
+        "flag" => stored.as_bool() == value.as_bool().or(value.as_str().map(|text| text == "true")),
         _ => stored == value,
     };
     let is_list = field == "tags";
