@@ -1,5 +1,7 @@
 //! What is known of a vector table when a question is planned: its size, its indexes, and how many of its rows match.
 
+use std::ffi::{CStr, c_char};
+
 use pgrx::datum::DatumWithOid;
 use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
@@ -29,13 +31,13 @@ pub fn extent(client: &SpiClient<'_>, table: pg_sys::Oid) -> Result<Extent> {
             return Ok(Extent::default());
         }
         let form = (*relation).rd_rel;
-        let is_partitioned = (*form).relkind == pg_sys::RELKIND_PARTITIONED_TABLE as i8;
+        let is_partitioned = (*form).relkind == pg_sys::RELKIND_PARTITIONED_TABLE as c_char;
         let mut extent = Extent {
             method: ordering_index(relation),
             has_policies: (*form).relrowsecurity,
             ..Extent::default()
         };
-        if (*form).relkind == pg_sys::RELKIND_RELATION as i8 {
+        if (*form).relkind == pg_sys::RELKIND_RELATION as c_char {
             let (mut pages, mut visible) = (0, 0.0);
             pg_sys::estimate_rel_size(
                 relation,
@@ -89,7 +91,7 @@ unsafe fn ordering_index(relation: pg_sys::Relation) -> Option<String> {
             let method = pg_sys::get_am_name((*(*index).rd_rel).relam);
             pg_sys::index_close(index, pg_sys::AccessShareLock as pg_sys::LOCKMODE);
             if serves && !method.is_null() {
-                return Some(std::ffi::CStr::from_ptr(method).to_string_lossy().into_owned());
+                return Some(CStr::from_ptr(method).to_string_lossy().into_owned());
             }
         }
         None

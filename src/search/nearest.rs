@@ -59,8 +59,10 @@ pub fn nearest(
     if let Plan::Index { ef_search } = plan::choose(&known, question.limit, question.ef_search) {
         let found = search.through_index(&extent, ef_search)?;
         let distances: Vec<f64> = found.iter().map(|(_, distance)| *distance).collect();
-        let is_whole = found.len() >= question.limit as usize;
-        if is_whole && (question.ef_search.is_some() || !plan::has_hidden(&distances)) {
+        let may_miss_rows = question.ef_search.is_none()
+            && plan::has_hidden(&distances)
+            && plan::is_exact_affordable(&known);
+        if found.len() >= question.limit as usize && !may_miss_rows {
             return Ok(answers(found, question.min_score));
         }
     }

@@ -64,16 +64,28 @@ pub fn choose(known: &Known, limit: i32, ef_search: Option<i32>) -> Plan {
     let wanted = f64::from(limit);
     let dropped = if known.kept.is_some() { EF_PER_MATCH * wanted / kept.max(1e-6) } else { 0.0 };
     let needed = EF_LEAST.max(EF_PER_ROW * wanted) + dropped;
-    let fetch = if known.dimensions > IN_ROW { FETCH } else { 0.0 };
-    let exact = known.rows * (READ + kept * (DISTANCE * known.dimensions / 384.0 + fetch));
+    let exact = time_of_exact(known);
     let index = VISIT * (known.dimensions / 384.0).max(0.3) * needed;
     let is_doubtful =
         kept < RARE || known.equal >= MANY_EQUAL || needed > f64::from(*EF_SEARCH.end());
-    let prefers_exact = exact <= SHORT_EXACT.max(index) || (is_doubtful && exact <= LONGEST_EXACT);
+    let prefers_exact =
+        exact <= SHORT_EXACT.max(index) || (is_doubtful && is_exact_affordable(known));
     if prefers_exact {
         return Plan::Exact;
     }
     Plan::Index { ef_search: needed.clamp(EF_LEAST, f64::from(*EF_SEARCH.end())) as i32 }
+}
+
+/// About how many microseconds it takes to read every row that matches.
+fn time_of_exact(known: &Known) -> f64 {
+    let kept = known.kept.unwrap_or(1.0).clamp(0.0, 1.0);
+    let fetch = if known.dimensions > IN_ROW { FETCH } else { 0.0 };
+    known.rows * (READ + kept * (DISTANCE * known.dimensions / 384.0 + fetch))
+}
+
+/// Whether every row that matches is read where an index may have missed some.
+pub fn is_exact_affordable(known: &Known) -> bool {
+    time_of_exact(known) <= LONGEST_EXACT
 }
 
 /// The rows of a sample that tell how many rows match.
@@ -152,6 +164,7 @@ mod tests {
         assert_eq!(choose(&huge, 10, None), Plan::Index { ef_search: 1000 });
         // A filter so rare that the index would visit more.
         assert!(is_exact(Known { kept: Some(1e-7), ..huge }, 10));
+        assert!(is_exact_affordable(&LARGE) && !is_exact_affordable(&Known { rows: 1e6, ..LARGE }));
     }
 
     #[test]
