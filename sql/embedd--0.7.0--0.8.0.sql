@@ -99,6 +99,14 @@ create function embedd.discard(name text) returns void
     as 'MODULE_PATHNAME', 'discard_wrapper';
 comment on function embedd.discard(text) is
     'Drops the shadow of a vector table with the vectors it has: the vector table keeps its configuration';
+create function embedd.similar(vector_table text, id text, "limit" integer default 10, filters jsonb default null)
+    returns table (id text, score double precision, metadata jsonb, embedded_text text)
+    stable parallel restricted rows 10
+    set search_path to pg_catalog, pg_temp
+    language c
+    as 'MODULE_PATHNAME', 'similar_wrapper';
+comment on function embedd.similar(text, text, integer, jsonb) is
+    'Returns the rows nearest to a row of the same vector table, without that row: id (the key as text), score (cosine similarity, highest first), metadata and embedded_text. No provider is called';
 create function embedd.compare(name text, queries text[], k integer default 10)
     returns table (query text, overlap double precision, mean_rank_change double precision, live_embed_ms double precision,
         shadow_embed_ms double precision, live_search_ms double precision, shadow_search_ms double precision,

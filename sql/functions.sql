@@ -54,6 +54,8 @@ comment on function embedd.wait_until_synced(text, interval) is
     'Waits until a vector table is synced and reports the progress in NOTICEs. It raises an error after the timeout, and at once where waiting cannot help: the sync is paused, was never backfilled, or has an error that lasts';
 comment on function embedd.query(text, text, integer, jsonb, double precision, integer) is
     'Returns the rows nearest to a text: id (the key as text), score (cosine similarity, highest first), metadata and embedded_text';
+comment on function embedd.similar(text, text, integer, jsonb) is
+    'Returns the rows nearest to a row of the same vector table, without that row: id (the key as text), score (cosine similarity, highest first), metadata and embedded_text. No provider is called';
 comment on function embedd.embed(text, text) is
     'Returns the vector that the model of a vector table computes for a question';
 comment on function embedd.create_provider(text, text, text, text, text, jsonb) is
@@ -85,6 +87,7 @@ comment on function embedd.to_options(text) is
 
 -- How many rows they return, for plans in which they are joined to others.
 alter function embedd.query(text, text, integer, jsonb, double precision, integer) rows 10;
+alter function embedd.similar(text, text, integer, jsonb) rows 10;
 alter function embedd.verify(text) rows 100;
 alter function embedd.import_vectors(text, text) rows 1;
 alter function embedd.adopt_column(text, text) rows 1;

@@ -256,6 +256,36 @@ fn query(
     ))
 }
 
+#[pg_extern(stable, parallel_restricted)]
+#[search_path(pg_catalog, pg_temp)]
+#[allow(clippy::type_complexity)]
+fn similar(
+    vector_table: Option<&str>,
+    id: Option<&str>,
+    limit: default!(Option<i32>, "10"),
+    filters: default!(Option<RawJsonb>, "NULL"),
+) -> Result<
+    TableIterator<
+        'static,
+        (
+            name!(id, Option<String>),
+            name!(score, Option<f64>),
+            name!(metadata, Option<RawJsonb>),
+            name!(embedded_text, Option<String>),
+        ),
+    >,
+    ErrorReport,
+> {
+    let vector_table = given(vector_table, "vector_table")?;
+    let Some(id) = id else { return Ok(TableIterator::empty()) };
+    let filters = filters.map(|filters| filters.parse("filters")).transpose()?;
+    let limit = limit.unwrap_or(search::DEFAULT_LIMIT);
+    let answers = search::similar::similar(vector_table, id, limit, filters)?;
+    Ok(TableIterator::new(
+        answers.into_iter().map(|row| (row.id, row.score, row.metadata, row.text)),
+    ))
+}
+
 // Stable, so that an index can serve `ORDER BY embedding <=> embedd.embed(..)`.
 #[pg_extern(stable, parallel_restricted)]
 #[search_path(pg_catalog, pg_temp)]

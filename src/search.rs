@@ -5,6 +5,7 @@ mod measure;
 mod nearest;
 mod plan;
 mod settings;
+pub mod similar;
 
 use embedd_wire::InputType;
 use pgrx::prelude::*;
@@ -16,7 +17,7 @@ use crate::catalog::{self, Status, VectorTable};
 use crate::datum::RawJsonb;
 use crate::error::{Error, Result};
 use crate::fdw::embed;
-use crate::filter::{self, Field};
+use crate::filter::{self, Condition, Field};
 use crate::relation;
 use crate::rights::RoleSwitch;
 
@@ -45,41 +46,55 @@ pub struct Answer {
 
 /// The rows nearest to a text, nearest first.
 pub fn query(question: &Question<'_>) -> Result<Vec<Answer>> {
+    checked(question)?;
+    Spi::connect(|client| {
+        let table = find_answering(client, question.vector_table)?;
+        let condition = condition_of(&table, question)?;
+        let vector = embed::for_table(&table, question.text, InputType::Query)?;
+        nearest(client, &table, &vector, question, condition)
+    })
+}
+
+/// Checks the numbers of a question.
+fn checked(question: &Question<'_>) -> Result<()> {
     check_range("limit", question.limit, 1..=LIMIT)?;
     if let Some(ef_search) = question.ef_search {
         check_range("ef_search", ef_search, EF_SEARCH)?;
     }
-    if let Some(score) = question.min_score
-        && !(0.0..=1.0).contains(&score)
-    {
-        return Err(Error::bad_argument(format!(
+    match question.min_score {
+        Some(score) if !(0.0..=1.0).contains(&score) => Err(Error::bad_argument(format!(
             "min_similarity_score {score} is outside the range 0.0 to 1.0"
-        )));
+        ))),
+        _ => Ok(()),
     }
-    Spi::connect(|client| {
-        let table = find(client, question.vector_table)?;
-        // Before anything is revealed, or the provider is paid, for a caller without the privilege to read the result.
-        check_may_select(&table)?;
-        if table.status == Status::Pending {
-            return Err(Error::NotReady { name: table.name });
-        }
-        let fields: Vec<Field> = table
-            .columns
-            .iter()
-            .filter_map(|column| {
-                Some(Field {
-                    name: column.name.clone(),
-                    filter_type: column.filter_type?,
-                    is_list: relation::may_hold_lists(table.source, column.source()),
-                })
+}
+
+/// A vector table that the caller may read and that was filled.
+fn find_answering(client: &SpiClient<'_>, name: &str) -> Result<VectorTable> {
+    let table = find(client, name)?;
+    // Before anything is revealed, or the provider is paid, for a caller without the privilege to read the result.
+    check_may_select(&table)?;
+    if table.status == Status::Pending {
+        return Err(Error::NotReady { name: table.name });
+    }
+    Ok(table)
+}
+
+/// The filters of a question as a condition.
+fn condition_of(table: &VectorTable, question: &Question<'_>) -> Result<Condition> {
+    let fields: Vec<Field> = table
+        .columns
+        .iter()
+        .filter_map(|column| {
+            Some(Field {
+                name: column.name.clone(),
+                filter_type: column.filter_type?,
+                is_list: relation::may_hold_lists(table.source, column.source()),
             })
-            .collect();
-        let nothing = serde_json::Value::Null;
-        let condition =
-            filter::condition(question.filters.as_ref().unwrap_or(&nothing), &fields, FIRST_PARAM)?;
-        let vector = embed::for_table(&table, question.text, InputType::Query)?;
-        nearest(client, &table, &vector, question, condition)
-    })
+        })
+        .collect();
+    let nothing = serde_json::Value::Null;
+    Ok(filter::condition(question.filters.as_ref().unwrap_or(&nothing), &fields, FIRST_PARAM)?)
 }
 
 /// The vector of a text by a vector table's model.

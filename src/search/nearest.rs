@@ -155,7 +155,7 @@ fn probes(rows: f64) -> i32 {
 
 /// The name of a vector table, which is locked until the end of the transaction. A swap may have given it another name
 /// while the question was embedded: the statement's snapshot is from before, and so are the rows that it sees.
-fn pin(table: &VectorTable) -> Result<String> {
+pub fn pin(table: &VectorTable) -> Result<String> {
     // SAFETY: inside a transaction; writes do not conflict with this lock.
     unsafe { pg_sys::LockRelationOid(table.relation, pg_sys::AccessShareLock as pg_sys::LOCKMODE) }
     relation::qualified_name(table.relation)

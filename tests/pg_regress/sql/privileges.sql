@@ -376,7 +376,7 @@ set role golden_owner;
 select sync_status from embedd.create_vector_table('not filled', 'shop.items', '[{"name": "name", "role": "embedding"}]');
 set role golden_writer;
 select call, r.code, r.message, r.detail from unnest(array[
-    $$ embedd.query('not filled', 'x') $$, $$ embedd.query('items', 'x', filters => '{"no_such_field": 1}') $$]) with ordinality u(call, n),
+    $$ embedd.query('not filled', 'x') $$, $$ embedd.similar('items', '1') $$, $$ embedd.query('items', 'x', filters => '{"no_such_field": 1}') $$]) with ordinality u(call, n),
     golden.refusal('select ' || call) r order by n;
 set role golden_owner;
 select embedd.drop_vector_table('not filled');

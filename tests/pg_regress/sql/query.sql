@@ -51,6 +51,36 @@ select (select count(*) from embedd.query('texts', 'x', 1000, min_similarity_sco
        (select count(*) from embedd.query('texts', 'x', 1000) where score >= 0) as nothing_below_zero;
 select (select count(*) from embedd.query('texts', 'x', 1000, min_similarity_score => null)) as no_bound;
 
+-- similar(): the neighbours of a row, as query() has them for the text of the row, and without the row.
+select array_agg(s.id order by s.n) = array_agg(q.id order by q.n) as same, count(*)
+  from embedd.similar('texts', '7', 20) with ordinality s(id, score, metadata, embedded_text, n)
+  join (select q.id, row_number() over (order by q.n) as n from embedd.query('texts', 'text number 7', 21) with ordinality q(id, score, metadata, embedded_text, n)
+         where q.id <> '7') q using (n);
+select id, round(score::numeric, 3) as score, metadata, embedded_text from embedd.similar('texts', '303', 1);
+select count(*) as default_limit from embedd.similar('texts', '303');
+select count(*) as others from embedd.similar('texts', '303', 1000);
+select id from embedd.similar('texts', '1', filters => '{"n": {"gte": 303}}') order by id;
+select count(*) as of_a_row_without_text from embedd.similar('texts', '301');
+select count(*) as of_no_row from embedd.similar('texts', null);
+select call, r.* from unnest(array[
+    $$ embedd.similar('texts', 'no such key') $$, $$ embedd.similar('texts', '1', 0) $$, $$ embedd.similar('texts', '1', 1001) $$,
+    $$ embedd.similar('texts', '1', filters => '{"no such": 1}') $$, $$ embedd.similar('no such table', '1') $$, $$ embedd.similar(null, '1') $$]) with ordinality u(call, n),
+    golden.refusal('select ' || call) r order by n;
+-- A row that a policy hides is neither a question nor an answer.
+create role golden_similar;
+grant usage on schema querying, embedd to golden_similar;
+grant select on :texts_vectors to golden_similar;
+alter table :texts_vectors enable row level security;
+create policy few on :texts_vectors to golden_similar using (pk_value in ('1', '2', '3'));
+set role golden_similar;
+select array_agg(id order by id) from embedd.similar('texts', '1');
+select code, message, detail from golden.refusal($$ select embedd.similar('texts', '4') $$);
+reset role;
+alter table :texts_vectors disable row level security;
+drop policy few on :texts_vectors;
+drop owned by golden_similar;
+drop role golden_similar;
+
 -- Exact search and index search find the same.
 begin;
 set local enable_indexscan = off;
