@@ -147,7 +147,11 @@ impl Engine {
     fn on_reply(&mut self, reply: Reply) {
         let Some(request) = self.link.requests.remove(&reply.id) else { return };
         let InFlightRequest { table_id, batch, share, texts, bytes } = request;
-        self.quarantine.on_answer();
+        let is_embedded =
+            matches!(&reply.outcome, Ok(embeddings) if embeddings.unanswered.is_empty());
+        let known = self.tables.get(&table_id).and_then(|table| table.sync.batch(batch));
+        let alone = known.filter(|known| is_embedded && known.keys.len() == 1);
+        self.quarantine.on_answer(alone.map(|known| (table_id, known.keys[0].key.as_str())));
         self.limits.remove(share, texts, bytes);
         // A vector table that was dropped meanwhile takes its batches with it.
         if let Some(table) = self.tables.get_mut(&table_id) {

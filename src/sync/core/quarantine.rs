@@ -19,7 +19,7 @@ const PROOFS: u32 = 3;
 pub struct Quarantine {
     level: u32,
     answered: u32,
-    /// How often the embedder has ended over the text of this row alone: possible poison.
+    /// How often in a row the embedder has ended over the text of this row alone: possible poison.
     proofs: HashMap<(i32, String), u32>,
 }
 
@@ -38,8 +38,12 @@ impl Quarantine {
         is_proven
     }
 
-    /// The embedder has answered a request.
-    pub fn on_answer(&mut self) {
+    /// The embedder has answered a request. `embedded` is the row whose text it had alone and embedded: that text is none
+    /// over which it ends, so what ended it before had another cause.
+    pub fn on_answer(&mut self, embedded: Option<(i32, &str)>) {
+        if let Some((table, key)) = embedded.filter(|_| !self.proofs.is_empty()) {
+            self.proofs.remove(&(table, key.to_string()));
+        }
         if self.level == 0 {
             return;
         }
@@ -77,7 +81,7 @@ mod tests {
         let halves = [64, 32, 16, 8, 4, 2, 1, 1, 1].map(Some);
         assert_eq!(sizes, [&[None][..], &halves].concat());
         for _ in 0..(ALONE * TRUSTED_AFTER) {
-            quarantine.on_answer();
+            quarantine.on_answer(None);
         }
         assert_eq!(quarantine.most_texts(), None);
     }
@@ -94,6 +98,24 @@ mod tests {
         assert!(!quarantine.on_end(Some((1, "a"))));
     }
 
+    /// Another request ends the embedder again and again, while a row is changed and embedded in between.
+    #[test]
+    fn a_row_that_was_embedded_in_between_is_not_set_aside() {
+        let mut quarantine = Quarantine::default();
+        for _ in 0..100 {
+            assert!(!quarantine.on_end(Some((1, "a"))));
+            assert!(!quarantine.on_end(Some((1, "a"))));
+            quarantine.on_answer(Some((1, "a")));
+        }
+        // Answers for other rows say nothing of this one.
+        assert!(!quarantine.on_end(Some((1, "a"))));
+        quarantine.on_answer(Some((2, "a")));
+        quarantine.on_answer(Some((1, "b")));
+        assert!(!quarantine.on_end(Some((1, "a"))));
+        quarantine.on_answer(None);
+        assert!(quarantine.on_end(Some((1, "a"))));
+    }
+
     /// A thousand rows, one of which ends the embedder whenever a request has it.
     #[test]
     fn the_one_row_among_many_is_found_and_all_others_are_answered() {
@@ -104,7 +126,7 @@ mod tests {
             let count = quarantine.most_texts().unwrap_or(256).min(waiting.len());
             let batch: Vec<u32> = waiting.drain(..count).collect();
             if !batch.contains(&577) {
-                quarantine.on_answer();
+                quarantine.on_answer(None);
                 answered.extend(batch);
                 continue;
             }

@@ -57,7 +57,9 @@ impl Worker {
             self.requests.insert(number, request);
             return self.end_embedder();
         }
-        self.quarantine.on_answer();
+        let alone = (request.rows.len() == 1 && !part && !trouble.provider_is_down)
+            .then(|| key(request.rows[0]));
+        self.quarantine.on_answer(alone.as_ref().map(|key| (1, key.as_str())));
         self.limits.remove(request.share, request.texts.len(), 1);
         let failure =
             EmbedFailure::new(FailureClass::Unavailable, "the provider is down".to_string());
