@@ -18,7 +18,7 @@ use pgrx::prelude::*;
 use crate::datum::{RawJsonb, RegClass, Vector};
 use crate::error::Error;
 use crate::extension;
-use crate::search::{self, Question};
+use crate::search::{self, Answer, Question};
 use crate::table::{self, CreateRequest};
 use crate::task::TaskTicket;
 use crate::{control, shared, trigger, verify};
@@ -251,9 +251,14 @@ fn query(
         min_score: min_similarity_score,
         ef_search,
     })?;
-    Ok(TableIterator::new(
-        answers.into_iter().map(|row| (row.id, row.score, row.metadata, row.text)),
-    ))
+    Ok(answer_rows(answers))
+}
+
+/// A row of the result of query() and similar().
+type AnswerRow = (Option<String>, Option<f64>, Option<RawJsonb>, Option<String>);
+
+fn answer_rows(answers: Vec<Answer>) -> TableIterator<'static, AnswerRow> {
+    TableIterator::new(answers.into_iter().map(|row| (row.id, row.score, row.metadata, row.text)))
 }
 
 #[pg_extern(stable, parallel_restricted)]
@@ -281,9 +286,7 @@ fn similar(
     let filters = filters.map(|filters| filters.parse("filters")).transpose()?;
     let limit = limit.unwrap_or(search::DEFAULT_LIMIT);
     let answers = search::similar::similar(vector_table, id, limit, filters)?;
-    Ok(TableIterator::new(
-        answers.into_iter().map(|row| (row.id, row.score, row.metadata, row.text)),
-    ))
+    Ok(answer_rows(answers))
 }
 
 // Stable, so that an index can serve `ORDER BY embedding <=> embedd.embed(..)`.

@@ -7,6 +7,7 @@ use pgrx::prelude::*;
 use crate::error::{Error, Result};
 use crate::relation;
 use crate::rights::RoleSwitch;
+use crate::settings::{Level, Others};
 
 /// The catalog of the tables that Citus shards, by their oid (logicalrelid).
 const TABLES: &CStr = c"pg_dist_partition";
@@ -155,25 +156,8 @@ fn run(statements: &[String]) -> Result<()> {
     let block = format!("do 'begin {}; end'", statements.join("; ").replace('\'', "''"));
     // The current role may lack the privilege to use plpgsql.
     let _rights = RoleSwitch::of_extension()?;
-    let name = c"citus.propagate_set_commands";
-    // SAFETY: the main thread, inside a transaction and the level of settings that is closed here.
-    let level = unsafe {
-        let level = pg_sys::NewGUCNestLevel();
-        pg_sys::set_config_option(
-            name.as_ptr(),
-            c"local".as_ptr(),
-            pg_sys::GucContext::PGC_USERSET,
-            pg_sys::GucSource::PGC_S_SESSION,
-            pg_sys::GucAction::GUC_ACTION_SAVE,
-            true,
-            0,
-            false,
-        );
-        level
-    };
+    let _propagated = Level::with(Others::Stay, &[(c"citus.propagate_set_commands", c"local")]);
     Spi::connect_mut(|client| client.update(&block, None, &[]).map(drop)).map_err(Error::Spi)?;
-    // SAFETY: the level opened above; settings with a longer lifetime stay.
-    unsafe { pg_sys::AtEOXact_GUC(true, level) };
     Ok(())
 }
 

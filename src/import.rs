@@ -19,7 +19,7 @@ use crate::datum::VectorType;
 use crate::error::{Error, Result, raise_message};
 use crate::index;
 use crate::name::quote_literal;
-use crate::rights::{PinnedPath, RoleSwitch};
+use crate::rights::{RoleSwitch, pin_path};
 use crate::status;
 use crate::sync;
 use crate::table::check_may_change;
@@ -56,19 +56,19 @@ impl Counts {
 /// from now on is applied after it.
 pub fn run(request: &Request<'_>) -> Result<Counts> {
     let (mut table, vector) = {
-        let _path = PinnedPath::begin();
+        let _path = pin_path();
         find(request.name)?
     };
     let mut given = Given::open(request.query, request.has_reasons, &vector)?;
     let matching = {
-        let _path = PinnedPath::begin();
+        let _path = pin_path();
         hold(&mut table)?;
         Matching::new(&table, given.has_text())?
     };
     let mut counts = Counts::default();
     while let Some(taken) = given.next(&table)? {
         check_for_interrupts!();
-        let _path = PinnedPath::begin();
+        let _path = pin_path();
         let mut rows = Vec::with_capacity(taken.len());
         for one in taken {
             match one {

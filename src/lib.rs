@@ -17,6 +17,7 @@ mod latch; // waits
 mod relation; // names, owners and schemas of relations
 mod cluster; // the identity of the cluster, and whether it accepts writes
 mod extension; // whether the extension exists, and its version
+mod settings; // settings that hold in a level of their own
 mod rights; // roles, and switching to them
 mod citus; // relations that Citus shards
 mod text_settings; // settings that the text of a value depends on

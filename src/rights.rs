@@ -4,6 +4,7 @@ use pgrx::pg_sys;
 
 use crate::error::{Error, Result};
 use crate::relation;
+use crate::settings::{Level, Others};
 
 /// The name of a role, or its oid if it does not exist.
 pub fn role_name(role: pg_sys::Oid) -> String {
@@ -30,7 +31,7 @@ pub struct RoleSwitch {
     user: pg_sys::Oid,
     context: i32,
     /// Settings changed meanwhile are reverted with the role: what a user's code sets must not outlive it.
-    settings: Option<i32>,
+    settings: Option<Level>,
 }
 
 impl RoleSwitch {
@@ -48,8 +49,7 @@ impl RoleSwitch {
             owner,
             pg_sys::SECURITY_LOCAL_USERID_CHANGE | pg_sys::SECURITY_RESTRICTED_OPERATION,
         );
-        // SAFETY: opens a level of settings, which the end of the value or of the transaction closes.
-        rights.settings = Some(unsafe { pg_sys::NewGUCNestLevel() });
+        rights.settings = Some(Level::begin(Others::Revert));
         rights
     }
 
@@ -66,50 +66,15 @@ impl RoleSwitch {
 
 impl Drop for RoleSwitch {
     fn drop(&mut self) {
-        // SAFETY: puts back what was there before; in an unwinding error the abort undoes the settings.
-        unsafe {
-            if let Some(level) = self.settings
-                && !std::thread::panicking()
-            {
-                pg_sys::AtEOXact_GUC(false, level);
-            }
-            pg_sys::SetUserIdAndSecContext(self.user, self.context);
-        }
+        // The settings are reverted with the rights under which they were set.
+        drop(self.settings.take());
+        // SAFETY: puts back what was there before.
+        unsafe { pg_sys::SetUserIdAndSecContext(self.user, self.context) }
     }
 }
 
 /// Fixes the search_path until it is dropped, after an error too: for a function without a search_path of its own,
 /// because it runs SQL of its caller too.
-pub struct PinnedPath {
-    level: i32,
-}
-
-impl PinnedPath {
-    /// Fixes it from here on.
-    pub fn begin() -> Self {
-        // SAFETY: the main thread in a transaction; the end of the value or of the transaction closes the level.
-        unsafe {
-            let level = pg_sys::NewGUCNestLevel();
-            pg_sys::set_config_option(
-                c"search_path".as_ptr(),
-                c"pg_catalog, pg_temp".as_ptr(),
-                pg_sys::GucContext::PGC_USERSET,
-                pg_sys::GucSource::PGC_S_SESSION,
-                pg_sys::GucAction::GUC_ACTION_SAVE,
-                true,
-                0,
-                false,
-            );
-            Self { level }
-        }
-    }
-}
-
-impl Drop for PinnedPath {
-    fn drop(&mut self) {
-        if !std::thread::panicking() {
-            // SAFETY: the level opened above; in an unwinding error the abort undoes the setting.
-            unsafe { pg_sys::AtEOXact_GUC(false, self.level) };
-        }
-    }
+pub fn pin_path() -> Level {
+    Level::with(Others::Revert, &[(c"search_path", c"pg_catalog, pg_temp")])
 }

@@ -4,7 +4,6 @@ pub mod compare;
 mod measure;
 mod nearest;
 mod plan;
-mod settings;
 pub mod similar;
 
 use embedd_wire::InputType;

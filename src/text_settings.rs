@@ -5,6 +5,7 @@ use std::ffi::CStr;
 use pgrx::pg_sys;
 
 use crate::rights::RoleSwitch;
+use crate::settings;
 
 /// Settings that the text of a value depends on, with fixed values.
 pub const TEXT_SETTINGS: &[(&CStr, &CStr)] = &[
@@ -24,21 +25,7 @@ pub fn all() -> impl Iterator<Item = (&'static CStr, &'static CStr)> {
 
 /// Applies the settings until the caller switches the role back.
 pub fn set_text_settings(_until: &RoleSwitch) {
-    for (name, value) in TEXT_SETTINGS {
-        // SAFETY: the main thread, inside the settings level that the role switch has opened.
-        unsafe {
-            pg_sys::set_config_option(
-                name.as_ptr(),
-                value.as_ptr(),
-                pg_sys::GucContext::PGC_USERSET,
-                pg_sys::GucSource::PGC_S_SESSION,
-                pg_sys::GucAction::GUC_ACTION_SAVE,
-                true,
-                0,
-                false,
-            );
-        }
-    }
+    all().for_each(|(name, value)| settings::set(name, value));
 }
 
 unsafe extern "C" {

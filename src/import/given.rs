@@ -9,7 +9,7 @@ use super::values::{self, Kind};
 use crate::catalog::VectorTable;
 use crate::datum::VectorType;
 use crate::error::{Error, Result};
-use crate::rights::PinnedPath;
+use crate::rights::pin_path;
 use crate::text_settings::TextSettings;
 
 /// Rows of one fetch.
@@ -76,7 +76,7 @@ impl Given {
             }
             // With another search_path the caller could have any type taken for a vector.
             let kind = {
-                let _path = PinnedPath::begin();
+                let _path = pin_path();
                 Kind::of(client, type_of(columns), vector)?
             };
             let Some(kind) = kind else {

@@ -8,7 +8,6 @@ use pgrx::spi::SpiClient;
 
 use super::measure::{self, Extent};
 use super::plan::{self, Plan};
-use super::settings::LocalSettings;
 use super::{Answer, Question};
 use crate::catalog::VectorTable;
 use crate::citus;
@@ -16,6 +15,7 @@ use crate::datum::VectorType;
 use crate::error::{Error, Result};
 use crate::filter::{Condition, Param};
 use crate::relation;
+use crate::settings::{Level, Others};
 
 /// The number of the first parameter of a filter; before it come the vector and the limit.
 pub const FIRST_PARAM: usize = 3;
@@ -40,7 +40,7 @@ pub fn nearest(
     }));
     // The vectors may be in shards on other nodes: there is nothing to sample here, and the nodes need the settings too.
     let is_spread = citus::is_table(table.relation);
-    let mut search =
+    let search =
         Search { client, relation, distance, condition: condition.sql, arguments, is_spread };
     let extent = match is_spread {
         true => {
@@ -91,7 +91,7 @@ struct Search<'c, 'a> {
 
 impl Search<'_, '_> {
     /// Lets the index order the rows. It may return rows a little out of order, and fewer than there are.
-    fn through_index(&mut self, extent: &Extent, ef_search: i32) -> Result<Vec<(Answer, f64)>> {
+    fn through_index(&self, extent: &Extent, ef_search: i32) -> Result<Vec<(Answer, f64)>> {
         let everywhere = if self.is_spread { citus::IN_TRANSACTIONS } else { "true" };
         let (relation, distance, condition) = (&self.relation, &self.distance, &self.condition);
         let statement = format!(
@@ -109,7 +109,8 @@ impl Search<'_, '_> {
         let ivfflat =
             [(c"ivfflat.iterative_scan", c"relaxed_order"), (c"ivfflat.probes", probes.as_c_str())];
         let values = if extent.method.as_deref() == Some("ivfflat") { ivfflat } else { hnsw };
-        let _settings = LocalSettings::set(&values);
+        load_pgvector();
+        let _settings = Level::with(Others::Stay, &values);
         let spread = self.is_spread.then(|| citus::NodeSettings::set(values)).transpose()?;
         let found = self.run(&statement)?;
         if let Some(spread) = spread {
@@ -120,7 +121,7 @@ impl Search<'_, '_> {
 
     /// Reads every row that matches. An index on the condition may serve it, but none that orders by distance does: no
     /// index is on a sum.
-    fn exactly(&mut self) -> Result<Vec<(Answer, f64)>> {
+    fn exactly(&self) -> Result<Vec<(Answer, f64)>> {
         let (relation, distance, condition) = (&self.relation, &self.distance, &self.condition);
         let statement = format!(
             "select v.pk_value, {distance} as distance, v.metadata, v.embedded_text
@@ -144,6 +145,19 @@ impl Search<'_, '_> {
             found.push((answer, distance.unwrap_or(f64::NAN)));
         }
         Ok(found)
+    }
+}
+
+/// Loads the library of pgvector, which defines its settings.
+fn load_pgvector() {
+    // SAFETY: the main thread in a transaction, with terminated names; a library that is loaded already stays.
+    unsafe {
+        pg_sys::load_external_function(
+            c"$libdir/vector".as_ptr(),
+            c"vector_in".as_ptr(),
+            true,
+            std::ptr::null_mut(),
+        );
     }
 }
 

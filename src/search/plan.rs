@@ -44,6 +44,13 @@ pub struct Known {
     pub equal: f64,
 }
 
+impl Known {
+    /// The part of the rows that match.
+    fn part(&self) -> f64 {
+        self.kept.unwrap_or(1.0).clamp(0.0, 1.0)
+    }
+}
+
 /// How a question is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Plan {
@@ -55,7 +62,7 @@ pub enum Plan {
 
 /// The plan for a question of so many rows. A given hnsw.ef_search asks for the index.
 pub fn choose(known: &Known, limit: i32, ef_search: Option<i32>) -> Plan {
-    let kept = known.kept.unwrap_or(1.0).clamp(0.0, 1.0);
+    let kept = known.part();
     match ef_search {
         _ if !known.has_index => return Plan::Exact,
         Some(ef_search) => return Plan::Index { ef_search },
@@ -78,7 +85,7 @@ pub fn choose(known: &Known, limit: i32, ef_search: Option<i32>) -> Plan {
 
 /// About how many microseconds it takes to read every row that matches.
 fn time_of_exact(known: &Known) -> f64 {
-    let kept = known.kept.unwrap_or(1.0).clamp(0.0, 1.0);
+    let kept = known.part();
     let fetch = if known.dimensions > IN_ROW { FETCH } else { 0.0 };
     known.rows * (READ + kept * (DISTANCE * known.dimensions / 384.0 + fetch))
 }
