@@ -57,7 +57,7 @@ impl Program {
         command.arg("--socket").arg(socket.to_string());
         command.stdin(Stdio::piped()).stdout(writer.try_clone()?).stderr(writer);
         // SAFETY: between fork and exec the closure makes system calls only and allocates nothing.
-        unsafe { command.pre_exec(move || hand_over_only(socket)) };
+        unsafe { command.pre_exec(move || prepare_child(socket)) };
         let mut child = command.spawn()?;
         // Dropped, so that the pipe closes when the program ends.
         drop(command);
@@ -230,7 +230,25 @@ pub fn beside_the_library() -> io::Result<PathBuf> {
     Ok(library.with_file_name(NAME))
 }
 
-/// Runs in the child: leaves it the standard descriptors and the socket, and closes everything else of the server.
+/// Runs in the child before the program begins.
+fn prepare_child(socket: RawFd) -> io::Result<()> {
+    end_with_the_supervisor()?;
+    hand_over_only(socket)
+}
+
+/// Has the kernel kill the child when this process ends, even by kill -9. This holds beyond exec, so it covers a program
+/// that hangs or is stopped in its first instructions.
+fn end_with_the_supervisor() -> io::Result<()> {
+    #[cfg(target_os = "linux")]
+    // SAFETY: the call takes numbers only.
+    if unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // If this process ended before the call, the closed pipe ends the program.
+    Ok(())
+}
+
+/// Leaves the child the standard descriptors and the socket, and closes everything else of the server.
 fn hand_over_only(socket: RawFd) -> io::Result<()> {
     if !close_on_exec_from(3) {
         // SAFETY: calls that take numbers only; a descriptor that is not open is an error that is ignored.

@@ -133,7 +133,7 @@ impl Cluster {
         // Before exec a child has the title of its supervisor.
         let programs: Vec<(i32, String)> = supervisors
             .flat_map(|(supervisor, _)| children(*supervisor))
-            .filter(|(_, title)| title.starts_with(EMBEDDER))
+            .filter(|(_, title)| !title.starts_with(SUPERVISOR))
             .collect();
         found.extend(programs);
         found

@@ -1,5 +1,6 @@
 //! The main loop of the program: settings arrive on its standard input, log lines go to its standard output, and
-//! clients connect to a socket that the supervisor opened. The program ends with the supervisor.
+//! clients connect to a socket that the supervisor opened. The program ends with the supervisor: the pipe closes, and on
+//! Linux the supervisor has asked the kernel for it before the program began.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, ErrorKind, Write};
@@ -51,7 +52,6 @@ pub fn run() -> ExitCode {
 
 fn serve(socket: RawFd) -> io::Result<()> {
     memory::volunteer_for_the_oom_killer();
-    end_with_the_supervisor()?;
     let (sender, events) = mpsc::channel();
     // Before any other thread starts: from here on a signal is an event.
     listen_to_signals(sender.clone())?;
@@ -92,17 +92,6 @@ fn serve(socket: RawFd) -> io::Result<()> {
             Event::ServerEnded => return Err(io::Error::other("its server has ended")),
         }
     }
-    Ok(())
-}
-
-/// Has the kernel kill this program when the supervisor ends, even by kill -9.
-fn end_with_the_supervisor() -> io::Result<()> {
-    #[cfg(target_os = "linux")]
-    // SAFETY: the call takes numbers only.
-    if unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) } != 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // If the supervisor ended before this call, the closed pipe ends the program.
     Ok(())
 }
 

@@ -6,12 +6,16 @@ use std::os::unix::fs::PermissionsExt;
 use postgres::Client;
 
 use super::next_after;
+use support::processes::{SUPERVISOR, is_alive, kill9};
 use support::source::{create_source, synced_source};
-use support::{Cluster, LONG, SHORT};
+use support::{Cluster, LONG, SHORT, Shutdown};
 
 const DB: &str = "postgres";
 /// A question that is not cached.
 const QUESTION: &str = "SELECT embedd.embed('t', md5(clock_timestamp()::text))";
+
+/// The name of a program that never becomes ready.
+const HANGING: &str = "sleep";
 
 /// A cluster whose embedder is a file with this content and mode, or is missing.
 fn cluster_with(program: &str, content: &str, mode: u32) -> Cluster {
@@ -31,7 +35,7 @@ fn cluster_with(program: &str, content: &str, mode: u32) -> Cluster {
     let shown = format!("SELECT current_setting('embedd.embedder_path') = '{}'", path.display());
     cluster.wait_for(DB, SHORT, "the setting to be read", &shown);
     // It applies from the next start on.
-    support::processes::kill9(before);
+    kill9(before);
     cluster
 }
 
@@ -111,6 +115,19 @@ fn a_program_that_hangs_before_it_is_ready() {
         "was terminated by signal 9: Killed before it was ready",
         "server log",
     );
+}
+
+/// Whatever program it is and however far it has come, it is gone with the server and with its supervisor.
+#[test]
+fn a_program_that_hangs_ends_with_its_supervisor() {
+    let cluster = cluster_with("hanging", "#!/bin/sh\nexec sleep 1000\n", 0o700);
+    let hanging = cluster.pid(HANGING);
+    kill9(cluster.pid(SUPERVISOR));
+    cluster.wait_until(SHORT, "the program to go", || !is_alive(hanging));
+    // Its supervisor ended by kill -9, so the server has restarted its processes.
+    let hanging = cluster.successor(HANGING, hanging);
+    cluster.stop(Shutdown::Immediate);
+    cluster.wait_until(SHORT, "the program to go", || !is_alive(hanging));
 }
 
 #[test]
