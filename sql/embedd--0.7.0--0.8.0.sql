@@ -99,14 +99,6 @@ create function embedd.discard(name text) returns void
     as 'MODULE_PATHNAME', 'discard_wrapper';
 comment on function embedd.discard(text) is
     'Drops the shadow of a vector table with the vectors it has: the vector table keeps its configuration';
-create function embedd.similar(vector_table text, id text, "limit" integer default 10, filters jsonb default null)
-    returns table (id text, score double precision, metadata jsonb, embedded_text text)
-    stable parallel restricted rows 10
-    set search_path to pg_catalog, pg_temp
-    language c
-    as 'MODULE_PATHNAME', 'similar_wrapper';
-comment on function embedd.similar(text, text, integer, jsonb) is
-    'Returns the rows nearest to a row of the same vector table, without that row: id (the key as text), score (cosine similarity, highest first), metadata and embedded_text. No provider is called';
 create function embedd.compare(name text, queries text[], k integer default 10)
     returns table (query text, overlap double precision, mean_rank_change double precision, live_embed_ms double precision,
         shadow_embed_ms double precision, live_search_ms double precision, shadow_search_ms double precision,
@@ -127,6 +119,114 @@ alter table embedd.vector_tables
     add column index_options jsonb;
 comment on column embedd.vector_tables.vector_type is 'type of the column embedding: vector (4 bytes for each dimension) or halfvec (2 bytes)';
 comment on column embedd.vector_tables.index_options is 'argument index of create_vector_table(); null means an hnsw index with the defaults of pgvector';
+
+-- query() takes more arguments, and there are other ways to ask. The old forms exist until the new ones have their privileges.
+alter function embedd.query(text, text, integer, jsonb, double precision, integer) rename to query_up_to_0_7;
+alter function embedd.query(embedd.argument, embedd.argument, embedd.number_argument, embedd.argument, embedd.number_argument, embedd.number_argument) rename to query_up_to_0_7;
+
+create function embedd.query(
+    vector_table text, query text default null, "limit" integer default 10, filters jsonb default null,
+    min_similarity_score double precision default null, ef_search integer default null, query_vector vector default null,
+    "offset" integer default 0, order_by text default null, after jsonb default null, boosts jsonb default null,
+    decays jsonb default null)
+    returns table (id text, score double precision, metadata jsonb, embedded_text text)
+    stable parallel restricted rows 10
+    set search_path to pg_catalog, pg_temp
+    language c
+    as 'MODULE_PATHNAME', 'query_by_wrapper';
+create function embedd.explain_query(
+    vector_table text, query text default null, "limit" integer default 10, filters jsonb default null,
+    min_similarity_score double precision default null, ef_search integer default null, query_vector vector default null,
+    "offset" integer default 0, order_by text default null, after jsonb default null, boosts jsonb default null,
+    decays jsonb default null)
+    returns text
+    stable parallel restricted
+    set search_path to pg_catalog, pg_temp
+    language c
+    as 'MODULE_PATHNAME', 'explain_query_wrapper';
+create function embedd.search(
+    vector_tables text[], query text, "limit" integer default 10, filters jsonb default null,
+    min_similarity_score double precision default null, "offset" integer default 0)
+    returns table (vector_table text, id text, score double precision, metadata jsonb, embedded_text text)
+    stable parallel restricted rows 10
+    set search_path to pg_catalog, pg_temp
+    language c
+    as 'MODULE_PATHNAME', 'search_tables_wrapper';
+create function embedd.similar(vector_table text, id text, "limit" integer default 10, filters jsonb default null)
+    returns table (id text, score double precision, metadata jsonb, embedded_text text)
+    stable parallel restricted rows 10
+    set search_path to pg_catalog, pg_temp
+    language c
+    as 'MODULE_PATHNAME', 'similar_wrapper';
+create function embedd.similar(vector_table text, ids text[], "limit" integer default 10, filters jsonb default null)
+    returns table (id text, score double precision, metadata jsonb, embedded_text text)
+    stable parallel restricted rows 10
+    set search_path to pg_catalog, pg_temp
+    language c
+    as 'MODULE_PATHNAME', 'similar_to_several_wrapper';
+comment on function embedd.query(text, text, integer, jsonb, double precision, integer, vector, integer, text, jsonb, jsonb, jsonb) is
+    'Returns the rows nearest to a text or to a vector (query or query_vector), or, without either, the rows in the order of a field (order_by, after): id (the key as text), score (cosine similarity, changed by boosts and decays, highest first), metadata and embedded_text';
+comment on function embedd.explain_query(text, text, integer, jsonb, double precision, integer, vector, integer, text, jsonb, jsonb, jsonb) is
+    'Returns the SQL that query() runs for the same arguments, with literals, after comments that say why it is answered through the index or exactly. No provider is called';
+comment on function embedd.search(text[], text, integer, jsonb, double precision, integer) is
+    'Asks one question of several vector tables and merges the rows by their scores; vector_table is the name of the one that has the row. The text is embedded once for each model';
+comment on function embedd.similar(text, text, integer, jsonb) is
+    'Returns the rows nearest to a row of the same vector table, without that row: id (the key as text), score (cosine similarity, highest first), metadata and embedded_text. No provider is called';
+comment on function embedd.similar(text, text[], integer, jsonb) is
+    'Returns the rows nearest to the mean of several rows of the same vector table, without those. No provider is called';
+create function embedd.query(
+    vector_table embedd.argument,
+    query embedd.argument default null,
+    "limit" embedd.number_argument default '10',
+    filters embedd.argument default null,
+    min_similarity_score embedd.number_argument default null,
+    ef_search embedd.number_argument default null,
+    query_vector embedd.argument default null,
+    "offset" embedd.number_argument default '0',
+    order_by embedd.argument default null,
+    after embedd.argument default null,
+    boosts embedd.argument default null,
+    decays embedd.argument default null
+) returns table (id text, score double precision, metadata jsonb, embedded_text text)
+    language sql stable parallel restricted rows 10
+begin atomic
+    select q.id, q.score, q.metadata, q.embedded_text
+      from embedd.query(vector_table::text, query::text, embedd.to_integer("limit"::text, 'limit'), filters::text::jsonb,
+                        min_similarity_score::text::double precision, embedd.to_integer(ef_search::text, 'ef_search'),
+                        query_vector::text::vector, embedd.to_integer("offset"::text, 'offset'), order_by::text,
+                        after::text::jsonb, boosts::text::jsonb, decays::text::jsonb) q;
+end;
+comment on function embedd.query(embedd.argument, embedd.argument, embedd.number_argument, embedd.argument, embedd.number_argument, embedd.number_argument, embedd.argument, embedd.number_argument, embedd.argument, embedd.argument, embedd.argument, embedd.argument) is
+    'Form of query() for other argument types: a limit of type bigint or numeric, filters of type json or text';
+create function embedd.similar(
+    vector_table embedd.argument,
+    id embedd.argument,
+    "limit" embedd.number_argument default '10',
+    filters embedd.argument default null
+) returns table (id text, score double precision, metadata jsonb, embedded_text text)
+    language sql stable parallel restricted rows 10
+begin atomic
+    select s.id, s.score, s.metadata, s.embedded_text
+      from embedd.similar(vector_table::text, id::text, embedd.to_integer("limit"::text, 'limit'), filters::text::jsonb) s;
+end;
+comment on function embedd.similar(embedd.argument, embedd.argument, embedd.number_argument, embedd.argument) is
+    'Form of similar() for an id of another type: bigint or uuid';
+create function embedd.search(
+    vector_tables text[],
+    query embedd.argument,
+    "limit" embedd.number_argument default '10',
+    filters embedd.argument default null,
+    min_similarity_score embedd.number_argument default null,
+    "offset" embedd.number_argument default '0'
+) returns table (vector_table text, id text, score double precision, metadata jsonb, embedded_text text)
+    language sql stable parallel restricted rows 10
+begin atomic
+    select s.vector_table, s.id, s.score, s.metadata, s.embedded_text
+      from embedd.search(vector_tables, query::text, embedd.to_integer("limit"::text, 'limit'), filters::text::jsonb,
+                         min_similarity_score::text::double precision, embedd.to_integer("offset"::text, 'offset')) s;
+end;
+comment on function embedd.search(text[], embedd.argument, embedd.number_argument, embedd.argument, embedd.number_argument, embedd.number_argument) is
+    'Form of search() for other argument types: a limit of type bigint or numeric, filters of type json or text';
 
 -- create_vector_table() takes more arguments. The old ones exist until the new ones have their privileges.
 alter function embedd.create_vector_table(text, regclass, jsonb, text, text, text, integer, text, boolean, interval, text)
@@ -201,7 +301,11 @@ begin
         ('embedd.old_create_vector_table(text, regclass, jsonb, text, text, text, integer, text, boolean, interval, text)'::regprocedure::oid,
          'embedd.create_vector_table(text, regclass, jsonb, text, text, text, integer, text, boolean, interval, text, text, jsonb, text, text)'::regprocedure::oid),
         ('embedd.old_create_vector_table(embedd.argument, embedd.relation_argument, embedd.argument, embedd.argument, embedd.argument, embedd.argument, embedd.number_argument, embedd.argument, boolean, embedd.interval_argument, embedd.argument)'::regprocedure::oid,
-         'embedd.create_vector_table(embedd.argument, embedd.relation_argument, embedd.argument, embedd.argument, embedd.argument, embedd.argument, embedd.number_argument, embedd.argument, boolean, embedd.interval_argument, embedd.argument, embedd.argument, embedd.argument, embedd.argument, embedd.argument)'::regprocedure::oid)
+         'embedd.create_vector_table(embedd.argument, embedd.relation_argument, embedd.argument, embedd.argument, embedd.argument, embedd.argument, embedd.number_argument, embedd.argument, boolean, embedd.interval_argument, embedd.argument, embedd.argument, embedd.argument, embedd.argument, embedd.argument)'::regprocedure::oid),
+        ('embedd.query_up_to_0_7(text, text, integer, jsonb, double precision, integer)'::regprocedure::oid,
+         'embedd.query(text, text, integer, jsonb, double precision, integer, vector, integer, text, jsonb, jsonb, jsonb)'::regprocedure::oid),
+        ('embedd.query_up_to_0_7(embedd.argument, embedd.argument, embedd.number_argument, embedd.argument, embedd.number_argument, embedd.number_argument)'::regprocedure::oid,
+         'embedd.query(embedd.argument, embedd.argument, embedd.number_argument, embedd.argument, embedd.number_argument, embedd.number_argument, embedd.argument, embedd.number_argument, embedd.argument, embedd.argument, embedd.argument, embedd.argument)'::regprocedure::oid)
     loop
         update pg_catalog.pg_proc p set proacl = o.proacl from pg_catalog.pg_proc o where p.oid = new and o.oid = old;
         -- The roles that are named in it.
@@ -214,6 +318,32 @@ end
 $$;
 drop function embedd.old_create_vector_table(embedd.argument, embedd.relation_argument, embedd.argument, embedd.argument, embedd.argument, embedd.argument, embedd.number_argument, embedd.argument, boolean, embedd.interval_argument, embedd.argument);
 drop function embedd.old_create_vector_table(text, regclass, jsonb, text, text, text, integer, text, boolean, interval, text);
+
+-- A view that calls query() depends on the old form. That form stays as a function of its own, which a dump contains.
+do $$
+declare
+    form regprocedure;
+    callers text[];
+begin
+    foreach form in array array[
+        'embedd.query_up_to_0_7(embedd.argument, embedd.argument, embedd.number_argument, embedd.argument, embedd.number_argument, embedd.number_argument)',
+        'embedd.query_up_to_0_7(text, text, integer, jsonb, double precision, integer)']::regprocedure[]
+    loop
+        select pg_catalog.array_agg(distinct pg_catalog.pg_describe_object(d.classid, d.objid, 0)) into callers
+          from pg_catalog.pg_depend d
+         where d.refclassid = 'pg_catalog.pg_proc'::regclass and d.refobjid = form and d.deptype in ('n', 'a');
+        if callers is null then
+            execute pg_catalog.format('drop function %s', form);
+        else
+            execute pg_catalog.format('alter extension embedd drop function %s', form);
+            raise warning 'objects of this database call the form of embedd.query() up to 0.7.0, which is named % now', form
+                using detail = 'They are: ' || pg_catalog.array_to_string(callers, ', ') || '.',
+                      hint = pg_catalog.format('They work as before. Create them again with embedd.query(), then: DROP FUNCTION %s;', form);
+        end if;
+    end loop;
+end
+$$;
+
 -- Tasks: their progress, and that they can be cancelled.
 alter table embedd.tasks drop constraint tasks_status_check,
     add constraint tasks_status_check check (status in ('pending', 'running', 'completed', 'failed', 'cancelled'));

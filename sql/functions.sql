@@ -52,10 +52,16 @@ comment on function embedd.all_sync_status() is
     'Returns the rows of embedd.stat_vector_tables: the vector tables that the role may read, or all of them for members of pg_monitor';
 comment on function embedd.wait_until_synced(text, interval) is
     'Waits until a vector table is synced and reports the progress in NOTICEs. It raises an error after the timeout, and at once where waiting cannot help: the sync is paused, was never backfilled, or has an error that lasts';
-comment on function embedd.query(text, text, integer, jsonb, double precision, integer) is
-    'Returns the rows nearest to a text: id (the key as text), score (cosine similarity, highest first), metadata and embedded_text';
+comment on function embedd.query(text, text, integer, jsonb, double precision, integer, vector, integer, text, jsonb, jsonb, jsonb) is
+    'Returns the rows nearest to a text or to a vector (query or query_vector), or, without either, the rows in the order of a field (order_by, after): id (the key as text), score (cosine similarity, changed by boosts and decays, highest first), metadata and embedded_text';
+comment on function embedd.explain_query(text, text, integer, jsonb, double precision, integer, vector, integer, text, jsonb, jsonb, jsonb) is
+    'Returns the SQL that query() runs for the same arguments, with literals, after comments that say why it is answered through the index or exactly. No provider is called';
+comment on function embedd.search(text[], text, integer, jsonb, double precision, integer) is
+    'Asks one question of several vector tables and merges the rows by their scores; vector_table is the name of the one that has the row. The text is embedded once for each model';
 comment on function embedd.similar(text, text, integer, jsonb) is
     'Returns the rows nearest to a row of the same vector table, without that row: id (the key as text), score (cosine similarity, highest first), metadata and embedded_text. No provider is called';
+comment on function embedd.similar(text, text[], integer, jsonb) is
+    'Returns the rows nearest to the mean of several rows of the same vector table, without those. No provider is called';
 comment on function embedd.embed(text, text) is
     'Returns the vector that the model of a vector table computes for a question';
 comment on function embedd.create_provider(text, text, text, text, text, jsonb) is
@@ -86,8 +92,10 @@ comment on function embedd.to_options(text) is
     'Converts the options of a provider from an argument of another type';
 
 -- How many rows they return, for plans in which they are joined to others.
-alter function embedd.query(text, text, integer, jsonb, double precision, integer) rows 10;
+alter function embedd.query(text, text, integer, jsonb, double precision, integer, vector, integer, text, jsonb, jsonb, jsonb) rows 10;
+alter function embedd.search(text[], text, integer, jsonb, double precision, integer) rows 10;
 alter function embedd.similar(text, text, integer, jsonb) rows 10;
+alter function embedd.similar(text, text[], integer, jsonb) rows 10;
 alter function embedd.verify(text) rows 100;
 alter function embedd.import_vectors(text, text) rows 1;
 alter function embedd.adopt_column(text, text) rows 1;

@@ -2,20 +2,59 @@
 
 create function embedd.query(
     vector_table embedd.argument,
-    query embedd.argument,
+    query embedd.argument default null,
     "limit" embedd.number_argument default '10',
     filters embedd.argument default null,
     min_similarity_score embedd.number_argument default null,
-    ef_search embedd.number_argument default null
+    ef_search embedd.number_argument default null,
+    query_vector embedd.argument default null,
+    "offset" embedd.number_argument default '0',
+    order_by embedd.argument default null,
+    after embedd.argument default null,
+    boosts embedd.argument default null,
+    decays embedd.argument default null
 ) returns table (id text, score double precision, metadata jsonb, embedded_text text)
     language sql stable parallel restricted rows 10
 begin atomic
     select q.id, q.score, q.metadata, q.embedded_text
       from embedd.query(vector_table::text, query::text, embedd.to_integer("limit"::text, 'limit'), filters::text::jsonb,
-                        min_similarity_score::text::double precision, embedd.to_integer(ef_search::text, 'ef_search')) q;
+                        min_similarity_score::text::double precision, embedd.to_integer(ef_search::text, 'ef_search'),
+                        query_vector::text::vector, embedd.to_integer("offset"::text, 'offset'), order_by::text,
+                        after::text::jsonb, boosts::text::jsonb, decays::text::jsonb) q;
 end;
-comment on function embedd.query(embedd.argument, embedd.argument, embedd.number_argument, embedd.argument, embedd.number_argument, embedd.number_argument) is
+comment on function embedd.query(embedd.argument, embedd.argument, embedd.number_argument, embedd.argument, embedd.number_argument, embedd.number_argument, embedd.argument, embedd.number_argument, embedd.argument, embedd.argument, embedd.argument, embedd.argument) is
     'Form of query() for other argument types: a limit of type bigint or numeric, filters of type json or text';
+
+create function embedd.similar(
+    vector_table embedd.argument,
+    id embedd.argument,
+    "limit" embedd.number_argument default '10',
+    filters embedd.argument default null
+) returns table (id text, score double precision, metadata jsonb, embedded_text text)
+    language sql stable parallel restricted rows 10
+begin atomic
+    select s.id, s.score, s.metadata, s.embedded_text
+      from embedd.similar(vector_table::text, id::text, embedd.to_integer("limit"::text, 'limit'), filters::text::jsonb) s;
+end;
+comment on function embedd.similar(embedd.argument, embedd.argument, embedd.number_argument, embedd.argument) is
+    'Form of similar() for an id of another type: bigint or uuid';
+
+create function embedd.search(
+    vector_tables text[],
+    query embedd.argument,
+    "limit" embedd.number_argument default '10',
+    filters embedd.argument default null,
+    min_similarity_score embedd.number_argument default null,
+    "offset" embedd.number_argument default '0'
+) returns table (vector_table text, id text, score double precision, metadata jsonb, embedded_text text)
+    language sql stable parallel restricted rows 10
+begin atomic
+    select s.vector_table, s.id, s.score, s.metadata, s.embedded_text
+      from embedd.search(vector_tables, query::text, embedd.to_integer("limit"::text, 'limit'), filters::text::jsonb,
+                         min_similarity_score::text::double precision, embedd.to_integer("offset"::text, 'offset')) s;
+end;
+comment on function embedd.search(text[], embedd.argument, embedd.number_argument, embedd.argument, embedd.number_argument, embedd.number_argument) is
+    'Form of search() for other argument types: a limit of type bigint or numeric, filters of type json or text';
 
 create function embedd.create_vector_table(
     name embedd.argument,

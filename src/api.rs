@@ -8,6 +8,7 @@ mod embedder;
 pub mod estimate;
 mod outdated;
 pub mod providers;
+pub mod search;
 pub mod status;
 
 use pgrx::JsonB;
@@ -15,10 +16,9 @@ use pgrx::iter::TableIterator;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
-use crate::datum::{RawJsonb, RegClass, Vector};
+use crate::datum::{RawJsonb, RegClass};
 use crate::error::Error;
 use crate::extension;
-use crate::search::{self, Answer, Question};
 use crate::table::{self, CreateRequest};
 use crate::task::TaskTicket;
 use crate::{control, shared, trigger, verify};
@@ -215,85 +215,6 @@ fn pause_sync(name: &str) -> Result<(), ErrorReport> {
 #[search_path(pg_catalog, pg_temp)]
 fn resume_sync(name: &str) -> Result<(), ErrorReport> {
     Ok(control::resume(name)?)
-}
-
-// Stable: within one statement the same question has the same result, which PostgreSQL may cache.
-#[pg_extern(stable, parallel_restricted)]
-#[search_path(pg_catalog, pg_temp)]
-#[allow(clippy::type_complexity)]
-fn query(
-    vector_table: Option<&str>,
-    query: Option<&str>,
-    limit: default!(Option<i32>, "10"),
-    filters: default!(Option<RawJsonb>, "NULL"),
-    min_similarity_score: default!(Option<f64>, "NULL"),
-    ef_search: default!(Option<i32>, "NULL"),
-) -> Result<
-    TableIterator<
-        'static,
-        (
-            name!(id, Option<String>),
-            name!(score, Option<f64>),
-            name!(metadata, Option<RawJsonb>),
-            name!(embedded_text, Option<String>),
-        ),
-    >,
-    ErrorReport,
-> {
-    let vector_table = given(vector_table, "vector_table")?;
-    // As for other SQL functions, a NULL question has an empty result.
-    let Some(text) = query else { return Ok(TableIterator::empty()) };
-    let answers = search::query(&Question {
-        vector_table,
-        text,
-        limit: limit.unwrap_or(search::DEFAULT_LIMIT),
-        filters: filters.map(|filters| filters.parse("filters")).transpose()?,
-        min_score: min_similarity_score,
-        ef_search,
-    })?;
-    Ok(answer_rows(answers))
-}
-
-/// A row of the result of query() and similar().
-type AnswerRow = (Option<String>, Option<f64>, Option<RawJsonb>, Option<String>);
-
-fn answer_rows(answers: Vec<Answer>) -> TableIterator<'static, AnswerRow> {
-    TableIterator::new(answers.into_iter().map(|row| (row.id, row.score, row.metadata, row.text)))
-}
-
-#[pg_extern(stable, parallel_restricted)]
-#[search_path(pg_catalog, pg_temp)]
-#[allow(clippy::type_complexity)]
-fn similar(
-    vector_table: Option<&str>,
-    id: Option<&str>,
-    limit: default!(Option<i32>, "10"),
-    filters: default!(Option<RawJsonb>, "NULL"),
-) -> Result<
-    TableIterator<
-        'static,
-        (
-            name!(id, Option<String>),
-            name!(score, Option<f64>),
-            name!(metadata, Option<RawJsonb>),
-            name!(embedded_text, Option<String>),
-        ),
-    >,
-    ErrorReport,
-> {
-    let vector_table = given(vector_table, "vector_table")?;
-    let Some(id) = id else { return Ok(TableIterator::empty()) };
-    let filters = filters.map(|filters| filters.parse("filters")).transpose()?;
-    let limit = limit.unwrap_or(search::DEFAULT_LIMIT);
-    let answers = search::similar::similar(vector_table, id, limit, filters)?;
-    Ok(answer_rows(answers))
-}
-
-// Stable, so that an index can serve `ORDER BY embedding <=> embedd.embed(..)`.
-#[pg_extern(stable, parallel_restricted)]
-#[search_path(pg_catalog, pg_temp)]
-fn embed(vector_table: &str, input: &str) -> Result<Vector, ErrorReport> {
-    Ok(Vector(search::embed(vector_table, input)?))
 }
 
 #[pg_extern(stable, parallel_safe)]

@@ -123,7 +123,7 @@ fn vector_datum(values: &[f32]) -> pg_sys::Datum {
     }
 }
 
-/// The vector that a SQL function returns.
+/// The vector that a SQL function takes or returns.
 pub struct Vector(pub Vec<f32>);
 
 impl IntoDatum for Vector {
@@ -134,6 +134,38 @@ impl IntoDatum for Vector {
     fn type_oid() -> pg_sys::Oid {
         // Known only at run time; needed only for SPI arguments, which this type is not.
         pg_sys::InvalidOid
+    }
+}
+
+impl FromDatum for Vector {
+    unsafe fn from_polymorphic_datum(
+        datum: pg_sys::Datum,
+        is_null: bool,
+        _type_oid: pg_sys::Oid,
+    ) -> Option<Self> {
+        if is_null {
+            return None;
+        }
+        // SAFETY: the caller says that this is a vector, which is a varlena: its header says how many elements there are.
+        unsafe {
+            let plain = pg_sys::pg_detoast_datum(datum.cast_mut_ptr()).cast::<u8>();
+            let elements = pgrx::varsize_any(plain.cast()).saturating_sub(VECTOR_HEADER) / 4;
+            let first = plain.add(VECTOR_HEADER).cast::<f32>();
+            Some(Self((0..elements).map(|at| first.add(at).read_unaligned()).collect()))
+        }
+    }
+}
+
+// SAFETY: goes through FromDatum, as pgrx's own types of varlena do.
+unsafe impl<'fcx> ArgAbi<'fcx> for Vector {
+    unsafe fn unbox_arg_unchecked(arg: Arg<'_, 'fcx>) -> Self {
+        // SAFETY: the declared type is vector. A NULL comes as an empty value.
+        unsafe { arg.unbox_arg_using_from_datum().unwrap_or(Self(Vec::new())) }
+    }
+
+    unsafe fn unbox_nullable_arg(arg: Arg<'_, 'fcx>) -> pgrx::nullable::Nullable<Self> {
+        // SAFETY: the declared type is vector.
+        unsafe { arg.unbox_arg_using_from_datum().into() }
     }
 }
 

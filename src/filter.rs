@@ -6,8 +6,11 @@
 //! datetime `((metadata->>'f')::timestamptz)` depends on TimeZone, so no index can hold it. Fields that hold lists are tested
 //! element by element.
 
+pub use self::field::Field;
+use self::field::cast;
 use self::operator::Operator;
 use self::value::{bad_value, is_json, scalar};
+
 use serde_json::{Map, Value};
 
 use crate::document::{FilterType, json_type};
@@ -15,6 +18,7 @@ use crate::name::quote_literal;
 
 mod datetime;
 mod elements;
+mod field;
 mod operator;
 mod value;
 
@@ -27,17 +31,6 @@ const MAX_CONDITIONS: usize = 1000;
 /// The most characters of a value quoted in a message.
 const MAX_SHOWN: usize = 60;
 
-/// A metadata field for filters.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Field {
-    /// Its key in the metadata.
-    pub name: String,
-    /// How it is compared.
-    pub filter_type: FilterType,
-    /// Whether its values may be arrays, whose elements are compared.
-    pub is_list: bool,
-}
-
 /// A value to bind; the SQL casts it from text to the type of the comparison.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Param {
@@ -45,6 +38,28 @@ pub enum Param {
     Text(String),
     /// Bound as text[].
     TextArray(Vec<String>),
+}
+
+impl Param {
+    /// The value as a literal.
+    pub fn literal(&self) -> String {
+        match self {
+            Param::Text(text) => quote_literal(text),
+            Param::TextArray(texts) => {
+                let texts: Vec<String> = texts.iter().map(|text| quote_literal(text)).collect();
+                format!("array[{}]", texts.join(", "))
+            }
+        }
+    }
+}
+
+/// How the values of a filter get into the SQL.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Values {
+    /// As parameters numbered from this one.
+    From(usize),
+    /// As literals, for SQL that a user reads.
+    Literal,
 }
 
 /// A filter as SQL.
@@ -80,7 +95,7 @@ impl FilterError {
     }
 }
 
-/// Compiles a filter on the given fields into SQL whose parameters are numbered from `first_param`.
+/// Compiles a filter on the given fields into SQL.
 ///
 /// null and {} match everything. Fields and operators of one object are ANDed, `$or` and `$and` take an array of filters, `$not`
 /// takes a filter and matches what that does not, and a bare value means eq. ne and nin also match if the field is missing
@@ -88,10 +103,9 @@ impl FilterError {
 pub fn condition(
     filter: &Value,
     fields: &[Field],
-    first_param: usize,
+    values: Values,
 ) -> Result<Condition, FilterError> {
-    let params = Vec::new();
-    let mut builder = Builder { fields, first_param, params, conditions: 0 };
+    let mut builder = Builder { fields, values, params: Vec::new(), conditions: 0 };
     let sql = match filter {
         Value::Null => "true".to_string(),
         Value::Object(object) => builder.all_of(object, 0)?,
@@ -108,7 +122,7 @@ pub fn condition(
 /// The state of the compiler.
 struct Builder<'a> {
     fields: &'a [Field],
-    first_param: usize,
+    values: Values,
     params: Vec<Param>,
     conditions: usize,
 }
@@ -228,7 +242,7 @@ impl<'a> Builder<'a> {
             let message = format!("operator \"{name}\" cannot be used on filter field {quoted}");
             return Err(FilterError::new(message, Operator::allowed(field)));
         }
-        let column = format!("(metadata->>{})", quote_literal(&field.name));
+        let column = field.text();
         let typed = format!("{column}{}", cast(filter_type, ""));
         let one = || format!("the value of {name}");
         Ok(match (operator, value) {
@@ -255,15 +269,11 @@ impl<'a> Builder<'a> {
             }
             (Operator::Order(order), _) => {
                 let param = self.bind_one(field, &one(), value)?;
-                if filter_type == FilterType::Keyword {
-                    format!("({column} collate pg_catalog.\"C\") {order} {param}")
-                } else {
-                    format!("{typed} {order} {param}")
-                }
+                format!("{} {order} {param}", field.ordered())
             }
             (Operator::Prefix, _) => {
                 let param = self.bind_one(field, &one(), value)?;
-                format!("({column} collate pg_catalog.\"C\") ^@ {param}")
+                format!("{} ^@ {param}", field.ordered())
             }
             (Operator::In | Operator::Nin | Operator::All, Value::Array(values)) => {
                 let element = format!("each element of {name}");
@@ -320,27 +330,31 @@ impl<'a> Builder<'a> {
 
     /// Binds values as JSON, and returns a condition that some element of the field is one of them.
     fn some_equals(&mut self, field: &Field, texts: &[String]) -> String {
-        self.params.push(Param::Text(elements::values(field.filter_type, texts)));
-        let number = self.first_param + self.params.len() - 1;
-        elements::some_equals(&field.name, &format!("${number}"))
+        let param = Param::Text(elements::values(field.filter_type, texts));
+        elements::some_equals(&field.name, &self.bind(param))
     }
 
     /// Binds one value and returns its parameter, cast to the field's type.
     fn bind_one(&mut self, field: &Field, what: &str, one: &Value) -> Result<String, FilterError> {
-        self.params.push(Param::Text(scalar(field, what, one)?));
-        Ok(self.last_param(field, ""))
+        let param = self.bind(Param::Text(scalar(field, what, one)?));
+        Ok(format!("{param}::text{}", cast(field.filter_type, "")))
     }
 
     /// Binds a list of values and returns its parameter, cast to an array of the field's type.
     fn bind_all(&mut self, field: &Field, values: Vec<String>) -> String {
-        self.params.push(Param::TextArray(values));
-        self.last_param(field, "[]")
+        let param = self.bind(Param::TextArray(values));
+        format!("{param}::text[]{}", cast(field.filter_type, "[]"))
     }
 
-    /// The parameter bound last, cast to the field's type, with `[]` for arrays.
-    fn last_param(&self, field: &Field, array: &str) -> String {
-        let number = self.first_param + self.params.len() - 1;
-        format!("${number}::text{array}{}", cast(field.filter_type, array))
+    /// The parameter of a value, or its literal.
+    fn bind(&mut self, param: Param) -> String {
+        match self.values {
+            Values::Literal => param.literal(),
+            Values::From(first) => {
+                self.params.push(param);
+                format!("${}", first + self.params.len() - 1)
+            }
+        }
     }
 
     fn unknown_field(&self, name: &str) -> FilterError {
@@ -355,16 +369,6 @@ impl<'a> Builder<'a> {
             format!("The fields are: {}.", fields.join(", "))
         };
         FilterError::new(format!("unknown filter field \"{name}\""), detail)
-    }
-}
-
-/// The cast from text to the type of a field's comparison, with `[]` for arrays.
-fn cast(filter_type: FilterType, array: &str) -> String {
-    match filter_type {
-        FilterType::Keyword => String::new(),
-        FilterType::Integer | FilterType::Float => format!("::numeric{array}"),
-        FilterType::Boolean => format!("::boolean{array}"),
-        FilterType::Datetime => format!("::timestamptz{array}"),
     }
 }
 

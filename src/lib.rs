@@ -86,7 +86,9 @@ extension_sql_file!(
     name = "overloads",
     requires = [
         "argument",
-        api::query,
+        api::search::query_by,
+        api::search::search_tables,
+        api::search::similar,
         api::new_vector_table,
         api::changes::update_vector_table,
         api::retry_failed,

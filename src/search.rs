@@ -1,39 +1,34 @@
-//! embedd.query(): embeds the text and finds the nearest rows, with the privileges of the caller.
+//! Answers questions with the privileges of the caller: `embedd.query()` and the functions beside it.
 
 pub mod compare;
+pub mod explain;
+mod listing;
 mod measure;
 mod nearest;
+mod order;
 mod plan;
+mod question;
+mod rank;
+mod remembered;
+pub mod several;
 pub mod similar;
+mod statement;
 
 use embedd_wire::InputType;
 use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
 
-use self::nearest::{FIRST_PARAM, nearest};
-use self::plan::EF_SEARCH;
+use self::nearest::{Candidate, FIRST_PARAM, Wanted, nearest};
+use self::question::Kind;
+pub use self::question::{DEFAULT_LIMIT, Question};
+use self::rank::Ranking;
 use crate::catalog::{self, Status, VectorTable};
 use crate::datum::RawJsonb;
 use crate::error::{Error, Result};
 use crate::fdw::embed;
-use crate::filter::{self, Condition, Field};
+use crate::filter::{self, Condition, Field, Values};
 use crate::relation;
 use crate::rights::RoleSwitch;
-
-/// The most rows of a query.
-const LIMIT: i32 = 1000;
-/// The default number of rows of a query.
-pub const DEFAULT_LIMIT: i32 = 10;
-/// The arguments of query().
-pub struct Question<'a> {
-    pub vector_table: &'a str,
-    pub text: &'a str,
-    pub limit: i32,
-    pub filters: Option<serde_json::Value>,
-    /// The lowest cosine similarity of a returned row.
-    pub min_score: Option<f64>,
-    pub ef_search: Option<i32>,
-}
 
 /// A row of the result.
 pub struct Answer {
@@ -43,29 +38,96 @@ pub struct Answer {
     pub text: Option<String>,
 }
 
-/// The rows nearest to a text, nearest first.
-pub fn query(question: &Question<'_>) -> Result<Vec<Answer>> {
-    checked(question)?;
+impl Answer {
+    /// The score for sorting: that of a vector without a direction, NaN, is the lowest.
+    fn order(&self) -> f64 {
+        self.score.filter(|score| !score.is_nan()).unwrap_or(f64::NEG_INFINITY)
+    }
+}
+
+/// The rows that answer a question, best first.
+pub fn query(question: &Question) -> Result<Vec<Answer>> {
+    let kind = question.check()?;
     Spi::connect(|client| {
-        let table = find_answering(client, question.vector_table)?;
-        let condition = condition_of(&table, question)?;
-        let vector = embed::for_table(&table, question.text, InputType::Query)?;
-        nearest(client, &table, &vector, question, condition)
+        let table = find_answering(client, &question.vector_table)?;
+        let fields = fields_of(&table);
+        match kind {
+            Kind::Nothing => Ok(Vec::new()),
+            Kind::Listed => listing::list(client, &table, question, &fields),
+            Kind::Nearest => {
+                // Before the provider is paid, whatever can be refused is refused.
+                let condition = condition_of(question, &fields, Values::From(FIRST_PARAM))?;
+                let ranking = ranking_of(client, question, &fields)?;
+                let vector = vector_of(&table, question)?;
+                answer(client, &table, question, &vector, condition, &ranking)
+            }
+        }
     })
 }
 
-/// Checks the numbers of a question.
-fn checked(question: &Question<'_>) -> Result<()> {
-    check_range("limit", question.limit, 1..=LIMIT)?;
-    if let Some(ef_search) = question.ef_search {
-        check_range("ef_search", ef_search, EF_SEARCH)?;
+/// The rows of one vector table that answer a question whose vector is known.
+fn answer(
+    client: &SpiClient<'_>,
+    table: &VectorTable,
+    question: &Question,
+    vector: &[f32],
+    condition: Condition,
+    ranking: &Ranking,
+) -> Result<Vec<Answer>> {
+    let wanted = Wanted {
+        limit: ranking.candidates(question.limit + question.offset),
+        ef_search: question.ef_search,
+        values: ranking.expressions(),
+    };
+    let mut found = nearest(client, table, vector, &wanted, condition)?;
+    if let Some(least) = question.min_score {
+        found.retain(|candidate| candidate.answer.score.is_none_or(|score| score >= least));
     }
-    match question.min_score {
-        Some(score) if !(0.0..=1.0).contains(&score) => Err(Error::bad_argument(format!(
-            "min_similarity_score {score} is outside the range 0.0 to 1.0"
-        ))),
-        _ => Ok(()),
+    let ranked = ranked(found, ranking).into_iter();
+    Ok(ranked.skip(question.offset as usize).take(question.limit as usize).collect())
+}
+
+/// The candidates in the order of their scores; equal ones stay in the order of their distances and keys.
+fn ranked(found: Vec<Candidate>, ranking: &Ranking) -> Vec<Answer> {
+    if ranking.is_empty() {
+        return found.into_iter().map(|candidate| candidate.answer).collect();
     }
+    let similarity = |candidate: &Candidate| candidate.answer.score.unwrap_or(f64::NAN);
+    let valued: Vec<(f64, Vec<Option<f64>>)> =
+        found.iter().map(|candidate| (similarity(candidate), candidate.values.clone())).collect();
+    let answers = found.into_iter().zip(ranking.scores(&valued));
+    let mut answers: Vec<Answer> = answers
+        .map(|(candidate, score)| Answer { score: Some(score), ..candidate.answer })
+        .collect();
+    answers.sort_by(|one, other| other.order().total_cmp(&one.order()));
+    answers
+}
+
+/// The vector of a question.
+fn vector_of(table: &VectorTable, question: &Question) -> Result<Vec<f32>> {
+    match (&question.text, &question.vector) {
+        (Some(text), _) => embed::for_table(table, text, InputType::Query),
+        (None, Some(vector)) => {
+            check_dimensions(table, vector)?;
+            Ok(vector.clone())
+        }
+        (None, None) => Err(Error::NullArgument { argument: "query" }),
+    }
+}
+
+/// Checks that a vector given by the caller is one of the table's.
+fn check_dimensions(table: &VectorTable, vector: &[f32]) -> Result<()> {
+    if vector.len() == table.dimensions as usize {
+        return Ok(());
+    }
+    Err(Error::BadArgument {
+        message: format!("query_vector has {} dimensions", vector.len()),
+        detail: Some(format!(
+            "The vectors of vector table \"{}\" have {} dimensions.",
+            table.name, table.dimensions
+        )),
+        hint: None,
+    })
 }
 
 /// A vector table that the caller may read and that was filled.
@@ -79,29 +141,42 @@ fn find_answering(client: &SpiClient<'_>, name: &str) -> Result<VectorTable> {
     Ok(table)
 }
 
-/// The filters of a question as a condition.
-fn condition_of(table: &VectorTable, question: &Question<'_>) -> Result<Condition> {
-    let fields: Vec<Field> = table
-        .columns
-        .iter()
-        .filter_map(|column| {
-            Some(Field {
-                name: column.name.clone(),
-                filter_type: column.filter_type?,
-                is_list: relation::may_hold_lists(table.source, column.source()),
-            })
+/// The fields that filters can use.
+fn fields_of(table: &VectorTable) -> Vec<Field> {
+    let field = |column: &crate::document::Column| {
+        Some(Field {
+            name: column.name.clone(),
+            filter_type: column.filter_type?,
+            is_list: relation::may_hold_lists(table.source, column.source()),
         })
-        .collect();
-    let nothing = serde_json::Value::Null;
-    Ok(filter::condition(question.filters.as_ref().unwrap_or(&nothing), &fields, FIRST_PARAM)?)
+    };
+    table.columns.iter().filter_map(field).collect()
 }
 
-/// The vector of a text by a vector table's model.
+/// The filters of a question as a condition.
+fn condition_of(question: &Question, fields: &[Field], values: Values) -> Result<Condition> {
+    let nothing = serde_json::Value::Null;
+    Ok(filter::condition(question.filters.as_ref().unwrap_or(&nothing), fields, values)?)
+}
+
+/// The boosts and decays of a question.
+fn ranking_of(client: &SpiClient<'_>, question: &Question, fields: &[Field]) -> Result<Ranking> {
+    let seconds = |interval: &str| {
+        let sql = "select extract(epoch from $1::interval)::float8";
+        let rows = client.select(sql, None, &[interval.into()])?;
+        Ok(rows.first().get_one::<f64>()?.unwrap_or(f64::NAN))
+    };
+    Ranking::parse(question.boosts.as_ref(), question.decays.as_ref(), fields, seconds)
+}
+
+/// The vector of a text by a vector table's model, computed once in a statement.
 pub fn embed(vector_table: &str, text: &str) -> Result<Vec<f32>> {
-    Spi::connect(|client| {
-        let table = find(client, vector_table)?;
-        check_may_select(&table)?;
-        embed::for_table(&table, text, InputType::Query)
+    remembered::or_else(vector_table, text, || {
+        Spi::connect(|client| {
+            let table = find(client, vector_table)?;
+            check_may_select(&table)?;
+            embed::for_table(&table, text, InputType::Query)
+        })
     })
 }
 
@@ -128,15 +203,4 @@ fn check_may_select(table: &VectorTable) -> Result<()> {
         object: format!("vector table \"{}\"", table.name),
         hint: format!("Ask its owner for: GRANT SELECT ON {relation} TO your role."),
     })
-}
-
-fn check_range(what: &str, value: i32, range: std::ops::RangeInclusive<i32>) -> Result<()> {
-    if range.contains(&value) {
-        return Ok(());
-    }
-    Err(Error::bad_argument(format!(
-        "{what} {value} is outside the range {} to {}",
-        range.start(),
-        range.end()
-    )))
 }

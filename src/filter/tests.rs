@@ -19,14 +19,14 @@ fn fields() -> Vec<Field> {
 }
 
 fn accepted(filter: Value) -> (String, Vec<Param>) {
-    match condition(&filter, &fields(), 1) {
+    match condition(&filter, &fields(), Values::From(1)) {
         Ok(condition) => (condition.sql, condition.params),
         Err(error) => panic!("{filter}: {error} {:?}", error.detail),
     }
 }
 
 fn refused(filter: Value) -> (String, String, Option<String>) {
-    match condition(&filter, &fields(), 1) {
+    match condition(&filter, &fields(), Values::From(1)) {
         Ok(condition) => panic!("{filter} gave {}", condition.sql),
         Err(error) => (error.message, error.detail.unwrap(), error.hint),
     }
@@ -149,7 +149,7 @@ fn existence_and_null_work_on_every_type() {
 #[test]
 fn fields_and_operators_are_anded_and_numbered() {
     let filter = json!({"price": {"gte": 10, "lt": 20.5}, "category": {"in": ["a"]}});
-    let condition = condition(&filter, &fields(), 4).unwrap();
+    let condition = condition(&filter, &fields(), Values::From(4)).unwrap();
     assert_eq!(
         condition.sql,
         "(metadata->>'price')::numeric >= $4::text::numeric and \
@@ -189,7 +189,7 @@ fn values_are_never_in_the_sql_and_names_only_as_literals() {
     assert_eq!(params, one("'; drop table t; --"));
     let name = "x' or \\'1'='1";
     let odd = [Field { name: name.to_string(), filter_type: FilterType::Keyword, is_list: false }];
-    let condition = condition(&json!({name: {"nin": ["$2"]}}), &odd, 1).unwrap();
+    let condition = condition(&json!({name: {"nin": ["$2"]}}), &odd, Values::From(1)).unwrap();
     assert_eq!(
         condition.sql,
         "((metadata->>E'x'' or \\\\''1''=''1') <> all($1::text[]) or \
@@ -299,7 +299,7 @@ fn lists_are_tested_by_element() {
     let list =
         |name: &str, filter_type| Field { name: name.to_string(), filter_type, is_list: true };
     let fields = [list("tags", FilterType::Keyword), list("it's", FilterType::Integer)];
-    let sql = |filter: Value| match condition(&filter, &fields, 1) {
+    let sql = |filter: Value| match condition(&filter, &fields, Values::From(1)) {
         Ok(condition) => (condition.sql, condition.params),
         Err(error) => (error.to_string(), vec![]),
     };
@@ -337,4 +337,15 @@ fn lists_are_tested_by_element() {
         refused(json!({"category": {"all": ["a"]}})).0,
         "operator \"all\" cannot be used on filter field \"category\""
     );
+}
+
+#[test]
+fn values_may_be_literals() {
+    let filter = json!({"category": {"in": ["a'b", "$1"]}, "stock": {"gte": 5}});
+    let condition = condition(&filter, &fields(), Values::Literal).unwrap();
+    assert_eq!(
+        condition.sql,
+        "(metadata->>'category') = any(array['a''b', '$1']::text[]) and (metadata->>'stock')::numeric >= '5'::text::numeric"
+    );
+    assert!(condition.params.is_empty());
 }

@@ -6,7 +6,9 @@ use embedd_wire::{InputType, Kind};
 use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
 
-use super::{FIRST_PARAM, LIMIT, Question, check_range, find, nearest};
+use super::find;
+use super::nearest::{FIRST_PARAM, Wanted, nearest};
+use super::question::{LIMIT, check_range};
 use crate::catalog::{self, VectorTable};
 use crate::error::{Error, Result};
 use crate::fdw::{Server, embed};
@@ -96,22 +98,16 @@ fn ask(
     query: &str,
     k: i32,
 ) -> Result<(Vec<String>, f64, f64)> {
-    let question = Question {
-        vector_table: &table.name,
-        text: query,
-        limit: k,
-        filters: None,
-        min_score: None,
-        ef_search: None,
-    };
     let begin = Instant::now();
     let vector = embed::for_table(table, query, InputType::Query)?;
     let embed_ms = begin.elapsed().as_secs_f64() * 1000.0;
-    let nothing = filter::condition(&serde_json::Value::Null, &[], FIRST_PARAM)?;
+    let first = filter::Values::From(FIRST_PARAM);
+    let nothing = filter::condition(&serde_json::Value::Null, &[], first)?;
+    let wanted = Wanted { limit: k, ..Wanted::default() };
     let begin = Instant::now();
-    let answers = nearest(client, table, &vector, &question, nothing)?;
+    let answers = nearest(client, table, &vector, &wanted, nothing)?;
     let search_ms = begin.elapsed().as_secs_f64() * 1000.0;
-    Ok((answers.into_iter().filter_map(|answer| answer.id).collect(), embed_ms, search_ms))
+    Ok((answers.into_iter().filter_map(|found| found.answer.id).collect(), embed_ms, search_ms))
 }
 
 /// The part of the first rows that the others have too, and by how many places these move on average.

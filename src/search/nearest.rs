@@ -6,9 +6,10 @@ use pgrx::datum::DatumWithOid;
 use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
 
+use super::Answer;
 use super::measure::{self, Extent};
-use super::plan::{self, Plan};
-use super::{Answer, Question};
+use super::plan::{self, Known, Plan};
+use super::statement::Statement;
 use crate::catalog::VectorTable;
 use crate::citus;
 use crate::datum::VectorType;
@@ -20,132 +21,173 @@ use crate::settings::{Level, Others};
 /// The number of the first parameter of a filter; before it come the vector and the limit.
 pub const FIRST_PARAM: usize = 3;
 
-/// The rows of a vector table nearest to a vector, nearest first, with the limit and the settings of a question: as many as
-/// match, up to the limit. Rows at the same distance are in the order of their keys.
+/// How many rows are wanted, and how they are searched for.
+#[derive(Clone, Debug, Default)]
+pub struct Wanted {
+    pub limit: i32,
+    /// An hnsw.ef_search that the caller has given.
+    pub ef_search: Option<i32>,
+    /// Expressions of type double precision that are read too, separated by commas.
+    pub values: String,
+}
+
+/// A row that was found, with its distance from the vector and the values that were wanted too.
+pub struct Candidate {
+    pub answer: Answer,
+    pub distance: f64,
+    pub values: Vec<Option<f64>>,
+}
+
+/// The rows of a vector table nearest to a vector, nearest first: as many as match, up to the limit. Rows at the same
+/// distance are in the order of their keys.
 pub fn nearest(
     client: &SpiClient<'_>,
     table: &VectorTable,
     vector: &[f32],
-    question: &Question<'_>,
+    wanted: &Wanted,
     condition: Condition,
-) -> Result<Vec<Answer>> {
+) -> Result<Vec<Candidate>> {
     let kind = VectorType::find(client)?;
-    let relation = pin(table)?;
-    let distance = table.vector_column().distance(&kind.schema, "$1");
     let mut arguments: Vec<DatumWithOid<'_>> =
-        vec![kind.argument(vector), i64::from(question.limit).into()];
-    arguments.extend(condition.params.into_iter().map(|param| match param {
-        Param::Text(text) => DatumWithOid::from(text),
-        Param::TextArray(texts) => DatumWithOid::from(texts),
-    }));
-    // The vectors may be in shards on other nodes: there is nothing to sample here, and the nodes need the settings too.
-    let is_spread = citus::is_table(table.relation);
-    let search =
-        Search { client, relation, distance, condition: condition.sql, arguments, is_spread };
-    let extent = match is_spread {
-        true => {
-            Extent { rows: f64::INFINITY, method: Some("hnsw".to_string()), ..Extent::default() }
-        }
-        false => measure::extent(client, table.relation)?,
-    };
-    let known = measure::known(
-        client,
-        &extent,
-        &search.relation,
-        table.dimensions,
-        &search.condition,
-        &search.arguments,
-    )?;
-    if let Plan::Index { ef_search } = plan::choose(&known, question.limit, question.ef_search) {
-        let found = search.through_index(&extent, ef_search)?;
-        let distances: Vec<f64> = found.iter().map(|(_, distance)| *distance).collect();
-        let may_miss_rows = question.ef_search.is_none()
+        vec![kind.argument(vector), i64::from(wanted.limit).into()];
+    arguments.extend(bound(condition.params));
+    let statement =
+        statement(table, &kind, wanted, ("$1", "$2".to_string(), condition.sql.as_str()))?;
+    let planned = Planned::of(client, table, &statement, &arguments, wanted)?;
+    if let Plan::Index { ef_search } = planned.plan {
+        let found = planned.through_index(client, &statement, &arguments, ef_search)?;
+        let distances: Vec<f64> = found.iter().map(|candidate| candidate.distance).collect();
+        let may_miss_rows = wanted.ef_search.is_none()
             && plan::has_hidden(&distances)
-            && plan::is_exact_affordable(&known);
-        if found.len() >= question.limit as usize && !may_miss_rows {
-            return Ok(answers(found, question.min_score));
+            && plan::is_exact_affordable(&planned.known);
+        if found.len() >= wanted.limit as usize && !may_miss_rows {
+            return Ok(found);
         }
     }
-    Ok(answers(search.exactly()?, question.min_score))
+    run(client, &statement.exactly(), &arguments)
 }
 
-/// The rows that are similar enough.
-fn answers(found: Vec<(Answer, f64)>, min_score: Option<f64>) -> Vec<Answer> {
-    let is_similar = |answer: &Answer| match (min_score, answer.score) {
-        (Some(least), Some(score)) => score >= least,
-        _ => true,
-    };
-    found.into_iter().map(|(answer, _)| answer).filter(is_similar).collect()
+/// The values of a filter as arguments of a statement.
+pub fn bound<'a>(params: Vec<Param>) -> impl Iterator<Item = DatumWithOid<'a>> {
+    params.into_iter().map(|param| match param {
+        Param::Text(text) => DatumWithOid::from(text),
+        Param::TextArray(texts) => DatumWithOid::from(texts),
+    })
 }
 
-/// One search of one vector table.
-struct Search<'c, 'a> {
-    client: &'c SpiClient<'c>,
-    relation: String,
-    /// The distance from the vector, in the form that an index serves.
-    distance: String,
-    condition: String,
-    arguments: Vec<DatumWithOid<'a>>,
+/// The statements of a question with this SQL for the vector, for the limit and for the condition.
+pub fn statement(
+    table: &VectorTable,
+    kind: &VectorType,
+    wanted: &Wanted,
+    (vector, limit, condition): (&str, String, &str),
+) -> Result<Statement> {
+    let is_spread = citus::is_table(table.relation);
+    Ok(Statement {
+        relation: pin(table)?,
+        distance: table.vector_column().distance(&kind.schema, vector),
+        condition: condition.to_string(),
+        values: wanted.values.clone(),
+        limit,
+        everywhere: if is_spread { citus::IN_TRANSACTIONS } else { "true" },
+    })
+}
+
+/// How a question is answered, and why.
+pub struct Planned {
+    pub plan: Plan,
+    pub known: Known,
+    pub extent: Extent,
     is_spread: bool,
 }
 
-impl Search<'_, '_> {
-    /// Lets the index order the rows. It may return rows a little out of order, and fewer than there are.
-    fn through_index(&self, extent: &Extent, ef_search: i32) -> Result<Vec<(Answer, f64)>> {
-        let everywhere = if self.is_spread { citus::IN_TRANSACTIONS } else { "true" };
-        let (relation, distance, condition) = (&self.relation, &self.distance, &self.condition);
-        let statement = format!(
-            "select r.pk_value, r.distance, r.metadata, r.embedded_text
-               from (select v.pk_value, {distance} as distance, v.metadata, v.embedded_text
-                       from {relation} v
-                      where v.embedding is not null and ({condition}) and {everywhere}
-                      order by {distance} limit $2) r
-              order by r.distance, r.pk_value collate \"C\""
-        );
-        let ef_search = CString::new(ef_search.to_string()).unwrap_or_default();
-        let probes = CString::new(probes(extent.rows).to_string()).unwrap_or_default();
-        let hnsw =
-            [(c"hnsw.iterative_scan", c"relaxed_order"), (c"hnsw.ef_search", ef_search.as_c_str())];
-        let ivfflat =
-            [(c"ivfflat.iterative_scan", c"relaxed_order"), (c"ivfflat.probes", probes.as_c_str())];
-        let values = if extent.method.as_deref() == Some("ivfflat") { ivfflat } else { hnsw };
+impl Planned {
+    /// Looks at the vector table, which must be locked, and chooses.
+    pub fn of(
+        client: &SpiClient<'_>,
+        table: &VectorTable,
+        statement: &Statement,
+        arguments: &[DatumWithOid<'_>],
+        wanted: &Wanted,
+    ) -> Result<Planned> {
+        // The vectors may be in shards on other nodes: there is nothing to sample here, and the nodes need the settings too.
+        let is_spread = citus::is_table(table.relation);
+        let extent = match is_spread {
+            true => Extent {
+                rows: f64::INFINITY,
+                method: Some("hnsw".to_string()),
+                ..Extent::default()
+            },
+            false => measure::extent(client, table.relation)?,
+        };
+        let known = measure::known(
+            client,
+            &extent,
+            &statement.relation,
+            table.dimensions,
+            &statement.condition,
+            arguments,
+        )?;
+        let plan = plan::choose(&known, wanted.limit, wanted.ef_search);
+        Ok(Planned { plan, known, extent, is_spread })
+    }
+
+    /// The settings of a search through the index.
+    pub fn settings(&self, ef_search: i32) -> [(&'static str, String); 2] {
+        let iterative = "relaxed_order".to_string();
+        match self.extent.method.as_deref() {
+            Some("ivfflat") => [
+                ("ivfflat.iterative_scan", iterative),
+                ("ivfflat.probes", probes(self.extent.rows).to_string()),
+            ],
+            _ => [("hnsw.iterative_scan", iterative), ("hnsw.ef_search", ef_search.to_string())],
+        }
+    }
+
+    fn through_index(
+        &self,
+        client: &SpiClient<'_>,
+        statement: &Statement,
+        arguments: &[DatumWithOid<'_>],
+        ef_search: i32,
+    ) -> Result<Vec<Candidate>> {
+        let values = self.settings(ef_search).map(|(name, value)| {
+            (CString::new(name).unwrap_or_default(), CString::new(value).unwrap_or_default())
+        });
+        let values = [
+            (values[0].0.as_c_str(), values[0].1.as_c_str()),
+            (values[1].0.as_c_str(), values[1].1.as_c_str()),
+        ];
         load_pgvector();
         let _settings = Level::with(Others::Stay, &values);
         let spread = self.is_spread.then(|| citus::NodeSettings::set(values)).transpose()?;
-        let found = self.run(&statement)?;
+        let found = run(client, &statement.through_index(), arguments)?;
         if let Some(spread) = spread {
             spread.reset()?;
         }
         Ok(found)
     }
+}
 
-    /// Reads every row that matches. An index on the condition may serve it, but none that orders by distance does: no
-    /// index is on a sum.
-    fn exactly(&self) -> Result<Vec<(Answer, f64)>> {
-        let (relation, distance, condition) = (&self.relation, &self.distance, &self.condition);
-        let statement = format!(
-            "select v.pk_value, {distance} as distance, v.metadata, v.embedded_text
-               from {relation} v
-              where v.embedding is not null and ({condition})
-              order by ({distance}) + 0.0::float8, v.pk_value collate \"C\" limit $2"
-        );
-        self.run(&statement)
+/// The rows that a statement returns.
+pub fn run(
+    client: &SpiClient<'_>,
+    statement: &str,
+    arguments: &[DatumWithOid<'_>],
+) -> Result<Vec<Candidate>> {
+    let mut found = Vec::new();
+    for row in client.select(statement, None, arguments)? {
+        let distance: Option<f64> = row.get(2)?;
+        let answer = Answer {
+            id: row.get(1)?,
+            score: distance.map(|distance| 1.0 - distance),
+            metadata: row.get(3)?,
+            text: row.get(4)?,
+        };
+        let values = row.get::<Vec<Option<f64>>>(5)?.unwrap_or_default();
+        found.push(Candidate { answer, distance: distance.unwrap_or(f64::NAN), values });
     }
-
-    fn run(&self, statement: &str) -> Result<Vec<(Answer, f64)>> {
-        let mut found = Vec::new();
-        for row in self.client.select(statement, None, &self.arguments)? {
-            let distance: Option<f64> = row.get(2)?;
-            let answer = Answer {
-                id: row.get(1)?,
-                score: distance.map(|distance| 1.0 - distance),
-                metadata: row.get(3)?,
-                text: row.get(4)?,
-            };
-            found.push((answer, distance.unwrap_or(f64::NAN)));
-        }
-        Ok(found)
-    }
+    Ok(found)
 }
 
 /// Loads the library of pgvector, which defines its settings.

@@ -1,35 +1,74 @@
-//! embedd.similar(): finds the rows that are nearest to a row of the same vector table, without a call of the provider.
+//! embedd.similar(): finds the rows that are nearest to rows of the same vector table, without a call of the provider.
+
+use std::collections::BTreeSet;
 
 use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
 
-use super::nearest::{nearest, pin};
-use super::{Answer, Question, checked, condition_of, find_answering};
+use super::nearest::{FIRST_PARAM, Wanted, nearest, pin};
+use super::question::Question;
+use super::{Answer, condition_of, fields_of, find_answering};
 use crate::catalog::VectorTable;
 use crate::datum::VectorType;
 use crate::error::{Error, Result};
+use crate::filter::Values;
 
-/// The rows nearest to the row with this key, without that row, nearest first. A row that has no text has no neighbours.
+/// The most rows that a question may be about.
+const MOST: usize = 1000;
+
+/// The rows nearest to the rows with these keys, without those, nearest first. What several rows have in common is the mean
+/// of their vectors, each with length 1. Rows without a text have no vector; where none has one, no row is near.
 pub fn similar(
     vector_table: &str,
-    id: &str,
+    ids: &[String],
     limit: i32,
     filters: Option<serde_json::Value>,
 ) -> Result<Vec<Answer>> {
     let question =
-        Question { vector_table, text: "", limit, filters, min_score: None, ef_search: None };
-    checked(&question)?;
+        Question { vector_table: vector_table.to_string(), limit, filters, ..Question::default() };
+    question.check()?;
+    let ids: BTreeSet<&str> = ids.iter().map(String::as_str).collect();
+    if ids.len() > MOST {
+        return Err(Error::bad_argument(format!("ids must name at most {MOST} rows")));
+    }
     Spi::connect(|client| {
         let table = find_answering(client, vector_table)?;
-        let condition = condition_of(&table, &question)?;
-        let Some(vector) = stored_vector(client, &table, id)? else { return Ok(Vec::new()) };
-        // One more, because the row itself is one of them.
-        let question = Question { limit: limit + 1, ..question };
-        let mut answers = nearest(client, &table, &vector, &question, condition)?;
-        answers.retain(|answer| answer.id.as_deref() != Some(id));
-        answers.truncate(limit as usize);
-        Ok(answers)
+        let condition = condition_of(&question, &fields_of(&table), Values::From(FIRST_PARAM))?;
+        let mut vectors = Vec::new();
+        for id in &ids {
+            vectors.extend(stored_vector(client, &table, id)?);
+        }
+        let Some(vector) = mean(&vectors) else { return Ok(Vec::new()) };
+        // As many more as there are rows asked about, because these are among the nearest.
+        let wanted = Wanted { limit: limit + ids.len() as i32, ..Wanted::default() };
+        let found = nearest(client, &table, &vector, &wanted, condition)?;
+        let answers = found.into_iter().map(|candidate| candidate.answer);
+        let is_asked = |answer: &Answer| answer.id.as_deref().is_some_and(|id| ids.contains(id));
+        Ok(answers.filter(|answer| !is_asked(answer)).take(limit as usize).collect())
     })
+}
+
+/// The mean of the directions of vectors, with length 1; that of one vector is itself. None without a vector, or where
+/// they cancel out.
+fn mean(vectors: &[Vec<f32>]) -> Option<Vec<f32>> {
+    if let [vector] = vectors {
+        return Some(vector.clone());
+    }
+    let mut sum = vec![0.0_f64; vectors.first()?.len()];
+    for vector in vectors {
+        let length = length(vector.iter().map(|element| f64::from(*element)));
+        if length > 0.0 {
+            for (sum, element) in sum.iter_mut().zip(vector) {
+                *sum += f64::from(*element) / length;
+            }
+        }
+    }
+    let length = length(sum.iter().copied());
+    (length > 1e-9).then(|| sum.iter().map(|element| (element / length) as f32).collect())
+}
+
+fn length(elements: impl Iterator<Item = f64>) -> f64 {
+    elements.map(|element| element * element).sum::<f64>().sqrt()
 }
 
 /// The stored vector of a row that the caller may see; None if it has no text.
@@ -57,4 +96,19 @@ fn stored_vector(
         });
     }
     Ok(rows.first().get_one::<Vec<f32>>()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::mean;
+
+    #[test]
+    fn the_mean_is_one_of_directions() {
+        assert_eq!(mean(&[]), None);
+        assert_eq!(mean(&[vec![3.0, 4.0]]), Some(vec![3.0, 4.0]));
+        let diagonal = mean(&[vec![10.0, 0.0], vec![0.0, 0.1]]).unwrap();
+        assert!(diagonal.iter().all(|element| (element - 0.5_f32.sqrt()).abs() < 1e-6));
+        assert_eq!(mean(&[vec![1.0, 0.0], vec![-2.0, 0.0]]), None);
+        assert_eq!(mean(&[vec![0.0, 0.0], vec![0.0, 2.0]]), Some(vec![0.0, 1.0]));
+    }
 }

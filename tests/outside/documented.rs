@@ -35,6 +35,7 @@ pages! {
     moving "docs/guides/moving.md"
     changing "docs/guides/changing.md"
     providers "docs/guides/providers.md"
+    questions "docs/guides/questions.md"
     sizing "docs/guides/sizing.md"
     testing "docs/guides/testing.md"
 }

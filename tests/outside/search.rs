@@ -1,6 +1,7 @@
 //! Answers: as many rows as match, and the right ones, whatever a filter, a policy, equal texts, old row versions or the kind
 //! of index hides from an index scan.
 
+mod asking;
 mod generated;
 
 use std::collections::BTreeSet;

@@ -161,6 +161,6 @@ fn errors_have_message_detail_and_hint() {
         assert_eq!(refused(filter), expected);
     }
     assert_eq!(refused(json!({"$nor": []})).0, "unknown filter field \"$nor\"");
-    let error = condition(&json!({"a": 1}), &[], 1).unwrap_err();
+    let error = condition(&json!({"a": 1}), &[], super::Values::From(1)).unwrap_err();
     assert_eq!(error.detail.unwrap(), "There are no fields to filter on.");
 }

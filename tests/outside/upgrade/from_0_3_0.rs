@@ -17,7 +17,7 @@ const AS_0_3_0: &str = "DO $$
              WHERE d.refclassid = 'pg_extension'::regclass AND d.deptype = 'e'
         LOOP
             -- From PostgreSQL 17 on an array type is one too, and goes with its type.
-            CONTINUE WHEN object.identity LIKE '%[]' OR object.identity !~ '[.](to_|wait_|import_|adopt_|verify.pg_catalog.text,|backfill.pg_catalog.text,|update_vector|rename_|swap|discard|compare|\"similar|\\w*argument)';
+            CONTINUE WHEN object.identity LIKE '%[]' OR object.identity !~ '[.](to_|wait_|import_|adopt_|verify.pg_catalog.text,|backfill.pg_catalog.text,|update_vector|rename_|swap|discard|compare|\"similar|search|explain_|\\w*argument)';
             EXECUTE format('ALTER EXTENSION embedd DROP %s %s', object.type, object.identity);
         END LOOP;
     END
@@ -26,7 +26,8 @@ const AS_0_3_0: &str = "DO $$
     DROP FUNCTION embedd.to_integer(text, text), embedd.to_options(text), embedd.wait_until_synced(text, interval),
         embedd.verify(text, integer), embedd.backfill(text, boolean),
         embedd.backfill(text, text, boolean), embedd.update_vector_table, embedd.rename_vector_table,
-        embedd.swap, embedd.discard, embedd.compare, embedd.similar, embedd.import_vectors(text, text), embedd.adopt_column(text, text),
+        embedd.swap, embedd.discard, embedd.compare, embedd.similar(text, text, integer, jsonb), embedd.similar(text, text[], integer, jsonb),
+        embedd.search, embedd.explain_query, embedd.import_vectors(text, text), embedd.adopt_column(text, text),
         embedd.adopt_pgai(text, text), embedd.adopt_pgedge(text, text), embedd.adopt_vectorize(text, text);
     DROP INDEX embedd.vector_tables_name_key, embedd.vector_tables_replaces_key;
     ALTER TABLE embedd.vector_tables ADD CONSTRAINT vector_tables_name_key UNIQUE (name);
@@ -46,6 +47,15 @@ const AS_0_3_0: &str = "DO $$
             dimensions integer, platform_vector_ref text, columns jsonb, created_at timestamp with time zone)
         SET search_path FROM CURRENT LANGUAGE c AS '$libdir/embedd', 'make_vector_table_wrapper';
     ALTER EXTENSION embedd ADD FUNCTION embedd.create_vector_table;
+    ALTER EXTENSION embedd DROP FUNCTION embedd.query(
+        text, text, integer, jsonb, double precision, integer, vector, integer, text, jsonb, jsonb, jsonb);
+    DROP FUNCTION embedd.query;
+    CREATE FUNCTION embedd.query(
+        vector_table text, query text, \"limit\" integer DEFAULT 10, filters jsonb DEFAULT NULL,
+        min_similarity_score double precision DEFAULT NULL, ef_search integer DEFAULT NULL)
+        RETURNS TABLE (id text, score double precision, metadata jsonb, embedded_text text)
+        STABLE SET search_path FROM CURRENT LANGUAGE c AS '$libdir/embedd', 'query_wrapper';
+    ALTER EXTENSION embedd ADD FUNCTION embedd.query;
     ALTER EXTENSION embedd DROP VIEW embedd.stat_progress_backfill;
     DROP VIEW embedd.stat_progress_backfill;
     ALTER EXTENSION embedd DROP FUNCTION embedd.cancel_backfill(text);
@@ -116,6 +126,9 @@ fn an_installation_of_0_3_0_is_updated_in_the_middle_of_a_backfill() {
              UPDATE embedd.models SET is_default = true WHERE model = 'text-embedding-3-large'",
         )
         .unwrap();
+    client
+        .batch_execute("CREATE VIEW asked AS SELECT id FROM embedd.query('t', 'a title', 3)")
+        .unwrap();
     cluster.restart(Shutdown::Fast);
     let log = "extension \"embedd\" must be updated";
     cluster.wait_until(LONG, "the worker to log it", || cluster.log_contains(log));
@@ -137,6 +150,11 @@ fn an_installation_of_0_3_0_is_updated_in_the_middle_of_a_backfill() {
     cluster.psql("old", "ALTER EXTENSION embedd UPDATE");
     cluster.wait_done("old");
     let mut client = cluster.connect("old");
+    // The view keeps the form of query() that it was made with, which a dump contains.
+    let view = "SELECT (SELECT count(*) FROM asked), pg_get_viewdef('asked'::regclass) LIKE '%query_up_to_0_7%',
+                       (SELECT count(*) FROM pg_depend WHERE deptype = 'e' AND objid = 'embedd.query_up_to_0_7'::regproc)";
+    let row = client.query_one(view, &[]).unwrap();
+    assert_eq!((row.get(0), row.get(1), row.get(2)), (3i64, true, 0i64));
     let kept = "SELECT count(*) FROM embedd.models WHERE is_default AND model = 'text-embedding-3-large'
                        OR NOT built_in AND model = 'bge-m3' AND provider = 'ollama' AND texts_per_request = 7";
     assert_eq!(client.query_one(kept, &[]).unwrap().get::<_, i64>(0), 2);

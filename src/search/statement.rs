@@ -1,0 +1,56 @@
+//! The statements that find the nearest rows, and those that list rows. Pure.
+//!
+//! Each returns pk_value, distance, metadata, embedded_text and an array of the values that change the score.
+
+/// The statements of one question.
+pub struct Statement {
+    /// The qualified name of the vector table.
+    pub relation: String,
+    /// The distance of a row `v`, in the form that an index serves.
+    pub distance: String,
+    /// The condition on `metadata`.
+    pub condition: String,
+    /// Expressions of type double precision, separated by commas.
+    pub values: String,
+    /// How many rows are wanted: a parameter or a number.
+    pub limit: String,
+    /// A condition that is true, which Citus needs in the same transaction.
+    pub everywhere: &'static str,
+}
+
+impl Statement {
+    /// Lets the index order the rows. It may return rows a little out of order, and fewer than there are.
+    pub fn through_index(&self) -> String {
+        let Statement { relation, distance, condition, values, limit, everywhere } = self;
+        format!(
+            "select r.pk_value, r.distance, r.metadata, r.embedded_text, r.values
+  from (select v.pk_value, {distance} as distance, v.metadata, v.embedded_text, array[{values}]::float8[] as values
+          from {relation} v
+         where v.embedding is not null and ({condition}) and {everywhere}
+         order by {distance} limit {limit}) r
+ order by r.distance, r.pk_value collate \"C\""
+        )
+    }
+
+    /// Reads every row that matches. An index on the condition may serve it, but none that orders by distance does: no
+    /// index is on a sum.
+    pub fn exactly(&self) -> String {
+        let Statement { relation, distance, condition, values, limit, .. } = self;
+        format!(
+            "select v.pk_value, {distance} as distance, v.metadata, v.embedded_text, array[{values}]::float8[] as values
+  from {relation} v
+ where v.embedding is not null and ({condition})
+ order by ({distance}) + 0.0::float8, v.pk_value collate \"C\" limit {limit}"
+        )
+    }
+}
+
+/// The statement that lists rows in an order, those without text too.
+pub fn listed(relation: &str, condition: &str, order: &str, limit: &str, offset: &str) -> String {
+    format!(
+        "select v.pk_value, null::float8 as distance, v.metadata, v.embedded_text, null::float8[] as values
+  from {relation} v
+ where {condition}
+ order by {order} limit {limit} offset {offset}"
+    )
+}
