@@ -99,6 +99,12 @@ create function embedd.discard(name text) returns void
     as 'MODULE_PATHNAME', 'discard_wrapper';
 comment on function embedd.discard(text) is
     'Drops the shadow of a vector table with the vectors it has: the vector table keeps its configuration';
+create function embedd.utc_datetime(value text) returns timestamp with time zone
+    strict immutable parallel safe
+    language c
+    as 'MODULE_PATHNAME', 'utc_datetime_wrapper';
+comment on function embedd.utc_datetime(text) is
+    'Converts a timestamp in metadata for the key of an index; one without a time zone counts as UTC';
 create function embedd.compare(name text, queries text[], k integer default 10)
     returns table (query text, overlap double precision, mean_rank_change double precision, live_embed_ms double precision,
         shadow_embed_ms double precision, live_search_ms double precision, shadow_search_ms double precision,

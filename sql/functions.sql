@@ -64,6 +64,8 @@ comment on function embedd.similar(text, text[], integer, jsonb) is
     'Returns the rows nearest to the mean of several rows of the same vector table, without those. No provider is called';
 comment on function embedd.embed(text, text) is
     'Returns the vector that the model of a vector table computes for a question';
+comment on function embedd.utc_datetime(text) is
+    'Converts a timestamp in metadata for the key of an index; one without a time zone counts as UTC';
 comment on function embedd.create_provider(text, text, text, text, text, jsonb) is
     'Creates an embedding provider: a foreign server of the wrapper embedd, with the API key in its user mapping FOR PUBLIC. The key is literal or, for superusers, env:NAME or file:PATH; no view shows it';
 comment on function embedd.update_provider(text, text, text, text, jsonb) is

@@ -3,6 +3,7 @@
 mod adopt;
 pub mod arguments;
 pub mod changes;
+mod datetime;
 mod doctor;
 mod embedder;
 pub mod estimate;

@@ -94,6 +94,9 @@ pub struct Column {
     /// How filters compare it; by default according to the column's type.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub filter_type: Option<FilterType>,
+    /// Whether an index on the vector table serves filters on it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub index: bool,
     /// The current name of the source column, if it was renamed; the metadata field keeps its name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source_column: Option<String>,
@@ -172,11 +175,11 @@ pub fn parse_columns(columns: &Value) -> Result<Vec<Column>, ColumnsError> {
 
 /// Parses one element of the columns argument.
 fn parse_column(object: &Map<String, Value>, place: &str) -> Result<Column, ColumnsError> {
-    const KEYS: [&str; 5] = ["name", "role", "ordinal", "name_prefix", "filter_type"];
+    const KEYS: [&str; 6] = ["name", "role", "ordinal", "name_prefix", "filter_type", "index"];
     if let Some(key) = object.keys().find(|key| !KEYS.contains(&key.as_str())) {
         let message = format!("unknown key \"{key}\" in {place}");
         return Err(ColumnsError::new(message)
-            .detail("Valid keys: name, role, ordinal, name_prefix and filter_type."));
+            .detail("Valid keys: name, role, ordinal, name_prefix, filter_type and index."));
     }
     let Some(name) = text(object, "name", place)? else {
         return Err(ColumnsError::new(format!("{place} has no \"name\"")));
@@ -212,6 +215,19 @@ fn parse_column(object: &Map<String, Value>, place: &str) -> Result<Column, Colu
     };
     let ordinal = ordinal(object, &name)?;
     let name_prefix = text(object, "name_prefix", place)?;
+    let index = match object.get("index") {
+        None | Some(Value::Null) => false,
+        Some(Value::Bool(index)) => *index,
+        Some(other) => {
+            let message = format!("\"index\" of column \"{name}\" must be true or false");
+            return Err(ColumnsError::new(message).detail(given(other)));
+        }
+    };
+    if index && role == Role::Embedding {
+        let message = format!("\"index\" is not allowed for column \"{name}\"");
+        return Err(ColumnsError::new(message)
+            .detail("Its role is embedding, and its text may be longer than an index entry."));
+    }
     if role == Role::Metadata {
         let keys = [(ordinal.is_some(), "ordinal"), (name_prefix.is_some(), "name_prefix")];
         if let Some((_, key)) = keys.into_iter().find(|(present, _)| *present) {
@@ -220,7 +236,7 @@ fn parse_column(object: &Map<String, Value>, place: &str) -> Result<Column, Colu
                 .detail("Its role is metadata, so it is not part of the text."));
         }
     }
-    Ok(Column { name, role, ordinal, name_prefix, filter_type, source_column: None })
+    Ok(Column { name, role, ordinal, name_prefix, filter_type, index, source_column: None })
 }
 
 /// Rejects a column that repeats the name or the ordinal of an earlier one.

@@ -1,13 +1,12 @@
 //! Compiles a JSON filter into a typed SQL condition on the metadata, with bound parameters.
 //!
 //! These are the expressions that fields are compared as, and on which an expression index can be created:
-//! keyword `(metadata->>'f')`, and for gt, gte, lt and lte `((metadata->>'f') collate "C")`;
+//! keyword `(metadata->>'f')`, and for gt, gte, lt, lte and prefix `((metadata->>'f') collate "C")`;
 //! integer and float `((metadata->>'f')::numeric)`; boolean `((metadata->>'f')::boolean)`.
-//! datetime `((metadata->>'f')::timestamptz)` depends on TimeZone, so no index can hold it. Fields that hold lists are tested
-//! element by element.
+//! datetime `((metadata->>'f')::timestamptz)` depends on TimeZone, so no index can hold it. A field whose column has
+//! `"index": true` is compared as the key of that index. Fields that hold lists are tested element by element.
 
 pub use self::field::Field;
-use self::field::cast;
 use self::operator::Operator;
 use self::value::{bad_value, is_json, scalar};
 
@@ -69,6 +68,8 @@ pub struct Condition {
     pub sql: String,
     /// The values to bind, in the order of the parameters' numbers.
     pub params: Vec<Param>,
+    /// Whether an index on a field finds the rows, so that not every row is read.
+    pub is_served: bool,
 }
 
 /// An invalid filter.
@@ -105,7 +106,8 @@ pub fn condition(
     fields: &[Field],
     values: Values,
 ) -> Result<Condition, FilterError> {
-    let mut builder = Builder { fields, values, params: Vec::new(), conditions: 0 };
+    let mut builder =
+        Builder { fields, values, params: Vec::new(), conditions: 0, is_served: false };
     let sql = match filter {
         Value::Null => "true".to_string(),
         Value::Object(object) => builder.all_of(object, 0)?,
@@ -115,8 +117,8 @@ pub fn condition(
                 .hint("Write it as {\"field\": {\"operator\": value}}."));
         }
     };
-    let params = builder.params;
-    Ok(Condition { sql, params })
+    let Builder { params, is_served, .. } = builder;
+    Ok(Condition { sql, params, is_served })
 }
 
 /// The state of the compiler.
@@ -125,6 +127,7 @@ struct Builder<'a> {
     values: Values,
     params: Vec<Param>,
     conditions: usize,
+    is_served: bool,
 }
 
 impl<'a> Builder<'a> {
@@ -136,7 +139,7 @@ impl<'a> Builder<'a> {
                 "$or" => parts.push(self.combined(key, " or ", value, depth + 1)?),
                 "$and" => parts.push(self.combined(key, " and ", value, depth + 1)?),
                 "$not" => parts.push(self.not(value, depth + 1)?),
-                _ => self.field(key, value, &mut parts)?,
+                _ => self.field(key, value, depth, &mut parts)?,
             }
         }
         if parts.is_empty() {
@@ -208,6 +211,7 @@ impl<'a> Builder<'a> {
         &mut self,
         name: &str,
         value: &Value,
+        depth: usize,
         parts: &mut Vec<String>,
     ) -> Result<(), FilterError> {
         let Some(field) = self.fields.iter().find(|field| field.name == name) else {
@@ -221,18 +225,23 @@ impl<'a> Builder<'a> {
             }
             Value::Object(tests) => {
                 for (operator, value) in tests {
-                    parts.push(self.test(field, operator, value)?);
+                    parts.push(self.test(field, operator, value, depth)?);
                 }
             }
-            value => parts.push(self.test(field, "eq", value)?),
+            value => parts.push(self.test(field, "eq", value, depth)?),
         }
         Ok(())
     }
 
     /// One operator of one field.
-    fn test(&mut self, field: &Field, name: &str, value: &Value) -> Result<String, FilterError> {
+    fn test(
+        &mut self,
+        field: &Field,
+        name: &str,
+        value: &Value,
+        depth: usize,
+    ) -> Result<String, FilterError> {
         self.count()?;
-        let filter_type = field.filter_type;
         let quoted = format!("\"{}\"", field.name);
         let Some(operator) = Operator::parse(name) else {
             let message = format!("unknown operator \"{name}\" of filter field {quoted}");
@@ -243,7 +252,7 @@ impl<'a> Builder<'a> {
             return Err(FilterError::new(message, Operator::allowed(field)));
         }
         let column = field.text();
-        let typed = format!("{column}{}", cast(filter_type, ""));
+        let typed = field.typed();
         let one = || format!("the value of {name}");
         Ok(match (operator, value) {
             (Operator::Exists, Value::String(text)) if is_json::<bool>(text) => {
@@ -263,15 +272,21 @@ impl<'a> Builder<'a> {
                 let equals = self.some_equals(field, &[text]);
                 if operator == Operator::Eq { equals } else { format!("({equals} is not true)") }
             }
-            (Operator::Eq, _) => format!("{typed} = {}", self.bind_one(field, &one(), value)?),
+            (Operator::Eq, _) => {
+                self.serve(field, depth);
+                format!("{} = {}", field.equated(), self.bind_one(field, &one(), value)?)
+            }
             (Operator::Ne, _) => {
-                format!("{typed} is distinct from {}", self.bind_one(field, &one(), value)?)
+                let equated = field.equated();
+                format!("{equated} is distinct from {}", self.bind_one(field, &one(), value)?)
             }
             (Operator::Order(order), _) => {
+                self.serve(field, depth);
                 let param = self.bind_one(field, &one(), value)?;
                 format!("{} {order} {param}", field.ordered())
             }
             (Operator::Prefix, _) => {
+                self.serve(field, depth);
                 let param = self.bind_one(field, &one(), value)?;
                 format!("{} ^@ {param}", field.ordered())
             }
@@ -302,11 +317,18 @@ impl<'a> Builder<'a> {
                         format!("({} is not true)", self.some_equals(field, &values))
                     }
                     (Operator::In, false) => {
-                        format!("{typed} = any({})", self.bind_all(field, values))
+                        let param = self.bind(Param::TextArray(values));
+                        match field.compared_array(&param) {
+                            Some(array) => {
+                                self.serve(field, depth);
+                                format!("{} = any({array})", field.equated())
+                            }
+                            None => format!("{typed} = any({})", field.typed_array(&param)),
+                        }
                     }
                     (_, false) => {
-                        let param = self.bind_all(field, values);
-                        format!("({typed} <> all({param}) or {column} is null)")
+                        let array = field.typed_array(&self.bind(Param::TextArray(values)));
+                        format!("({typed} <> all({array}) or {column} is null)")
                     }
                 }
             }
@@ -337,13 +359,12 @@ impl<'a> Builder<'a> {
     /// Binds one value and returns its parameter, cast to the field's type.
     fn bind_one(&mut self, field: &Field, what: &str, one: &Value) -> Result<String, FilterError> {
         let param = self.bind(Param::Text(scalar(field, what, one)?));
-        Ok(format!("{param}::text{}", cast(field.filter_type, "")))
+        Ok(field.compared(&param))
     }
 
-    /// Binds a list of values and returns its parameter, cast to an array of the field's type.
-    fn bind_all(&mut self, field: &Field, values: Vec<String>) -> String {
-        let param = self.bind(Param::TextArray(values));
-        format!("{param}::text[]{}", cast(field.filter_type, "[]"))
+    /// Notes that an index finds the rows of a test that all of them must pass.
+    fn serve(&mut self, field: &Field, depth: usize) {
+        self.is_served |= field.is_indexed && depth == 0;
     }
 
     /// The parameter of a value, or its literal.

@@ -1,6 +1,7 @@
-//! The deferred vector indexes of a vector table: dropped before its first large load and built once after it, which
-//! is many times faster.
+//! The indexes of a vector table. Those over vectors are deferred: dropped before its first large load and built once after
+//! it, which is many times faster.
 
+pub mod on_fields;
 mod shadow;
 
 use pgrx::prelude::*;

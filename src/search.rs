@@ -78,6 +78,7 @@ fn answer(
         limit: ranking.candidates(question.limit + question.offset),
         ef_search: question.ef_search,
         values: ranking.expressions(),
+        is_served: condition.is_served,
     };
     let mut found = nearest(client, table, vector, &wanted, condition)?;
     if let Some(least) = question.min_score {
@@ -148,6 +149,8 @@ fn fields_of(table: &VectorTable) -> Vec<Field> {
             name: column.name.clone(),
             filter_type: column.filter_type?,
             is_list: relation::may_hold_lists(table.source, column.source()),
+            is_indexed: column.index,
+            has_zone: relation::has_zone(table.source, column.source()),
         })
     };
     table.columns.iter().filter_map(field).collect()

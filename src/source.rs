@@ -14,6 +14,7 @@ use crate::catalog::{self, SyncMode, VectorTable, sight};
 use crate::datum::Texts;
 use crate::document::{Column, FilterType};
 use crate::error::{Error, Result};
+use crate::relation;
 
 /// A checked source, with everything needed to create a vector table.
 pub struct Definition {
@@ -45,7 +46,7 @@ pub fn define(
 ) -> Result<Definition> {
     let name = check(client, source, mode)?;
     let available = self::columns(client, source)?;
-    let columns = check_columns(columns, &available, &name)?;
+    let columns = check_columns(columns, &available, source, &name)?;
     let key_names = key_columns(client, source, key, &name, &available, mode)?;
     let key = check_key_types(&available, &key_names, mode)?.into_iter().cloned().collect();
     check_texts(client, source, &name, &columns, mode)?;
@@ -135,6 +136,7 @@ pub fn columns(client: &SpiClient<'_>, source: pg_sys::Oid) -> Result<Vec<Source
 fn check_columns(
     mut columns: Vec<Column>,
     available: &[SourceColumn],
+    oid: pg_sys::Oid,
     source: &str,
 ) -> Result<Vec<Column>> {
     for column in &mut columns {
@@ -157,6 +159,16 @@ fn check_columns(
                 ),
                 detail: Some(format!("Its type is {}.", found.base_type)),
                 hint: Some(format!("Use filter type \"{}\", or leave it out.", natural.as_str())),
+            });
+        }
+        if column.index && relation::may_hold_lists(oid, &column.name) {
+            return Err(Error::BadArgument {
+                message: format!("column \"{}\" cannot have an index for filters", column.name),
+                detail: Some(format!(
+                    "Its type is {}, whose elements are compared.",
+                    found.base_type
+                )),
+                hint: None,
             });
         }
     }

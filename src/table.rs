@@ -22,6 +22,7 @@ use crate::command;
 use crate::document;
 use crate::error::{Error, Result, raise_message};
 use crate::fdw::{self, depend};
+use crate::index;
 use crate::key::Key;
 use crate::models::Chosen;
 use crate::name;
@@ -152,6 +153,7 @@ pub fn create(client: &mut SpiClient<'_>, request: CreateRequest) -> Result<Vect
         reuses: None,
         columns: source.columns,
     };
+    index::on_fields::follow(client, &table)?;
     let _rights = RoleSwitch::of_extension()?;
 
     catalog::insert(client, &table, &key_types)?;

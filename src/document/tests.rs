@@ -26,6 +26,7 @@ fn column(name: &str, role: Role, ordinal: Option<i32>, prefix: Option<&str>) ->
         ordinal,
         name_prefix,
         filter_type: None,
+        index: false,
         source_column: None,
     }
 }
@@ -56,6 +57,7 @@ fn columns_survive_being_stored() {
         column("a", Role::Embedding, Some(0), Some("A: ")),
         Column {
             filter_type: Some(FilterType::Datetime),
+            index: false,
             source_column: None,
             ..column("b", Role::Metadata, None, None)
         },
@@ -113,7 +115,19 @@ fn errors_name_the_element_and_the_valid_values() {
         (
             json!([ok, {"name": "a", "role": "metadata", "typ": 1}]),
             "unknown key \"typ\" in element 2 of columns",
-            Some("Valid keys: name, role, ordinal, name_prefix and filter_type."),
+            Some("Valid keys: name, role, ordinal, name_prefix, filter_type and index."),
+            None,
+        ),
+        (
+            json!([ok, {"name": "a", "role": "metadata", "index": "yes"}]),
+            "\"index\" of column \"a\" must be true or false",
+            Some("A string was given."),
+            None,
+        ),
+        (
+            json!([{"name": "a", "role": "embedding", "index": true}]),
+            "\"index\" is not allowed for column \"a\"",
+            Some("Its role is embedding, and its text may be longer than an index entry."),
             None,
         ),
         (json!([{"role": "embedding"}]), "element 1 of columns has no \"name\"", None, None),

@@ -46,6 +46,7 @@ impl Change {
     pub fn beside(self, shadow: &VectorTable) -> Result<Self> {
         let present = |column: &Column| Column {
             name: column.source().to_string(),
+            index: false,
             source_column: None,
             ..column.clone()
         };

@@ -6,6 +6,11 @@ use super::*;
 
 mod refused;
 
+fn field(name: &str, filter_type: FilterType) -> Field {
+    let name = name.to_string();
+    Field { name, filter_type, is_list: false, is_indexed: false, has_zone: true }
+}
+
 fn fields() -> Vec<Field> {
     [
         ("category", FilterType::Keyword),
@@ -14,7 +19,7 @@ fn fields() -> Vec<Field> {
         ("active", FilterType::Boolean),
         ("seen", FilterType::Datetime),
     ]
-    .map(|(name, filter_type)| Field { name: name.to_string(), filter_type, is_list: false })
+    .map(|(name, filter_type)| field(name, filter_type))
     .into()
 }
 
@@ -188,7 +193,7 @@ fn values_are_never_in_the_sql_and_names_only_as_literals() {
     assert_eq!(sql, "(metadata->>'category') = $1::text");
     assert_eq!(params, one("'; drop table t; --"));
     let name = "x' or \\'1'='1";
-    let odd = [Field { name: name.to_string(), filter_type: FilterType::Keyword, is_list: false }];
+    let odd = [field(name, FilterType::Keyword)];
     let condition = condition(&json!({name: {"nin": ["$2"]}}), &odd, Values::From(1)).unwrap();
     assert_eq!(
         condition.sql,
@@ -296,8 +301,7 @@ fn a_prefix_is_of_texts() {
 
 #[test]
 fn lists_are_tested_by_element() {
-    let list =
-        |name: &str, filter_type| Field { name: name.to_string(), filter_type, is_list: true };
+    let list = |name: &str, filter_type| Field { is_list: true, ..field(name, filter_type) };
     let fields = [list("tags", FilterType::Keyword), list("it's", FilterType::Integer)];
     let sql = |filter: Value| match condition(&filter, &fields, Values::From(1)) {
         Ok(condition) => (condition.sql, condition.params),
@@ -348,4 +352,51 @@ fn values_may_be_literals() {
         "(metadata->>'category') = any(array['a''b', '$1']::text[]) and (metadata->>'stock')::numeric >= '5'::text::numeric"
     );
     assert!(condition.params.is_empty());
+}
+
+#[test]
+fn a_field_with_an_index_is_compared_as_its_key() {
+    let fields: Vec<Field> = fields()
+        .into_iter()
+        .map(|field| Field { is_indexed: true, has_zone: false, ..field })
+        .collect();
+    let sql = |filter: Value| {
+        let condition = condition(&filter, &fields, Values::From(1)).unwrap();
+        (condition.sql, condition.is_served)
+    };
+    for (filter, expected, is_served) in [
+        (
+            json!({"category": "a"}),
+            "((metadata->>'category') collate pg_catalog.\"C\") = $1::text",
+            true,
+        ),
+        (
+            json!({"category": {"in": ["a"]}}),
+            "((metadata->>'category') collate pg_catalog.\"C\") = any($1::text[])",
+            true,
+        ),
+        (
+            json!({"category": {"nin": ["a"]}}),
+            "((metadata->>'category') <> all($1::text[]) or (metadata->>'category') is null)",
+            false,
+        ),
+        (json!({"stock": {"gt": 1}}), "(metadata->>'stock')::numeric > $1::text::numeric", true),
+        (
+            json!({"seen": {"lt": "2024-01-01"}}),
+            "embedd.utc_datetime((metadata->>'seen')) < (($1::text::timestamptz)::timestamp at time zone 'UTC')",
+            true,
+        ),
+        (
+            json!({"seen": {"in": ["2024-01-01"]}}),
+            "(metadata->>'seen')::timestamptz = any($1::text[]::timestamptz[])",
+            false,
+        ),
+        (
+            json!({"$or": [{"stock": 1}]}),
+            "(((metadata->>'stock')::numeric = $1::text::numeric))",
+            false,
+        ),
+    ] {
+        assert_eq!(sql(filter), (expected.to_string(), is_served));
+    }
 }

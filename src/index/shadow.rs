@@ -2,7 +2,7 @@
 
 use pgrx::spi::SpiClient;
 
-use super::{INDEXES, PARTS, Parts, Whole, set_path_to_pgvector};
+use super::{INDEXES, PARTS, Parts, Whole, on_fields, set_path_to_pgvector};
 use crate::catalog::VectorTable;
 use crate::command;
 use crate::datum::{VectorType, texts};
@@ -41,13 +41,18 @@ pub fn missing(
                     exists (select from pg_catalog.pg_class n join pg_catalog.pg_index s on s.indexrelid = n.oid
                              where s.indrelid = $2 and n.relname = 'embedd_swap_' || i.indexrelid)
                from {INDEXES}
-              where i.indrelid = $1 and i.indisvalid and c.relkind = 'i'
+              where i.indrelid = $1 and i.indisvalid and c.relkind = 'i' and not pg_catalog.starts_with(c.relname, $3)
                 and not exists (select from pg_catalog.pg_constraint k
                                  where k.conindid = i.indexrelid and k.contype in ('p', 'u', 'x'))
               order by i.indexrelid"
         ),
         None,
-        &[live.relation.into(), shadow.relation.into()],
+        &[
+            live.relation.into(),
+            shadow.relation.into(),
+            // The shadow has its own.
+            on_fields::prefix(live.id).into(),
+        ],
     )?;
     let (mut definitions, mut has_own) = (Vec::new(), false);
     for row in rows {

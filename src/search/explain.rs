@@ -46,12 +46,13 @@ pub fn explain(question: &Question) -> Result<String> {
             }
             (None, None) => return Err(Error::NullArgument { argument: "query" }),
         };
+        let condition = condition_of(question, &fields, Values::Literal)?;
         let wanted = Wanted {
             limit: ranking.candidates(question.limit + question.offset),
             ef_search: question.ef_search,
             values: ranking.expressions(),
+            is_served: condition.is_served,
         };
-        let condition = condition_of(question, &fields, Values::Literal)?;
         let limit = wanted.limit.to_string();
         let statement =
             statement(&table, &pgvector, &wanted, (&vector, limit, condition.sql.as_str()))?;

@@ -137,13 +137,14 @@ pub fn known(
     extent: &Extent,
     relation: &str,
     dimensions: i32,
-    condition: &str,
+    (condition, is_served): (&str, bool),
     arguments: &[DatumWithOid<'_>],
 ) -> Result<Known> {
     let mut known = Known {
         rows: extent.rows,
         dimensions: f64::from(dimensions),
         kept: None,
+        is_served,
         has_index: extent.method.is_some(),
         equal: extent.equal,
     };

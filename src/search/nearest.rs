@@ -29,6 +29,8 @@ pub struct Wanted {
     pub ef_search: Option<i32>,
     /// Expressions of type double precision that are read too, separated by commas.
     pub values: String,
+    /// Whether an index on a field finds the rows of the filter.
+    pub is_served: bool,
 }
 
 /// A row that was found, with its distance from the vector and the values that were wanted too.
@@ -125,7 +127,7 @@ impl Planned {
             &extent,
             &statement.relation,
             table.dimensions,
-            &statement.condition,
+            (&statement.condition, wanted.is_served),
             arguments,
         )?;
         let plan = plan::choose(&known, wanted.limit, wanted.ef_search);

@@ -98,8 +98,8 @@ impl Order {
                 format!("{} is null and {}", field.ordered(), later(">"))
             }
             Some((value, field)) => {
-                let (text, cast) = field.bound("the value in after", value)?;
-                let value = format!("{}::text{cast}", bind(Param::Text(text)));
+                let text = field.value("the value in after", value)?;
+                let value = field.compared(&bind(Param::Text(text)));
                 let ordered = field.ordered();
                 format!(
                     "({ordered} {beyond} {value} or {ordered} is null or ({ordered} = {value} and {}))",
@@ -131,7 +131,10 @@ mod tests {
             ("a desc", FilterType::Keyword, false),
             ("tags", FilterType::Keyword, true),
         ]
-        .map(|(name, filter_type, is_list)| Field { name: name.to_string(), filter_type, is_list })
+        .map(|(name, filter_type, is_list)| {
+            let name = name.to_string();
+            Field { name, filter_type, is_list, is_indexed: false, has_zone: true }
+        })
         .into()
     }
 

@@ -18,9 +18,11 @@ const RARE: f64 = 0.15;
 /// So many rows with the same text surround each other in a graph, and hide others from it.
 const MANY_EQUAL: f64 = 300.0;
 
-/// Microseconds to read a row and test it, to compute a distance of 384 dimensions, and to visit a row through an index.
+/// Microseconds to read a row in passing and test it, to compute a distance of 384 dimensions, and to visit a row through an index.
 const READ: f64 = 0.8;
 const DISTANCE: f64 = 0.4;
+/// Microseconds to read a row that an index on a field has found.
+const READ_AT: f64 = 3.0;
 const VISIT: f64 = 13.0;
 /// Microseconds more to fetch a vector that is too long to be stored in its row, of more dimensions than this.
 const FETCH: f64 = 8.0;
@@ -38,6 +40,8 @@ pub struct Known {
     pub dimensions: f64,
     /// The part of its rows that the filter and the policies for the reader keep, from 0 to 1; None where nothing is dropped.
     pub kept: Option<f64>,
+    /// Whether an index on a field finds the rows that the filter keeps.
+    pub is_served: bool,
     /// Whether an index can order its vectors.
     pub has_index: bool,
     /// The rows of the text that most rows have, about.
@@ -87,7 +91,8 @@ pub fn choose(known: &Known, limit: i32, ef_search: Option<i32>) -> Plan {
 fn time_of_exact(known: &Known) -> f64 {
     let kept = known.part();
     let fetch = if known.dimensions > IN_ROW { FETCH } else { 0.0 };
-    known.rows * (READ + kept * (DISTANCE * known.dimensions / 384.0 + fetch))
+    let read = if known.is_served { kept * READ_AT } else { READ };
+    known.rows * (read + kept * (DISTANCE * known.dimensions / 384.0 + fetch))
 }
 
 /// Whether every row that matches is read where an index may have missed some.
@@ -133,8 +138,14 @@ pub fn has_hidden(distances: &[f64]) -> bool {
 mod tests {
     use super::*;
 
-    const LARGE: Known =
-        Known { rows: 100_000.0, dimensions: 384.0, kept: None, has_index: true, equal: 1.0 };
+    const LARGE: Known = Known {
+        rows: 100_000.0,
+        dimensions: 384.0,
+        kept: None,
+        is_served: false,
+        has_index: true,
+        equal: 1.0,
+    };
 
     fn is_exact(known: Known, limit: i32) -> bool {
         choose(&known, limit, None) == Plan::Exact
@@ -171,6 +182,9 @@ mod tests {
         assert_eq!(choose(&huge, 10, None), Plan::Index { ef_search: 1000 });
         // A filter so rare that the index would visit more.
         assert!(is_exact(Known { kept: Some(1e-7), ..huge }, 10));
+        // An index on the field reads only what matches.
+        assert!(is_exact(Known { is_served: true, kept: Some(0.005), ..huge }, 10));
+        assert!(!is_exact(Known { is_served: true, kept: Some(0.5), ..huge }, 10));
         assert!(is_exact_affordable(&LARGE) && !is_exact_affordable(&Known { rows: 1e6, ..LARGE }));
     }
 

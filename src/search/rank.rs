@@ -78,8 +78,8 @@ impl Ranking {
         for (place, boost) in list::<Boost>("boosts", boosts)? {
             let field = field(&place, &boost.column, fields)?;
             let value = match field.filter_type {
-                FilterType::Integer | FilterType::Float => number(&field.ordered()),
-                FilterType::Boolean => format!("({})::int::float8", field.ordered()),
+                FilterType::Integer | FilterType::Float => number(&field.typed()),
+                FilterType::Boolean => format!("({})::int::float8", field.typed()),
                 FilterType::Keyword | FilterType::Datetime => {
                     return Err(wrong_type(&place, field, "a number or a boolean"));
                 }
@@ -93,13 +93,13 @@ impl Ranking {
                     let origin = origin(field, &decay.origin)?.ok_or_else(|| {
                         refused(&place, "origin is missing: the number that nothing is taken off.")
                     })?;
-                    let value = number(&format!("({} - {origin})", field.ordered()));
+                    let value = number(&format!("({} - {origin})", field.typed()));
                     (value, decay.half_life.as_f64())
                 }
                 FilterType::Datetime => {
                     let origin = origin(field, &decay.origin)?;
                     let origin = origin.unwrap_or_else(|| "now()".to_string());
-                    let at = field.ordered();
+                    let at = field.typed();
                     let value = format!(
                         "case when isfinite({at}) then extract(epoch from {origin} - {at})::float8 end"
                     );
@@ -217,8 +217,11 @@ fn origin(field: &Field, origin: &Value) -> Result<Option<String>> {
     if origin.is_null() {
         return Ok(None);
     }
-    let (text, cast) = field.bound("origin", origin)?;
-    Ok(Some(format!("{}{cast}", quote_literal(&text))))
+    let text = quote_literal(&field.value("origin", origin)?);
+    Ok(Some(match field.filter_type {
+        FilterType::Datetime => format!("{text}::timestamptz"),
+        _ => format!("{text}::numeric"),
+    }))
 }
 
 /// A numeric expression as double precision.
@@ -253,7 +256,10 @@ mod tests {
             ("name", FilterType::Keyword, false),
             ("tags", FilterType::Integer, true),
         ]
-        .map(|(name, filter_type, is_list)| Field { name: name.to_string(), filter_type, is_list })
+        .map(|(name, filter_type, is_list)| {
+            let name = name.to_string();
+            Field { name, filter_type, is_list, is_indexed: false, has_zone: true }
+        })
         .into()
     }
 

@@ -40,7 +40,8 @@ pub fn similar(
         }
         let Some(vector) = mean(&vectors) else { return Ok(Vec::new()) };
         // As many more as there are rows asked about, because these are among the nearest.
-        let wanted = Wanted { limit: limit + ids.len() as i32, ..Wanted::default() };
+        let is_served = condition.is_served;
+        let wanted = Wanted { limit: limit + ids.len() as i32, is_served, ..Wanted::default() };
         let found = nearest(client, &table, &vector, &wanted, condition)?;
         let answers = found.into_iter().map(|candidate| candidate.answer);
         let is_asked = |answer: &Answer| answer.id.as_deref().is_some_and(|id| ids.contains(id));

@@ -33,7 +33,12 @@ pub enum Need {
 /// The arguments in which two configurations differ, each with what its change needs.
 pub fn differences(before: &Settings, after: &Settings) -> Vec<(&'static str, Need)> {
     let text = |settings: &Settings| document::expressions(&settings.columns, "s").text;
+    let without_indexes = |settings: &Settings| {
+        let columns = settings.columns.iter().cloned();
+        columns.map(|column| Column { index: false, ..column }).collect::<Vec<_>>()
+    };
     let columns = match text(before) == text(after) {
+        true if without_indexes(before) == without_indexes(after) => Need::Note,
         true => Need::Rewrite,
         false => Need::Table,
     };
@@ -103,6 +108,14 @@ mod tests {
         assert_eq!(differences(&before, &before), []);
         let provider = Settings { provider: "q".to_string(), ..settings() };
         assert_eq!(differences(&before, &provider), [("embedding_provider", Need::Note)]);
+        let indexed = Settings {
+            columns: columns(json!([
+                {"name": "a", "role": "embedding"},
+                {"name": "b", "role": "metadata", "index": true}
+            ])),
+            ..settings()
+        };
+        assert_eq!(differences(&before, &indexed), [("columns", Need::Note)]);
         let metadata = Settings {
             columns: columns(json!([
                 {"name": "a", "role": "embedding", "filter_type": "keyword"},

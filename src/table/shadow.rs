@@ -46,6 +46,7 @@ pub fn create(
     shadow.stored.vectors_name = shadow.relation_name()?.to_string();
     shadow.stored.replaces = Some(live.id);
     call_hook(client, live, &shadow)?;
+    index::on_fields::follow(client, &shadow)?;
     let definitions = index::missing_for_shadow(client, live, &shadow)?;
     let _rights = RoleSwitch::of_extension()?;
     let key_types = catalog::key_types(client, live.id)?;

@@ -14,6 +14,7 @@ use crate::command;
 use crate::document;
 use crate::error::{Error, Result, raise_message};
 use crate::fdw::{Server, depend};
+use crate::index;
 use crate::name::{self, quote_ident, quote_literal};
 use crate::relation;
 use crate::rights::RoleSwitch;
@@ -258,6 +259,9 @@ fn apply(
         catalog::set_working_status(client, live.id)?;
     }
     drop(rights);
+    if need != Some(Need::Table) {
+        index::on_fields::follow(client, live)?;
+    }
     if differences.iter().any(|(name, _)| *name == "embedding_provider")
         && need != Some(Need::Table)
     {

@@ -17,7 +17,7 @@ const BEGIN: &str = "<!-- catalog: ";
 const END: &str = "<!-- end -->";
 
 /// Functions that embedd, its triggers and its views call. Every other function has a heading.
-const INTERNAL: [&str; 11] = [
+const INTERNAL: [&str; 12] = [
     "all_sync_status",
     "check_provider_options",
     "is_preloaded",
@@ -29,6 +29,7 @@ const INTERNAL: [&str; 11] = [
     "to_integer",
     "to_options",
     "usage_counts",
+    "utc_datetime",
 ];
 
 /// The functions of the extension, without those that take or return the types for arguments of other types.
