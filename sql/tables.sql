@@ -219,6 +219,7 @@ create table embedd.vector_tables (
     old_tables oid[] not null default '{}',
     vector_type text not null default 'vector' check (vector_type in ('vector', 'halfvec')),
     index_options jsonb,
+    question_settings jsonb,
     constraint vector_tables_batch_interval_check check ((sync_mode = 'batch') = (batch_interval is not null))
 );
 -- A shadow has the name of the vector table that it replaces.
@@ -264,6 +265,7 @@ comment on column embedd.vector_tables.query_prefix is 'prefix of every question
 comment on column embedd.vector_tables.document_prefix is 'prefix of every embedded text when it is embedded, not part of embedded_text; it changes with the model only';
 comment on column embedd.vector_tables.vector_type is 'type of the column embedding: vector (4 bytes for each dimension) or halfvec (2 bytes)';
 comment on column embedd.vector_tables.index_options is 'argument index of create_vector_table(); null means an hnsw index with the defaults of pgvector';
+comment on column embedd.vector_tables.question_settings is 'arguments recall_target, query_provider, query_model and fallback of create_vector_table(), as far as they are given';
 
 create table embedd.queue (
     table_id integer not null,

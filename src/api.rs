@@ -17,6 +17,7 @@ use pgrx::iter::TableIterator;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
+use crate::catalog::QuestionSettings;
 use crate::datum::{RawJsonb, RegClass};
 use crate::error::Error;
 use crate::extension;
@@ -67,6 +68,10 @@ fn new_vector_table(
     index: default!(Option<RawJsonb>, "NULL"),
     table_name: default!(Option<String>, "NULL"),
     table_schema: default!(Option<String>, "NULL"),
+    recall_target: default!(Option<f64>, "NULL"),
+    query_provider: default!(Option<String>, "NULL"),
+    query_model: default!(Option<String>, "NULL"),
+    fallback: default!(Option<String>, "NULL"),
 ) -> Result<
     TableIterator<
         'static,
@@ -102,6 +107,7 @@ fn new_vector_table(
         index: index.map(|index| index.parse("index")).transpose()?,
         table_name,
         table_schema,
+        questions: QuestionSettings { recall_target, query_provider, query_model, fallback },
     };
     let table = Spi::connect_mut(|client| table::create(client, request))?;
     let columns =

@@ -276,6 +276,12 @@ pub fn for_test(client: &SpiClient<'_>, choice: &Choice<'_>) -> Result<Model> {
     Ok(model)
 }
 
+/// The model with this name at a provider of this kind, as the embedder sees it, without its prefixes.
+pub fn of_name(client: &SpiClient<'_>, kind: Kind, name: &str, dimensions: u32) -> Result<Model> {
+    let known = of_kind(client, kind)?;
+    Ok(model(kind, name, dimensions, find(&known, kind, name)))
+}
+
 /// A model as the embedder sees it, without its prefixes.
 pub fn model(kind: Kind, name: &str, dimensions: u32, entry: Option<&Entry>) -> Model {
     let Some(entry) = entry else {

@@ -9,6 +9,7 @@ mod order;
 mod plan;
 mod question;
 mod rank;
+pub mod recall;
 mod remembered;
 pub mod several;
 pub mod similar;

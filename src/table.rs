@@ -5,6 +5,7 @@ pub mod choose;
 mod create_request;
 mod notices;
 mod place;
+mod questions;
 pub mod relation_spec;
 mod settings;
 mod shadow;
@@ -16,7 +17,7 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
 
-use crate::catalog::{self, Status, Stored, SyncMode, VectorTable, sight};
+use crate::catalog::{self, QuestionSettings, Status, Stored, SyncMode, VectorTable, sight};
 use crate::cluster;
 use crate::command;
 use crate::document;
@@ -67,6 +68,10 @@ pub fn create(client: &mut SpiClient<'_>, request: CreateRequest) -> Result<Vect
         index: index_options.clone().unwrap_or_default(),
     };
     check_index(&column, index_options.is_some())?;
+    let question_settings = QuestionSettings::default().changed(&request.questions)?;
+    let vectors =
+        questions::Vectors { provider: request.provider.clone(), model: model.clone(), dimensions };
+    questions::check(&vectors, &question_settings)?;
     let schema = place::schema(client, &request)?;
 
     let rights = RoleSwitch::of_extension()?;
@@ -148,6 +153,8 @@ pub fn create(client: &mut SpiClient<'_>, request: CreateRequest) -> Result<Vect
             old_tables: Vec::new(),
             vector_type,
             index_options,
+            question_settings: (question_settings != QuestionSettings::default())
+                .then_some(question_settings),
         },
         reads_run: false,
         reuses: None,

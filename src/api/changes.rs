@@ -5,6 +5,7 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
 use super::{asked, given, seconds};
+use crate::catalog::QuestionSettings;
 use crate::control;
 use crate::datum::RawJsonb;
 use crate::error::Error;
@@ -28,6 +29,10 @@ fn update_vector_table(
     vector_type: default!(Option<String>, "NULL"),
     index: default!(Option<RawJsonb>, "NULL"),
     on_shadow: default!(Option<String>, "NULL"),
+    recall_target: default!(Option<f64>, "NULL"),
+    query_provider: default!(Option<String>, "NULL"),
+    query_model: default!(Option<String>, "NULL"),
+    fallback: default!(Option<String>, "NULL"),
 ) -> Result<
     TableIterator<
         'static,
@@ -55,6 +60,7 @@ fn update_vector_table(
         table_name,
         table_schema,
         on_shadow,
+        questions: QuestionSettings { recall_target, query_provider, query_model, fallback },
     };
     let updated = Spi::connect_mut(|client| table::update(client, &request))?;
     Ok(TableIterator::once((

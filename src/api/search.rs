@@ -182,6 +182,47 @@ fn search_tables(
 #[pg_extern(stable, parallel_restricted)]
 #[search_path(pg_catalog, pg_temp)]
 #[allow(clippy::type_complexity)]
+fn recall(
+    vector_table: Option<&str>,
+    sample: default!(Option<i32>, "50"),
+    k: default!(Option<i32>, "10"),
+    filters: default!(Option<RawJsonb>, "NULL"),
+) -> Result<
+    TableIterator<
+        'static,
+        (
+            name!(recall, Option<f64>),
+            name!(questions, i32),
+            name!(query_ms, Option<f64>),
+            name!(exact_ms, Option<f64>),
+            name!(plan, &'static str),
+            name!(ef_search, Option<i32>),
+            name!(advice, String),
+        ),
+    >,
+    ErrorReport,
+> {
+    let question = Question {
+        vector_table: given(vector_table, "vector_table")?.to_string(),
+        filters: parsed(filters, "filters")?,
+        ..Question::default()
+    };
+    let (sample, k) = (given(sample, "sample")?, given(k, "k")?);
+    let measured = search::recall::recall(&question, sample, k)?;
+    Ok(TableIterator::once((
+        measured.recall,
+        measured.questions,
+        measured.query_ms,
+        measured.exact_ms,
+        measured.plan,
+        measured.ef_search,
+        measured.advice,
+    )))
+}
+
+#[pg_extern(stable, parallel_restricted)]
+#[search_path(pg_catalog, pg_temp)]
+#[allow(clippy::type_complexity)]
 fn similar(
     vector_table: Option<&str>,
     id: Option<String>,

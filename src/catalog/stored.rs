@@ -4,6 +4,7 @@ use std::ops::RangeInclusive;
 
 use serde::Deserialize;
 
+use super::QuestionSettings;
 use crate::vector_column::{ColumnType, IndexOptions};
 
 /// The range of the interval of sync mode batch, in seconds.
@@ -108,6 +109,9 @@ pub struct Stored {
     /// The options of the index; None is the default.
     #[serde(default)]
     pub index_options: Option<IndexOptions>,
+    /// How questions are embedded and answered; None is the default.
+    #[serde(default)]
+    pub question_settings: Option<QuestionSettings>,
 }
 
 /// A string that may be null.

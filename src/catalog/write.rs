@@ -6,7 +6,6 @@ use pgrx::spi::SpiClient;
 
 use super::{SourceUpdate, VectorTable, forget_readers, missing, system_id};
 use crate::error::{Error, Result};
-use crate::vector_column::IndexOptions;
 use crate::{extension, queue, shared};
 
 /// Stores a new vector table; the relations must exist.
@@ -21,11 +20,11 @@ pub fn insert(
                 embedding_provider, embedding_model, embedding_dimensions, columns, owner, system_id, extension_id,
                 source_name, key_numbers, column_numbers, sync_mode, batch_interval, on_source_drop, compared_in, vectors_name,
                 query_prefix, document_prefix, origin_id, replaces, auto_swap, on_shadow,
-                vector_type, index_options)
+                vector_type, index_options, question_settings)
          overriding system value
          values ($1, $2, $3, $4, $5::oid[]::regtype[], $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17,
                 pg_catalog.make_interval(secs => $18), $19, $20, $21, nullif($22, ''), nullif($23, ''), $24, $25, $26, $27,
-                $28, $29)",
+                $28, $29, $30)",
         None,
         &[
             table.id.into(),
@@ -56,7 +55,8 @@ pub fn insert(
             stored.auto_swap.into(),
             stored.on_shadow.clone().into(),
             stored.vector_type.as_str().into(),
-            index_json(stored.index_options.as_ref())?.into(),
+            json_of("index_options", stored.index_options.as_ref())?.into(),
+            json_of("question_settings", stored.question_settings.as_ref())?.into(),
         ],
     )?;
     Ok(())
@@ -74,7 +74,7 @@ pub fn set_config(client: &mut SpiClient<'_>, table: &VectorTable) -> Result<()>
     client.update(
         "update embedd.vector_tables
             set embedding_provider = $2, columns = $3, column_numbers = $4, batch_interval = pg_catalog.make_interval(secs => $5),
-                on_source_drop = $6, on_shadow = $7, query_prefix = nullif($8, '')
+                on_source_drop = $6, on_shadow = $7, query_prefix = nullif($8, ''), question_settings = $9
           where id = $1",
         None,
         &[
@@ -86,6 +86,7 @@ pub fn set_config(client: &mut SpiClient<'_>, table: &VectorTable) -> Result<()>
             stored.on_source_drop.as_str().into(),
             stored.on_shadow.clone().into(),
             stored.query_prefix.as_str().into(),
+            json_of("question_settings", stored.question_settings.as_ref())?.into(),
         ],
     )?;
     forget_readers(table.source);
@@ -102,12 +103,12 @@ pub fn rename(client: &mut SpiClient<'_>, id: i32, name: &str) -> Result<()> {
     Ok(())
 }
 
-/// The value of the column index_options.
-fn index_json(options: Option<&IndexOptions>) -> Result<Option<JsonB>> {
-    let options = options.map(serde_json::to_value).transpose();
-    options
-        .map(|options| options.map(JsonB))
-        .map_err(|e| Error::Damaged { what: format!("index_options: {e}") })
+/// The value of a column of type jsonb.
+fn json_of(column: &str, value: Option<&impl serde::Serialize>) -> Result<Option<JsonB>> {
+    let value = value.map(serde_json::to_value).transpose();
+    value
+        .map(|value| value.map(JsonB))
+        .map_err(|e| Error::Damaged { what: format!("{column}: {e}") })
 }
 
 /// Records the current name of a vector table's source and its columns.

@@ -215,16 +215,21 @@ impl Server {
 ///
 /// Uses PostgreSQL's caches only, so it is cheap enough for every batch and every question.
 pub fn provider(table: &VectorTable) -> Result<Provider> {
-    let Some(server) = Server::of_table(table)? else { return Ok(Provider::local()) };
-    if !server.may_be_used_by(table.owner) {
+    for_owner(Server::of_table(table)?, &table.name, table.owner)
+}
+
+/// A provider with the key of the owner of a vector table; None is the local model.
+pub fn for_owner(server: Option<Server>, table: &str, owner: pg_sys::Oid) -> Result<Provider> {
+    let Some(server) = server else { return Ok(Provider::local()) };
+    if !server.may_be_used_by(owner) {
         return Err(Error::NoUsage {
             provider: server.name.clone(),
-            role: role_name(table.owner),
-            table: table.name.clone(),
-            hint: format!("{}.", server.grant_to(table.owner)),
+            role: role_name(owner),
+            table: table.to_string(),
+            hint: format!("{}.", server.grant_to(owner)),
         });
     }
-    server.for_role(table.owner)
+    server.for_role(owner)
 }
 
 /// The provider and the model, as the catalog had it when the table was read.

@@ -136,7 +136,7 @@ pub fn known(
     client: &SpiClient<'_>,
     extent: &Extent,
     relation: &str,
-    dimensions: i32,
+    (dimensions, target): (i32, f64),
     (condition, is_served): (&str, bool),
     arguments: &[DatumWithOid<'_>],
 ) -> Result<Known> {
@@ -147,6 +147,7 @@ pub fn known(
         is_served,
         has_index: extent.method.is_some(),
         equal: extent.equal,
+        target,
     };
     // Without an index nothing has to be chosen.
     if !known.has_index || (condition == "true" && !extent.has_policies) {

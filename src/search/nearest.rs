@@ -10,7 +10,7 @@ use super::Answer;
 use super::measure::{self, Extent};
 use super::plan::{self, Known, Plan};
 use super::statement::Statement;
-use crate::catalog::VectorTable;
+use crate::catalog::{QuestionSettings, RECALL_TARGET, VectorTable};
 use crate::citus;
 use crate::datum::VectorType;
 use crate::error::{Error, Result};
@@ -49,6 +49,17 @@ pub fn nearest(
     wanted: &Wanted,
     condition: Condition,
 ) -> Result<Vec<Candidate>> {
+    found_by(client, table, vector, wanted, condition).map(|(found, _)| found)
+}
+
+/// The same with how the rows were found in the end.
+pub fn found_by(
+    client: &SpiClient<'_>,
+    table: &VectorTable,
+    vector: &[f32],
+    wanted: &Wanted,
+    condition: Condition,
+) -> Result<(Vec<Candidate>, Plan)> {
     let kind = VectorType::find(client)?;
     let mut arguments: Vec<DatumWithOid<'_>> =
         vec![kind.argument(vector), i64::from(wanted.limit).into()];
@@ -63,9 +74,26 @@ pub fn nearest(
             && plan::has_hidden(&distances)
             && plan::is_exact_affordable(&planned.known);
         if found.len() >= wanted.limit as usize && !may_miss_rows {
-            return Ok(found);
+            return Ok((found, planned.plan));
         }
     }
+    Ok((run(client, &statement.exactly(), &arguments)?, Plan::Exact))
+}
+
+/// The rows of a vector table nearest to a vector by reading every row that matches.
+pub fn exactly(
+    client: &SpiClient<'_>,
+    table: &VectorTable,
+    vector: &[f32],
+    limit: i32,
+    condition: Condition,
+) -> Result<Vec<Candidate>> {
+    let kind = VectorType::find(client)?;
+    let mut arguments: Vec<DatumWithOid<'_>> = vec![kind.argument(vector), i64::from(limit).into()];
+    arguments.extend(bound(condition.params));
+    let wanted = Wanted { limit, ..Wanted::default() };
+    let statement =
+        statement(table, &kind, &wanted, ("$1", "$2".to_string(), condition.sql.as_str()))?;
     run(client, &statement.exactly(), &arguments)
 }
 
@@ -122,11 +150,13 @@ impl Planned {
             },
             false => measure::extent(client, table.relation)?,
         };
+        let settings = table.stored.question_settings.as_ref();
+        let target = settings.map_or(RECALL_TARGET, QuestionSettings::target);
         let known = measure::known(
             client,
             &extent,
             &statement.relation,
-            table.dimensions,
+            (table.dimensions, target),
             (&statement.condition, wanted.is_served),
             arguments,
         )?;

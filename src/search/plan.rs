@@ -15,6 +15,10 @@ const EF_PER_MATCH: f64 = 8.0;
 /// Of a filter that keeps less than this part, the rows may lie where the question does not lead: an index finds 0.93 of
 /// them, at any hnsw.ef_search.
 const RARE: f64 = 0.15;
+/// A higher recall than this is that of an exact answer.
+const HIGHEST: f64 = 0.999;
+/// The least hnsw.ef_search for a low recall.
+const EF_FLOOR: f64 = 40.0;
 /// So many rows with the same text surround each other in a graph, and hide others from it.
 const MANY_EQUAL: f64 = 300.0;
 
@@ -46,6 +50,8 @@ pub struct Known {
     pub has_index: bool,
     /// The rows of the text that most rows have, about.
     pub equal: f64,
+    /// The part of the nearest rows that is to be found.
+    pub target: f64,
 }
 
 impl Known {
@@ -70,21 +76,31 @@ pub fn choose(known: &Known, limit: i32, ef_search: Option<i32>) -> Plan {
     match ef_search {
         _ if !known.has_index => return Plan::Exact,
         Some(ef_search) => return Plan::Index { ef_search },
+        None if known.target >= 1.0 => return Plan::Exact,
         None => {}
     }
     let wanted = f64::from(limit);
     let dropped = if known.kept.is_some() { EF_PER_MATCH * wanted / kept.max(1e-6) } else { 0.0 };
-    let needed = EF_LEAST.max(EF_PER_ROW * wanted) + dropped;
+    let needed = effort(known.target) * (EF_LEAST.max(EF_PER_ROW * wanted) + dropped);
     let exact = time_of_exact(known);
     let index = VISIT * (known.dimensions / 384.0).max(0.3) * needed;
-    let is_doubtful =
-        kept < RARE || known.equal >= MANY_EQUAL || needed > f64::from(*EF_SEARCH.end());
+    let is_doubtful = known.target > HIGHEST
+        || kept < RARE
+        || known.equal >= MANY_EQUAL
+        || needed > f64::from(*EF_SEARCH.end());
     let prefers_exact =
         exact <= SHORT_EXACT.max(index) || (is_doubtful && is_exact_affordable(known));
     if prefers_exact {
         return Plan::Exact;
     }
-    Plan::Index { ef_search: needed.clamp(EF_LEAST, f64::from(*EF_SEARCH.end())) as i32 }
+    Plan::Index { ef_search: needed.clamp(EF_FLOOR, f64::from(*EF_SEARCH.end())).round() as i32 }
+}
+
+/// How much more than for a recall of 0.98 an index has to visit for another one. What it misses falls a little slower than
+/// hnsw.ef_search grows.
+fn effort(target: f64) -> f64 {
+    let missed = (1.0 - target).clamp(1e-6, 0.5);
+    (0.02 / missed).powf(0.8)
 }
 
 /// About how many microseconds it takes to read every row that matches.
@@ -145,6 +161,7 @@ mod tests {
         is_served: false,
         has_index: true,
         equal: 1.0,
+        target: 0.98,
     };
 
     fn is_exact(known: Known, limit: i32) -> bool {
@@ -186,6 +203,22 @@ mod tests {
         assert!(is_exact(Known { is_served: true, kept: Some(0.005), ..huge }, 10));
         assert!(!is_exact(Known { is_served: true, kept: Some(0.5), ..huge }, 10));
         assert!(is_exact_affordable(&LARGE) && !is_exact_affordable(&Known { rows: 1e6, ..LARGE }));
+    }
+
+    #[test]
+    fn a_target_moves_what_an_index_visits() {
+        let of = |target| choose(&Known { target, ..LARGE }, 10, None);
+        let ef_search = |target| match of(target) {
+            Plan::Index { ef_search } => ef_search,
+            Plan::Exact => i32::MAX,
+        };
+        let all = [0.5, 0.9, 0.95, 0.98, 0.99, 1.0].map(ef_search);
+        assert!(all.is_sorted() && all[0] >= 40 && all[1] < 80 && all[3] == 160, "{all:?}");
+        assert_eq!(of(1.0), Plan::Exact);
+        assert_eq!(choose(&Known { rows: 1e8, target: 1.0, ..LARGE }, 10, None), Plan::Exact);
+        // Where an exact answer would take too long, the index visits as much as it can.
+        let huge = Known { rows: 1e8, target: 0.9999, ..LARGE };
+        assert_eq!(choose(&huge, 10, None), Plan::Index { ef_search: 1000 });
     }
 
     #[test]

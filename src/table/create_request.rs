@@ -2,7 +2,7 @@
 
 use pgrx::pg_sys;
 
-use crate::catalog::{BATCH_INTERVALS, SourceDrop, SyncMode};
+use crate::catalog::{BATCH_INTERVALS, QuestionSettings, SourceDrop, SyncMode};
 use crate::error::{Error, Result};
 use crate::vector_column::{MOST_INDEXED, Method, VectorColumn};
 
@@ -26,6 +26,7 @@ pub struct CreateRequest {
     /// The name and the schema of the physical table, if the caller chooses them.
     pub table_name: Option<String>,
     pub table_schema: Option<String>,
+    pub questions: QuestionSettings,
 }
 
 /// The default interval of sync mode batch, in seconds.

@@ -1,5 +1,6 @@
 //! What two configurations of a vector table differ in, and whether that needs new vectors. Pure.
 
+use crate::catalog::QuestionSettings;
 use crate::document::{self, Column};
 use crate::vector_column::{ColumnType, IndexOptions};
 
@@ -17,6 +18,7 @@ pub struct Settings {
     pub batch_interval: Option<f64>,
     pub on_source_drop: &'static str,
     pub on_shadow: Option<String>,
+    pub questions: QuestionSettings,
 }
 
 /// What a change needs.
@@ -47,6 +49,7 @@ pub fn differences(before: &Settings, after: &Settings) -> Vec<(&'static str, Ne
         true => Need::Note,
         false => Need::Table,
     };
+    let (one, other) = (&before.questions, &after.questions);
     let has_other_prefix = before.query_prefix != after.query_prefix
         || before.document_prefix != after.document_prefix;
     [
@@ -60,6 +63,10 @@ pub fn differences(before: &Settings, after: &Settings) -> Vec<(&'static str, Ne
         (before.vector_type != after.vector_type, "vector_type", Need::Table),
         (before.index != after.index, "index", Need::Table),
         (before.on_shadow != after.on_shadow, "on_shadow", Need::Note),
+        (one.recall_target != other.recall_target, "recall_target", Need::Note),
+        (one.query_provider != other.query_provider, "query_provider", Need::Note),
+        (one.query_model != other.query_model, "query_model", Need::Note),
+        (one.fallback != other.fallback, "fallback", Need::Note),
     ]
     .into_iter()
     .filter(|(differs, ..)| *differs)
@@ -99,6 +106,7 @@ mod tests {
             batch_interval: None,
             on_source_drop: "keep",
             on_shadow: None,
+            questions: QuestionSettings::default(),
         }
     }
 

@@ -7,8 +7,8 @@ use pgrx::spi::SpiClient;
 use super::choose::Before;
 use super::create_request::{batch_interval, check_index, source_drop};
 use super::settings::{self, Need, Settings};
-use super::{check_may_change, choose, notices, place, relation_spec, shadow};
-use crate::catalog::{self, LOCAL_PROVIDER, Status, SyncMode, VectorTable};
+use super::{check_may_change, choose, notices, place, questions, relation_spec, shadow};
+use crate::catalog::{self, LOCAL_PROVIDER, QuestionSettings, Status, SyncMode, VectorTable};
 use crate::cluster;
 use crate::command;
 use crate::document;
@@ -38,6 +38,7 @@ pub struct UpdateRequest {
     pub table_schema: Option<String>,
     /// The function that shapes a shadow; empty for none.
     pub on_shadow: Option<String>,
+    pub questions: QuestionSettings,
 }
 
 /// What an update has come to.
@@ -55,6 +56,7 @@ pub struct Updated {
 /// Changes a vector table.
 pub fn update(client: &mut SpiClient<'_>, request: &UpdateRequest) -> Result<Updated> {
     cluster::check_writable("change a vector table")?;
+    questions::check_change(client, request)?;
     let rights = RoleSwitch::of_extension()?;
     let mut live = catalog::find_for_update(client, &request.name)?;
     let shadow = catalog::shadow_of(client, live.id)?;
@@ -110,11 +112,12 @@ pub fn of(table: &VectorTable) -> Settings {
         batch_interval: table.batch_interval,
         on_source_drop: stored.on_source_drop.as_str(),
         on_shadow: stored.on_shadow.clone(),
+        questions: stored.question_settings.clone().unwrap_or_default(),
     }
 }
 
 /// The vector table as it is wanted, with its provider; `base` is what is in force or already wanted.
-fn wanted(
+pub(super) fn wanted(
     client: &mut SpiClient<'_>,
     live: &VectorTable,
     base: &VectorTable,
@@ -148,6 +151,9 @@ fn wanted(
     if let Some(hook) = &request.on_shadow {
         stored.on_shadow = find_hook(client, hook)?;
     }
+    let before = stored.question_settings.take().unwrap_or_default();
+    let questions = before.changed(&request.questions)?;
+    stored.question_settings = (questions != QuestionSettings::default()).then_some(questions);
     let server = choose_vectors(client, base, &mut wanted, request)?;
     let column = VectorColumn {
         of: wanted.stored.vector_type,
@@ -239,6 +245,7 @@ fn apply(
     live.batch_interval = wanted.batch_interval;
     live.stored.on_source_drop = wanted.stored.on_source_drop;
     live.stored.on_shadow.clone_from(&wanted.stored.on_shadow);
+    live.stored.question_settings.clone_from(&wanted.stored.question_settings);
     let need = differences.iter().map(|(_, need)| *need).max();
     let rights = RoleSwitch::of_extension()?;
     if need != Some(Need::Table) {

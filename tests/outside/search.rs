@@ -3,6 +3,7 @@
 
 mod asking;
 mod generated;
+mod providers;
 
 use std::collections::BTreeSet;
 

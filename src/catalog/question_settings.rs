@@ -1,0 +1,92 @@
+//! How the questions of a vector table are embedded and answered, as far as that is configured. Pure.
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+
+/// The recall that a vector table without a target has.
+pub const RECALL_TARGET: f64 = 0.98;
+
+/// The column question_settings of embedd.vector_tables, and the arguments of the same names.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct QuestionSettings {
+    /// The part of the nearest rows that query() shall find.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recall_target: Option<f64>,
+    /// The provider that embeds questions, and the name of the model there; None for those of the documents.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub query_provider: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub query_model: Option<String>,
+    /// The provider that embeds questions while the first one fails.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fallback: Option<String>,
+}
+
+impl QuestionSettings {
+    /// These settings after a change: null leaves a setting as it is, and an empty text removes it.
+    pub fn changed(&self, by: &QuestionSettings) -> Result<QuestionSettings> {
+        if let Some(target) = by.recall_target.filter(|target| !(0.5..=1.0).contains(target)) {
+            return Err(Error::bad_argument(format!(
+                "recall_target {target} is outside the range 0.5 to 1.0"
+            )));
+        }
+        let text = |old: &Option<String>, new: &Option<String>| match new.as_deref() {
+            None => old.clone(),
+            Some("") => None,
+            Some(new) => Some(new.to_string()),
+        };
+        Ok(QuestionSettings {
+            recall_target: by.recall_target.or(self.recall_target),
+            query_provider: text(&self.query_provider, &by.query_provider),
+            query_model: text(&self.query_model, &by.query_model),
+            fallback: text(&self.fallback, &by.fallback),
+        })
+    }
+
+    /// Whether other questions than these could have vectors of another kind.
+    pub fn asks_like(&self, other: &QuestionSettings) -> bool {
+        (&self.query_provider, &self.query_model, &self.fallback)
+            == (&other.query_provider, &other.query_model, &other.fallback)
+    }
+
+    /// The recall that query() is to have.
+    pub fn target(&self) -> f64 {
+        self.recall_target.unwrap_or(RECALL_TARGET)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_leaves_sets_and_removes() {
+        let some = |text: &str| Some(text.to_string());
+        let before = QuestionSettings {
+            recall_target: Some(0.9),
+            query_provider: some("a"),
+            query_model: None,
+            fallback: some("b"),
+        };
+        let nothing = QuestionSettings::default();
+        assert_eq!(before.changed(&nothing).unwrap(), before);
+        let change = QuestionSettings {
+            recall_target: Some(1.0),
+            query_provider: some(""),
+            query_model: some("m"),
+            fallback: None,
+        };
+        let after = before.changed(&change).unwrap();
+        assert_eq!((after.target(), after.query_provider.as_deref()), (1.0, None));
+        assert_eq!(
+            (after.query_model.as_deref(), after.fallback.as_deref()),
+            (Some("m"), Some("b"))
+        );
+        assert!(!after.asks_like(&before) && nothing.target() == RECALL_TARGET);
+        for target in [0.49, 1.01, f64::NAN] {
+            let change = QuestionSettings { recall_target: Some(target), ..nothing.clone() };
+            assert!(before.changed(&change).is_err(), "{target}");
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! Checks that the providers of questions have the vectors of the documents, before anything is locked.
+
+use embedd_wire::InputType;
+use pgrx::prelude::*;
+use pgrx::spi::SpiClient;
+
+use super::check_may_change;
+use super::update::{UpdateRequest, wanted};
+use crate::catalog::{self, LOCAL_PROVIDER, QuestionSettings};
+use crate::error::{Error, Result};
+use crate::fdw::{Server, embed};
+use crate::rights::RoleSwitch;
+use crate::{client, guc, shared};
+
+/// The text whose vectors are compared, which is no user data.
+const TEXT: &str = "a question and its answer";
+/// The least cosine similarity of two vectors of it in one vector space. Rounding differs between servers, and models of
+/// one family differ a little.
+const LEAST_SIMILARITY: f64 = 0.8;
+
+/// What the documents of a vector table are embedded with.
+pub struct Vectors {
+    pub provider: String,
+    pub model: String,
+    pub dimensions: i32,
+}
+
+/// Checks the change of a vector table by this request. No row or table is locked yet, because the providers may take their
+/// time.
+pub fn check_change(client: &mut SpiClient<'_>, request: &UpdateRequest) -> Result<()> {
+    let rights = RoleSwitch::of_extension()?;
+    let live = catalog::find(client, &request.name)?;
+    let shadow = catalog::shadow_of(client, live.id)?;
+    drop(rights);
+    check_may_change(&live)?;
+    let base = shadow.as_ref().unwrap_or(&live);
+    let before = base.stored.question_settings.clone().unwrap_or_default();
+    let after = before.changed(&request.questions)?;
+    let has_other_model =
+        request.provider.is_some() || request.model.is_some() || request.dimensions.is_some();
+    if after.asks_like(&QuestionSettings::default())
+        || (before.asks_like(&after) && !has_other_model)
+    {
+        return Ok(());
+    }
+    let (wanted, _) = wanted(client, &live, base, request)?;
+    let vectors =
+        Vectors { provider: wanted.provider, model: wanted.model, dimensions: wanted.dimensions };
+    let _rights = RoleSwitch::of_owner(live.owner);
+    check(&vectors, &after)
+}
+
+/// Checks that each provider of questions is usable by the current role and has the vectors of the documents.
+pub fn check(vectors: &Vectors, settings: &QuestionSettings) -> Result<()> {
+    let mut others = Vec::new();
+    if settings.query_provider.is_some() || settings.query_model.is_some() {
+        let argument = match settings.query_provider {
+            Some(_) => "query_provider",
+            None => "query_model",
+        };
+        let provider = settings.query_provider.as_ref().unwrap_or(&vectors.provider);
+        others.push((argument, provider, settings.query_model.clone()));
+    }
+    if let Some(fallback) = &settings.fallback {
+        others.push(("fallback", fallback, None));
+    }
+    if others.is_empty() {
+        return Ok(());
+    }
+    if !shared::is_preloaded() {
+        return Err(Error::NotPreloaded);
+    }
+    let (_, own) = vector(&vectors.provider, Some(vectors.model.clone()), vectors)?;
+    for (argument, provider, model) in others {
+        let (model, other) = vector(provider, model, vectors)?;
+        let similarity = cosine(&own, &other);
+        if similarity < LEAST_SIMILARITY {
+            return Err(Error::BadArgument {
+                message: format!(
+                    "{argument}: model \"{model}\" of provider \"{provider}\" has other vectors than the documents"
+                ),
+                detail: Some(format!(
+                    "The cosine similarity of two vectors of one text is {similarity:.3}; it must be at least {LEAST_SIMILARITY}."
+                )),
+                hint: None,
+            });
+        }
+    }
+    Ok(())
+}
+
+/// The vector of the text by a provider, with the name of the model.
+fn vector(name: &str, model: Option<String>, of: &Vectors) -> Result<(String, Vec<f32>)> {
+    let server = match name {
+        LOCAL_PROVIDER => None,
+        name => Some(Server::find(name)?),
+    };
+    let of_provider = server.as_ref().and_then(|server| server.options.default_model.clone());
+    let model = model.or(of_provider).unwrap_or_else(|| of.model.clone());
+    if let Some(server) = &server {
+        server.check_usage()?;
+    }
+    // SAFETY: a plain read of the process's own state.
+    let role = unsafe { pg_sys::GetUserId() };
+    let (_, provider, of_name) = embed::way(server, "", role, &model, of.dimensions)?;
+    let vector =
+        client::embed(&provider, &of_name, InputType::Query, TEXT, guc::embedder_timeout())?;
+    Ok((model, vector))
+}
+
+fn cosine(one: &[f32], other: &[f32]) -> f64 {
+    let dot = |a: &[f32], b: &[f32]| {
+        a.iter().zip(b).map(|(x, y)| f64::from(*x) * f64::from(*y)).sum::<f64>()
+    };
+    let lengths = (dot(one, one) * dot(other, other)).sqrt();
+    if lengths > 0.0 { dot(one, other) / lengths } else { 0.0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::cosine;
+
+    #[test]
+    fn a_cosine_compares_directions() {
+        assert!((cosine(&[1.0, 0.0], &[5.0, 0.0]) - 1.0).abs() < 1e-12);
+        assert_eq!(cosine(&[1.0, 0.0], &[0.0, 3.0]), 0.0);
+        assert_eq!(cosine(&[0.0, 0.0], &[0.0, 3.0]), 0.0);
+    }
+}
