@@ -5,12 +5,12 @@
 //! Promised: recall@10 of 0.98 everywhere, and no answer shorter than it could be.
 #![allow(clippy::unwrap_used, reason = "a measurement that cannot go on says why")]
 
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use postgres::Client;
 use support::Cluster;
 use support::binaries::pg_config_says;
+use support::packages::catalogue;
 
 const QUESTIONS: [&str; 30] = [
     "tool to play music",
@@ -70,25 +70,6 @@ fn main() {
     for rows in [SMALL, packages.len()] {
         measure(&cluster, &mut client, &packages[..rows.min(packages.len())]);
     }
-}
-
-/// The packages that apt knows: section and text.
-fn catalogue() -> Vec<(String, String)> {
-    let output = Command::new("apt-cache").arg("dumpavail").output().unwrap();
-    let all = String::from_utf8_lossy(&output.stdout).into_owned();
-    let mut packages = Vec::new();
-    for package in all.split("\n\n") {
-        let field = |name: &str| {
-            let line = package.lines().find_map(|line| line.strip_prefix(name));
-            line.map(|value| value.trim().to_string())
-        };
-        let description = field("Description-en:").or_else(|| field("Description:"));
-        let (Some(name), Some(text)) = (field("Package:"), description) else { continue };
-        let section = field("Section:").unwrap_or_default();
-        let section = section.rsplit('/').next().unwrap_or_default().to_string();
-        packages.push((section, format!("{name}\n{text}")));
-    }
-    packages
 }
 
 fn measure(cluster: &Cluster, client: &mut Client, packages: &[(String, String)]) {

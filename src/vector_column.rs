@@ -4,7 +4,7 @@ mod index_options;
 
 use serde::Deserialize;
 
-pub use self::index_options::{IndexOptions, Method};
+pub use self::index_options::{IndexOptions, Method, Quantization};
 use crate::error::{Error, Result};
 
 /// The most dimensions of a column, of either type (pgvector).
@@ -12,6 +12,9 @@ pub const MOST_DIMENSIONS: i32 = 16_000;
 
 /// The most dimensions of an index (pgvector), of either type.
 pub const MOST_INDEXED: i32 = 4000;
+
+/// The least dimensions of an index over bits: with fewer, the signs tell too little of a vector.
+pub const LEAST_QUANTIZED: i32 = 512;
 
 /// The most dimensions of an index over the type vector (pgvector); above, it is over the same vectors as halfvec.
 const MOST_INDEXED_AS_VECTOR: i32 = 2000;
@@ -62,7 +65,12 @@ pub struct VectorColumn {
 impl VectorColumn {
     /// Whether pgvector can index this many dimensions; otherwise each query reads all rows.
     pub fn can_be_indexed(&self) -> bool {
-        self.dimensions <= MOST_INDEXED
+        self.dimensions <= MOST_INDEXED || self.is_quantized()
+    }
+
+    /// Whether the index has only the signs of the vectors' elements.
+    pub fn is_quantized(&self) -> bool {
+        self.index.quantization == Some(Quantization::Bit)
     }
 
     /// Whether the vector table has an index of embedd's.
@@ -76,11 +84,34 @@ impl VectorColumn {
         self.of == ColumnType::Vector
             && self.dimensions > MOST_INDEXED_AS_VECTOR
             && self.can_be_indexed()
+            && !self.is_quantized()
     }
 
-    /// The type in which vectors are compared, and which an index needs to serve queries.
+    /// The type in which vectors are compared, and which an index that is not quantized needs to serve queries.
     pub fn compared_as(&self) -> ColumnType {
         if self.is_cast() { ColumnType::Halfvec } else { self.of }
+    }
+
+    /// The type and the operator that an index needs to serve queries.
+    pub fn indexed_as(&self) -> (&'static str, &'static str) {
+        if self.is_quantized() { ("bit", "<~>") } else { (self.compared_as().as_str(), "<=>") }
+    }
+
+    /// Whether the key of the index is an expression.
+    pub fn has_expression(&self) -> bool {
+        self.is_cast() || self.is_quantized()
+    }
+
+    /// The Hamming distance of the signs of `embedding` of the row `v` from those of a parameter of type vector, in the form
+    /// that an index over bits serves; None without one.
+    pub fn hamming(&self, schema: &str, parameter: &str) -> Option<String> {
+        self.is_quantized().then(|| {
+            let bits = |vector: &str| {
+                format!("{schema}.binary_quantize({vector})::bit({})", self.dimensions)
+            };
+            let (one, other) = (bits("v.embedding"), bits(parameter));
+            format!("({one}) operator({schema}.<~>) ({other})")
+        })
     }
 
     /// The type of the column in SQL; `schema` is the quoted schema of pgvector.
@@ -109,11 +140,12 @@ impl VectorColumn {
     }
 
     /// The definition of the index from the access method on, as pg_get_indexdef() writes it; `class` is an operator
-    /// class for [`VectorColumn::compared_as`].
+    /// class for [`VectorColumn::indexed_as`].
     pub fn index_definition(&self, schema: &str, class: &str) -> String {
-        let key = match self.is_cast() {
-            true => format!("(embedding::{schema}.halfvec({}))", self.dimensions),
-            false => "embedding".to_string(),
+        let key = match (self.is_quantized(), self.is_cast()) {
+            (true, _) => format!("({schema}.binary_quantize(embedding)::bit({}))", self.dimensions),
+            (false, true) => format!("(embedding::{schema}.halfvec({}))", self.dimensions),
+            (false, false) => "embedding".to_string(),
         };
         format!(" USING hnsw ({key} {class}){}", self.index.with_clause())
     }
@@ -165,6 +197,27 @@ mod tests {
             assert_eq!(column.compared_as(), of);
             assert_eq!(column.distance("x", "$1"), distance);
         }
+    }
+
+    #[test]
+    fn an_index_over_bits_has_a_distance_of_its_own() {
+        let index = IndexOptions { quantization: Some(Quantization::Bit), ..Default::default() };
+        for (of, dimensions) in [(ColumnType::Vector, 16_000), (ColumnType::Halfvec, 768)] {
+            let column = VectorColumn { of, dimensions, index: index.clone() };
+            assert!(column.is_indexed() && column.has_expression() && !column.is_cast());
+            assert_eq!((column.compared_as(), column.indexed_as()), (of, ("bit", "<~>")));
+            assert_eq!(
+                column.index_definition("x", "c"),
+                format!(" USING hnsw ((x.binary_quantize(embedding)::bit({dimensions})) c)")
+            );
+            assert_eq!(
+                column.hamming("x", "$1").unwrap(),
+                format!(
+                    "(x.binary_quantize(v.embedding)::bit({dimensions})) operator(x.<~>) (x.binary_quantize($1)::bit({dimensions}))"
+                )
+            );
+        }
+        assert_eq!(column(ColumnType::Vector, 768).hamming("x", "$1"), None);
     }
 
     #[test]

@@ -32,7 +32,7 @@ const INDEXES: &str = "
                and exists (select from pg_catalog.pg_amop m
                              join pg_catalog.pg_operator p on p.oid = m.amopopr
                             where m.amopfamily = o.opcfamily and m.amoplefttype = o.opcintype and m.amoppurpose = 'o'
-                              and p.oprname = '<=>'),
+                              and p.oprname = $4),
            c.relkind = 'i' and pg_catalog.pg_stat_get_numscans(i.indexrelid) = 0
       from pg_catalog.pg_index i
       join pg_catalog.pg_class c on c.oid = i.indexrelid
@@ -45,8 +45,9 @@ fn indexes(client: &SpiClient<'_>, vectors: &VectorTable) -> Result<Vec<Finding>
     let Some(relation) = &vectors.relation_name else { return Ok(Vec::new()) };
     let rights = RoleSwitch::of_extension()?;
     let column = vectors.vector_column();
+    let (of, operator) = column.indexed_as();
     let arguments =
-        [vectors.relation.into(), column.compared_as().as_str().into(), column.is_cast().into()];
+        [vectors.relation.into(), of.into(), column.has_expression().into(), operator.into()];
     let rows = client.select(INDEXES, None, &arguments)?;
     let (mut found, mut serves) = (Vec::new(), false);
     for row in rows {

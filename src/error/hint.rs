@@ -54,7 +54,7 @@ impl Error {
                 "Use another model, or fewer embedding_dimensions if the model can shorten its vectors.".to_string(),
             ),
             Error::NotIndexable { .. } => Some(
-                "Omit index: then each query reads all rows. Or use fewer embedding_dimensions if the model can shorten its vectors."
+                "Index the signs of the elements, with index => '{\"quantization\": \"bit\"}'. Or omit index: then each query reads all rows. Or use fewer embedding_dimensions if the model can shorten its vectors."
                     .to_string(),
             ),
             Error::UnknownSchema { name } => {

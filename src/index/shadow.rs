@@ -26,7 +26,8 @@ pub fn missing(
     let is_other_index = live.stored.index_options != shadow.stored.index_options;
     let own = match column.is_indexed() {
         true => {
-            let class = operator_class::find(client, "hnsw", column.compared_as().as_str(), "<=>")?;
+            let (of, operator) = column.indexed_as();
+            let class = operator_class::find(client, "hnsw", of, operator)?;
             Some(whole(&column.index_definition(&schema, &class))?)
         }
         false => None,
@@ -71,8 +72,12 @@ pub fn missing(
                 let parts: Parts = serde_json::from_str(&parts)
                     .map_err(|e| Error::Damaged { what: format!("index definition: {e}") })?;
                 // embedd's own index, which the options describe.
-                let is_own = is_over_the_vector(&parts.key) && parts.operator == "<=>";
-                match is_own && is_other_index {
+                let is_quantized = live.vector_column().is_quantized();
+                let is_own = match is_quantized {
+                    true => is_over_the_bits(&parts.key) && parts.operator == "<~>",
+                    false => is_over_the_vector(&parts.key) && parts.operator == "<=>",
+                };
+                match is_own && (is_other_index || is_quantized) {
                     true if std::mem::replace(&mut has_own, true) => None,
                     true => own.clone(),
                     false => {
@@ -142,6 +147,12 @@ fn is_over_the_vector(key: &str) -> bool {
     bare == "embedding" || bare.strip_prefix("embedding::").is_some_and(type_name)
 }
 
+/// Whether an index key is the signs of the vector's elements.
+fn is_over_the_bits(key: &str) -> bool {
+    let bare: String = key.chars().filter(|c| !matches!(c, '(' | ')' | '"')).collect();
+    bare.rsplit('.').next().is_some_and(|bare| bare.starts_with("binary_quantizeembedding::bit"))
+}
+
 /// Drops the indexes of a shadow whose counterpart the vector table has no more.
 pub fn drop_unpaired(
     client: &mut SpiClient<'_>,
@@ -182,5 +193,11 @@ mod tests {
         for key in ["binary_quantize(embedding)", "subvector(embedding, 1, 100)", "other"] {
             assert!(!is_over_the_vector(key), "{key}");
         }
+        for key in
+            ["((binary_quantize(embedding))::bit(768))", "(x.binary_quantize(embedding))::bit(8)"]
+        {
+            assert!(is_over_the_bits(key), "{key}");
+        }
+        assert!(!is_over_the_bits("embedding") && !is_over_the_bits("other(embedding)"));
     }
 }

@@ -113,9 +113,13 @@ pub fn statement(
     (vector, limit, condition): (&str, String, &str),
 ) -> Result<Statement> {
     let is_spread = citus::is_table(table.relation);
+    let column = table.vector_column();
     Ok(Statement {
         relation: pin(table)?,
-        distance: table.vector_column().distance(&kind.schema, vector),
+        distance: column.distance(&kind.schema, vector),
+        candidates: column
+            .hamming(&kind.schema, vector)
+            .map(|hamming| (hamming, plan::candidates(wanted.limit))),
         condition: condition.to_string(),
         values: wanted.values.clone(),
         limit,
@@ -160,7 +164,9 @@ impl Planned {
             (&statement.condition, wanted.is_served),
             arguments,
         )?;
-        let plan = plan::choose(&known, wanted.limit, wanted.ef_search);
+        let limit =
+            statement.candidates.as_ref().map_or(wanted.limit, |(_, candidates)| *candidates);
+        let plan = plan::choose(&known, limit, wanted.ef_search);
         Ok(Planned { plan, known, extent, is_spread })
     }
 

@@ -103,6 +103,13 @@ fn effort(target: f64) -> f64 {
     (0.02 / missed).powf(0.8)
 }
 
+/// How many rows an index over bits brings for so many that are wanted, to be compared exactly.
+pub fn candidates(limit: i32) -> i32 {
+    const LEAST: i32 = 200;
+    const PER_ROW: i32 = 8;
+    limit.saturating_mul(PER_ROW).max(LEAST)
+}
+
 /// About how many microseconds it takes to read every row that matches.
 fn time_of_exact(known: &Known) -> f64 {
     let kept = known.part();

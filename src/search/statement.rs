@@ -8,6 +8,8 @@ pub struct Statement {
     pub relation: String,
     /// The distance of a row `v`, in the form that an index serves.
     pub distance: String,
+    /// The distance that an index over bits serves, and how many rows nearest by it are compared exactly; None without one.
+    pub candidates: Option<(String, i32)>,
     /// The condition on `metadata`.
     pub condition: String,
     /// Expressions of type double precision, separated by commas.
@@ -21,7 +23,18 @@ pub struct Statement {
 impl Statement {
     /// Lets the index order the rows. It may return rows a little out of order, and fewer than there are.
     pub fn through_index(&self) -> String {
-        let Statement { relation, distance, condition, values, limit, everywhere } = self;
+        let Statement { relation, distance, candidates, condition, values, limit, everywhere } =
+            self;
+        if let Some((hamming, candidates)) = candidates {
+            return format!(
+                "select v.pk_value, {distance} as distance, v.metadata, v.embedded_text, array[{values}]::float8[] as values
+  from (select v.*
+          from {relation} v
+         where v.embedding is not null and ({condition}) and {everywhere}
+         order by {hamming} limit {candidates}) v
+ order by ({distance}) + 0.0::float8, v.pk_value collate \"C\" limit {limit}"
+            );
+        }
         format!(
             "select r.pk_value, r.distance, r.metadata, r.embedded_text, r.values
   from (select v.pk_value, {distance} as distance, v.metadata, v.embedded_text, array[{values}]::float8[] as values

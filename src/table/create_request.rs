@@ -4,7 +4,7 @@ use pgrx::pg_sys;
 
 use crate::catalog::{BATCH_INTERVALS, QuestionSettings, SourceDrop, SyncMode};
 use crate::error::{Error, Result};
-use crate::vector_column::{MOST_INDEXED, Method, VectorColumn};
+use crate::vector_column::{LEAST_QUANTIZED, MOST_INDEXED, Method, VectorColumn};
 
 /// The arguments of create_vector_table().
 pub struct CreateRequest {
@@ -71,6 +71,21 @@ pub(super) fn batch_interval(seconds: Option<f64>, mode: SyncMode) -> Result<Opt
 
 /// Rejects options of an index that the vectors cannot have.
 pub(super) fn check_index(column: &VectorColumn, has_options: bool) -> Result<()> {
+    if column.is_quantized() && column.dimensions < LEAST_QUANTIZED {
+        return Err(Error::BadArgument {
+            message: format!(
+                "quantization \"bit\" needs at least {LEAST_QUANTIZED} dimensions, and the vectors have {}",
+                column.dimensions
+            ),
+            detail: Some(
+                "The signs of so few elements tell too little: the right rows would not be among the candidates."
+                    .to_string(),
+            ),
+            hint: Some(
+                "To halve the size of vectors and index, use vector_type => 'halfvec'.".to_string(),
+            ),
+        });
+    }
     match has_options && column.index.method == Method::Hnsw && !column.can_be_indexed() {
         true => Err(Error::NotIndexable { dimensions: column.dimensions, most: MOST_INDEXED }),
         false => Ok(()),

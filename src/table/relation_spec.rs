@@ -78,7 +78,8 @@ pub fn index_definition(client: &SpiClient<'_>, column: &VectorColumn) -> Result
     if !column.is_indexed() {
         return Ok(None);
     }
-    let class = operator_class::find(client, "hnsw", column.compared_as().as_str(), "<=>")?;
+    let (of, operator) = column.indexed_as();
+    let class = operator_class::find(client, "hnsw", of, operator)?;
     let schema = VectorType::find(client)?.schema;
     Ok(Some(column.index_definition(&schema, &class)))
 }

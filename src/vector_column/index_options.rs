@@ -27,6 +27,14 @@ pub enum Method {
     None,
 }
 
+/// What an index stores of each vector.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Quantization {
+    /// The sign of each element. Candidates that it finds are compared exactly.
+    Bit,
+}
+
 /// The index of a vector table, as configured: an option that is None has pgvector's default.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IndexOptions {
@@ -36,6 +44,9 @@ pub struct IndexOptions {
     pub m: Option<i32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ef_construction: Option<i32>,
+    /// None for the vectors as they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quantization: Option<Quantization>,
 }
 
 impl IndexOptions {
@@ -60,7 +71,10 @@ impl IndexOptions {
                 "ef_construction" => {
                     options.ef_construction = number(key, value, &EF_CONSTRUCTION)?;
                 }
-                other => return Err(unknown(other)),
+                "quantization" => options.quantization = quantization(value)?,
+                other => {
+                    return Err(refused(format!("unknown key \"{other}\" in index"), KEYS));
+                }
             }
         }
         options.check()?;
@@ -69,9 +83,13 @@ impl IndexOptions {
 
     /// Rejects options that do not fit each other.
     fn check(&self) -> Result<()> {
-        let given = [("m", self.m), ("ef_construction", self.ef_construction)];
+        let given = [
+            ("m", self.m.is_some()),
+            ("ef_construction", self.ef_construction.is_some()),
+            ("quantization", self.quantization.is_some()),
+        ];
         if self.method == Method::None
-            && let Some((key, _)) = given.into_iter().find(|(_, value)| value.is_some())
+            && let Some((key, _)) = given.into_iter().find(|(_, is_given)| *is_given)
         {
             let message = format!("\"{key}\" in index needs method \"hnsw\"");
             return Err(refused(message, "With method none there is no index."));
@@ -102,21 +120,29 @@ impl IndexOptions {
 }
 
 /// The DETAIL with the valid keys.
-const KEYS: &str = "Valid keys: method, m and ef_construction.";
+const KEYS: &str = "Valid keys: method, m, ef_construction and quantization.";
 
 fn refused(message: String, detail: &str) -> Error {
     Error::BadArgument { message, detail: Some(detail.to_string()), hint: None }
 }
 
-fn unknown(key: &str) -> Error {
-    let hint = (key == "quantization").then(|| {
-        "To halve the size of vectors and index, use vector_type => 'halfvec'.".to_string()
-    });
-    let message = match key {
-        "quantization" => "quantization of the index is not available".to_string(),
-        other => format!("unknown key \"{other}\" in index"),
-    };
-    Error::BadArgument { message, detail: Some(KEYS.to_string()), hint }
+fn quantization(value: &Value) -> Result<Option<Quantization>> {
+    match value {
+        Value::Null => Ok(None),
+        Value::String(name) if name == "bit" => Ok(Some(Quantization::Bit)),
+        Value::String(name) => Err(Error::BadArgument {
+            message: format!("quantization \"{name}\" of the index is not available"),
+            detail: Some("Valid values: bit.".to_string()),
+            hint: Some(
+                "To halve the size of vectors and index, use vector_type => 'halfvec'.".to_string(),
+            ),
+        }),
+        other => {
+            let given = json_type(other);
+            let message = format!("\"quantization\" in index must be a string, not {given}");
+            Err(refused(message, "Valid values: bit."))
+        }
+    }
 }
 
 fn method(value: &Value) -> Result<Method> {
@@ -175,12 +201,18 @@ mod tests {
         assert_eq!((plain.clone(), plain.with_clause()), (IndexOptions::default(), String::new()));
         let own = parse(r#"{"ef_construction": 128, "m": 24}"#).unwrap().unwrap();
         assert_eq!(own.with_clause(), " WITH (m = 24, ef_construction = 128)");
+        let bit = parse(r#"{"quantization": "bit"}"#).unwrap().unwrap();
+        assert_eq!((bit.quantization, bit.with_clause().as_str()), (Some(Quantization::Bit), ""));
         assert_eq!(parse(r#"{"method": "none"}"#).unwrap().unwrap().method, Method::None);
     }
 
     #[test]
     fn what_is_stored_is_read_as_it_was() {
-        for text in [r#"{"method":"hnsw","m":24}"#, r#"{"method":"none"}"#] {
+        for text in [
+            r#"{"method":"hnsw","m":24}"#,
+            r#"{"method":"hnsw","quantization":"bit"}"#,
+            r#"{"method":"none"}"#,
+        ] {
             let stored = serde_json::to_string(&parse(text).unwrap()).unwrap();
             assert_eq!(stored, text);
             assert_eq!(serde_json::from_str::<IndexOptions>(&stored).ok(), parse(text).unwrap());
@@ -196,6 +228,8 @@ mod tests {
             r#"{"method": "ivfflat"}"#,
             r#"{"method": 1}"#,
             r#"{"quantization": "binary"}"#,
+            r#"{"quantization": 1}"#,
+            r#"{"method": "none", "quantization": "bit"}"#,
             r#"{"M": 16}"#,
             r#"{"m": 1}"#,
             r#"{"m": 101}"#,

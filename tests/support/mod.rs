@@ -18,6 +18,7 @@ pub mod binaries;
 pub mod cluster;
 pub mod fake_provider;
 pub mod log;
+pub mod packages;
 pub mod pages;
 pub mod processes;
 pub mod shared;
