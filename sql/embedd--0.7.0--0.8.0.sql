@@ -32,13 +32,14 @@ create function embedd.update_vector_table(
     embedding_dimensions integer default null, batch_interval interval default null, on_source_drop text default null,
     table_name text default null, table_schema text default null, vector_type text default null, index jsonb default null,
     on_shadow text default null, recall_target double precision default null, query_provider text default null,
-    query_model text default null, fallback text default null)
+    query_model text default null, fallback text default null,
+    row_security text default null)
     returns table (id integer, name text, sync_status text, changed text[], needs_backfill boolean, platform_vector_ref text)
     volatile parallel unsafe rows 1
     set search_path to pg_catalog, pg_temp
     language c
     as 'MODULE_PATHNAME', 'update_vector_table_wrapper';
-comment on function embedd.update_vector_table(text, jsonb, text, text, integer, interval, text, text, text, text, jsonb, text, double precision, text, text, text) is
+comment on function embedd.update_vector_table(text, jsonb, text, text, integer, interval, text, text, text, text, jsonb, text, double precision, text, text, text, text) is
     'Changes the configuration of a vector table; an argument that is null leaves its setting as it is. What leaves the vectors as they are is applied at once. For the rest a shadow is created, and needs_backfill is true: the next backfill() fills it and swaps it in, and queries use the table and the configuration before it until then. on_shadow names a function (old regclass, new regclass) that shapes the shadow. An empty text removes query_provider, query_model or fallback';
 create function embedd.update_vector_table(
     name embedd.argument,
@@ -56,16 +57,17 @@ create function embedd.update_vector_table(
     recall_target embedd.number_argument default null,
     query_provider embedd.argument default null,
     query_model embedd.argument default null,
-    fallback embedd.argument default null
+    fallback embedd.argument default null,
+    row_security embedd.argument default null
 ) returns table (id integer, name text, sync_status text, changed text[], needs_backfill boolean, platform_vector_ref text)
     language sql volatile parallel unsafe rows 1
 begin atomic
     select t.id, t.name, t.sync_status, t.changed, t.needs_backfill, t.platform_vector_ref
       from embedd.update_vector_table($1::text, $2::text::jsonb, $3::text, $4::text, embedd.to_integer($5::text, 'embedding_dimensions'),
                                       $6::text::interval, $7::text, $8::text, $9::text, $10::text, $11::text::jsonb, $12::text,
-                                      $13::text::double precision, $14::text, $15::text, $16::text) t;
+                                      $13::text::double precision, $14::text, $15::text, $16::text, $17::text) t;
 end;
-comment on function embedd.update_vector_table(embedd.argument, embedd.argument, embedd.argument, embedd.argument, embedd.number_argument, embedd.interval_argument, embedd.argument, embedd.argument, embedd.argument, embedd.argument, embedd.argument, embedd.argument, embedd.number_argument, embedd.argument, embedd.argument, embedd.argument) is
+comment on function embedd.update_vector_table(embedd.argument, embedd.argument, embedd.argument, embedd.argument, embedd.number_argument, embedd.interval_argument, embedd.argument, embedd.argument, embedd.argument, embedd.argument, embedd.argument, embedd.argument, embedd.number_argument, embedd.argument, embedd.argument, embedd.argument, embedd.argument) is
     'Form of update_vector_table() for other argument types: columns of type json or text, dimensions of type bigint';
 create function embedd.rename_vector_table(name text, new_name text) returns void
     strict volatile parallel unsafe
@@ -105,6 +107,12 @@ create function embedd.discard(name text) returns void
     as 'MODULE_PATHNAME', 'discard_wrapper';
 comment on function embedd.discard(text) is
     'Drops the shadow of a vector table with the vectors it has: the vector table keeps its configuration';
+create function embedd.may_read_source(vector_table integer, pk_value text) returns boolean
+    strict stable parallel restricted cost 1000
+    language c
+    as 'MODULE_PATHNAME', 'may_read_source_wrapper';
+comment on function embedd.may_read_source(integer, text) is
+    'Tells whether SELECT on the source of a vector table (its origin_id) shows the current role the row with this key; the policy embedd_source calls it';
 create function embedd.utc_datetime(value text) returns timestamp with time zone
     strict immutable parallel safe
     language c
@@ -139,9 +147,11 @@ alter table embedd.vector_tables
         constraint vector_tables_vector_type_check check (vector_type in ('vector', 'halfvec')),
     add column index_options jsonb,
     add column question_settings jsonb;
+-- Row security of a vector table that is there already stays as its owner has set it.
+update embedd.vector_tables set question_settings = '{"row_security": "off"}';
 comment on column embedd.vector_tables.vector_type is 'type of the column embedding: vector (4 bytes for each dimension) or halfvec (2 bytes)';
 comment on column embedd.vector_tables.index_options is 'argument index of create_vector_table(); null means an hnsw index with the defaults of pgvector';
-comment on column embedd.vector_tables.question_settings is 'arguments recall_target, query_provider, query_model and fallback of create_vector_table(), as far as they are given';
+comment on column embedd.vector_tables.question_settings is 'arguments recall_target, query_provider, query_model, fallback and row_security of create_vector_table(), as far as they differ from the defaults';
 
 -- query() takes more arguments, and there are other ways to ask. The old forms exist until the new ones have their privileges.
 alter function embedd.query(text, text, integer, jsonb, double precision, integer) rename to query_up_to_0_7;
@@ -264,7 +274,8 @@ create function embedd.create_vector_table(
     batch_interval interval default null, on_source_drop text default 'keep', vector_type text default 'vector',
     index jsonb default null, table_name text default null, table_schema text default null,
     recall_target double precision default null, query_provider text default null,
-    query_model text default null, fallback text default null)
+    query_model text default null, fallback text default null,
+    row_security text default null)
     returns table (
         id integer, name text, provider text, source_table text, mode text, sync_status text, model text,
         dimensions integer, platform_vector_ref text, columns jsonb, created_at timestamp with time zone)
@@ -272,8 +283,8 @@ create function embedd.create_vector_table(
     set search_path to pg_catalog, pg_temp
     language c
     as 'MODULE_PATHNAME', 'new_vector_table_wrapper';
-comment on function embedd.create_vector_table(text, regclass, jsonb, text, text, text, integer, text, boolean, interval, text, text, jsonb, text, text, double precision, text, text, text) is
-    'Creates a vector table for a source: a table in the schema of the source, its hnsw index, and the triggers that note changes of the source. With sync_mode => ''batch'' it creates no triggers, and a worker compares source and vector table every batch_interval. on_source_drop (keep or drop) says what happens to the vectors when the source is dropped. vector_type (vector or halfvec) is the type of the vectors, index has the keys method (hnsw or none), m, ef_construction and quantization (bit), and table_name and table_schema name the table. recall_target is the part of the nearest rows that query() shall find, 0.98 by default; query_provider and query_model embed the questions, and fallback is the provider that embeds them while the first one fails';
+comment on function embedd.create_vector_table(text, regclass, jsonb, text, text, text, integer, text, boolean, interval, text, text, jsonb, text, text, double precision, text, text, text, text) is
+    'Creates a vector table for a source: a table in the schema of the source, its hnsw index, and the triggers that note changes of the source. With sync_mode => ''batch'' it creates no triggers, and a worker compares source and vector table every batch_interval. on_source_drop (keep or drop) says what happens to the vectors when the source is dropped. vector_type (vector or halfvec) is the type of the vectors, index has the keys method (hnsw or none), m, ef_construction and quantization (bit), and table_name and table_schema name the table. recall_target is the part of the nearest rows that query() shall find, 0.98 by default; query_provider and query_model embed the questions, fallback is the provider that embeds them while the first one fails, and row_security (auto or off) says whether policies of the source apply to the vectors';
 
 create function embedd.create_vector_table(
     name embedd.argument,
@@ -294,7 +305,8 @@ create function embedd.create_vector_table(
     recall_target embedd.number_argument default null,
     query_provider embedd.argument default null,
     query_model embedd.argument default null,
-    fallback embedd.argument default null
+    fallback embedd.argument default null,
+    row_security embedd.argument default null
 ) returns table (
     id integer,
     name text,
@@ -314,9 +326,9 @@ begin atomic
       from embedd.create_vector_table($1::text, $2::text::regclass, $3::text::jsonb, $4::text, $5::text, $6::text,
                                       embedd.to_integer($7::text, 'embedding_dimensions'), $8::text, $9,
                                       $10::text::interval, $11::text, $12::text, $13::text::jsonb, $14::text, $15::text,
-                                      $16::text::double precision, $17::text, $18::text, $19::text) t;
+                                      $16::text::double precision, $17::text, $18::text, $19::text, $20::text) t;
 end;
-comment on function embedd.create_vector_table(embedd.argument, embedd.relation_argument, embedd.argument, embedd.argument, embedd.argument, embedd.argument, embedd.number_argument, embedd.argument, boolean, embedd.interval_argument, embedd.argument, embedd.argument, embedd.argument, embedd.argument, embedd.argument, embedd.number_argument, embedd.argument, embedd.argument, embedd.argument) is
+comment on function embedd.create_vector_table(embedd.argument, embedd.relation_argument, embedd.argument, embedd.argument, embedd.argument, embedd.argument, embedd.number_argument, embedd.argument, boolean, embedd.interval_argument, embedd.argument, embedd.argument, embedd.argument, embedd.argument, embedd.argument, embedd.number_argument, embedd.argument, embedd.argument, embedd.argument, embedd.argument) is
     'Form of create_vector_table() for other argument types: columns of type json or text, dimensions of type bigint';
 
 -- The privileges are copied. A GRANT here would count as one that comes with the extension, and no dump has those.
@@ -329,9 +341,9 @@ begin
     select d.oid into this from pg_catalog.pg_database d where d.datname = pg_catalog.current_database();
     for old, new in values
         ('embedd.old_create_vector_table(text, regclass, jsonb, text, text, text, integer, text, boolean, interval, text)'::regprocedure::oid,
-         'embedd.create_vector_table(text, regclass, jsonb, text, text, text, integer, text, boolean, interval, text, text, jsonb, text, text, double precision, text, text, text)'::regprocedure::oid),
+         'embedd.create_vector_table(text, regclass, jsonb, text, text, text, integer, text, boolean, interval, text, text, jsonb, text, text, double precision, text, text, text, text)'::regprocedure::oid),
         ('embedd.old_create_vector_table(embedd.argument, embedd.relation_argument, embedd.argument, embedd.argument, embedd.argument, embedd.argument, embedd.number_argument, embedd.argument, boolean, embedd.interval_argument, embedd.argument)'::regprocedure::oid,
-         'embedd.create_vector_table(embedd.argument, embedd.relation_argument, embedd.argument, embedd.argument, embedd.argument, embedd.argument, embedd.number_argument, embedd.argument, boolean, embedd.interval_argument, embedd.argument, embedd.argument, embedd.argument, embedd.argument, embedd.argument, embedd.number_argument, embedd.argument, embedd.argument, embedd.argument)'::regprocedure::oid),
+         'embedd.create_vector_table(embedd.argument, embedd.relation_argument, embedd.argument, embedd.argument, embedd.argument, embedd.argument, embedd.number_argument, embedd.argument, boolean, embedd.interval_argument, embedd.argument, embedd.argument, embedd.argument, embedd.argument, embedd.argument, embedd.number_argument, embedd.argument, embedd.argument, embedd.argument, embedd.argument)'::regprocedure::oid),
         ('embedd.query_up_to_0_7(text, text, integer, jsonb, double precision, integer)'::regprocedure::oid,
          'embedd.query(text, text, integer, jsonb, double precision, integer, vector, integer, text, jsonb, jsonb, jsonb)'::regprocedure::oid),
         ('embedd.query_up_to_0_7(embedd.argument, embedd.argument, embedd.number_argument, embedd.argument, embedd.number_argument, embedd.number_argument)'::regprocedure::oid,

@@ -1,7 +1,7 @@
 -- What the functions are for, who may call them, and the last steps of CREATE EXTENSION.
 
-comment on function embedd.create_vector_table(text, regclass, jsonb, text, text, text, integer, text, boolean, interval, text, text, jsonb, text, text, double precision, text, text, text) is
-    'Creates a vector table for a source: a table in the schema of the source, its hnsw index, and the triggers that note changes of the source. With sync_mode => ''batch'' it creates no triggers, and a worker compares source and vector table every batch_interval. on_source_drop (keep or drop) says what happens to the vectors when the source is dropped. vector_type (vector or halfvec) is the type of the vectors, index has the keys method (hnsw or none), m, ef_construction and quantization (bit), and table_name and table_schema name the table. recall_target is the part of the nearest rows that query() shall find, 0.98 by default; query_provider and query_model embed the questions, and fallback is the provider that embeds them while the first one fails';
+comment on function embedd.create_vector_table(text, regclass, jsonb, text, text, text, integer, text, boolean, interval, text, text, jsonb, text, text, double precision, text, text, text, text) is
+    'Creates a vector table for a source: a table in the schema of the source, its hnsw index, and the triggers that note changes of the source. With sync_mode => ''batch'' it creates no triggers, and a worker compares source and vector table every batch_interval. on_source_drop (keep or drop) says what happens to the vectors when the source is dropped. vector_type (vector or halfvec) is the type of the vectors, index has the keys method (hnsw or none), m, ef_construction and quantization (bit), and table_name and table_schema name the table. recall_target is the part of the nearest rows that query() shall find, 0.98 by default; query_provider and query_model embed the questions, fallback is the provider that embeds them while the first one fails, and row_security (auto or off) says whether policies of the source apply to the vectors';
 comment on function embedd.drop_vector_table(text, boolean) is
     'Drops a vector table and its triggers on the source; keep_table => true keeps the table with the vectors';
 comment on function embedd.backfill(text) is
@@ -10,7 +10,7 @@ comment on function embedd.backfill(text, text, boolean) is
     'Does what backfill(name) does, at a price: standard, or batch, with which new texts are embedded through the batch API of the provider (OpenAI, Voyage, Gemini), for less money and within a day';
 comment on function embedd.backfill(text, boolean) is
     'Does what backfill(name) does; where update_vector_table() has changed what needs new vectors, auto_swap => false keeps the new table ready until swap() or discard()';
-comment on function embedd.update_vector_table(text, jsonb, text, text, integer, interval, text, text, text, text, jsonb, text, double precision, text, text, text) is
+comment on function embedd.update_vector_table(text, jsonb, text, text, integer, interval, text, text, text, text, jsonb, text, double precision, text, text, text, text) is
     'Changes the configuration of a vector table; an argument that is null leaves its setting as it is. What leaves the vectors as they are is applied at once. For the rest a shadow is created, and needs_backfill is true: the next backfill() fills it and swaps it in, and queries use the table and the configuration before it until then. on_shadow names a function (old regclass, new regclass) that shapes the shadow. An empty text removes query_provider, query_model or fallback';
 comment on function embedd.rename_vector_table(text, text) is
     'Gives a vector table another name for function calls; the table with the vectors keeps its name';
@@ -66,6 +66,8 @@ comment on function embedd.recall(text, integer, integer, jsonb) is
     'Measures how many of the k nearest rows query() finds, with the vectors of a random sample of rows as questions: recall (the part that is found), questions, the milliseconds of a question as query() answers it and exactly, plan (index, exact or both), the ef_search of the index, and advice. No provider is called, and nothing is written';
 comment on function embedd.embed(text, text) is
     'Returns the vector that the model of a vector table computes for a question';
+comment on function embedd.may_read_source(integer, text) is
+    'Tells whether SELECT on the source of a vector table (its origin_id) shows the current role the row with this key; the policy embedd_source calls it';
 comment on function embedd.utc_datetime(text) is
     'Converts a timestamp in metadata for the key of an index; one without a time zone counts as UTC';
 comment on function embedd.create_provider(text, text, text, text, text, jsonb) is
@@ -101,6 +103,7 @@ alter function embedd.search(text[], text, integer, jsonb, double precision, int
 alter function embedd.similar(text, text, integer, jsonb) rows 10;
 alter function embedd.similar(text, text[], integer, jsonb) rows 10;
 alter function embedd.recall(text, integer, integer, jsonb) rows 1;
+alter function embedd.may_read_source(integer, text) cost 1000;
 alter function embedd.verify(text) rows 100;
 alter function embedd.import_vectors(text, text) rows 1;
 alter function embedd.adopt_column(text, text) rows 1;
@@ -118,10 +121,10 @@ alter function embedd.backfill(text, boolean) rows 1;
 alter function embedd.backfill(text, text, boolean) rows 1;
 alter function embedd.swap(text) rows 1;
 alter function embedd.compare(text, text[], integer) rows 10;
-alter function embedd.update_vector_table(text, jsonb, text, text, integer, interval, text, text, text, text, jsonb, text, double precision, text, text, text) rows 1;
+alter function embedd.update_vector_table(text, jsonb, text, text, integer, interval, text, text, text, text, jsonb, text, double precision, text, text, text, text) rows 1;
 alter function embedd.reconcile(text) rows 1;
 alter function embedd.cancel_backfill(text) rows 1;
-alter function embedd.create_vector_table(text, regclass, jsonb, text, text, text, integer, text, boolean, interval, text, text, jsonb, text, text, double precision, text, text, text) rows 1;
+alter function embedd.create_vector_table(text, regclass, jsonb, text, text, text, integer, text, boolean, interval, text, text, jsonb, text, text, double precision, text, text, text, text) rows 1;
 alter function embedd.create_provider(text, text, text, text, text, jsonb) rows 1;
 alter function embedd.update_provider(text, text, text, text, jsonb) rows 1;
 alter function embedd.test_provider(text, text) rows 1;

@@ -75,7 +75,8 @@ create function embedd.create_vector_table(
     recall_target embedd.number_argument default null,
     query_provider embedd.argument default null,
     query_model embedd.argument default null,
-    fallback embedd.argument default null
+    fallback embedd.argument default null,
+    row_security embedd.argument default null
 ) returns table (
     id integer,
     name text,
@@ -95,9 +96,9 @@ begin atomic
       from embedd.create_vector_table($1::text, $2::text::regclass, $3::text::jsonb, $4::text, $5::text, $6::text,
                                       embedd.to_integer($7::text, 'embedding_dimensions'), $8::text, $9,
                                       $10::text::interval, $11::text, $12::text, $13::text::jsonb, $14::text, $15::text,
-                                      $16::text::double precision, $17::text, $18::text, $19::text) t;
+                                      $16::text::double precision, $17::text, $18::text, $19::text, $20::text) t;
 end;
-comment on function embedd.create_vector_table(embedd.argument, embedd.relation_argument, embedd.argument, embedd.argument, embedd.argument, embedd.argument, embedd.number_argument, embedd.argument, boolean, embedd.interval_argument, embedd.argument, embedd.argument, embedd.argument, embedd.argument, embedd.argument, embedd.number_argument, embedd.argument, embedd.argument, embedd.argument) is
+comment on function embedd.create_vector_table(embedd.argument, embedd.relation_argument, embedd.argument, embedd.argument, embedd.argument, embedd.argument, embedd.number_argument, embedd.argument, boolean, embedd.interval_argument, embedd.argument, embedd.argument, embedd.argument, embedd.argument, embedd.argument, embedd.number_argument, embedd.argument, embedd.argument, embedd.argument, embedd.argument) is
     'Form of create_vector_table() for other argument types: columns of type json or text, dimensions of type bigint';
 
 create function embedd.update_vector_table(
@@ -116,16 +117,17 @@ create function embedd.update_vector_table(
     recall_target embedd.number_argument default null,
     query_provider embedd.argument default null,
     query_model embedd.argument default null,
-    fallback embedd.argument default null
+    fallback embedd.argument default null,
+    row_security embedd.argument default null
 ) returns table (id integer, name text, sync_status text, changed text[], needs_backfill boolean, platform_vector_ref text)
     language sql volatile parallel unsafe rows 1
 begin atomic
     select t.id, t.name, t.sync_status, t.changed, t.needs_backfill, t.platform_vector_ref
       from embedd.update_vector_table($1::text, $2::text::jsonb, $3::text, $4::text, embedd.to_integer($5::text, 'embedding_dimensions'),
                                       $6::text::interval, $7::text, $8::text, $9::text, $10::text, $11::text::jsonb, $12::text,
-                                      $13::text::double precision, $14::text, $15::text, $16::text) t;
+                                      $13::text::double precision, $14::text, $15::text, $16::text, $17::text) t;
 end;
-comment on function embedd.update_vector_table(embedd.argument, embedd.argument, embedd.argument, embedd.argument, embedd.number_argument, embedd.interval_argument, embedd.argument, embedd.argument, embedd.argument, embedd.argument, embedd.argument, embedd.argument, embedd.number_argument, embedd.argument, embedd.argument, embedd.argument) is
+comment on function embedd.update_vector_table(embedd.argument, embedd.argument, embedd.argument, embedd.argument, embedd.number_argument, embedd.interval_argument, embedd.argument, embedd.argument, embedd.argument, embedd.argument, embedd.argument, embedd.argument, embedd.number_argument, embedd.argument, embedd.argument, embedd.argument, embedd.argument) is
     'Form of update_vector_table() for other argument types: columns of type json or text, dimensions of type bigint';
 
 create function embedd.create_provider(

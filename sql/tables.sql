@@ -265,7 +265,7 @@ comment on column embedd.vector_tables.query_prefix is 'prefix of every question
 comment on column embedd.vector_tables.document_prefix is 'prefix of every embedded text when it is embedded, not part of embedded_text; it changes with the model only';
 comment on column embedd.vector_tables.vector_type is 'type of the column embedding: vector (4 bytes for each dimension) or halfvec (2 bytes)';
 comment on column embedd.vector_tables.index_options is 'argument index of create_vector_table(); null means an hnsw index with the defaults of pgvector';
-comment on column embedd.vector_tables.question_settings is 'arguments recall_target, query_provider, query_model and fallback of create_vector_table(), as far as they are given';
+comment on column embedd.vector_tables.question_settings is 'arguments recall_target, query_provider, query_model, fallback and row_security of create_vector_table(), as far as they differ from the defaults';
 
 create table embedd.queue (
     table_id integer not null,

@@ -17,7 +17,7 @@ use pgrx::iter::TableIterator;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
-use crate::catalog::QuestionSettings;
+use crate::catalog::{QuestionSettings, RowSecurity};
 use crate::datum::{RawJsonb, RegClass};
 use crate::error::Error;
 use crate::extension;
@@ -72,6 +72,7 @@ fn new_vector_table(
     query_provider: default!(Option<String>, "NULL"),
     query_model: default!(Option<String>, "NULL"),
     fallback: default!(Option<String>, "NULL"),
+    row_security: default!(Option<String>, "NULL"),
 ) -> Result<
     TableIterator<
         'static,
@@ -107,7 +108,13 @@ fn new_vector_table(
         index: index.map(|index| index.parse("index")).transpose()?,
         table_name,
         table_schema,
-        questions: QuestionSettings { recall_target, query_provider, query_model, fallback },
+        questions: QuestionSettings {
+            recall_target,
+            query_provider,
+            query_model,
+            fallback,
+            row_security: row_security.as_deref().map(RowSecurity::parse).transpose()?,
+        },
     };
     let table = Spi::connect_mut(|client| table::create(client, request))?;
     let columns =

@@ -27,7 +27,7 @@ use crate::error::{Error, Result};
 
 pub use documents::reason as too_large;
 pub use heap::{Config, Use, all_uses, configs, is_used, uses};
-pub use question_settings::{QuestionSettings, RECALL_TARGET};
+pub use question_settings::{QuestionSettings, RECALL_TARGET, RowSecurity};
 pub use resolve::{SourceUpdate, forget_readers, operators};
 pub use rows::{
     delete_all_failed, delete_earlier_failed, delete_failed, earlier_failed_keys, failed_keys,
@@ -42,8 +42,8 @@ pub use status::{ErrorSource, set_error, set_status, set_working_status};
 pub use stored::{BATCH_INTERVALS, SourceDrop, Stored, SyncMode};
 pub use subscribed::{delete_built_in_models, is_subscribed};
 pub use vector_table::{
-    Found, Reused, VectorTable, all, by_id, find, find_for_update, lock, lock_before_tasks,
-    source_name, vectors_name,
+    Found, Reused, VectorTable, all, by_id, by_origin, find, find_for_update, lock,
+    lock_before_tasks, source_name, vectors_name,
 };
 pub use write::{
     adopt, delete, insert, key_types, record_comparison, record_missed_changes, record_source,

@@ -21,6 +21,7 @@ mod settings; // settings that hold in a level of their own
 mod rights; // roles, and switching to them
 mod citus; // relations that Citus shards
 mod text_settings; // settings that the text of a value depends on
+mod moment; // whether two calls see the same database
 mod transaction; // one transaction of a background process
 mod process; // background processes that another one starts
 mod datum; // types of arguments and results
@@ -36,7 +37,8 @@ mod catalog; // vector tables in embedd's own tables
 mod trigger; // the triggers of a source
 mod fdw; // providers as foreign servers
 mod source; // checks of a source
-mod index; // deferred vector indexes
+mod row_security; // row security that follows the source
+mod index; // the indexes of vector tables
 mod table; // creating and dropping vector tables
 mod status; // the sync status
 mod control; // pause, resume, backfill, reconcile, retry

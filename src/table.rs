@@ -29,6 +29,7 @@ use crate::models::Chosen;
 use crate::name;
 use crate::relation;
 use crate::rights::RoleSwitch;
+use crate::row_security;
 use crate::source;
 use crate::vector_column::{ColumnType, IndexOptions, VectorColumn};
 use crate::{shared, task, trigger};
@@ -161,8 +162,7 @@ pub fn create(client: &mut SpiClient<'_>, request: CreateRequest) -> Result<Vect
         columns: source.columns,
     };
     index::on_fields::follow(client, &table)?;
-    let _rights = RoleSwitch::of_extension()?;
-
+    let rights = RoleSwitch::of_extension()?;
     catalog::insert(client, &table, &key_types)?;
     if request.start_backfill {
         task::ask(client, id, &table.name, task::Price::Standard)?;
@@ -181,6 +181,8 @@ pub fn create(client: &mut SpiClient<'_>, request: CreateRequest) -> Result<Vect
         notices::prefixes(&table);
     }
     notices::no_index(&table);
+    drop(rights);
+    row_security::follow(client, &stored)?;
     if let Some(retirement) = retirement {
         retirement.warn(&table.model, retirement.hint_for_new());
     }

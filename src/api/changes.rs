@@ -5,7 +5,7 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
 use super::{asked, given, seconds};
-use crate::catalog::QuestionSettings;
+use crate::catalog::{QuestionSettings, RowSecurity};
 use crate::control;
 use crate::datum::RawJsonb;
 use crate::error::Error;
@@ -33,6 +33,7 @@ fn update_vector_table(
     query_provider: default!(Option<String>, "NULL"),
     query_model: default!(Option<String>, "NULL"),
     fallback: default!(Option<String>, "NULL"),
+    row_security: default!(Option<String>, "NULL"),
 ) -> Result<
     TableIterator<
         'static,
@@ -60,7 +61,13 @@ fn update_vector_table(
         table_name,
         table_schema,
         on_shadow,
-        questions: QuestionSettings { recall_target, query_provider, query_model, fallback },
+        questions: QuestionSettings {
+            recall_target,
+            query_provider,
+            query_model,
+            fallback,
+            row_security: row_security.as_deref().map(RowSecurity::parse).transpose()?,
+        },
     };
     let updated = Spi::connect_mut(|client| table::update(client, &request))?;
     Ok(TableIterator::once((

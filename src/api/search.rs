@@ -8,6 +8,7 @@ use pgrx::prelude::*;
 use super::given;
 use crate::datum::{RawJsonb, Texts, Vector};
 use crate::error::Result as EmbeddResult;
+use crate::row_security;
 use crate::search::{self, Answer, Question};
 
 // The symbol differs from that of the function with fewer arguments, up to 0.7.0.
@@ -277,6 +278,18 @@ fn neighbours(
     let limit = limit.unwrap_or(search::DEFAULT_LIMIT);
     let filters = parsed(filters, "filters")?;
     Ok(answer_rows(search::similar::similar(vector_table, &ids, limit, filters)?))
+}
+
+// The policy of a vector table whose source has row security calls it with the rights of the reader.
+#[pg_extern(stable, parallel_restricted)]
+fn may_read_source(
+    vector_table: i32,
+    pk_value: &str,
+    call: pg_sys::FunctionCallInfo,
+) -> Result<bool, ErrorReport> {
+    // SAFETY: PostgreSQL has passed it to this call.
+    let execution = unsafe { row_security::execution(call) };
+    Ok(row_security::may_read(execution, vector_table, pk_value)?)
 }
 
 // Stable, so that an index can serve `ORDER BY embedding <=> embedd.embed(..)`.

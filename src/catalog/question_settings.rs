@@ -7,6 +7,32 @@ use crate::error::{Error, Result};
 /// The recall that a vector table without a target has.
 pub const RECALL_TARGET: f64 = 0.98;
 
+/// Whether the rows of a vector table are hidden from a reader as those of the source are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RowSecurity {
+    /// Where the source has row security.
+    #[default]
+    Auto,
+    /// Not by embedd.
+    Off,
+}
+
+impl RowSecurity {
+    /// The argument row_security.
+    pub fn parse(word: &str) -> Result<RowSecurity> {
+        match word {
+            "auto" => Ok(RowSecurity::Auto),
+            "off" => Ok(RowSecurity::Off),
+            other => Err(Error::BadArgument {
+                message: format!("row_security \"{other}\" is not available"),
+                detail: Some("Valid values: auto, off.".to_string()),
+                hint: None,
+            }),
+        }
+    }
+}
+
 /// The column question_settings of embedd.vector_tables, and the arguments of the same names.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct QuestionSettings {
@@ -21,6 +47,8 @@ pub struct QuestionSettings {
     /// The provider that embeds questions while the first one fails.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fallback: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub row_security: Option<RowSecurity>,
 }
 
 impl QuestionSettings {
@@ -41,6 +69,11 @@ impl QuestionSettings {
             query_provider: text(&self.query_provider, &by.query_provider),
             query_model: text(&self.query_model, &by.query_model),
             fallback: text(&self.fallback, &by.fallback),
+            // The default is not stored.
+            row_security: by
+                .row_security
+                .or(self.row_security)
+                .filter(|of| *of == RowSecurity::Off),
         })
     }
 
@@ -68,6 +101,7 @@ mod tests {
             query_provider: some("a"),
             query_model: None,
             fallback: some("b"),
+            row_security: Some(RowSecurity::Off),
         };
         let nothing = QuestionSettings::default();
         assert_eq!(before.changed(&nothing).unwrap(), before);
@@ -76,6 +110,7 @@ mod tests {
             query_provider: some(""),
             query_model: some("m"),
             fallback: None,
+            row_security: Some(RowSecurity::Auto),
         };
         let after = before.changed(&change).unwrap();
         assert_eq!((after.target(), after.query_provider.as_deref()), (1.0, None));
@@ -83,6 +118,7 @@ mod tests {
             (after.query_model.as_deref(), after.fallback.as_deref()),
             (Some("m"), Some("b"))
         );
+        assert_eq!(after.row_security, None);
         assert!(!after.asks_like(&before) && nothing.target() == RECALL_TARGET);
         for target in [0.49, 1.01, f64::NAN] {
             let change = QuestionSettings { recall_target: Some(target), ..nothing.clone() };

@@ -315,6 +315,16 @@ pub fn by_id(client: &SpiClient<'_>, id: i32) -> Result<Option<VectorTable>> {
     Ok(vector_tables(rows)?.pop())
 }
 
+/// The vector table that had this number at its creation, which is no shadow.
+pub fn by_origin(client: &SpiClient<'_>, origin_id: i32) -> Result<Option<VectorTable>> {
+    let rows = client.select(
+        &format!("{SELECT} where v.origin_id = $1 and {LIVE}"),
+        None,
+        &[origin_id.into()],
+    )?;
+    Ok(vector_tables(rows)?.pop())
+}
+
 /// Every vector table of the database, separated from rows that cannot be read.
 pub fn all(client: &SpiClient<'_>) -> Result<Found> {
     let mut found = Found::default();

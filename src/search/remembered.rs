@@ -3,43 +3,11 @@
 
 use std::cell::RefCell;
 
-use pgrx::prelude::*;
-
 use crate::error::Result;
+use crate::moment::Moment;
 
 /// How many questions of one statement are remembered.
 const MOST: usize = 8;
-
-/// What makes two calls belong together: in one statement, with one snapshot and one role, the same arguments have the same
-/// result. A snapshot that differs in none of these fields shows the same catalog, and so the same model and privileges.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Moment {
-    statement: i64,
-    snapshot: (u32, u32, u32, u64),
-    user: pg_sys::Oid,
-}
-
-impl Moment {
-    fn now() -> Option<Moment> {
-        // SAFETY: the main thread; the snapshot belongs to the running statement and is only read.
-        unsafe {
-            if !pg_sys::ActiveSnapshotSet() {
-                return None;
-            }
-            let snapshot = &*pg_sys::GetActiveSnapshot();
-            Some(Moment {
-                statement: pg_sys::GetCurrentStatementStartTimestamp(),
-                snapshot: (
-                    snapshot.xmin.into(),
-                    snapshot.xmax.into(),
-                    snapshot.curcid,
-                    snapshot.snapXactCompletionCount,
-                ),
-                user: pg_sys::GetUserId(),
-            })
-        }
-    }
-}
 
 /// The questions of one moment, the latest last: vector table, text, and vector.
 struct Remembered {

@@ -67,6 +67,7 @@ pub fn differences(before: &Settings, after: &Settings) -> Vec<(&'static str, Ne
         (one.query_provider != other.query_provider, "query_provider", Need::Note),
         (one.query_model != other.query_model, "query_model", Need::Note),
         (one.fallback != other.fallback, "fallback", Need::Note),
+        (one.row_security != other.row_security, "row_security", Need::Note),
     ]
     .into_iter()
     .filter(|(differs, ..)| *differs)

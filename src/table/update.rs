@@ -18,6 +18,7 @@ use crate::index;
 use crate::name::{self, quote_ident, quote_literal};
 use crate::relation;
 use crate::rights::RoleSwitch;
+use crate::row_security;
 use crate::source;
 use crate::vector_column::{ColumnType, IndexOptions, VectorColumn};
 use crate::{provider_batch, task, trigger};
@@ -266,6 +267,7 @@ fn apply(
         catalog::set_working_status(client, live.id)?;
     }
     drop(rights);
+    row_security::follow(client, live)?;
     if need != Some(Need::Table) {
         index::on_fields::follow(client, live)?;
     }

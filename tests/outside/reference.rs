@@ -17,11 +17,12 @@ const BEGIN: &str = "<!-- catalog: ";
 const END: &str = "<!-- end -->";
 
 /// Functions that embedd, its triggers and its views call. Every other function has a heading.
-const INTERNAL: [&str; 12] = [
+const INTERNAL: [&str; 13] = [
     "all_sync_status",
     "check_provider_options",
     "is_preloaded",
     "may_change",
+    "may_read_source",
     "may_see",
     "note_change",
     "replace_built_in_model",

@@ -4,6 +4,7 @@
 mod asking;
 mod generated;
 mod providers;
+mod readers;
 
 use std::collections::BTreeSet;
 

@@ -12,6 +12,7 @@ use crate::queue;
 use crate::relation;
 use crate::rights;
 use crate::rights::RoleSwitch;
+use crate::row_security;
 use crate::{shared, source, table, task};
 
 /// What has to be put right for a vector table, in a transaction of its own.
@@ -23,6 +24,8 @@ pub enum SourceFix {
     Rebind(SourceUpdate),
     /// The table with the vectors has another name or owner, which is recorded, or was recreated under its name.
     Vectors,
+    /// The source has got or lost row security, which the vector table follows.
+    RowSecurity,
     /// The triggers are missing.
     Triggers,
     /// The source was dropped, and the vectors are to go with it.
@@ -89,6 +92,10 @@ pub fn look(client: &SpiClient<'_>, table: &mut VectorTable) -> Result<Look> {
     }
     if let Some(moved) = moved {
         return Ok(Look::fix(SourceFix::Note(moved)));
+    }
+    // A swap gives a shadow the policies of the vector table.
+    if table.stored.replaces.is_none() && row_security::differs(client, table)? {
+        return Ok(Look::fix(SourceFix::RowSecurity));
     }
     if let Some(source) = table.source_name.clone().filter(|_| is_noted)
         && let Some(missed) = sight::missed_changes(client, table.origin_id, table.source, &source)?
@@ -206,6 +213,10 @@ pub fn fix(client: &mut SpiClient<'_>, table: &VectorTable, fix: &SourceFix) -> 
             table::forget(client, table, false)?;
             log!("vector table \"{}\" was dropped with its source", table.name);
             return Ok(false);
+        }
+        SourceFix::RowSecurity => {
+            row_security::follow(client, table)?;
+            log!("row security of vector table \"{}\" follows that of its source", table.name);
         }
         SourceFix::Provider => depend::record_provider(client, table)?,
         SourceFix::Compare => {

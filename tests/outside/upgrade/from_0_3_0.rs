@@ -17,7 +17,7 @@ const AS_0_3_0: &str = "DO $$
              WHERE d.refclassid = 'pg_extension'::regclass AND d.deptype = 'e'
         LOOP
             -- From PostgreSQL 17 on an array type is one too, and goes with its type.
-            CONTINUE WHEN object.identity LIKE '%[]' OR object.identity !~ '[.](to_|wait_|import_|adopt_|verify.pg_catalog.text,|backfill.pg_catalog.text,|update_vector|rename_|swap|discard|compare|\"similar|search|recall|explain_|utc_|\\w*argument)';
+            CONTINUE WHEN object.identity LIKE '%[]' OR object.identity !~ '[.](to_|wait_|import_|adopt_|verify.pg_catalog.text,|backfill.pg_catalog.text,|update_vector|rename_|swap|discard|compare|\"similar|search|recall|may_read|explain_|utc_|\\w*argument)';
             EXECUTE format('ALTER EXTENSION embedd DROP %s %s', object.type, object.identity);
         END LOOP;
     END
@@ -27,7 +27,7 @@ const AS_0_3_0: &str = "DO $$
         embedd.verify(text, integer), embedd.backfill(text, boolean),
         embedd.backfill(text, text, boolean), embedd.update_vector_table, embedd.rename_vector_table,
         embedd.swap, embedd.discard, embedd.compare, embedd.similar(text, text, integer, jsonb), embedd.similar(text, text[], integer, jsonb),
-        embedd.search, embedd.recall, embedd.explain_query, embedd.utc_datetime, embedd.import_vectors(text, text), embedd.adopt_column(text, text),
+        embedd.search, embedd.recall, embedd.may_read_source, embedd.explain_query, embedd.utc_datetime, embedd.import_vectors(text, text), embedd.adopt_column(text, text),
         embedd.adopt_pgai(text, text), embedd.adopt_pgedge(text, text), embedd.adopt_vectorize(text, text);
     DROP INDEX embedd.vector_tables_name_key, embedd.vector_tables_replaces_key;
     ALTER TABLE embedd.vector_tables ADD CONSTRAINT vector_tables_name_key UNIQUE (name);
@@ -36,7 +36,7 @@ const AS_0_3_0: &str = "DO $$
     ALTER TABLE embedd.vector_tables DROP COLUMN query_prefix, DROP COLUMN document_prefix, DROP COLUMN vector_type,
         DROP COLUMN index_options, DROP COLUMN question_settings;
     ALTER EXTENSION embedd DROP FUNCTION embedd.create_vector_table(
-        text, regclass, jsonb, text, text, text, integer, text, boolean, interval, text, text, jsonb, text, text, double precision, text, text, text);
+        text, regclass, jsonb, text, text, text, integer, text, boolean, interval, text, text, jsonb, text, text, double precision, text, text, text, text);
     DROP FUNCTION embedd.create_vector_table;
     CREATE FUNCTION embedd.create_vector_table(
         name text, source_table regclass, columns jsonb, primary_key_column text DEFAULT NULL,

@@ -19,6 +19,7 @@ select i.indrelid::regclass, replace(pg_get_indexdef(i.indexrelid), format(' ON 
 analyze bits, half_bits;
 -- The statement of the index, and that it serves it.
 select regexp_replace(embedd.explain_query('bits', 'word7 thing7', 10, ef_search => 300), 'about [0-9]+ rows', 'about N rows');
+set enable_seqscan = off;
 do $$
 declare
     line text;
@@ -30,6 +31,7 @@ begin
     end loop;
 end
 $$;
+reset enable_seqscan;
 -- What it brings is what reading every row brings.
 select name, count(*) as questions, min(found) as least, round(avg(found), 1) >= 9.8 as nearly_all
   from (values ('bits'), ('half bits')) t(name), generate_series(1, 40) n,
