@@ -69,7 +69,7 @@ select count(*) as with_a_filter from embedd.query('songs', "limit" => 1000, ord
 select count(*), count(*) filter (where id in ('1', '2', '3')) as themselves from embedd.similar('songs', array['1', '2', '3'], 1000);
 select bool_and(s.id = e.id) as by_the_mean
   from embedd.similar('songs', array['1', '2', '3'], 10) with ordinality s(id, score, metadata, embedded_text, n)
-  join (select v.pk_value as id, row_number() over (order by v.embedding <=> m.mean) as n
+  join (select v.pk_value as id, row_number() over (order by (v.embedding <=> m.mean) + 0.0::float8) as n
           from :vectors v, (select avg(l2_normalize(embedding)) as mean from :vectors where pk_value in ('1', '2', '3')) m
          where v.pk_value not in ('1', '2', '3') and v.embedding is not null) e using (n);
 select (select array_agg(s) from embedd.similar('songs', array['7', '7', null]) s) = (select array_agg(s) from embedd.similar('songs', '7') s) as one;
@@ -82,7 +82,7 @@ prepare evaluated(integer, text) as
 with candidates as (
     select v.pk_value, v.metadata, 1 - (v.embedding <=> embedd.embed('songs', $2)) as similarity
       from :vectors v where v.embedding is not null
-     order by v.embedding <=> embedd.embed('songs', $2), v.pk_value collate "C" limit greatest(10 * $1, 100)),
+     order by (v.embedding <=> embedd.embed('songs', $2)) + 0.0::float8, v.pk_value collate "C" limit greatest(10 * $1, 100)),
 scored as (
     select pk_value, similarity
          + coalesce(0.2 * ((metadata ->> 'likes')::float8 - min((metadata ->> 'likes')::float8) over ())
