@@ -1,6 +1,7 @@
 //! Tests that run inside a PostgreSQL backend, one file for each room that talks to PostgreSQL.
 
 mod datum;
+mod depend;
 mod document;
 mod queue;
 

@@ -93,14 +93,28 @@ pub fn depend_on(relation: pg_sys::Oid, server: Option<&Server>) -> Result<()> {
     let lock = pg_sys::RowShareLock as pg_sys::LOCKMODE;
     // SAFETY: concurrent changes and drops of the server wait for the lock, which is held until the transaction ends.
     unsafe { pg_sys::LockDatabaseObject(pg_sys::ForeignServerRelationId, server.oid, 0, lock) };
-    match Server::read(server.oid)? {
-        Some(_) => record(relation, server.oid),
-        None => return Err(Error::UnknownProvider { name: server.name.clone() }),
+    if Server::read(server.oid)?.is_none() {
+        return Err(Error::UnknownProvider { name: server.name.clone() });
+    }
+    // SAFETY: a lock of this transaction, until its end.
+    unsafe { pg_sys::LockRelationOid(relation, TABLE_LOCK) };
+    if exists(relation) {
+        record(relation, server.oid);
     }
     Ok(())
 }
 
-/// Records the dependency; the caller has locked the server.
+/// The lock that makes a DROP TABLE wait. A dependency recorded for a dropped table stays for good, and DROP SERVER
+/// would then fail for ever.
+const TABLE_LOCK: pg_sys::LOCKMODE = pg_sys::AccessShareLock as pg_sys::LOCKMODE;
+
+/// Whether a relation exists now; the caller has locked it.
+fn exists(relation: pg_sys::Oid) -> bool {
+    // SAFETY: a syscache look-up in a transaction.
+    unsafe { pg_sys::get_rel_relkind(relation) != 0 }
+}
+
+/// Records the dependency; the caller has locked the server and the table, and both exist.
 fn record(relation: pg_sys::Oid, server: pg_sys::Oid) {
     let address =
         |class, object| pg_sys::ObjectAddress { classId: class, objectId: object, objectSubId: 0 };
@@ -149,11 +163,18 @@ pub fn free_tables_of(server: pg_sys::Oid) {
     tables_of(server).into_iter().for_each(forget);
 }
 
-fn try_lock(server: pg_sys::Oid) -> bool {
+/// Locks a server and a table that depends on it, if that needs no waiting.
+fn try_lock(relation: pg_sys::Oid, server: pg_sys::Oid) -> bool {
     let lock = pg_sys::AccessShareLock as pg_sys::LOCKMODE;
-    // SAFETY: a lock of this transaction, until its end.
+    // SAFETY: locks of this transaction, until its end.
     unsafe {
-        pg_sys::ConditionalLockDatabaseObject(pg_sys::ForeignServerRelationId, server, 0, lock)
+        pg_sys::ConditionalLockRelationOid(relation, TABLE_LOCK)
+            && pg_sys::ConditionalLockDatabaseObject(
+                pg_sys::ForeignServerRelationId,
+                server,
+                0,
+                lock,
+            )
     }
 }
 
@@ -181,13 +202,14 @@ pub fn refresh_provider(table: &mut VectorTable) -> bool {
 }
 
 /// Records the new name of a vector table's provider, or the dependency that a table restored from a dump lacks. Skips
-/// a server that is being changed or dropped.
+/// a server or a table that is being changed or dropped, or was dropped since the worker read it.
 pub fn record_provider(client: &mut SpiClient<'_>, table: &VectorTable) -> Result<()> {
     if server_of(table.relation).is_some() {
         return catalog::set_provider(client, table.id, &table.provider);
     }
     if let Ok(Some(server)) = Server::find_if_any(&table.provider)
-        && try_lock(server.oid)
+        && try_lock(table.relation, server.oid)
+        && exists(table.relation)
         && Server::read(server.oid).is_ok_and(|server| server.is_some())
     {
         record(table.relation, server.oid);
