@@ -9,22 +9,16 @@ use std::time::Duration;
 
 use postgres::Client;
 use support::Cluster;
-use support::binaries::pg_config_says;
-use support::packages::catalogue;
+use support::packages;
 
 const ROWS: usize = 20_000;
 const LOAD: Duration = Duration::from_secs(1800);
 
 fn main() {
-    let model = pg_config_says("--sharedir").join("embedd/all-MiniLM-L6-v2");
-    let cluster = Cluster::builder()
-        .set("embedd.local_model_path", model.to_str().unwrap())
-        .set("shared_buffers", "1GB")
-        .set("maintenance_work_mem", "1GB")
-        .start();
+    let cluster = packages::cluster();
     cluster.create_extension("postgres");
     let mut client = cluster.connect("postgres");
-    let packages = catalogue();
+    let packages = packages::catalogue();
     let texts: Vec<&str> = packages.iter().take(ROWS).map(|(_, text)| text.as_str()).collect();
     client
         .batch_execute(

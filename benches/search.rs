@@ -9,8 +9,7 @@ use std::time::{Duration, Instant};
 
 use postgres::Client;
 use support::Cluster;
-use support::binaries::pg_config_says;
-use support::packages::catalogue;
+use support::packages;
 
 const QUESTIONS: [&str; 30] = [
     "tool to play music",
@@ -58,15 +57,10 @@ struct Case {
 }
 
 fn main() {
-    let model = pg_config_says("--sharedir").join("embedd/all-MiniLM-L6-v2");
-    let cluster = Cluster::builder()
-        .set("embedd.local_model_path", model.to_str().unwrap())
-        .set("shared_buffers", "1GB")
-        .set("maintenance_work_mem", "1GB")
-        .start();
+    let cluster = packages::cluster();
     cluster.create_extension("postgres");
     let mut client = cluster.connect("postgres");
-    let packages = catalogue();
+    let packages = packages::catalogue();
     for rows in [SMALL, packages.len()] {
         measure(&cluster, &mut client, &packages[..rows.min(packages.len())]);
     }

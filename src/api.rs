@@ -17,7 +17,7 @@ use pgrx::iter::TableIterator;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
-use crate::catalog::{QuestionSettings, RowSecurity};
+use crate::catalog::QuestionSettings;
 use crate::datum::{RawJsonb, RegClass};
 use crate::error::Error;
 use crate::extension;
@@ -108,13 +108,13 @@ fn new_vector_table(
         index: index.map(|index| index.parse("index")).transpose()?,
         table_name,
         table_schema,
-        questions: QuestionSettings {
+        questions: QuestionSettings::given(
             recall_target,
             query_provider,
             query_model,
             fallback,
-            row_security: row_security.as_deref().map(RowSecurity::parse).transpose()?,
-        },
+            row_security.as_deref(),
+        )?,
     };
     let table = Spi::connect_mut(|client| table::create(client, request))?;
     let columns =

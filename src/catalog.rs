@@ -27,7 +27,7 @@ use crate::error::{Error, Result};
 
 pub use documents::reason as too_large;
 pub use heap::{Config, Use, all_uses, configs, is_used, uses};
-pub use question_settings::{QuestionSettings, RECALL_TARGET, RowSecurity};
+pub use question_settings::QuestionSettings;
 pub use resolve::{SourceUpdate, forget_readers, operators};
 pub use rows::{
     delete_all_failed, delete_earlier_failed, delete_failed, earlier_failed_keys, failed_keys,

@@ -12,6 +12,30 @@ use pgrx::spi::{SpiClient, SpiTupleTable};
 
 use crate::error::{Error, Result};
 
+/// Lets a function take a type through its FromDatum, as pgrx's own types do; this value stands for a NULL, which nothing
+/// reads.
+macro_rules! argument {
+    ($type:ident, $null:expr) => {
+        // SAFETY: the declared SQL type is the one that FromDatum reads.
+        unsafe impl<'fcx> ArgAbi<'fcx> for $type {
+            unsafe fn unbox_arg_unchecked(arg: Arg<'_, 'fcx>) -> Self {
+                // SAFETY: as above.
+                unsafe { arg.unbox_arg_using_from_datum().unwrap_or($type($null)) }
+            }
+
+            unsafe fn unbox_nullable_arg(arg: Arg<'_, 'fcx>) -> pgrx::nullable::Nullable<Self> {
+                // SAFETY: as above.
+                unsafe { arg.unbox_arg_using_from_datum().into() }
+            }
+        }
+    };
+}
+
+argument!(Vector, Vec::new());
+argument!(RawJsonb, Vec::new());
+argument!(RegClass, pg_sys::InvalidOid);
+argument!(Texts, Vec::new());
+
 /// The first column of each row that has one.
 pub fn texts(rows: SpiTupleTable<'_>) -> Result<Vec<String>> {
     let mut found = Vec::new();
@@ -156,19 +180,6 @@ impl FromDatum for Vector {
     }
 }
 
-// SAFETY: goes through FromDatum, as pgrx's own types of varlena do.
-unsafe impl<'fcx> ArgAbi<'fcx> for Vector {
-    unsafe fn unbox_arg_unchecked(arg: Arg<'_, 'fcx>) -> Self {
-        // SAFETY: the declared type is vector. A NULL comes as an empty value.
-        unsafe { arg.unbox_arg_using_from_datum().unwrap_or(Self(Vec::new())) }
-    }
-
-    unsafe fn unbox_nullable_arg(arg: Arg<'_, 'fcx>) -> pgrx::nullable::Nullable<Self> {
-        // SAFETY: the declared type is vector.
-        unsafe { arg.unbox_arg_using_from_datum().into() }
-    }
-}
-
 // SAFETY: the value is put into memory of PostgreSQL's before it is returned.
 unsafe impl BoxRet for Vector {
     unsafe fn box_into<'fcx>(self, fcinfo: &mut FcInfo<'fcx>) -> pgrx::datum::Datum<'fcx> {
@@ -218,19 +229,6 @@ impl RawJsonb {
             detail: Some(format!("The JSON parser reports: {error}.")),
             hint: None,
         })
-    }
-}
-
-// SAFETY: goes through FromDatum, as pgrx's own types of varlena do.
-unsafe impl<'fcx> ArgAbi<'fcx> for RawJsonb {
-    unsafe fn unbox_arg_unchecked(arg: Arg<'_, 'fcx>) -> Self {
-        // SAFETY: the declared type is jsonb. A NULL comes as an empty value, which nothing reads.
-        unsafe { arg.unbox_arg_using_from_datum().unwrap_or(Self(Vec::new())) }
-    }
-
-    unsafe fn unbox_nullable_arg(arg: Arg<'_, 'fcx>) -> pgrx::nullable::Nullable<Self> {
-        // SAFETY: the declared type is jsonb.
-        unsafe { arg.unbox_arg_using_from_datum().into() }
     }
 }
 
@@ -303,19 +301,6 @@ impl FromDatum for RegClass {
     }
 }
 
-// SAFETY: goes through FromDatum, as pgrx's own types do.
-unsafe impl<'fcx> ArgAbi<'fcx> for RegClass {
-    unsafe fn unbox_arg_unchecked(arg: Arg<'_, 'fcx>) -> Self {
-        // SAFETY: the declared type is regclass, which is an oid.
-        unsafe { arg.unbox_arg_using_from_datum().unwrap_or(Self(pg_sys::InvalidOid)) }
-    }
-
-    unsafe fn unbox_nullable_arg(arg: Arg<'_, 'fcx>) -> pgrx::nullable::Nullable<Self> {
-        // SAFETY: the declared type is regclass, which is an oid.
-        unsafe { arg.unbox_arg_using_from_datum().into() }
-    }
-}
-
 // SAFETY: the SQL name is that of the type whose value is taken.
 unsafe impl SqlTranslatable for RegClass {
     const TYPE_IDENT: &'static str = pgrx::pgrx_resolved_type!(RegClass);
@@ -371,19 +356,6 @@ impl IntoDatum for Texts {
 
     fn type_oid() -> pg_sys::Oid {
         pg_sys::TEXTARRAYOID
-    }
-}
-
-// SAFETY: goes through FromDatum, as pgrx's own types of varlena do.
-unsafe impl<'fcx> ArgAbi<'fcx> for Texts {
-    unsafe fn unbox_arg_unchecked(arg: Arg<'_, 'fcx>) -> Self {
-        // SAFETY: the declared type is text[].
-        unsafe { arg.unbox_arg_using_from_datum().unwrap_or(Self(Vec::new())) }
-    }
-
-    unsafe fn unbox_nullable_arg(arg: Arg<'_, 'fcx>) -> pgrx::nullable::Nullable<Self> {
-        // SAFETY: the declared type is text[].
-        unsafe { arg.unbox_arg_using_from_datum().into() }
     }
 }
 

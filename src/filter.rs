@@ -8,6 +8,7 @@
 
 pub use self::field::Field;
 use self::operator::Operator;
+pub use self::param::{Binder, Param, Values};
 use self::value::{bad_value, is_json, scalar};
 
 use serde_json::{Map, Value};
@@ -19,6 +20,7 @@ mod datetime;
 mod elements;
 mod field;
 mod operator;
+mod param;
 mod value;
 
 /// The deepest nesting of $or, $and and $not.
@@ -29,37 +31,6 @@ const MAX_CONDITIONS: usize = 1000;
 
 /// The most characters of a value quoted in a message.
 const MAX_SHOWN: usize = 60;
-
-/// A value to bind; the SQL casts it from text to the type of the comparison.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Param {
-    /// Bound as text.
-    Text(String),
-    /// Bound as text[].
-    TextArray(Vec<String>),
-}
-
-impl Param {
-    /// The value as a literal.
-    pub fn literal(&self) -> String {
-        match self {
-            Param::Text(text) => quote_literal(text),
-            Param::TextArray(texts) => {
-                let texts: Vec<String> = texts.iter().map(|text| quote_literal(text)).collect();
-                format!("array[{}]", texts.join(", "))
-            }
-        }
-    }
-}
-
-/// How the values of a filter get into the SQL.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Values {
-    /// As parameters numbered from this one.
-    From(usize),
-    /// As literals, for SQL that a user reads.
-    Literal,
-}
 
 /// A filter as SQL.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -106,8 +77,8 @@ pub fn condition(
     fields: &[Field],
     values: Values,
 ) -> Result<Condition, FilterError> {
-    let mut builder =
-        Builder { fields, values, params: Vec::new(), conditions: 0, is_served: false };
+    let binder = Binder::new(values);
+    let mut builder = Builder { fields, binder, conditions: 0, is_served: false };
     let sql = match filter {
         Value::Null => "true".to_string(),
         Value::Object(object) => builder.all_of(object, 0)?,
@@ -117,15 +88,14 @@ pub fn condition(
                 .hint("Write it as {\"field\": {\"operator\": value}}."));
         }
     };
-    let Builder { params, is_served, .. } = builder;
-    Ok(Condition { sql, params, is_served })
+    let Builder { binder, is_served, .. } = builder;
+    Ok(Condition { sql, params: binder.into_params(), is_served })
 }
 
 /// The state of the compiler.
 struct Builder<'a> {
     fields: &'a [Field],
-    values: Values,
-    params: Vec<Param>,
+    binder: Binder,
     conditions: usize,
     is_served: bool,
 }
@@ -317,7 +287,7 @@ impl<'a> Builder<'a> {
                         format!("({} is not true)", self.some_equals(field, &values))
                     }
                     (Operator::In, false) => {
-                        let param = self.bind(Param::TextArray(values));
+                        let param = self.binder.bind(Param::TextArray(values));
                         match field.compared_array(&param) {
                             Some(array) => {
                                 self.serve(field, depth);
@@ -327,7 +297,7 @@ impl<'a> Builder<'a> {
                         }
                     }
                     (_, false) => {
-                        let array = field.typed_array(&self.bind(Param::TextArray(values)));
+                        let array = field.typed_array(&self.binder.bind(Param::TextArray(values)));
                         format!("({typed} <> all({array}) or {column} is null)")
                     }
                 }
@@ -353,29 +323,18 @@ impl<'a> Builder<'a> {
     /// Binds values as JSON, and returns a condition that some element of the field is one of them.
     fn some_equals(&mut self, field: &Field, texts: &[String]) -> String {
         let param = Param::Text(elements::values(field.filter_type, texts));
-        elements::some_equals(&field.name, &self.bind(param))
+        elements::some_equals(&field.name, &self.binder.bind(param))
     }
 
     /// Binds one value and returns its parameter, cast to the field's type.
     fn bind_one(&mut self, field: &Field, what: &str, one: &Value) -> Result<String, FilterError> {
-        let param = self.bind(Param::Text(scalar(field, what, one)?));
+        let param = self.binder.bind(Param::Text(scalar(field, what, one)?));
         Ok(field.compared(&param))
     }
 
     /// Notes that an index finds the rows of a test that all of them must pass.
     fn serve(&mut self, field: &Field, depth: usize) {
         self.is_served |= field.is_indexed && depth == 0;
-    }
-
-    /// The parameter of a value, or its literal.
-    fn bind(&mut self, param: Param) -> String {
-        match self.values {
-            Values::Literal => param.literal(),
-            Values::From(first) => {
-                self.params.push(param);
-                format!("${}", first + self.params.len() - 1)
-            }
-        }
     }
 
     fn unknown_field(&self, name: &str) -> FilterError {

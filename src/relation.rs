@@ -133,7 +133,7 @@ pub fn type_of_column(relation: pg_sys::Oid, column: &CStr) -> Option<String> {
 }
 
 /// The type of a relation's column, or the base type of a domain; None if one of them is gone.
-fn base_type(relation: pg_sys::Oid, column: &str) -> Option<pg_sys::Oid> {
+pub fn base_type(relation: pg_sys::Oid, column: &str) -> Option<pg_sys::Oid> {
     let column = std::ffi::CString::new(column).ok()?;
     // SAFETY: syscache look-ups in a transaction, with a terminated name; a relation that is gone has no columns.
     unsafe {
@@ -143,18 +143,16 @@ fn base_type(relation: pg_sys::Oid, column: &str) -> Option<pg_sys::Oid> {
     }
 }
 
-/// Whether the values of a relation's column may be arrays in JSON: its type is an array or JSON, or a domain over one.
-pub fn may_hold_lists(relation: pg_sys::Oid, column: &str) -> bool {
-    base_type(relation, column).is_some_and(|base| {
-        // SAFETY: a syscache look-up in a transaction.
-        let element = unsafe { pg_sys::get_element_type(base) };
-        base == pg_sys::JSONBOID || base == pg_sys::JSONOID || element != pg_sys::InvalidOid
-    })
+/// Whether values of a type may be arrays in JSON: it is an array or JSON.
+pub fn may_hold_lists(base: pg_sys::Oid) -> bool {
+    // SAFETY: a syscache look-up in a transaction.
+    let element = unsafe { pg_sys::get_element_type(base) };
+    base == pg_sys::JSONBOID || base == pg_sys::JSONOID || element != pg_sys::InvalidOid
 }
 
-/// Whether the timestamps of a relation's column have a time zone.
-pub fn has_zone(relation: pg_sys::Oid, column: &str) -> bool {
-    !matches!(base_type(relation, column), Some(pg_sys::TIMESTAMPOID | pg_sys::DATEOID))
+/// Whether timestamps of a type have a time zone.
+pub fn has_zone(base: pg_sys::Oid) -> bool {
+    !matches!(base, pg_sys::TIMESTAMPOID | pg_sys::DATEOID)
 }
 
 /// Whether a relation is one of embedd's own tables.

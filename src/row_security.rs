@@ -3,14 +3,15 @@
 //! A policy on the vector table calls `embedd.may_read_source()` for each row. A sub-select in the policy would be simpler, but
 //! it would make the vector table depend on the source, which then could not be dropped or altered.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::HashSet;
 use std::mem::ManuallyDrop;
 
+use pgrx::PgMemoryContexts;
 use pgrx::prelude::*;
 use pgrx::spi::{OwnedPreparedStatement, SpiClient};
 
-use crate::catalog::{self, RowSecurity, VectorTable};
+use crate::catalog::{self, VectorTable};
 use crate::command;
 use crate::datum::texts;
 use crate::error::Result;
@@ -25,54 +26,62 @@ const ROW_BY_ROW: u32 = 1000;
 /// unless the source has more rows than this.
 const MOST_KEYS: f32 = 500_000.0;
 
-/// Whether the rows that a role sees of a relation depend on the role: by policies, or by a view that reads with the rights
-/// of its caller.
-const DEPENDS_ON_ROLE: &str = "
-    select c.relrowsecurity
-           or (c.relkind = 'v' and exists (select from pg_catalog.pg_options_to_table(c.reloptions) o
-                                            where o.option_name = 'security_invoker' and o.option_value::boolean))
-      from pg_catalog.pg_class c where c.oid = $1";
+/// What decides about the policy of a vector table.
+struct Look {
+    /// Whether the vector table is to have the policy.
+    is_wanted: bool,
+    has_policy: bool,
+    has_others: bool,
+    /// Whether row security of the vector table is on.
+    is_enabled: bool,
+}
+
+impl Look {
+    fn at(client: &SpiClient<'_>, table: &VectorTable) -> Result<Look> {
+        // The rows that a role sees of a source depend on the role by policies, or by a view that reads with the rights of its
+        // caller.
+        let rows = client.select(
+            "select exists (select from pg_catalog.pg_class c
+                             where c.oid = $1
+                               and (c.relrowsecurity
+                                    or (c.relkind = 'v' and exists (select from pg_catalog.pg_options_to_table(c.reloptions) o
+                                                                     where o.option_name = 'security_invoker' and o.option_value::boolean)))),
+                    exists (select from pg_catalog.pg_policy p where p.polrelid = $2 and p.polname = $3),
+                    exists (select from pg_catalog.pg_policy p where p.polrelid = $2 and p.polname <> $3),
+                    exists (select from pg_catalog.pg_class c where c.oid = $2 and c.relrowsecurity)",
+            None,
+            &[table.source.into(), table.relation.into(), POLICY.into()],
+        )?;
+        let row = rows.first();
+        let is = |n: usize| -> Result<bool> { Ok(row.get::<bool>(n)? == Some(true)) };
+        Ok(Look {
+            is_wanted: is(1)? && table.stored.question_settings.follows_row_security(),
+            has_policy: is(2)?,
+            has_others: is(3)?,
+            is_enabled: is(4)?,
+        })
+    }
+
+    fn differs(&self) -> bool {
+        self.is_wanted != self.has_policy || (self.is_wanted && !self.is_enabled)
+    }
+}
 
 /// Whether a vector table lacks the policy that it should have, or has one that it should not have.
 pub fn differs(client: &SpiClient<'_>, table: &VectorTable) -> Result<bool> {
-    let rows = client.select(
-        &format!(
-            "select coalesce(({DEPENDS_ON_ROLE}), false),
-                    exists (select from pg_catalog.pg_policy p where p.polrelid = $2 and p.polname = $3),
-                    coalesce((select c.relrowsecurity from pg_catalog.pg_class c where c.oid = $2), false)"
-        ),
-        None,
-        &[table.source.into(), table.relation.into(), POLICY.into()],
-    )?;
-    let (depends, has_policy, is_enabled) = rows.first().get_three::<bool, bool, bool>()?;
-    let wanted = depends == Some(true) && is_followed(table);
-    Ok(wanted != (has_policy == Some(true)) || (wanted && is_enabled != Some(true)))
-}
-
-fn is_followed(table: &VectorTable) -> bool {
-    let settings = table.stored.question_settings.as_ref();
-    settings.and_then(|settings| settings.row_security).unwrap_or_default() == RowSecurity::Auto
+    Ok(Look::at(client, table)?.differs())
 }
 
 /// Creates the policy of a vector table, or drops it, with the rights of its owner.
 pub fn follow(client: &mut SpiClient<'_>, table: &VectorTable) -> Result<()> {
-    if !differs(client, table)? {
+    let look = Look::at(client, table)?;
+    if !look.differs() {
         return Ok(());
     }
     let relation = table.relation_name()?;
-    let rows = client.update(DEPENDS_ON_ROLE, None, &[table.source.into()])?;
-    let depends = !rows.is_empty() && rows.first().get_one::<bool>()? == Some(true);
-    let rows = client.update(
-        "select exists (select from pg_catalog.pg_policy p where p.polrelid = $1 and p.polname = $2),
-                exists (select from pg_catalog.pg_policy p where p.polrelid = $1 and p.polname <> $2)",
-        None,
-        &[table.relation.into(), POLICY.into()],
-    )?;
-    let (has_policy, has_others) = rows.first().get_two::<bool, bool>()?;
-    let has_policy = has_policy == Some(true);
     let _rights = RoleSwitch::of_owner(table.owner);
-    if depends && is_followed(table) {
-        if !has_policy {
+    if look.is_wanted {
+        if !look.has_policy {
             command::run(
                 client,
                 &format!(
@@ -83,22 +92,22 @@ pub fn follow(client: &mut SpiClient<'_>, table: &VectorTable) -> Result<()> {
         }
         return command::run(client, &format!("alter table {relation} enable row level security"));
     }
-    if has_policy {
-        command::run(client, &format!("drop policy {POLICY} on {relation}"))?;
-    }
+    command::run(client, &format!("drop policy {POLICY} on {relation}"))?;
     // Policies of the owner's own stay in force.
-    if has_others == Some(false) {
-        command::run(client, &format!("alter table {relation} disable row level security"))?;
+    match look.has_others {
+        true => Ok(()),
+        false => {
+            command::run(client, &format!("alter table {relation} disable row level security"))
+        }
     }
-    Ok(())
 }
 
-/// What is known of one vector table in one execution of one statement. A policy of the source may read a setting, which
-/// can change between two statements of a function, so nothing is kept longer.
+/// What is known of one vector table at one place of one execution of a statement. A policy of the source may read a
+/// setting, which can change between two statements of a function, so nothing is kept longer.
+#[derive(Default)]
 struct Reader {
-    execution: u64,
-    moment: Moment,
-    origin_id: i32,
+    /// What it is about; None before the first call.
+    of: Option<(Moment, i32)>,
     /// Tests one key, and returns all keys, which is empty where there are too many; None where there is no source.
     statements: Option<[String; 2]>,
     rows: u32,
@@ -107,90 +116,70 @@ struct Reader {
 }
 
 thread_local! {
-    static READER: RefCell<Option<Reader>> = const { RefCell::new(None) };
     /// The plan of the last test of one key. Never dropped, because PostgreSQL's memory may be gone at the end of the process.
     static PLAN: RefCell<ManuallyDrop<Option<(String, OwnedPreparedStatement)>>> =
         const { RefCell::new(ManuallyDrop::new(None)) };
 }
 
-/// The number of the execution that a call belongs to: calls of one place in one execution of a plan have the same.
+/// Whether SELECT on the source of a vector table shows the current role the row with this key.
 ///
 /// # Safety
 ///
-/// The call info must be that of a running call.
-pub unsafe fn execution(call: pg_sys::FunctionCallInfo) -> u64 {
-    thread_local! {
-        static LAST: Cell<u64> = const { Cell::new(0) };
-    }
-    // SAFETY: the call's own look-up record, whose memory context lives as long as it does.
-    unsafe {
+/// The call info must be that of the running call.
+pub unsafe fn may_read(
+    call: pg_sys::FunctionCallInfo,
+    origin_id: i32,
+    pk_value: &str,
+) -> Result<bool> {
+    // SAFETY: the call's own look-up record, in which only this function keeps something. What it keeps is dropped with the
+    // memory context of the execution, after an error too.
+    let reader: &mut Reader = unsafe {
         let lookup = (*call).flinfo;
         if lookup.is_null() {
-            return LAST.replace(LAST.get() + 1);
+            return Ok(false);
         }
         if (*lookup).fn_extra.is_null() {
-            let number = pg_sys::MemoryContextAlloc((*lookup).fn_mcxt, size_of::<u64>());
-            LAST.set(LAST.get() + 1);
-            number.cast::<u64>().write(LAST.get());
-            (*lookup).fn_extra = number;
+            let mut context = PgMemoryContexts::For((*lookup).fn_mcxt);
+            (*lookup).fn_extra = context.leak_and_drop_on_delete(Reader::default()).cast();
         }
-        (*lookup).fn_extra.cast::<u64>().read()
-    }
-}
-
-/// Whether SELECT on the source of a vector table shows the current role the row with this key.
-pub fn may_read(execution: u64, origin_id: i32, pk_value: &str) -> Result<bool> {
-    let moment = Moment::now();
-    let mut reader = READER.with_borrow_mut(Option::take).filter(|reader| {
-        (Some(reader.moment), reader.execution, reader.origin_id) == (moment, execution, origin_id)
-    });
-    if let Some(visible) = reader.as_ref().and_then(|reader| reader.visible.as_ref()) {
-        let may = visible.contains(pk_value);
-        READER.set(reader);
-        return Ok(may);
-    }
-    let known = match reader.take() {
-        Some(reader) => reader,
-        None => Reader {
-            execution,
-            statements: statements(origin_id)?,
-            // Outside a statement there is none that a later call could belong to.
-            moment: match moment {
-                Some(moment) => moment,
-                None => return Ok(false),
-            },
-            origin_id,
-            rows: 0,
-            visible: None,
-        },
+        &mut *(*lookup).fn_extra.cast()
     };
-    let (known, may) = test(known, pk_value)?;
-    READER.set(Some(known));
-    Ok(may)
+    let Some(moment) = Moment::now() else { return Ok(false) };
+    if reader.of != Some((moment, origin_id)) {
+        let (of, statements) = (Some((moment, origin_id)), statements(origin_id)?);
+        *reader = Reader { of, statements, ..Reader::default() };
+    }
+    match &reader.visible {
+        Some(visible) => Ok(visible.contains(pk_value)),
+        None => test(reader, pk_value),
+    }
 }
 
 /// Tests one key with the rights of the current role.
-fn test(mut reader: Reader, pk_value: &str) -> Result<(Reader, bool)> {
-    let Some([one, all]) = reader.statements.clone() else { return Ok((reader, false)) };
+fn test(reader: &mut Reader, pk_value: &str) -> Result<bool> {
+    let Some([one, all]) = &reader.statements else { return Ok(false) };
+    reader.rows += 1;
     let _path = rights::pin_path();
     Spi::connect(|client| {
-        reader.rows += 1;
         if reader.rows == ROW_BY_ROW && !all.is_empty() {
             let keys: HashSet<String> =
-                texts(client.select(&all, None, &[])?)?.into_iter().collect();
+                texts(client.select(all, None, &[])?)?.into_iter().collect();
             let may = keys.contains(pk_value);
             reader.visible = Some(keys);
-            return Ok((reader, may));
+            return Ok(may);
         }
-        let kept = PLAN.with_borrow_mut(|plan| plan.take()).filter(|(sql, _)| *sql == one);
-        let plan = match kept {
-            Some((_, plan)) => plan,
-            None => client.prepare(one.as_str(), &[PgBuiltInOids::TEXTOID.oid()])?.keep(),
+        let kept = PLAN.with_borrow_mut(|plan| plan.take()).filter(|(sql, _)| sql == one);
+        let (sql, plan) = match kept {
+            Some(kept) => kept,
+            None => {
+                let plan = client.prepare(one.as_str(), &[PgBuiltInOids::TEXTOID.oid()])?.keep();
+                (one.clone(), plan)
+            }
         };
         let rows = client.select(&plan, None, &[pk_value.into()])?;
         let may = rows.first().get_one::<bool>()? == Some(true);
-        PLAN.with_borrow_mut(|kept| **kept = Some((one, plan)));
-        Ok((reader, may))
+        PLAN.with_borrow_mut(|kept| **kept = Some((sql, plan)));
+        Ok(may)
     })
 }
 

@@ -25,6 +25,7 @@ pub use self::question::{DEFAULT_LIMIT, Question};
 use self::rank::Ranking;
 use crate::catalog::{self, Status, VectorTable};
 use crate::datum::RawJsonb;
+use crate::document::Column;
 use crate::error::{Error, Result};
 use crate::fdw::embed;
 use crate::filter::{self, Condition, Field, Values};
@@ -75,12 +76,7 @@ fn answer(
     condition: Condition,
     ranking: &Ranking,
 ) -> Result<Vec<Answer>> {
-    let wanted = Wanted {
-        limit: ranking.candidates(question.limit + question.offset),
-        ef_search: question.ef_search,
-        values: ranking.expressions(),
-        is_served: condition.is_served,
-    };
+    let wanted = wanted(question, ranking, &condition);
     let mut found = nearest(client, table, vector, &wanted, condition)?;
     if let Some(least) = question.min_score {
         found.retain(|candidate| candidate.answer.score.is_none_or(|score| score >= least));
@@ -89,16 +85,30 @@ fn answer(
     Ok(ranked.skip(question.offset as usize).take(question.limit as usize).collect())
 }
 
+/// The candidates that a question needs.
+fn wanted(question: &Question, ranking: &Ranking, condition: &Condition) -> Wanted {
+    Wanted {
+        limit: ranking.candidates(question.limit + question.offset),
+        ef_search: question.ef_search,
+        values: ranking.expressions(),
+        is_served: condition.is_served,
+    }
+}
+
 /// The candidates in the order of their scores; equal ones stay in the order of their distances and keys.
 fn ranked(found: Vec<Candidate>, ranking: &Ranking) -> Vec<Answer> {
     if ranking.is_empty() {
         return found.into_iter().map(|candidate| candidate.answer).collect();
     }
     let similarity = |candidate: &Candidate| candidate.answer.score.unwrap_or(f64::NAN);
-    let valued: Vec<(f64, Vec<Option<f64>>)> =
-        found.iter().map(|candidate| (similarity(candidate), candidate.values.clone())).collect();
-    let answers = found.into_iter().zip(ranking.scores(&valued));
-    let mut answers: Vec<Answer> = answers
+    let valued: Vec<(f64, &[Option<f64>])> = found
+        .iter()
+        .map(|candidate| (similarity(candidate), candidate.values.as_slice()))
+        .collect();
+    let scores = ranking.scores(&valued);
+    let mut answers: Vec<Answer> = found
+        .into_iter()
+        .zip(scores)
         .map(|(candidate, score)| Answer { score: Some(score), ..candidate.answer })
         .collect();
     answers.sort_by(|one, other| other.order().total_cmp(&one.order()));
@@ -145,13 +155,14 @@ fn find_answering(client: &SpiClient<'_>, name: &str) -> Result<VectorTable> {
 
 /// The fields that filters can use.
 fn fields_of(table: &VectorTable) -> Vec<Field> {
-    let field = |column: &crate::document::Column| {
+    let field = |column: &Column| {
+        let base = relation::base_type(table.source, column.source());
         Some(Field {
             name: column.name.clone(),
             filter_type: column.filter_type?,
-            is_list: relation::may_hold_lists(table.source, column.source()),
+            is_list: base.is_some_and(relation::may_hold_lists),
             is_indexed: column.index,
-            has_zone: relation::has_zone(table.source, column.source()),
+            has_zone: base.is_none_or(relation::has_zone),
         })
     };
     table.columns.iter().filter_map(field).collect()

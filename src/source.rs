@@ -46,7 +46,7 @@ pub fn define(
 ) -> Result<Definition> {
     let name = check(client, source, mode)?;
     let available = self::columns(client, source)?;
-    let columns = check_columns(columns, &available, source, &name)?;
+    let columns = check_columns(columns, &available, &name)?;
     let key_names = key_columns(client, source, key, &name, &available, mode)?;
     let key = check_key_types(&available, &key_names, mode)?.into_iter().cloned().collect();
     check_texts(client, source, &name, &columns, mode)?;
@@ -136,7 +136,6 @@ pub fn columns(client: &SpiClient<'_>, source: pg_sys::Oid) -> Result<Vec<Source
 fn check_columns(
     mut columns: Vec<Column>,
     available: &[SourceColumn],
-    oid: pg_sys::Oid,
     source: &str,
 ) -> Result<Vec<Column>> {
     for column in &mut columns {
@@ -161,7 +160,7 @@ fn check_columns(
                 hint: Some(format!("Use filter type \"{}\", or leave it out.", natural.as_str())),
             });
         }
-        if column.index && relation::may_hold_lists(oid, &column.name) {
+        if column.index && relation::may_hold_lists(found.base) {
             return Err(Error::BadArgument {
                 message: format!("column \"{}\" cannot have an index for filters", column.name),
                 detail: Some(format!(

@@ -154,8 +154,7 @@ pub fn create(client: &mut SpiClient<'_>, request: CreateRequest) -> Result<Vect
             old_tables: Vec::new(),
             vector_type,
             index_options,
-            question_settings: (question_settings != QuestionSettings::default())
-                .then_some(question_settings),
+            question_settings,
         },
         reads_run: false,
         reuses: None,

@@ -5,7 +5,7 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
 use super::{asked, given, seconds};
-use crate::catalog::{QuestionSettings, RowSecurity};
+use crate::catalog::QuestionSettings;
 use crate::control;
 use crate::datum::RawJsonb;
 use crate::error::Error;
@@ -61,13 +61,13 @@ fn update_vector_table(
         table_name,
         table_schema,
         on_shadow,
-        questions: QuestionSettings {
+        questions: QuestionSettings::given(
             recall_target,
             query_provider,
             query_model,
             fallback,
-            row_security: row_security.as_deref().map(RowSecurity::parse).transpose()?,
-        },
+            row_security.as_deref(),
+        )?,
     };
     let updated = Spi::connect_mut(|client| table::update(client, &request))?;
     Ok(TableIterator::once((

@@ -41,20 +41,20 @@ fn query_by(
     >,
     ErrorReport,
 > {
-    let question = Question {
-        vector_table: given(vector_table, "vector_table")?.to_string(),
-        text: query,
-        vector: query_vector.map(|vector| vector.0),
-        limit: limit.unwrap_or(search::DEFAULT_LIMIT),
-        offset: offset.unwrap_or(0),
-        filters: parsed(filters, "filters")?,
-        min_score: min_similarity_score,
+    let question = asked(
+        vector_table,
+        query,
+        limit,
+        filters,
+        min_similarity_score,
         ef_search,
+        query_vector,
+        offset,
         order_by,
-        after: parsed(after, "after")?,
-        boosts: parsed(boosts, "boosts")?,
-        decays: parsed(decays, "decays")?,
-    };
+        after,
+        boosts,
+        decays,
+    )?;
     Ok(answer_rows(search::query(&question)?))
 }
 
@@ -75,7 +75,40 @@ fn explain_query(
     boosts: default!(Option<RawJsonb>, "NULL"),
     decays: default!(Option<RawJsonb>, "NULL"),
 ) -> Result<String, ErrorReport> {
-    let question = Question {
+    let question = asked(
+        vector_table,
+        query,
+        limit,
+        filters,
+        min_similarity_score,
+        ef_search,
+        query_vector,
+        offset,
+        order_by,
+        after,
+        boosts,
+        decays,
+    )?;
+    Ok(search::explain::explain(&question)?)
+}
+
+/// The arguments of query() as a question; those that are NULL have their defaults.
+#[allow(clippy::too_many_arguments)]
+fn asked(
+    vector_table: Option<&str>,
+    query: Option<String>,
+    limit: Option<i32>,
+    filters: Option<RawJsonb>,
+    min_similarity_score: Option<f64>,
+    ef_search: Option<i32>,
+    query_vector: Option<Vector>,
+    offset: Option<i32>,
+    order_by: Option<String>,
+    after: Option<RawJsonb>,
+    boosts: Option<RawJsonb>,
+    decays: Option<RawJsonb>,
+) -> EmbeddResult<Question> {
+    Ok(Question {
         vector_table: given(vector_table, "vector_table")?.to_string(),
         text: query,
         vector: query_vector.map(|vector| vector.0),
@@ -88,8 +121,7 @@ fn explain_query(
         after: parsed(after, "after")?,
         boosts: parsed(boosts, "boosts")?,
         decays: parsed(decays, "decays")?,
-    };
-    Ok(search::explain::explain(&question)?)
+    })
 }
 
 /// A row of the result of query() and similar().
@@ -130,15 +162,20 @@ fn query(
     >,
     ErrorReport,
 > {
-    let question = Question {
-        vector_table: given(vector_table, "vector_table")?.to_string(),
-        text: query,
-        limit: limit.unwrap_or(search::DEFAULT_LIMIT),
-        filters: parsed(filters, "filters")?,
-        min_score: min_similarity_score,
+    let question = asked(
+        vector_table,
+        query,
+        limit,
+        filters,
+        min_similarity_score,
         ef_search,
-        ..Question::default()
-    };
+        None,
+        None,
+        None,
+        None,
+        None,
+        None,
+    )?;
     Ok(answer_rows(search::query(&question)?))
 }
 
@@ -288,8 +325,7 @@ fn may_read_source(
     call: pg_sys::FunctionCallInfo,
 ) -> Result<bool, ErrorReport> {
     // SAFETY: PostgreSQL has passed it to this call.
-    let execution = unsafe { row_security::execution(call) };
-    Ok(row_security::may_read(execution, vector_table, pk_value)?)
+    Ok(unsafe { row_security::may_read(call, vector_table, pk_value) }?)
 }
 
 // Stable, so that an index can serve `ORDER BY embedding <=> embedd.embed(..)`.

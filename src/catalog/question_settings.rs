@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 
 /// The recall that a vector table without a target has.
-pub const RECALL_TARGET: f64 = 0.98;
+const RECALL_TARGET: f64 = 0.98;
 
 /// Whether the rows of a vector table are hidden from a reader as those of the source are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,7 +20,7 @@ pub enum RowSecurity {
 
 impl RowSecurity {
     /// The argument row_security.
-    pub fn parse(word: &str) -> Result<RowSecurity> {
+    fn parse(word: &str) -> Result<RowSecurity> {
         match word {
             "auto" => Ok(RowSecurity::Auto),
             "off" => Ok(RowSecurity::Off),
@@ -52,6 +52,18 @@ pub struct QuestionSettings {
 }
 
 impl QuestionSettings {
+    /// The arguments of a function; null leaves a setting as it is.
+    pub fn given(
+        recall_target: Option<f64>,
+        query_provider: Option<String>,
+        query_model: Option<String>,
+        fallback: Option<String>,
+        row_security: Option<&str>,
+    ) -> Result<QuestionSettings> {
+        let row_security = row_security.map(RowSecurity::parse).transpose()?;
+        Ok(QuestionSettings { recall_target, query_provider, query_model, fallback, row_security })
+    }
+
     /// These settings after a change: null leaves a setting as it is, and an empty text removes it.
     pub fn changed(&self, by: &QuestionSettings) -> Result<QuestionSettings> {
         if let Some(target) = by.recall_target.filter(|target| !(0.5..=1.0).contains(target)) {
@@ -81,6 +93,16 @@ impl QuestionSettings {
     pub fn asks_like(&self, other: &QuestionSettings) -> bool {
         (&self.query_provider, &self.query_model, &self.fallback)
             == (&other.query_provider, &other.query_model, &other.fallback)
+    }
+
+    /// The settings to store; None where all are the default.
+    pub fn unless_default(&self) -> Option<&Self> {
+        (*self != Self::default()).then_some(self)
+    }
+
+    /// Whether the policies of the source apply to the vectors.
+    pub fn follows_row_security(&self) -> bool {
+        self.row_security.unwrap_or_default() == RowSecurity::Auto
     }
 
     /// The recall that query() is to have.

@@ -63,10 +63,10 @@ pub struct Stored {
     #[serde(default)]
     pub column_numbers: Vec<i16>,
     /// The qualified name of the source when it was last seen; empty if unknown.
-    #[serde(default, deserialize_with = "or_empty")]
+    #[serde(default, deserialize_with = "or_default")]
     pub source_name: String,
     /// The qualified name of the table of vectors when it was last seen; empty if unknown.
-    #[serde(default, deserialize_with = "or_empty")]
+    #[serde(default, deserialize_with = "or_default")]
     pub vectors_name: String,
     #[serde(default)]
     pub extension_id: String,
@@ -82,9 +82,9 @@ pub struct Stored {
     #[serde(default)]
     pub compared_in: i64,
     /// The prefixes of queries and documents; empty for none.
-    #[serde(default, deserialize_with = "or_empty")]
+    #[serde(default, deserialize_with = "or_default")]
     pub query_prefix: String,
-    #[serde(default, deserialize_with = "or_empty")]
+    #[serde(default, deserialize_with = "or_default")]
     pub document_prefix: String,
     #[serde(default)]
     pub origin_id: Option<i32>,
@@ -109,12 +109,14 @@ pub struct Stored {
     /// The options of the index; None is the default.
     #[serde(default)]
     pub index_options: Option<IndexOptions>,
-    /// How questions are embedded and answered; None is the default.
-    #[serde(default)]
-    pub question_settings: Option<QuestionSettings>,
+    /// How questions are embedded and answered; null is the default.
+    #[serde(default, deserialize_with = "or_default")]
+    pub question_settings: QuestionSettings,
 }
 
-/// A string that may be null.
-fn or_empty<'de, D: serde::Deserializer<'de>>(text: D) -> std::result::Result<String, D::Error> {
-    Ok(Option::<String>::deserialize(text)?.unwrap_or_default())
+/// A value whose default is stored as null.
+fn or_default<'de, D: serde::Deserializer<'de>, T: Default + Deserialize<'de>>(
+    value: D,
+) -> std::result::Result<T, D::Error> {
+    Ok(Option::<T>::deserialize(value)?.unwrap_or_default())
 }

@@ -15,6 +15,7 @@ pub fn insert(
     key_types: &[pg_sys::Oid],
 ) -> Result<()> {
     let stored = &table.stored;
+    let settings = stored.question_settings.unless_default();
     client.update(
         "insert into embedd.vector_tables (id, name, source_table, primary_key_column, key_types, vector_table,
                 embedding_provider, embedding_model, embedding_dimensions, columns, owner, system_id, extension_id,
@@ -56,7 +57,7 @@ pub fn insert(
             stored.on_shadow.clone().into(),
             stored.vector_type.as_str().into(),
             json_of("index_options", stored.index_options.as_ref())?.into(),
-            json_of("question_settings", stored.question_settings.as_ref())?.into(),
+            json_of("question_settings", settings)?.into(),
         ],
     )?;
     Ok(())
@@ -71,6 +72,7 @@ fn columns_json(table: &VectorTable) -> Result<JsonB> {
 /// Stores what update_vector_table() changes in place.
 pub fn set_config(client: &mut SpiClient<'_>, table: &VectorTable) -> Result<()> {
     let stored = &table.stored;
+    let settings = stored.question_settings.unless_default();
     client.update(
         "update embedd.vector_tables
             set embedding_provider = $2, columns = $3, column_numbers = $4, batch_interval = pg_catalog.make_interval(secs => $5),
@@ -86,7 +88,7 @@ pub fn set_config(client: &mut SpiClient<'_>, table: &VectorTable) -> Result<()>
             stored.on_source_drop.as_str().into(),
             stored.on_shadow.clone().into(),
             stored.query_prefix.as_str().into(),
-            json_of("question_settings", stored.question_settings.as_ref())?.into(),
+            json_of("question_settings", settings)?.into(),
         ],
     )?;
     forget_readers(table.source);

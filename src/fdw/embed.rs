@@ -6,7 +6,7 @@ use embedd_wire::{InputType, Model, Provider};
 use pgrx::prelude::*;
 
 use super::{Server, for_owner, probe};
-use crate::catalog::{LOCAL_PROVIDER, VectorTable};
+use crate::catalog::VectorTable;
 use crate::error::{Error, Result};
 use crate::{client, guc, models, shared};
 
@@ -23,15 +23,14 @@ pub fn for_table(table: &VectorTable, text: &str, input_type: InputType) -> Resu
         return Err(Error::bad_argument("the text to embed is empty"));
     }
     let timeout = guc::embedder_timeout();
-    let settings = table.stored.question_settings.as_ref();
-    let Some(settings) = settings.filter(|_| input_type == InputType::Query) else {
-        return ask(table, &own(table)?, input_type, text, timeout);
-    };
+    let settings = &table.stored.question_settings;
+    let is_question = input_type == InputType::Query;
     let first = match (&settings.query_provider, &settings.query_model) {
         (None, None) => own(table)?,
+        _ if !is_question => own(table)?,
         (provider, model) => other(table, provider.as_deref(), model.as_deref())?,
     };
-    let Some(fallback) = &settings.fallback else {
+    let Some(fallback) = settings.fallback.as_ref().filter(|_| is_question) else {
         return ask(table, &first, input_type, text, timeout);
     };
     let begin = Instant::now();
@@ -54,19 +53,20 @@ fn own(table: &VectorTable) -> Result<Way> {
     Ok((Server::of_table(table)?, provider, model))
 }
 
-/// Another provider of the same vectors. Its model has the given name, or else that of its default model, or else that of the
+/// The name of the model of questions at a provider: the given one, or the default model of the provider, or the model of the
 /// documents.
+pub fn model_at(server: Option<&Server>, model: Option<&str>, of_documents: &str) -> String {
+    let default = server.and_then(|server| server.options.default_model.as_deref());
+    model.or(default).unwrap_or(of_documents).to_string()
+}
+
+/// Another provider of the same vectors.
 fn other(table: &VectorTable, provider: Option<&str>, model: Option<&str>) -> Result<Way> {
     let server = match provider {
         None => Server::of_table(table)?,
-        Some(LOCAL_PROVIDER) => None,
-        Some(name) => Some(Server::find(name)?),
+        Some(name) => Server::named(name)?,
     };
-    let of_provider = server.as_ref().and_then(|server| server.options.default_model.clone());
-    let name = model
-        .map(str::to_string)
-        .or(of_provider.filter(|_| provider.is_some()))
-        .unwrap_or_else(|| table.model.clone());
+    let name = model_at(server.as_ref(), model, &table.model);
     let way = way(server, &table.name, table.owner, &name, table.dimensions)?;
     let model = Model { query_prefix: table.stored.query_prefix.clone(), ..way.2 };
     Ok((way.0, way.1, model))

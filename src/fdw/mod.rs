@@ -9,6 +9,7 @@ mod nodes;
 pub mod options;
 pub mod probe;
 pub mod statement;
+mod tuple;
 mod usage;
 
 use std::ffi::{CStr, CString};
@@ -17,6 +18,7 @@ use embedd_wire::{Kind, Model, Provider};
 use pgrx::prelude::*;
 
 use self::options::{MappingOptions, Pairs, ServerOptions};
+use self::tuple::Tuple;
 use crate::catalog::{LOCAL_PROVIDER, VectorTable};
 use crate::error::{Error, OptionError, Result};
 use crate::models::{self, Retirement};
@@ -43,6 +45,14 @@ impl Server {
     /// The provider with this name; an error if there is none, or the server is not a provider.
     pub fn find(name: &str) -> Result<Server> {
         Server::find_if_any(name)?.ok_or_else(|| Error::UnknownProvider { name: name.to_string() })
+    }
+
+    /// The provider with this name; None for the local model.
+    pub fn named(name: &str) -> Result<Option<Server>> {
+        match name {
+            LOCAL_PROVIDER => Ok(None),
+            name => Server::find(name).map(Some),
+        }
     }
 
     /// The provider with this name, if there is one.
@@ -94,7 +104,7 @@ impl Server {
         {
             return Ok(Some(server));
         }
-        Server::find(&table.provider).map(Some)
+        Server::named(&table.provider)
     }
 
     /// Whether a role may use the provider.
@@ -346,60 +356,4 @@ fn has_usage(class: pg_sys::Oid, object: pg_sys::Oid, role: pg_sys::Oid) -> bool
         }
     };
     result == pg_sys::AclResult::ACLCHECK_OK
-}
-
-/// A syscache tuple, released when the value is dropped.
-struct Tuple(pg_sys::HeapTuple);
-
-impl Tuple {
-    fn find(
-        cache: pg_sys::SysCacheIdentifier::Type,
-        first: pg_sys::Oid,
-        second: Option<pg_sys::Oid>,
-    ) -> Option<Tuple> {
-        let (cache, first) = (cache as std::ffi::c_int, pg_sys::Datum::from(first));
-        // SAFETY: a syscache look-up in a transaction, with as many keys as that cache has.
-        let tuple = unsafe {
-            match second {
-                Some(second) => pg_sys::SearchSysCache2(cache, first, pg_sys::Datum::from(second)),
-                None => pg_sys::SearchSysCache1(cache, first),
-            }
-        };
-        (!tuple.is_null()).then(|| Tuple(tuple))
-    }
-
-    /// The options in one of the row's columns.
-    fn options(&self, cache: pg_sys::SysCacheIdentifier::Type, column: u32) -> Pairs {
-        // SAFETY: the column is one of options, an array of texts; names and values are copied.
-        unsafe {
-            let mut is_null = false;
-            let datum = pg_sys::SysCacheGetAttr(
-                cache as std::ffi::c_int,
-                self.0,
-                column as pg_sys::AttrNumber,
-                &mut is_null,
-            );
-            let list = match is_null {
-                true => std::ptr::null_mut(),
-                false => pg_sys::untransformRelOptions(datum),
-            };
-            let length = if list.is_null() { 0 } else { (*list).length as usize };
-            let text =
-                |c: *const std::ffi::c_char| CStr::from_ptr(c).to_string_lossy().into_owned();
-            let element = |i| (*(*list).elements.add(i)).ptr_value.cast::<pg_sys::DefElem>();
-            (0..length)
-                .map(|i| (text((*element(i)).defname), text(pg_sys::defGetString(element(i)))))
-                .collect()
-        }
-    }
-}
-
-impl Drop for Tuple {
-    fn drop(&mut self) {
-        // After an error the end of the transaction releases it.
-        if !std::thread::panicking() {
-            // SAFETY: it was found in a syscache and is given back once.
-            unsafe { pg_sys::ReleaseSysCache(self.0) }
-        }
-    }
 }

@@ -6,7 +6,7 @@ use embedd_wire::{Embeddings, Failure, FailureClass, InputType, Model, Provider}
 use pgrx::prelude::*;
 
 use super::Server;
-use crate::catalog::{LOCAL_MODEL, LOCAL_PROVIDER};
+use crate::catalog::LOCAL_MODEL;
 use crate::error::{Error, Result};
 use crate::models::{self, Choice};
 use crate::name::quote_literal;
@@ -24,10 +24,7 @@ pub struct Answer {
 
 /// Makes one call with the key of the current role.
 pub fn test(name: &str, model: Option<&str>) -> Result<Answer> {
-    let server = match name {
-        LOCAL_PROVIDER => None,
-        name => Some(Server::find(name)?),
-    };
+    let server = Server::named(name)?;
     // SAFETY: a plain read of the process's own state.
     let role = unsafe { pg_sys::GetUserId() };
     let (provider, default_model) = match &server {

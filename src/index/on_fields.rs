@@ -9,6 +9,7 @@ use crate::datum::texts;
 use crate::document::Column;
 use crate::error::Result;
 use crate::filter::Field;
+use crate::name::quote_ident;
 use crate::relation;
 use crate::rights::RoleSwitch;
 
@@ -53,8 +54,7 @@ pub fn follow(client: &mut SpiClient<'_>, table: &VectorTable) -> Result<()> {
     }
     for name in present {
         let schema = relation::schema_of(table.relation).unwrap_or_default();
-        let schema = crate::name::quote_ident(&schema);
-        command::run(client, &format!("drop index {schema}.{name}"))?;
+        command::run(client, &format!("drop index {}.{name}", quote_ident(&schema)))?;
     }
     Ok(())
 }

@@ -3,11 +3,11 @@
 use pgrx::prelude::*;
 
 use super::measure::Extent;
-use super::nearest::{Planned, Wanted, statement};
+use super::nearest::{Planned, statement};
 use super::plan::Plan;
 use super::question::{Kind, Question};
 use super::rank::Ranking;
-use super::{condition_of, fields_of, find_answering, listing, ranking_of};
+use super::{condition_of, fields_of, find_answering, listing, ranking_of, wanted};
 use crate::datum::VectorType;
 use crate::error::{Error, Result};
 use crate::filter::Values;
@@ -47,15 +47,9 @@ pub fn explain(question: &Question) -> Result<String> {
             (None, None) => return Err(Error::NullArgument { argument: "query" }),
         };
         let condition = condition_of(question, &fields, Values::Literal)?;
-        let wanted = Wanted {
-            limit: ranking.candidates(question.limit + question.offset),
-            ef_search: question.ef_search,
-            values: ranking.expressions(),
-            is_served: condition.is_served,
-        };
+        let wanted = wanted(question, &ranking, &condition);
         let limit = wanted.limit.to_string();
-        let statement =
-            statement(&table, &pgvector, &wanted, (&vector, limit, condition.sql.as_str()))?;
+        let statement = statement(&table, &pgvector, &wanted, (&vector, limit, condition.sql))?;
         let planned = Planned::of(client, &table, &statement, &[], &wanted)?;
         let mut lines = vec![reason(&planned)];
         lines.extend(then(question, &ranking));

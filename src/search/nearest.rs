@@ -10,7 +10,7 @@ use super::Answer;
 use super::measure::{self, Extent};
 use super::plan::{self, Known, Plan};
 use super::statement::Statement;
-use crate::catalog::{QuestionSettings, RECALL_TARGET, VectorTable};
+use crate::catalog::VectorTable;
 use crate::citus;
 use crate::datum::VectorType;
 use crate::error::{Error, Result};
@@ -60,12 +60,7 @@ pub fn found_by(
     wanted: &Wanted,
     condition: Condition,
 ) -> Result<(Vec<Candidate>, Plan)> {
-    let kind = VectorType::find(client)?;
-    let mut arguments: Vec<DatumWithOid<'_>> =
-        vec![kind.argument(vector), i64::from(wanted.limit).into()];
-    arguments.extend(bound(condition.params));
-    let statement =
-        statement(table, &kind, wanted, ("$1", "$2".to_string(), condition.sql.as_str()))?;
+    let (statement, arguments) = prepared(client, table, vector, wanted, condition)?;
     let planned = Planned::of(client, table, &statement, &arguments, wanted)?;
     if let Plan::Index { ef_search } = planned.plan {
         let found = planned.through_index(client, &statement, &arguments, ef_search)?;
@@ -88,13 +83,24 @@ pub fn exactly(
     limit: i32,
     condition: Condition,
 ) -> Result<Vec<Candidate>> {
-    let kind = VectorType::find(client)?;
-    let mut arguments: Vec<DatumWithOid<'_>> = vec![kind.argument(vector), i64::from(limit).into()];
-    arguments.extend(bound(condition.params));
     let wanted = Wanted { limit, ..Wanted::default() };
-    let statement =
-        statement(table, &kind, &wanted, ("$1", "$2".to_string(), condition.sql.as_str()))?;
+    let (statement, arguments) = prepared(client, table, vector, &wanted, condition)?;
     run(client, &statement.exactly(), &arguments)
+}
+
+/// The statements of a search and their arguments.
+fn prepared<'a>(
+    client: &SpiClient<'_>,
+    table: &VectorTable,
+    vector: &[f32],
+    wanted: &Wanted,
+    condition: Condition,
+) -> Result<(Statement, Vec<DatumWithOid<'a>>)> {
+    let kind = VectorType::find(client)?;
+    let mut arguments = vec![kind.argument(vector), i64::from(wanted.limit).into()];
+    arguments.extend(bound(condition.params));
+    let statement = statement(table, &kind, wanted, ("$1", "$2".to_string(), condition.sql))?;
+    Ok((statement, arguments))
 }
 
 /// The values of a filter as arguments of a statement.
@@ -110,9 +116,8 @@ pub fn statement(
     table: &VectorTable,
     kind: &VectorType,
     wanted: &Wanted,
-    (vector, limit, condition): (&str, String, &str),
+    (vector, limit, condition): (&str, String, String),
 ) -> Result<Statement> {
-    let is_spread = citus::is_table(table.relation);
     let column = table.vector_column();
     Ok(Statement {
         relation: pin(table)?,
@@ -120,10 +125,10 @@ pub fn statement(
         candidates: column
             .hamming(&kind.schema, vector)
             .map(|hamming| (hamming, plan::candidates(wanted.limit))),
-        condition: condition.to_string(),
+        condition,
         values: wanted.values.clone(),
         limit,
-        everywhere: if is_spread { citus::IN_TRANSACTIONS } else { "true" },
+        is_spread: citus::is_table(table.relation),
     })
 }
 
@@ -132,7 +137,6 @@ pub struct Planned {
     pub plan: Plan,
     pub known: Known,
     pub extent: Extent,
-    is_spread: bool,
 }
 
 impl Planned {
@@ -145,8 +149,7 @@ impl Planned {
         wanted: &Wanted,
     ) -> Result<Planned> {
         // The vectors may be in shards on other nodes: there is nothing to sample here, and the nodes need the settings too.
-        let is_spread = citus::is_table(table.relation);
-        let extent = match is_spread {
+        let extent = match statement.is_spread {
             true => Extent {
                 rows: f64::INFINITY,
                 method: Some("hnsw".to_string()),
@@ -154,8 +157,7 @@ impl Planned {
             },
             false => measure::extent(client, table.relation)?,
         };
-        let settings = table.stored.question_settings.as_ref();
-        let target = settings.map_or(RECALL_TARGET, QuestionSettings::target);
+        let target = table.stored.question_settings.target();
         let known = measure::known(
             client,
             &extent,
@@ -167,7 +169,7 @@ impl Planned {
         let limit =
             statement.candidates.as_ref().map_or(wanted.limit, |(_, candidates)| *candidates);
         let plan = plan::choose(&known, limit, wanted.ef_search);
-        Ok(Planned { plan, known, extent, is_spread })
+        Ok(Planned { plan, known, extent })
     }
 
     /// The settings of a search through the index.
@@ -198,7 +200,7 @@ impl Planned {
         ];
         load_pgvector();
         let _settings = Level::with(Others::Stay, &values);
-        let spread = self.is_spread.then(|| citus::NodeSettings::set(values)).transpose()?;
+        let spread = statement.is_spread.then(|| citus::NodeSettings::set(values)).transpose()?;
         let found = run(client, &statement.through_index(), arguments)?;
         if let Some(spread) = spread {
             spread.reset()?;

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::error::{Error, Result};
-use crate::filter::{Field, Param, Values};
+use crate::filter::{Binder, Field, Param, Values};
 
 /// The order of the keys, which makes every order total.
 const KEY: &str = "v.pk_value collate \"C\"";
@@ -81,15 +81,8 @@ impl Order {
             (Some(_), None) => return Err(wrong("It must be an array of a key, which is a text.")),
             _ => return Err(wrong("It must be an array of a value and a key, which is a text.")),
         };
-        let mut place = Place { sql: String::new(), params: Vec::new() };
-        let mut bind = |param: Param| match values {
-            Values::Literal => param.literal(),
-            Values::From(first) => {
-                place.params.push(param);
-                format!("${}", first + place.params.len() - 1)
-            }
-        };
-        let key = bind(Param::Text(key.clone()));
+        let mut binder = Binder::new(values);
+        let key = binder.bind(Param::Text(key.clone()));
         let beyond = if self.is_descending { "<" } else { ">" };
         let later = |operator: &str| format!("{KEY} {operator} {key}::text");
         let sql = match value {
@@ -99,7 +92,7 @@ impl Order {
             }
             Some((value, field)) => {
                 let text = field.value("the value in after", value)?;
-                let value = field.compared(&bind(Param::Text(text)));
+                let value = field.compared(&binder.bind(Param::Text(text)));
                 let ordered = field.ordered();
                 format!(
                     "({ordered} {beyond} {value} or {ordered} is null or ({ordered} = {value} and {}))",
@@ -107,8 +100,7 @@ impl Order {
                 )
             }
         };
-        place.sql = sql;
-        Ok(place)
+        Ok(Place { sql, params: binder.into_params() })
     }
 }
 

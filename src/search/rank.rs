@@ -138,7 +138,7 @@ impl Ranking {
     }
 
     /// The scores of the candidates, of which each has a similarity and its values.
-    pub fn scores(&self, candidates: &[(f64, Vec<Option<f64>>)]) -> Vec<f64> {
+    pub fn scores(&self, candidates: &[(f64, &[Option<f64>])]) -> Vec<f64> {
         let mut scores: Vec<f64> = candidates.iter().map(|(similarity, _)| *similarity).collect();
         for (at, (_, weight, effect)) in self.terms.iter().enumerate() {
             let values = candidates.iter().map(|(_, values)| {
@@ -275,7 +275,7 @@ mod tests {
         let none = Ranking::parse(None, None, &[], |_| Ok(1.0)).unwrap();
         assert_eq!(none, parse(json!([]), json!(null)).unwrap());
         assert_eq!((none.candidates(7), none.expressions().as_str()), (7, ""));
-        assert_eq!(none.scores(&[(0.5, Vec::new())]), [0.5]);
+        assert_eq!(none.scores(&[(0.5, &[])]), [0.5]);
     }
 
     #[test]
@@ -285,11 +285,11 @@ mod tests {
         let ranking = parse(boosts, decays).unwrap();
         assert_eq!((ranking.candidates(1), ranking.candidates(1000)), (100, 10_000));
         let scores = ranking.scores(&[
-            (0.5, vec![Some(10.0), Some(1.0), Some(0.0)]),
-            (0.5, vec![Some(20.0), Some(0.0), Some(-10.0)]),
-            (0.5, vec![Some(15.0), None, Some(20.0)]),
-            (0.5, vec![None, None, None]),
-            (0.5, vec![Some(f64::NAN), Some(0.0), Some(1e9)]),
+            (0.5, &[Some(10.0), Some(1.0), Some(0.0)]),
+            (0.5, &[Some(20.0), Some(0.0), Some(-10.0)]),
+            (0.5, &[Some(15.0), None, Some(20.0)]),
+            (0.5, &[None, None, None]),
+            (0.5, &[Some(f64::NAN), Some(0.0), Some(1e9)]),
         ]);
         for (score, expected) in scores.iter().zip([0.8, 0.9, 0.7, 0.5, 0.5]) {
             assert!((score - expected).abs() < 1e-12, "{scores:?}");
@@ -300,11 +300,8 @@ mod tests {
     fn a_logarithm_flattens_large_counts() {
         let boosts = json!([{"column": "likes", "weight": 1, "modifier": "log1p"}]);
         let ranking = parse(boosts, json!(null)).unwrap();
-        let scores = ranking.scores(&[
-            (0.0, vec![Some(-5.0)]),
-            (0.0, vec![Some(9.0)]),
-            (0.0, vec![Some(99.0)]),
-        ]);
+        let scores =
+            ranking.scores(&[(0.0, &[Some(-5.0)]), (0.0, &[Some(9.0)]), (0.0, &[Some(99.0)])]);
         for (score, expected) in scores.iter().zip([0.0, 0.5, 1.0]) {
             assert!((score - expected).abs() < 1e-12, "{scores:?}");
         }

@@ -10,7 +10,7 @@ use super::nearest::{Candidate, FIRST_PARAM, Wanted, exactly, found_by, pin};
 use super::plan::Plan;
 use super::question::{LIMIT, Question, check_range};
 use super::{condition_of, fields_of, find_answering};
-use crate::catalog::{QuestionSettings, RECALL_TARGET, VectorTable};
+use crate::catalog::VectorTable;
 use crate::datum::VectorType;
 use crate::error::Result;
 use crate::filter::Values;
@@ -146,8 +146,7 @@ impl Sums {
     }
 
     fn measured(&self, table: &VectorTable, k: i32) -> Measured {
-        let settings = table.stored.question_settings.as_ref();
-        let target = settings.map_or(RECALL_TARGET, QuestionSettings::target);
+        let target = table.stored.question_settings.target();
         let mean = |sum: f64| (self.questions > 0).then(|| sum / f64::from(self.questions));
         Measured {
             recall: self.recall(),

@@ -2,6 +2,8 @@
 //!
 //! Each returns pk_value, distance, metadata, embedded_text and an array of the values that change the score.
 
+use crate::citus;
+
 /// The statements of one question.
 pub struct Statement {
     /// The qualified name of the vector table.
@@ -16,15 +18,16 @@ pub struct Statement {
     pub values: String,
     /// How many rows are wanted: a parameter or a number.
     pub limit: String,
-    /// A condition that is true, which Citus needs in the same transaction.
-    pub everywhere: &'static str,
+    /// Whether Citus has the rows in shards.
+    pub is_spread: bool,
 }
 
 impl Statement {
     /// Lets the index order the rows. It may return rows a little out of order, and fewer than there are.
     pub fn through_index(&self) -> String {
-        let Statement { relation, distance, candidates, condition, values, limit, everywhere } =
+        let Statement { relation, distance, candidates, condition, values, limit, is_spread } =
             self;
+        let everywhere = if *is_spread { citus::IN_TRANSACTIONS } else { "true" };
         if let Some((hamming, candidates)) = candidates {
             return format!(
                 "select v.pk_value, {distance} as distance, v.metadata, v.embedded_text, array[{values}]::float8[] as values

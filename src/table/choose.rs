@@ -3,19 +3,17 @@
 use embedd_wire::Kind;
 use pgrx::spi::SpiClient;
 
-use crate::catalog::LOCAL_PROVIDER;
 use crate::error::Result;
 use crate::fdw::Server;
 use crate::models::{Choice, Chosen};
 
 /// The provider with this name, which the caller must be allowed to use; None for the local one.
 pub fn provider(name: &str) -> Result<Option<Server>> {
-    if name == LOCAL_PROVIDER {
-        return Ok(None);
+    let server = Server::named(name)?;
+    if let Some(server) = &server {
+        server.check_usage()?;
     }
-    let server = Server::find(name)?;
-    server.check_usage()?;
-    Ok(Some(server))
+    Ok(server)
 }
 
 /// What is known of a provider in place of which another one is asked for, and of that one.

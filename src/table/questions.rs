@@ -4,11 +4,11 @@ use embedd_wire::InputType;
 use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
 
-use super::check_may_change;
 use super::update::{UpdateRequest, wanted};
-use crate::catalog::{self, LOCAL_PROVIDER, QuestionSettings};
+use super::{check_may_change, choose};
+use crate::catalog::{self, QuestionSettings};
 use crate::error::{Error, Result};
-use crate::fdw::{Server, embed};
+use crate::fdw::embed;
 use crate::rights::RoleSwitch;
 use crate::{client, guc, shared};
 
@@ -34,7 +34,7 @@ pub fn check_change(client: &mut SpiClient<'_>, request: &UpdateRequest) -> Resu
     drop(rights);
     check_may_change(&live)?;
     let base = shadow.as_ref().unwrap_or(&live);
-    let before = base.stored.question_settings.clone().unwrap_or_default();
+    let before = &base.stored.question_settings;
     let after = before.changed(&request.questions)?;
     let has_other_model =
         request.provider.is_some() || request.model.is_some() || request.dimensions.is_some();
@@ -59,7 +59,7 @@ pub fn check(vectors: &Vectors, settings: &QuestionSettings) -> Result<()> {
             None => "query_model",
         };
         let provider = settings.query_provider.as_ref().unwrap_or(&vectors.provider);
-        others.push((argument, provider, settings.query_model.clone()));
+        others.push((argument, provider, settings.query_model.as_deref()));
     }
     if let Some(fallback) = &settings.fallback {
         others.push(("fallback", fallback, None));
@@ -70,7 +70,7 @@ pub fn check(vectors: &Vectors, settings: &QuestionSettings) -> Result<()> {
     if !shared::is_preloaded() {
         return Err(Error::NotPreloaded);
     }
-    let (_, own) = vector(&vectors.provider, Some(vectors.model.clone()), vectors)?;
+    let (_, own) = vector(&vectors.provider, Some(&vectors.model), vectors)?;
     for (argument, provider, model) in others {
         let (model, other) = vector(provider, model, vectors)?;
         let similarity = cosine(&own, &other);
@@ -90,16 +90,9 @@ pub fn check(vectors: &Vectors, settings: &QuestionSettings) -> Result<()> {
 }
 
 /// The vector of the text by a provider, with the name of the model.
-fn vector(name: &str, model: Option<String>, of: &Vectors) -> Result<(String, Vec<f32>)> {
-    let server = match name {
-        LOCAL_PROVIDER => None,
-        name => Some(Server::find(name)?),
-    };
-    let of_provider = server.as_ref().and_then(|server| server.options.default_model.clone());
-    let model = model.or(of_provider).unwrap_or_else(|| of.model.clone());
-    if let Some(server) = &server {
-        server.check_usage()?;
-    }
+fn vector(name: &str, model: Option<&str>, of: &Vectors) -> Result<(String, Vec<f32>)> {
+    let server = choose::provider(name)?;
+    let model = embed::model_at(server.as_ref(), model, &of.model);
     // SAFETY: a plain read of the process's own state.
     let role = unsafe { pg_sys::GetUserId() };
     let (_, provider, of_name) = embed::way(server, "", role, &model, of.dimensions)?;

@@ -113,7 +113,7 @@ pub fn of(table: &VectorTable) -> Settings {
         batch_interval: table.batch_interval,
         on_source_drop: stored.on_source_drop.as_str(),
         on_shadow: stored.on_shadow.clone(),
-        questions: stored.question_settings.clone().unwrap_or_default(),
+        questions: stored.question_settings.clone(),
     }
 }
 
@@ -152,9 +152,7 @@ pub(super) fn wanted(
     if let Some(hook) = &request.on_shadow {
         stored.on_shadow = find_hook(client, hook)?;
     }
-    let before = stored.question_settings.take().unwrap_or_default();
-    let questions = before.changed(&request.questions)?;
-    stored.question_settings = (questions != QuestionSettings::default()).then_some(questions);
+    stored.question_settings = stored.question_settings.changed(&request.questions)?;
     let server = choose_vectors(client, base, &mut wanted, request)?;
     let column = VectorColumn {
         of: wanted.stored.vector_type,

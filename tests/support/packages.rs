@@ -1,6 +1,19 @@
-//! Real texts for measurements: the packages of the machine's catalogue.
+//! Real texts for measurements: the packages of the machine's catalogue, and a cluster that embeds them.
 
 use std::process::Command;
+
+use super::Cluster;
+use super::binaries::pg_config_says;
+
+/// A cluster with the local model and memory for an index over all packages.
+pub fn cluster() -> Cluster {
+    let model = pg_config_says("--sharedir").join("embedd/all-MiniLM-L6-v2");
+    Cluster::builder()
+        .set("embedd.local_model_path", model.to_str().expect("the path is UTF-8"))
+        .set("shared_buffers", "1GB")
+        .set("maintenance_work_mem", "1GB")
+        .start()
+}
 
 /// The packages that apt knows: section, and name with description.
 pub fn catalogue() -> Vec<(String, String)> {
