@@ -47,7 +47,7 @@ pub use vector_table::{
 };
 pub use write::{
     adopt, delete, insert, key_types, record_comparison, record_missed_changes, record_source,
-    record_vectors, rename, set_config, set_key_types, set_provider,
+    record_vectors, rename, set_config, set_key_types, set_mirrored_readers, set_provider,
 };
 
 /// The provider that always exists.

@@ -38,6 +38,7 @@ mod trigger; // the triggers of a source
 mod fdw; // providers as foreign servers
 mod source; // checks of a source
 mod row_security; // row security that follows the source
+mod grants; // SELECT on vector tables as on the source
 mod index; // the indexes of vector tables
 mod table; // creating and dropping vector tables
 mod status; // the sync status

@@ -23,6 +23,7 @@ use crate::command;
 use crate::document;
 use crate::error::{Error, Result, raise_message};
 use crate::fdw::{self, depend};
+use crate::grants;
 use crate::index;
 use crate::key::Key;
 use crate::models::Chosen;
@@ -155,6 +156,7 @@ pub fn create(client: &mut SpiClient<'_>, request: CreateRequest) -> Result<Vect
             vector_type,
             index_options,
             question_settings,
+            mirrored_readers: Vec::new(),
         },
         reads_run: false,
         reuses: None,
@@ -182,6 +184,7 @@ pub fn create(client: &mut SpiClient<'_>, request: CreateRequest) -> Result<Vect
     notices::no_index(&table);
     drop(rights);
     row_security::follow(client, &stored)?;
+    grants::follow(client, &stored)?;
     if let Some(retirement) = retirement {
         retirement.warn(&table.model, retirement.hint_for_new());
     }

@@ -1,5 +1,5 @@
 //! The utility hook: makes workers leave a database that is about to be dropped, wakes them after COMMIT PREPARED and
-//! provider changes, and hides keys in statement texts.
+//! changes of providers and privileges, and hides keys in statement texts.
 
 use std::ffi::CStr;
 
@@ -65,7 +65,7 @@ unsafe extern "C-unwind" fn process_utility(
         if commits_prepared {
             wake();
         }
-        if meaning.changes_a_provider {
+        if meaning.changes_a_provider || meaning.changes_readers {
             wake_later();
         }
     }
@@ -113,7 +113,7 @@ unsafe extern "C-unwind" fn before(node: *mut pg_sys::Node) -> Meaning {
     }
 }
 
-/// After a change of a provider, wakes the workers at commit.
+/// After a change of a provider or of privileges, wakes the workers at commit.
 #[pg_guard]
 unsafe extern "C-unwind" fn wake_later() {
     trigger::touch_at_commit();

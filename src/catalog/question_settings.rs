@@ -7,11 +7,11 @@ use crate::error::{Error, Result};
 /// The recall that a vector table without a target has.
 const RECALL_TARGET: f64 = 0.98;
 
-/// Whether the rows of a vector table are hidden from a reader as those of the source are.
+/// Whether privileges and policies of the source apply to the readers of a vector table.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum RowSecurity {
-    /// Where the source has row security.
+    /// They do.
     #[default]
     Auto,
     /// Not by embedd.
@@ -100,7 +100,7 @@ impl QuestionSettings {
         (*self != Self::default()).then_some(self)
     }
 
-    /// Whether the policies of the source apply to the vectors.
+    /// Whether privileges and policies of the source apply to the vectors.
     pub fn follows_row_security(&self) -> bool {
         self.row_security.unwrap_or_default() == RowSecurity::Auto
     }

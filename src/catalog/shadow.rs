@@ -139,7 +139,8 @@ pub fn replace(client: &mut SpiClient<'_>, live: &VectorTable, shadow: i32) -> R
     old_tables.push(live.relation.to_u32().to_string());
     client.update(
         "update embedd.vector_tables
-            set replaces = null, auto_swap = true, old_tables = $2::text[]::oid[], vectors_name = $3, created_at = $4::timestamptz
+            set replaces = null, auto_swap = true, old_tables = $2::text[]::oid[], vectors_name = $3, created_at = $4::timestamptz,
+                mirrored_readers = $5::text[]::oid[]
           where id = $1",
         None,
         &[
@@ -147,6 +148,7 @@ pub fn replace(client: &mut SpiClient<'_>, live: &VectorTable, shadow: i32) -> R
             old_tables.into(),
             live.relation_name.clone().into(),
             live.stored.created_at.as_str().into(),
+            live.stored.mirrored_readers.clone().into(),
         ],
     )?;
     forget_readers(live.source);

@@ -112,6 +112,9 @@ pub struct Stored {
     /// How questions are embedded and answered; null is the default.
     #[serde(default, deserialize_with = "or_default")]
     pub question_settings: QuestionSettings,
+    /// The oids of the roles that have SELECT on the source and on the vector table, 0 for PUBLIC, when that was last seen.
+    #[serde(default)]
+    pub mirrored_readers: Vec<String>,
 }
 
 /// A value whose default is stored as null.

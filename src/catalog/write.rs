@@ -95,6 +95,20 @@ pub fn set_config(client: &mut SpiClient<'_>, table: &VectorTable) -> Result<()>
     Ok(())
 }
 
+/// Stores the oids of the roles that have SELECT on both source and vector table.
+pub fn set_mirrored_readers(
+    client: &mut SpiClient<'_>,
+    id: i32,
+    readers: Vec<String>,
+) -> Result<()> {
+    client.update(
+        "update embedd.vector_tables set mirrored_readers = $2::text[]::oid[] where id = $1",
+        None,
+        &[id.into(), readers.into()],
+    )?;
+    Ok(())
+}
+
 /// Gives a vector table and its shadow another name.
 pub fn rename(client: &mut SpiClient<'_>, id: i32, name: &str) -> Result<()> {
     client.update(
@@ -209,7 +223,8 @@ pub fn set_provider(client: &mut SpiClient<'_>, id: i32, name: &str) -> Result<(
 /// Makes this cluster responsible for the sync of a table (after a restore or an upgrade).
 pub fn adopt(client: &mut SpiClient<'_>, id: i32) -> Result<()> {
     client.update(
-        "update embedd.vector_tables set system_id = $2, extension_id = $3, compared_in = $4, awaits_transactions = null where id = $1",
+        "update embedd.vector_tables set system_id = $2, extension_id = $3, compared_in = $4, awaits_transactions = null,
+                mirrored_readers = '{}' where id = $1",
         None,
         &[
             id.into(),

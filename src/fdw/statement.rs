@@ -17,6 +17,8 @@ pub struct Meaning {
     pub changes_a_provider: bool,
     /// Whether its text may hold a key.
     pub holds_a_key: bool,
+    /// Whether it grants or revokes privileges on relations, perhaps on sources.
+    pub changes_readers: bool,
 }
 
 /// Classifies a statement before it runs.
@@ -77,6 +79,8 @@ pub unsafe fn meaning(node: *mut pg_sys::Node) -> Result<Meaning> {
                     meaning.changes_a_provider =
                         names((*grant).objects).into_iter().any(|name| is_provider(name));
                 }
+                meaning.changes_readers =
+                    (*grant).objtype == pg_sys::ObjectType::OBJECT_TABLE && our_wrapper().is_some();
             }
             pg_sys::NodeTag::T_DropStmt => {
                 let drop = node.cast::<pg_sys::DropStmt>();

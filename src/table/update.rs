@@ -14,6 +14,7 @@ use crate::command;
 use crate::document;
 use crate::error::{Error, Result, raise_message};
 use crate::fdw::{Server, depend};
+use crate::grants;
 use crate::index;
 use crate::name::{self, quote_ident, quote_literal};
 use crate::relation;
@@ -266,6 +267,7 @@ fn apply(
     }
     drop(rights);
     row_security::follow(client, live)?;
+    grants::follow(client, live)?;
     if need != Some(Need::Table) {
         index::on_fields::follow(client, live)?;
     }

@@ -7,6 +7,7 @@ use crate::catalog::{self, SourceDrop, SourceUpdate, SyncMode, VectorTable, sigh
 use crate::citus;
 use crate::error::{Error, Result};
 use crate::fdw::depend;
+use crate::grants;
 use crate::name::quote_ident;
 use crate::queue;
 use crate::relation;
@@ -24,8 +25,8 @@ pub enum SourceFix {
     Rebind(SourceUpdate),
     /// The table with the vectors has another name or owner, which is recorded, or was recreated under its name.
     Vectors,
-    /// The source has got or lost row security, which the vector table follows.
-    RowSecurity,
+    /// The source has got or lost row security, or readers, which the vector table follows.
+    Readers,
     /// The triggers are missing.
     Triggers,
     /// The source was dropped, and the vectors are to go with it.
@@ -93,9 +94,11 @@ pub fn look(client: &SpiClient<'_>, table: &mut VectorTable) -> Result<Look> {
     if let Some(moved) = moved {
         return Ok(Look::fix(SourceFix::Note(moved)));
     }
-    // A swap gives a shadow the policies of the vector table.
-    if table.stored.replaces.is_none() && row_security::differs(client, table)? {
-        return Ok(Look::fix(SourceFix::RowSecurity));
+    // A swap gives a shadow the policies and privileges of the vector table.
+    if table.stored.replaces.is_none()
+        && (row_security::differs(client, table)? || grants::differs(client, table)?)
+    {
+        return Ok(Look::fix(SourceFix::Readers));
     }
     if let Some(source) = table.source_name.clone().filter(|_| is_noted)
         && let Some(missed) = sight::missed_changes(client, table.origin_id, table.source, &source)?
@@ -214,9 +217,11 @@ pub fn fix(client: &mut SpiClient<'_>, table: &VectorTable, fix: &SourceFix) -> 
             log!("vector table \"{}\" was dropped with its source", table.name);
             return Ok(false);
         }
-        SourceFix::RowSecurity => {
+        SourceFix::Readers => {
+            // A reader is to see no row that a policy hides.
             row_security::follow(client, table)?;
-            log!("row security of vector table \"{}\" follows that of its source", table.name);
+            grants::follow(client, table)?;
+            log!("the readers of vector table \"{}\" follow those of its source", table.name);
         }
         SourceFix::Provider => depend::record_provider(client, table)?,
         SourceFix::Compare => {

@@ -6,6 +6,7 @@ create role golden_member in role golden_owner;
 create role golden_outsider;
 create role golden_reader;
 create role golden_writer;
+create role golden_stranger;
 create role golden_heir;
 create schema shop authorization golden_owner;
 grant usage on schema shop to public;
@@ -241,9 +242,9 @@ reset role;
 -- Through a view too: the rights are those of the caller.
 set role golden_owner;
 create view answers as select id from embedd.query('items', 'boots');
-grant select on answers to golden_writer;
+grant select on answers to golden_stranger;
 reset role;
-set role golden_writer;
+set role golden_stranger;
 select code from golden.refusal('select * from shop.answers');
 reset role;
 drop view answers;
@@ -374,7 +375,7 @@ drop schema outside cascade;
 -- A role that may not read the vectors learns nothing of a vector table: neither its status nor its fields.
 set role golden_owner;
 select sync_status from embedd.create_vector_table('not filled', 'shop.items', '[{"name": "name", "role": "embedding"}]');
-set role golden_writer;
+set role golden_stranger;
 select call, r.code, r.message, r.detail from unnest(array[
     $$ embedd.query('not filled', 'x') $$, $$ embedd.similar('items', '1') $$, $$ embedd.query('items', 'x', filters => '{"no_such_field": 1}') $$]) with ordinality u(call, n),
     golden.refusal('select ' || call) r order by n;
@@ -394,4 +395,4 @@ select embedd.drop_vector_table('items');
 
 select * from golden.traces();
 drop schema shop, workshop, closed cascade;
-drop role golden_member, golden_outsider, golden_reader, golden_writer, golden_heir, golden_owner;
+drop role golden_member, golden_stranger, golden_outsider, golden_reader, golden_writer, golden_heir, golden_owner;
