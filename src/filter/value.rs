@@ -17,7 +17,7 @@ pub(super) fn scalar(field: &Field, what: &str, value: &Value) -> Result<String,
         (FilterType::Integer, Value::String(text)) if is_json::<i64>(text) => {
             return Ok(text.clone());
         }
-        (FilterType::Float, Value::String(text)) if is_json::<serde_json::Number>(text) => {
+        (FilterType::Float, Value::String(text)) if is_number(text) => {
             return Ok(text.clone());
         }
         (FilterType::Boolean, Value::String(text)) if is_json::<bool>(text) => {
@@ -53,6 +53,19 @@ pub(super) fn is_json<T: serde::de::DeserializeOwned>(text: &str) -> bool {
     text.trim() == text && serde_json::from_str::<T>(text).is_ok()
 }
 
+/// Whether a text is exactly a JSON number that PostgreSQL's numeric can hold: 131072 digits before the decimal point, and
+/// 16383 after it.
+fn is_number(text: &str) -> bool {
+    const BEFORE: i64 = 131_072;
+    const AFTER: i64 = 16_383;
+    let (digits, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
+    let (before, after) = digits.split_once('.').unwrap_or((digits, ""));
+    let Ok(exponent) = exponent.parse::<i32>().map(i64::from) else { return false };
+    before.len() as i64 + exponent <= BEFORE
+        && after.len() as i64 - exponent <= AFTER
+        && is_json::<serde_json::Number>(text)
+}
+
 /// The error for a value: the field, its type, what was expected and what was given.
 pub(super) fn bad_value(field: &Field, what: &str, expected: &str, value: &Value) -> FilterError {
     let whole = value.to_string();
@@ -67,4 +80,33 @@ pub(super) fn bad_value(field: &Field, what: &str, expected: &str, value: &Value
             "Its filter_type is {filter_type}: {what} must be {expected}, and {given} was given."
         ),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_number;
+
+    #[test]
+    fn a_text_is_a_number_where_numeric_can_hold_it() {
+        for text in ["0", "-1.5", "1e400", "123456789012345678901234567890.5", "1e-16383", "1E+10"]
+        {
+            assert!(is_number(text), "{text}");
+        }
+        for text in [
+            "",
+            "1e400000",
+            "1e-16384",
+            "1e99999999999",
+            "NaN",
+            "Infinity",
+            "+1",
+            ".5",
+            "1.",
+            "0x1",
+            " 1",
+            "1e",
+        ] {
+            assert!(!is_number(text), "{text}");
+        }
+    }
 }

@@ -61,7 +61,9 @@ select * from each_finds(array[
     '{"real_number": 0.1}', '{"real_number": {"ne": 0.1}}', '{"real_number": {"gt": 0.1}}', '{"real_number": {"gte": 0.1}}', '{"real_number": {"lt": 0.5}}',
     '{"real_number": {"lte": 0.5}}', '{"real_number": 10000000000}', '{"real_number": 1e10}', '{"real_number": {"in": [0.1, 0.5, 7]}}',
     '{"real_number": {"nin": [0.1]}}', '{"real_number": {"exists": true}}', '{"real_number": {"exists": false}}',
-    '{"exact": 0.5}', '{"exact": 0}', '{"exact": {"lt": 0}}', '{"exact": {"gt": 9007199254740992}}', '{"exact": {"gt": 1e300}}', '{"exact": 100}']);
+    '{"exact": 0.5}', '{"exact": 0}', '{"exact": {"lt": 0}}', '{"exact": {"gt": 9007199254740992}}', '{"exact": {"gt": 1e300}}', '{"exact": 100}',
+    '{"exact": 9007199254740993.5}', '{"exact": 9007199254740993.500000000000000001}', '{"exact": {"gt": 9007199254740993.499999999999999999}}',
+    '{"exact": "9007199254740993.50000"}', '{"exact": {"lt": 1e400}}', '{"exact": {"gt": -1e-400}}', '{"exact": {"lt": "1e131071"}}']);
 
 -- boolean.
 select * from each_finds(array['{"flag": true}', '{"flag": {"eq": false}}', '{"flag": {"ne": true}}', '{"flag": {"in": [true]}}', '{"flag": {"in": []}}',
@@ -125,8 +127,9 @@ select r.* from golden.refusal(format('select embedd.query(%L, %L, filters => %L
 select r.* from golden.refusal(format('select embedd.query(%L, %L, filters => %L)', 'things', 'anything', repeat('{"$or": [', 33) || '{}' || repeat(']}', 33))) r;
 select r.* from golden.refusal(format('select embedd.query(%L, %L, filters => %L)', 'things', 'anything',
     (select jsonb_build_object('$or', jsonb_agg(jsonb_build_object('number', n))) from generate_series(1, 1001) n))) r;
--- Numbers and depths that jsonb supports and a filter does not.
-select code from golden.refusal($$ select embedd.query('things', 'anything', filters => '{"real_number": 1e400}') $$);
+-- Numbers that no column has, and depths that jsonb supports and a filter does not.
+select f as filter, r.code from unnest(array['{"big": 123456789012345678901234567890}', '{"exact": "1e400000"}', '{"exact": "1e-20000"}', '{"exact": "1e99999999999999999999"}']) f,
+    golden.refusal(format('select embedd.query(%L, %L, filters => %L)', 'things', 'anything', f)) r;
 select code from golden.refusal(format('select embedd.query(%L, %L, filters => %L)', 'things', 'anything', repeat('{"$or": [', 500) || '{}' || repeat(']}', 500)));
 select found((select jsonb_build_object('number', jsonb_build_object('in', jsonb_agg(n))) from generate_series(-50000, 50000) n));
 select found((repeat('{"$or": [', 32) || '{"number": 2}' || repeat(']}', 32))::jsonb);
