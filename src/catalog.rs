@@ -2,6 +2,7 @@
 
 mod documents;
 mod heap;
+mod question_providers;
 mod question_settings;
 mod resolve;
 mod rows;
@@ -27,6 +28,7 @@ use crate::error::{Error, Result};
 
 pub use documents::reason as too_large;
 pub use heap::{Config, Use, all_uses, configs, is_used, uses};
+pub use question_providers::{forget_asked, rename_asked, tables_asking};
 pub use question_settings::QuestionSettings;
 pub use resolve::{SourceUpdate, forget_readers, operators};
 pub use rows::{
@@ -186,7 +188,7 @@ pub fn next_id(client: &mut SpiClient<'_>) -> Result<i32> {
 }
 
 /// The names of the vector tables that use a provider: those that depend on it, and those that name it without a
-/// dependency.
+/// dependency, as the provider of their questions too.
 pub fn users_of_provider(
     client: &mut SpiClient<'_>,
     server: pg_sys::Oid,
@@ -201,6 +203,7 @@ pub fn users_of_provider(
              on d.classid = 'pg_catalog.pg_class'::regclass and d.objid = c.oid
             and d.refclassid = 'pg_catalog.pg_foreign_server'::regclass
           where coalesce(d.refobjid = $1, v.embedding_provider = $2)
+             or $2 in (v.question_settings->>'query_provider', v.question_settings->>'fallback')
           order by v.name limit 100",
         None,
         &[server.into(), name.into()],

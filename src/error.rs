@@ -182,6 +182,9 @@ pub enum Error {
     /// The vector table has got something since its shadow was created.
     #[error("vector table \"{name}\" has changed since its shadow was created")]
     ShapeChanged { name: String },
+    /// Another session has changed what providers of questions were compared with.
+    #[error("vector table \"{name}\" has changed while its providers were compared")]
+    ChangedMeanwhile { name: String },
     /// An index over an expression of vectors that do not stay as they are.
     #[error("index \"{index}\" cannot be built over the new vectors of vector table \"{name}\"")]
     IndexNotCarried { index: String, name: String },
@@ -334,6 +337,7 @@ impl Error {
             | Error::BackfillInProgress { .. }
             | Error::BatchesAtProvider { .. }
             | Error::RebackfillInProgress { .. }
+            | Error::ChangedMeanwhile { .. }
             | Error::NoShadow { .. }
             | Error::ShadowNotReady { .. }
             | Error::NeedsHook { .. }

@@ -110,6 +110,7 @@ pub fn create(client: &mut SpiClient<'_>, request: CreateRequest) -> Result<Vect
         .get_one::<pg_sys::Oid>()?
         .ok_or(Error::Damaged { what: "no table after create table".to_string() })?;
     depend::depend_on(relation, server.as_ref())?;
+    questions::pin(&question_settings)?;
     let key_types: Vec<pg_sys::Oid> = source.key.iter().map(|c| c.base).collect();
     // SAFETY: a plain read of the process's own state.
     let owner = unsafe { pg_sys::GetUserId() };

@@ -89,10 +89,9 @@ impl QuestionSettings {
         })
     }
 
-    /// Whether other questions than these could have vectors of another kind.
-    pub fn asks_like(&self, other: &QuestionSettings) -> bool {
-        (&self.query_provider, &self.query_model, &self.fallback)
-            == (&other.query_provider, &other.query_model, &other.fallback)
+    /// The part that says which provider embeds questions, and by which model.
+    pub fn asking(&self) -> QuestionSettings {
+        QuestionSettings { recall_target: None, row_security: None, ..self.clone() }
     }
 
     /// The settings to store; None where all are the default.
@@ -141,7 +140,7 @@ mod tests {
             (Some("m"), Some("b"))
         );
         assert_eq!(after.row_security, None);
-        assert!(!after.asks_like(&before) && nothing.target() == RECALL_TARGET);
+        assert!(after.asking() != before.asking() && nothing.target() == RECALL_TARGET);
         for target in [0.49, 1.01, f64::NAN] {
             let change = QuestionSettings { recall_target: Some(target), ..nothing.clone() };
             assert!(before.changed(&change).is_err(), "{target}");

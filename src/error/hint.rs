@@ -42,7 +42,7 @@ impl Error {
             }
             Error::ProviderTaken { .. } => Some("Choose another name.".to_string()),
             Error::ProviderInUse { tables, .. } => Some(format!(
-                "Drop them first: SELECT embedd.drop_vector_table({}).",
+                "Drop them first: SELECT embedd.drop_vector_table({0}). Or choose others with update_vector_table(): its embedding_provider embeds documents; an empty query_provider or fallback removes that.",
                 quote_literal(tables.first().map_or("...", String::as_str))
             )),
             Error::ModelNotInCatalog { kind, model, .. } => Some(format!(
@@ -135,6 +135,7 @@ impl Error {
                 "Give the shadow up, and ask for the change again: SELECT embedd.discard({}).",
                 quote_literal(name)
             )),
+            Error::ChangedMeanwhile { .. } => Some("Run the statement again.".to_string()),
             Error::RebackfillInProgress { name } => Some(format!(
                 "Wait for it, or give it up: SELECT embedd.discard({}).",
                 quote_literal(name)

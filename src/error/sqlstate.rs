@@ -67,6 +67,7 @@ impl Error {
             Error::BackfillInProgress { .. }
             | Error::RebackfillInProgress { .. }
             | Error::BatchesAtProvider { .. } => ERRCODE_OBJECT_IN_USE,
+            Error::ChangedMeanwhile { .. } => ERRCODE_T_R_SERIALIZATION_FAILURE,
             Error::InRecovery { .. } => ERRCODE_READ_ONLY_SQL_TRANSACTION,
             Error::Embedder { .. } => ERRCODE_CONNECTION_FAILURE,
             Error::Provider(failure) => match failure.class {

@@ -259,9 +259,7 @@ fn lock_to_change(name: &str, hint: impl Fn() -> String) -> Result<Server> {
     loop {
         server.check_owner(&hint)?;
         // Not the lock of a DROP: the worker ignores a provider that is being dropped (depend::record_provider).
-        let lock = pg_sys::ExclusiveLock as pg_sys::LOCKMODE;
-        // SAFETY: a lock until the end of the transaction; changes committed before are visible after it.
-        unsafe { pg_sys::LockDatabaseObject(pg_sys::ForeignServerRelationId, server.oid, 0, lock) };
+        depend::lock(server.oid, pg_sys::ExclusiveLock);
         // While the lock was waited for it may have been renamed, dropped or given to another owner, and its name
         // reused.
         let again = find_to_change(name)?;

@@ -90,18 +90,29 @@ fn scan(
 pub fn depend_on(relation: pg_sys::Oid, server: Option<&Server>) -> Result<()> {
     forget(relation);
     let Some(server) = server else { return Ok(()) };
-    let lock = pg_sys::RowShareLock as pg_sys::LOCKMODE;
-    // SAFETY: concurrent changes and drops of the server wait for the lock, which is held until the transaction ends.
-    unsafe { pg_sys::LockDatabaseObject(pg_sys::ForeignServerRelationId, server.oid, 0, lock) };
-    if Server::read(server.oid)?.is_none() {
-        return Err(Error::UnknownProvider { name: server.name.clone() });
-    }
+    pin(server)?;
     // SAFETY: a lock of this transaction, until its end.
     unsafe { pg_sys::LockRelationOid(relation, TABLE_LOCK) };
     if exists(relation) {
         record(relation, server.oid);
     }
     Ok(())
+}
+
+/// Makes changes and drops of a foreign server wait until the transaction ends; an error if it is gone already.
+pub fn pin(server: &Server) -> Result<()> {
+    lock(server.oid, pg_sys::RowShareLock);
+    match Server::read(server.oid)? {
+        Some(_) => Ok(()),
+        None => Err(Error::UnknownProvider { name: server.name.clone() }),
+    }
+}
+
+/// Locks a foreign server until the transaction ends; changes committed before are visible then.
+pub fn lock(server: pg_sys::Oid, mode: u32) {
+    let mode = mode as pg_sys::LOCKMODE;
+    // SAFETY: a lock in a transaction.
+    unsafe { pg_sys::LockDatabaseObject(pg_sys::ForeignServerRelationId, server, 0, mode) };
 }
 
 /// The lock that makes a DROP TABLE wait. A dependency recorded for a dropped table stays for good, and DROP SERVER

@@ -8,6 +8,7 @@ pub mod hide;
 mod nodes;
 pub mod options;
 pub mod probe;
+mod questions;
 pub mod statement;
 mod tuple;
 mod usage;

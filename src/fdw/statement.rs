@@ -5,7 +5,7 @@ use std::ffi::{CStr, c_char};
 
 use pgrx::prelude::*;
 
-use super::{WRAPPER, depend, our_wrapper};
+use super::{WRAPPER, depend, our_wrapper, questions};
 use crate::catalog::LOCAL_PROVIDER;
 use crate::error::{Error, Result};
 
@@ -19,6 +19,8 @@ pub struct Meaning {
     pub holds_a_key: bool,
     /// Whether it grants or revokes privileges on relations, perhaps on sources.
     pub changes_readers: bool,
+    /// Whether it revokes them.
+    pub revokes: bool,
 }
 
 /// Classifies a statement before it runs.
@@ -65,6 +67,7 @@ pub unsafe fn meaning(node: *mut pg_sys::Node) -> Result<Meaning> {
                 }
                 if meaning.changes_a_provider {
                     check_new_name((*rename).newname)?;
+                    rename_server(text_of((*rename).object), (*rename).newname)?;
                 }
             }
             pg_sys::NodeTag::T_AlterOwnerStmt => {
@@ -81,6 +84,7 @@ pub unsafe fn meaning(node: *mut pg_sys::Node) -> Result<Meaning> {
                 }
                 meaning.changes_readers =
                     (*grant).objtype == pg_sys::ObjectType::OBJECT_TABLE && our_wrapper().is_some();
+                meaning.revokes = meaning.changes_readers && !(*grant).is_grant;
             }
             pg_sys::NodeTag::T_DropStmt => {
                 let drop = node.cast::<pg_sys::DropStmt>();
@@ -88,7 +92,7 @@ pub unsafe fn meaning(node: *mut pg_sys::Node) -> Result<Meaning> {
                     keep_vector_tables();
                 }
                 if (*drop).removeType == pg_sys::ObjectType::OBJECT_FOREIGN_SERVER {
-                    meaning.changes_a_provider = drop_servers(drop);
+                    meaning.changes_a_provider = drop_servers(drop)?;
                 }
             }
             _ => {}
@@ -135,21 +139,43 @@ unsafe fn may_mean_a_provider(name: *const c_char) -> bool {
 
 /// Whether DROP SERVER drops a provider. With CASCADE the vector tables stay, because they do not belong to the owner
 /// of the provider.
-unsafe fn drop_servers(drop: *const pg_sys::DropStmt) -> bool {
+unsafe fn drop_servers(drop: *const pg_sys::DropStmt) -> Result<bool> {
     // SAFETY: a valid statement, and look-ups in a transaction.
     unsafe {
         let providers: Vec<_> =
             names((*drop).objects).into_iter().filter(|name| is_provider(*name)).collect();
-        if (*drop).behavior == pg_sys::DropBehavior::DROP_CASCADE {
-            for name in &providers {
-                let server = pg_sys::GetForeignServerByName(*name, false);
-                // Other roles are refused by PostgreSQL.
-                if pg_sys::has_privs_of_role(pg_sys::GetUserId(), (*server).owner) {
-                    depend::free_tables_of((*server).serverid);
-                }
+        for name in &providers {
+            let server = pg_sys::GetForeignServerByName(*name, false);
+            // Other roles are refused by PostgreSQL.
+            if !pg_sys::has_privs_of_role(pg_sys::GetUserId(), (*server).owner) {
+                continue;
+            }
+            // The lock of the drop itself: a vector table that names the provider meanwhile is seen, or sees the drop.
+            depend::lock((*server).serverid, pg_sys::AccessExclusiveLock);
+            let name = CStr::from_ptr(*name).to_string_lossy();
+            if (*drop).behavior == pg_sys::DropBehavior::DROP_CASCADE {
+                depend::free_tables_of((*server).serverid);
+                questions::forget(&name)?;
+            } else {
+                questions::check_unused(&name)?;
             }
         }
-        !providers.is_empty()
+        Ok(!providers.is_empty())
+    }
+}
+
+/// Lets questions follow a provider to its new name; a role that may not rename it is refused by PostgreSQL.
+unsafe fn rename_server(old: *const c_char, new: *const c_char) -> Result<()> {
+    // SAFETY: names of a statement are terminated, and the provider exists.
+    unsafe {
+        let server = pg_sys::GetForeignServerByName(old, false);
+        if !pg_sys::has_privs_of_role(pg_sys::GetUserId(), (*server).owner) {
+            return Ok(());
+        }
+        depend::lock((*server).serverid, pg_sys::AccessExclusiveLock);
+        let (old, new) =
+            (CStr::from_ptr(old).to_string_lossy(), CStr::from_ptr(new).to_string_lossy());
+        questions::rename(&old, &new)
     }
 }
 

@@ -6,9 +6,9 @@ use pgrx::spi::SpiClient;
 
 use super::update::{UpdateRequest, wanted};
 use super::{check_may_change, choose};
-use crate::catalog::{self, QuestionSettings};
+use crate::catalog::{self, QuestionSettings, VectorTable};
 use crate::error::{Error, Result};
-use crate::fdw::embed;
+use crate::fdw::{Server, depend, embed};
 use crate::rights::RoleSwitch;
 use crate::{client, guc, shared};
 
@@ -19,35 +19,76 @@ const TEXT: &str = "a question and its answer";
 const LEAST_SIMILARITY: f64 = 0.8;
 
 /// What the documents of a vector table are embedded with.
+#[derive(Debug, PartialEq, Eq)]
 pub struct Vectors {
     pub provider: String,
     pub model: String,
     pub dimensions: i32,
 }
 
-/// Checks the change of a vector table by this request. No row or table is locked yet, because the providers may take their
-/// time.
-pub fn check_change(client: &mut SpiClient<'_>, request: &UpdateRequest) -> Result<()> {
+/// What has been compared: the vectors of the documents, and the providers of the questions.
+#[derive(Debug, PartialEq)]
+pub struct Checked {
+    vectors: Vectors,
+    settings: QuestionSettings,
+}
+
+impl Checked {
+    /// What has to be compared before one configuration follows another one; None where nothing has.
+    fn between(base: &VectorTable, wanted: &VectorTable) -> Option<Checked> {
+        let vectors = |of: &VectorTable| Vectors {
+            provider: of.provider.clone(),
+            model: of.model.clone(),
+            dimensions: of.dimensions,
+        };
+        let settings = |of: &VectorTable| of.stored.question_settings.asking();
+        let checked = Checked { vectors: vectors(wanted), settings: settings(wanted) };
+        let is_new = vectors(base) != checked.vectors || settings(base) != checked.settings;
+        (is_new && checked.settings != QuestionSettings::default()).then_some(checked)
+    }
+}
+
+/// Checks the change of a vector table by this request; what was compared. No row or table is locked yet, because the
+/// providers may take their time.
+pub fn check_change(
+    client: &mut SpiClient<'_>,
+    request: &UpdateRequest,
+) -> Result<Option<Checked>> {
     let rights = RoleSwitch::of_extension()?;
     let live = catalog::find(client, &request.name)?;
     let shadow = catalog::shadow_of(client, live.id)?;
     drop(rights);
     check_may_change(&live)?;
     let base = shadow.as_ref().unwrap_or(&live);
-    let before = &base.stored.question_settings;
-    let after = before.changed(&request.questions)?;
-    let has_other_model =
-        request.provider.is_some() || request.model.is_some() || request.dimensions.is_some();
-    if after.asks_like(&QuestionSettings::default())
-        || (before.asks_like(&after) && !has_other_model)
-    {
-        return Ok(());
+    let after = base.stored.question_settings.changed(&request.questions)?;
+    if after.asking() == QuestionSettings::default() {
+        return Ok(None);
     }
     let (wanted, _) = wanted(client, &live, base, request)?;
-    let vectors =
-        Vectors { provider: wanted.provider, model: wanted.model, dimensions: wanted.dimensions };
+    let Some(checked) = Checked::between(base, &wanted) else { return Ok(None) };
     let _rights = RoleSwitch::of_owner(live.owner);
-    check(&vectors, &after)
+    check(&checked.vectors, &checked.settings)?;
+    Ok(Some(checked))
+}
+
+/// Checks, now that the vector table is locked, that what is stored is what was compared, and makes drops of the providers
+/// wait.
+pub fn confirm(base: &VectorTable, wanted: &VectorTable, checked: Option<&Checked>) -> Result<()> {
+    let needed = Checked::between(base, wanted);
+    if needed.is_some() && needed.as_ref() != checked {
+        return Err(Error::ChangedMeanwhile { name: base.name.clone() });
+    }
+    needed.map_or(Ok(()), |needed| pin(&needed.settings))
+}
+
+/// Makes drops of the providers of questions wait until the transaction ends.
+pub fn pin(settings: &QuestionSettings) -> Result<()> {
+    for name in [&settings.query_provider, &settings.fallback].into_iter().flatten() {
+        if let Some(server) = Server::named(name)? {
+            depend::pin(&server)?;
+        }
+    }
+    Ok(())
 }
 
 /// Checks that each provider of questions is usable by the current role and has the vectors of the documents.

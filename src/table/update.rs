@@ -58,7 +58,7 @@ pub struct Updated {
 /// Changes a vector table.
 pub fn update(client: &mut SpiClient<'_>, request: &UpdateRequest) -> Result<Updated> {
     cluster::check_writable("change a vector table")?;
-    questions::check_change(client, request)?;
+    let checked = questions::check_change(client, request)?;
     let rights = RoleSwitch::of_extension()?;
     let mut live = catalog::find_for_update(client, &request.name)?;
     let shadow = catalog::shadow_of(client, live.id)?;
@@ -67,6 +67,7 @@ pub fn update(client: &mut SpiClient<'_>, request: &UpdateRequest) -> Result<Upd
     live.resolve()?;
     let base = shadow.as_ref().unwrap_or(&live);
     let (wanted, server) = wanted(client, &live, base, request)?;
+    questions::confirm(base, &wanted, checked.as_ref())?;
     let differences = settings::differences(&of(&live), &of(&wanted));
     let mut changed: Vec<String> = settings::differences(&of(base), &of(&wanted))
         .into_iter()

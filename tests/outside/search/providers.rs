@@ -64,12 +64,14 @@ fn questions_go_to_a_provider_of_their_own() {
     wait_synced(cluster, db, "t");
     assert!(finds(&mut client, 51));
     assert_eq!([first.paid_total() - before[0], second.paid_total() - before[1]], [1, 21]);
-    // A provider that is gone is named, and an empty text returns to that of the documents.
-    client.batch_execute("SELECT embedd.drop_provider('second')").unwrap();
-    let error = client.query("SELECT embedd.query('t', 'text 1')", &[]).unwrap_err();
-    assert!(error.as_db_error().unwrap().message().contains("second"), "{error:?}");
-    client.batch_execute("SELECT embedd.update_vector_table('t', query_provider => '')").unwrap();
-    assert!(finds(&mut client, 7));
+    // It is not dropped while questions need it, or only with CASCADE; then those of the documents' provider answer.
+    for drop in ["SELECT embedd.drop_provider('second')", "DROP SERVER second"] {
+        let error = client.batch_execute(drop).unwrap_err();
+        assert_eq!(error.code().map(|code| code.code()), Some("2BP01"), "{drop}: {error:?}");
+    }
+    client.batch_execute("ALTER SERVER second RENAME TO near; DROP SERVER near CASCADE").unwrap();
+    let before = first.paid_total();
+    assert!(finds(&mut client, 7) && first.paid_total() > before);
 }
 
 /// A model of another vector space is refused before it could answer a question.
