@@ -7,10 +7,10 @@ use pgrx::pg_sys;
 use pgrx::spi::SpiClient;
 
 use crate::catalog::{self, VectorTable};
-use crate::command;
 use crate::datum::Texts;
 use crate::error::Result;
 use crate::rights::RoleSwitch;
+use crate::{command, extension};
 
 /// The roles whose SELECT on a vector table differs from that on its source.
 #[derive(Default)]
@@ -94,17 +94,64 @@ pub fn follow(client: &mut SpiClient<'_>, table: &VectorTable) -> Result<()> {
     if !look.differs(table) {
         return Ok(());
     }
-    let relation = table.relation_name()?;
-    let rights = RoleSwitch::of_owner(table.owner);
-    for (statement, roles) in [("grant", &look.grant), ("revoke", &look.revoke)] {
-        let word = if statement == "grant" { "to" } else { "from" };
-        if !roles.is_empty() {
-            let roles = roles.join(", ");
-            command::run(client, &format!("{statement} select on {relation} {word} {roles}"))?;
-        }
-    }
-    drop(rights);
+    change(client, table, "grant", "to", &look.grant)?;
+    change(client, table, "revoke", "from", &look.revoke)?;
     let mirrored = Look::at(client, table)?.mirrored;
     let _rights = RoleSwitch::of_extension()?;
     catalog::set_mirrored_readers(client, table.id, mirrored)
+}
+
+/// Grants or revokes SELECT with the rights of the owner.
+fn change(
+    client: &mut SpiClient<'_>,
+    table: &VectorTable,
+    statement: &str,
+    word: &str,
+    roles: &[String],
+) -> Result<()> {
+    if roles.is_empty() {
+        return Ok(());
+    }
+    let relation = table.relation_name()?;
+    let _rights = RoleSwitch::of_owner(table.owner);
+    command::run(client, &format!("{statement} select on {relation} {word} {}", roles.join(", ")))
+}
+
+/// What a REVOKE names.
+#[derive(Default)]
+pub struct Named {
+    pub relations: Vec<pg_sys::Oid>,
+    /// Schemas, for all relations in them.
+    pub schemas: Vec<String>,
+}
+
+/// Revokes SELECT on vectors from the roles that have just lost it on the source, so that they see nothing more after the
+/// commit, and can be dropped. No row of embedd's tables is locked: a worker notes later what has changed, and grants.
+pub fn follow_revoke(client: &mut SpiClient<'_>, named: &Named) -> Result<()> {
+    if !extension::is_updated(client)? {
+        return Ok(());
+    }
+    let rights = RoleSwitch::of_extension()?;
+    let rows = client.update(
+        "select v.id from embedd.vector_tables v
+           join pg_catalog.pg_class c on c.oid = v.source_table
+           join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+          where v.replaces is null and v.mirrored_readers <> '{}' and (c.oid = any($1) or n.nspname = any($2))",
+        None,
+        &[named.relations.clone().into(), named.schemas.clone().into()],
+    )?;
+    let mut tables = Vec::new();
+    for row in rows {
+        if let Some(id) = row.get::<i32>(1)? {
+            tables.extend(catalog::by_id(client, id)?);
+        }
+    }
+    drop(rights);
+    for mut table in tables {
+        if table.is_responsible() && table.resolve().is_ok() {
+            let look = Look::at(client, &table)?;
+            change(client, &table, "revoke", "from", &look.revoke)?;
+        }
+    }
+    Ok(())
 }

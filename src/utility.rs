@@ -1,5 +1,5 @@
 //! The utility hook: makes workers leave a database that is about to be dropped, wakes them after COMMIT PREPARED and
-//! changes of providers and privileges, and hides keys in statement texts.
+//! changes of providers and privileges, lets a REVOKE take the vectors along, and hides keys in statement texts.
 
 use std::ffi::CStr;
 
@@ -7,9 +7,11 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
 use crate::ddl::rewrite;
+use crate::error::Error;
 use crate::fdw::hide;
 use crate::fdw::statement::{self, Meaning};
-use crate::{shared, trigger};
+use crate::grants::{self, Named};
+use crate::{shared, transaction, trigger};
 
 static mut PREVIOUS: pg_sys::ProcessUtility_hook_type = None;
 
@@ -65,6 +67,9 @@ unsafe extern "C-unwind" fn process_utility(
         if commits_prepared {
             wake();
         }
+        if meaning.revokes {
+            revoke(node);
+        }
         if meaning.changes_a_provider || meaning.changes_readers {
             wake_later();
         }
@@ -117,6 +122,54 @@ unsafe extern "C-unwind" fn before(node: *mut pg_sys::Node) -> Meaning {
 #[pg_guard]
 unsafe extern "C-unwind" fn wake_later() {
     trigger::touch_at_commit();
+}
+
+/// After a REVOKE on relations. What fails is left to a worker: the statement of the user must not fail for it.
+#[pg_guard]
+unsafe extern "C-unwind" fn revoke(node: *mut pg_sys::Node) {
+    // SAFETY: the node is that of a valid GrantStmt, as its meaning says.
+    let named = unsafe { named(node.cast()) };
+    // What the REVOKE has written is to be seen.
+    // SAFETY: inside the transaction of the statement.
+    unsafe { pg_sys::CommandCounterIncrement() };
+    let outcome =
+        transaction::nested(|| Spi::connect_mut(|client| grants::follow_revoke(client, &named)));
+    if let Err(failure) = outcome
+        && failure.is_canceled()
+    {
+        ErrorReport::from(Error::from(failure)).report(PgLogLevel::ERROR);
+    }
+}
+
+/// The relations or schemas that a GRANT or REVOKE on tables names.
+unsafe fn named(statement: *mut pg_sys::GrantStmt) -> Named {
+    let mut named = Named::default();
+    // SAFETY: a list of RangeVar, or of String where all relations of schemas are meant; look-ups in a transaction.
+    unsafe {
+        let list = (*statement).objects;
+        let length = if list.is_null() { 0 } else { (*list).length as usize };
+        for at in 0..length {
+            let object = (*(*list).elements.add(at)).ptr_value.cast::<pg_sys::Node>();
+            match (*object).type_ {
+                pg_sys::NodeTag::T_RangeVar => {
+                    let relation = pg_sys::RangeVarGetRelidExtended(
+                        object.cast(),
+                        pg_sys::NoLock as pg_sys::LOCKMODE,
+                        pg_sys::RVROption::RVR_MISSING_OK,
+                        None,
+                        std::ptr::null_mut(),
+                    );
+                    named.relations.push(relation);
+                }
+                pg_sys::NodeTag::T_String => {
+                    let schema = CStr::from_ptr((*object.cast::<pg_sys::String>()).sval);
+                    named.schemas.push(schema.to_string_lossy().into_owned());
+                }
+                _ => {}
+            }
+        }
+    }
+    named
 }
 
 /// After COMMIT PREPARED: another session queued the keys, perhaps long ago.

@@ -67,6 +67,23 @@ select * from readers;
 revoke select on books from golden_whole;
 call golden.wait_for('the revoke', $$ select count(*) = 0 from lent.readers where role = 'golden_whole'::regrole $$);
 
+-- A REVOKE holds for the vectors in its own transaction, and the role can be dropped after it.
+create role golden_leaver;
+grant select on books to golden_leaver;
+call golden.wait_for('the grant', $$ select count(*) = 1 from lent.readers where role = 'golden_leaver'::regrole $$);
+begin;
+revoke select on books from golden_leaver;
+select count(*) from readers where role = 'golden_leaver'::regrole;
+rollback;
+select count(*) from readers where role = 'golden_leaver'::regrole;
+do $$ begin execute 'revoke all on lent.books from golden_leaver'; end $$;
+drop role golden_leaver;
+create role golden_leaver;
+grant select on books to golden_leaver;
+call golden.wait_for('the grant', $$ select count(*) = 1 from lent.readers where role = 'golden_leaver'::regrole $$);
+revoke select on all tables in schema lent from golden_leaver;
+drop role golden_leaver;
+
 -- With row security off no role has what embedd granted.
 grant select on books to golden_columns, golden_whole;
 call golden.wait_for('the grants', $$ select count(*) = 2 from lent.readers where role in ('golden_whole'::regrole, 'golden_columns'::regrole) $$);
