@@ -36,6 +36,7 @@ export RUSTFLAGS = -C link-arg=-Wl,--no-gc-sections
 export PATH := $(TOOLS)/bin:$(PATH)
 
 .PHONY: help setup servers install embedder model demo clean-demo test test-all test-pure test-backend test-golden test-outside \
+	test-examples examples \
 	installcheck soak bench lint deny
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
@@ -48,6 +49,7 @@ help:
 	@echo '  test-backend     inside a PostgreSQL backend'
 	@echo '  test-golden      the SQL surface, word for word (EMBEDD_GOLDEN_ACCEPT=1 accepts the output)'
 	@echo '  test-outside     real clusters, driven from outside'
+	@echo '  test-examples    the programs in examples/, with drivers and frameworks'
 	@echo 'make test-all      every ring on PostgreSQL 15, 16, 17 and 18; make servers builds the servers'
 	@echo 'make installcheck  the golden ring, as in PGXS'
 	@echo 'make soak          random writers, kills and crashes for a long time (EMBEDD_CHAOS_SEED, _EVENTS, _KILLS)'
@@ -109,7 +111,7 @@ test-all: test servers
 # As in PGXS: the golden ring against the server that PG_CONFIG names.
 installcheck: test-golden
 
-test: setup test-pure test-backend test-golden test-outside
+test: setup test-pure test-backend test-golden test-outside test-examples
 
 # The model's directory, for the test that compares it with the reference.
 MODEL_DIR = $(shell $(PG_CONFIG) --sharedir)/embedd/all-MiniLM-L6-v2
@@ -135,6 +137,13 @@ test-golden: install
 # Takes some minutes; a test that hangs is reported after one. TEST=crash:: runs one module.
 test-outside: install
 	timeout 45m $(CARGO_TEST_OUTSIDE) --package embedd-tests --test outside -- $(TEST)
+
+# What the examples need: drivers and frameworks of Python, Node and Java.
+examples:
+	@.ci/setup examples
+
+test-examples: install model examples
+	EMBEDD_EXAMPLES="$(TOOLS)/examples" $(CARGO_TEST_OUTSIDE) --package embedd-tests --test examples -- $(TEST)
 
 soak: install
 	$(CARGO_TEST_OUTSIDE) --package embedd-tests --test outside -- --ignored --nocapture chaos::a_long_run swap::reuse::a_long_load

@@ -35,6 +35,7 @@ pub struct Builder {
     files: Vec<(String, String, String)>,
     bin: PathBuf,
     initdb: Vec<String>,
+    listens: bool,
 }
 
 /// A cluster with its own directory for everything: data, socket, log, model.
@@ -45,6 +46,8 @@ pub struct Cluster {
     bin: PathBuf,
     /// Environment variables of the server.
     environment: Vec<(String, String)>,
+    /// Whether it listens on 127.0.0.1 too.
+    listens: bool,
 }
 
 impl Builder {
@@ -78,6 +81,12 @@ impl Builder {
         self
     }
 
+    /// Lets the server listen on 127.0.0.1, for clients that know no sockets.
+    pub fn listening(mut self) -> Self {
+        self.listens = true;
+        self
+    }
+
     /// Leaves embedd out of shared_preload_libraries.
     pub fn not_preloaded(self) -> Self {
         self.set("shared_preload_libraries", "")
@@ -98,6 +107,7 @@ impl Builder {
         let mut cluster = Cluster::in_new_directory();
         cluster.environment = self.environment;
         cluster.bin = self.bin;
+        cluster.listens = self.listens;
         let mut initdb = owner_runs(&cluster.bin.join("initdb"));
         initdb.args([
             "-A",
@@ -153,6 +163,7 @@ impl Cluster {
             files: Vec::new(),
             bin: bin_dir(),
             initdb: Vec::new(),
+            listens: false,
         }
     }
 
@@ -165,7 +176,8 @@ impl Cluster {
             fs::remove_dir_all(&dir).expect("what a process of the same id left can be removed");
         }
         DirBuilder::new().mode(0o700).create(&dir).expect("the cluster's directory can be made");
-        let cluster = Self { dir, port: free_port(), bin: bin_dir(), environment: Vec::new() };
+        let (bin, environment) = (bin_dir(), Vec::new());
+        let cluster = Self { dir, port: free_port(), bin, environment, listens: false };
         let socket = cluster.socket_dir();
         fs::create_dir(&socket).expect("the socket's directory can be made");
         let (user, group) = owner();
@@ -185,7 +197,7 @@ impl Cluster {
         self.dir.join("socket")
     }
 
-    /// The port, which is part of the socket's name; the server does not listen on TCP.
+    /// The port, which is part of the socket's name; few servers listen on TCP.
     pub fn port(&self) -> u16 {
         self.port
     }
@@ -214,7 +226,8 @@ impl Cluster {
     /// Starts a server that was stopped or has crashed, and waits until it accepts connections.
     pub fn start_again(&self) {
         let options = format!(
-            "-c listen_addresses= -c unix_socket_directories={} -p {}",
+            "-c listen_addresses={} -c unix_socket_directories={} -p {}",
+            if self.listens { "127.0.0.1" } else { "" },
             self.socket_dir().display(),
             self.port
         );
