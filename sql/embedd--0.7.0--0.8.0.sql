@@ -147,13 +147,15 @@ alter table embedd.vector_tables
         constraint vector_tables_vector_type_check check (vector_type in ('vector', 'halfvec')),
     add column index_options jsonb,
     add column question_settings jsonb,
-    add column mirrored_readers oid[] not null default '{}';
+    add column mirrored_readers oid[] not null default '{}',
+    add column measured_recall jsonb;
 -- Row security and privileges of a vector table that is there already stay as its owner has set it.
 update embedd.vector_tables set question_settings = '{"row_security": "off"}';
 comment on column embedd.vector_tables.vector_type is 'type of the column embedding: vector (4 bytes for each dimension) or halfvec (2 bytes)';
 comment on column embedd.vector_tables.index_options is 'argument index of create_vector_table(); null means an hnsw index with the defaults of pgvector';
 comment on column embedd.vector_tables.question_settings is 'arguments recall_target, query_provider, query_model, fallback and row_security of create_vector_table(), as far as they differ from the defaults';
 comment on column embedd.vector_tables.mirrored_readers is 'roles (0 is PUBLIC) that have SELECT on the source and on the vector table, when a worker last looked; one that loses it on the source loses it on the vector table';
+comment on column embedd.vector_tables.measured_recall is 'recall of the vector index at some values of hnsw.ef_search, as a worker measured it with stored vectors as questions; query() visits more of the index where that is needed for recall_target. Null while it is not measured';
 
 -- query() takes more arguments, and there are other ways to ask. The old forms exist until the new ones have their privileges.
 alter function embedd.query(text, text, integer, jsonb, double precision, integer) rename to query_up_to_0_7;

@@ -221,6 +221,7 @@ create table embedd.vector_tables (
     index_options jsonb,
     question_settings jsonb,
     mirrored_readers oid[] not null default '{}',
+    measured_recall jsonb,
     constraint vector_tables_batch_interval_check check ((sync_mode = 'batch') = (batch_interval is not null))
 );
 -- A shadow has the name of the vector table that it replaces.
@@ -268,6 +269,7 @@ comment on column embedd.vector_tables.vector_type is 'type of the column embedd
 comment on column embedd.vector_tables.index_options is 'argument index of create_vector_table(); null means an hnsw index with the defaults of pgvector';
 comment on column embedd.vector_tables.question_settings is 'arguments recall_target, query_provider, query_model, fallback and row_security of create_vector_table(), as far as they differ from the defaults';
 comment on column embedd.vector_tables.mirrored_readers is 'roles (0 is PUBLIC) that have SELECT on the source and on the vector table, when a worker last looked; one that loses it on the source loses it on the vector table';
+comment on column embedd.vector_tables.measured_recall is 'recall of the vector index at some values of hnsw.ef_search, as a worker measured it with stored vectors as questions; query() visits more of the index where that is needed for recall_target. Null while it is not measured';
 
 create table embedd.queue (
     table_id integer not null,

@@ -4,6 +4,7 @@ mod documents;
 mod heap;
 mod question_providers;
 mod question_settings;
+pub mod recall_curve;
 mod resolve;
 mod rows;
 mod shadow;
@@ -30,6 +31,7 @@ pub use documents::reason as too_large;
 pub use heap::{Config, Use, all_uses, configs, is_used, uses};
 pub use question_providers::{forget_asked, rename_asked, tables_asking};
 pub use question_settings::QuestionSettings;
+pub use recall_curve::RecallCurve;
 pub use resolve::{SourceUpdate, forget_readers, operators};
 pub use rows::{
     delete_all_failed, delete_earlier_failed, delete_failed, earlier_failed_keys, failed_keys,
@@ -49,7 +51,8 @@ pub use vector_table::{
 };
 pub use write::{
     adopt, delete, insert, key_types, record_comparison, record_missed_changes, record_source,
-    record_vectors, rename, set_config, set_key_types, set_mirrored_readers, set_provider,
+    record_vectors, rename, set_config, set_key_types, set_measured_recall, set_mirrored_readers,
+    set_provider,
 };
 
 /// The provider that always exists.

@@ -43,6 +43,21 @@ pub struct Condition {
     pub is_served: bool,
 }
 
+impl Condition {
+    /// The condition that every row matches.
+    pub fn all() -> Condition {
+        Condition { sql: "true".to_string(), params: Vec::new(), is_served: false }
+    }
+
+    /// The same condition for the rows with these keys only, which the primary key finds. Its parameters begin with `first`.
+    pub fn with_keys(mut self, keys: Vec<String>, first: usize) -> Condition {
+        let number = first + self.params.len();
+        self.sql = format!("({}) and v.pk_value = any(${number})", self.sql);
+        self.params.push(Param::TextArray(keys));
+        Condition { is_served: true, ..self }
+    }
+}
+
 /// An invalid filter.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]

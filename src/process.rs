@@ -75,6 +75,8 @@ pub enum HelperKind {
     BatchWorker,
     /// Builds the vector indexes after the first load.
     IndexBuilder,
+    /// Measures the recall of the vector index.
+    Calibrator,
 }
 
 impl HelperKind {
@@ -83,6 +85,7 @@ impl HelperKind {
         match self {
             HelperKind::BatchWorker => "embedd batch worker",
             HelperKind::IndexBuilder => "embedd index builder",
+            HelperKind::Calibrator => "embedd calibrator",
         }
     }
 
@@ -91,6 +94,7 @@ impl HelperKind {
         match self {
             HelperKind::BatchWorker => "embedd_batch_worker_main",
             HelperKind::IndexBuilder => "embedd_index_builder_main",
+            HelperKind::Calibrator => "embedd_calibrator_main",
         }
     }
 

@@ -9,8 +9,10 @@ mod order;
 mod plan;
 mod question;
 mod rank;
+pub mod calibrate;
 pub mod recall;
 mod remembered;
+mod serving;
 pub mod several;
 pub mod similar;
 mod statement;
@@ -92,6 +94,7 @@ fn wanted(question: &Question, ranking: &Ranking, condition: &Condition) -> Want
         ef_search: question.ef_search,
         values: ranking.expressions(),
         is_served: condition.is_served,
+        kept: None,
     }
 }
 

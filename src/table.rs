@@ -158,6 +158,7 @@ pub fn create(client: &mut SpiClient<'_>, request: CreateRequest) -> Result<Vect
             index_options,
             question_settings,
             mirrored_readers: Vec::new(),
+            measured_recall: None,
         },
         reads_run: false,
         reuses: None,

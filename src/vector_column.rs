@@ -54,6 +54,17 @@ impl ColumnType {
     }
 }
 
+/// What the key of an index over the vectors is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IndexKey {
+    /// The column itself.
+    Column,
+    /// The column as halfvec.
+    Halfvec,
+    /// The signs of the elements.
+    Bits,
+}
+
 /// The column of vectors of one vector table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VectorColumn {
@@ -102,16 +113,32 @@ impl VectorColumn {
         self.is_cast() || self.is_quantized()
     }
 
+    /// The key of the index that embedd makes.
+    pub fn index_key(&self) -> IndexKey {
+        match (self.is_quantized(), self.is_cast()) {
+            (true, _) => IndexKey::Bits,
+            (false, true) => IndexKey::Halfvec,
+            (false, false) => IndexKey::Column,
+        }
+    }
+
+    /// The expression of an index key as pg_get_indexdef() writes it, without parentheses; None for the column.
+    pub fn key_expression(&self, key: IndexKey, schema: &str) -> Option<String> {
+        let dimensions = self.dimensions;
+        match key {
+            IndexKey::Column => None,
+            IndexKey::Halfvec => Some(format!("embedding::{schema}.halfvec{dimensions}")),
+            IndexKey::Bits => Some(format!("{schema}.binary_quantizeembedding::bit{dimensions}")),
+        }
+    }
+
     /// The Hamming distance of the signs of `embedding` of the row `v` from those of a parameter of type vector, in the form
-    /// that an index over bits serves; None without one.
-    pub fn hamming(&self, schema: &str, parameter: &str) -> Option<String> {
-        self.is_quantized().then(|| {
-            let bits = |vector: &str| {
-                format!("{schema}.binary_quantize({vector})::bit({})", self.dimensions)
-            };
-            let (one, other) = (bits("v.embedding"), bits(parameter));
-            format!("({one}) operator({schema}.<~>) ({other})")
-        })
+    /// that an index over bits serves.
+    pub fn hamming(&self, schema: &str, parameter: &str) -> String {
+        let bits =
+            |vector: &str| format!("{schema}.binary_quantize({vector})::bit({})", self.dimensions);
+        let (one, other) = (bits("v.embedding"), bits(parameter));
+        format!("({one}) operator({schema}.<~>) ({other})")
     }
 
     /// The type of the column in SQL; `schema` is the quoted schema of pgvector.
@@ -119,14 +146,15 @@ impl VectorColumn {
         format!("{schema}.{}({})", self.of.as_str(), self.dimensions)
     }
 
-    /// The cosine distance of `embedding` of the row `v` from a parameter of type vector, in the form that an index
-    /// serves.
-    pub fn distance(&self, schema: &str, parameter: &str) -> String {
+    /// The cosine distance of `embedding` of the row `v` from a parameter of type vector, in the form that an index with this
+    /// key serves. What an index over bits brings is compared by the column.
+    pub fn distance(&self, key: IndexKey, schema: &str, parameter: &str) -> String {
         let halfvec = format!("{schema}.halfvec({})", self.dimensions);
-        let one = if self.is_cast() { format!("::{halfvec}") } else { String::new() };
-        let other = match self.compared_as() {
-            ColumnType::Vector => String::new(),
-            ColumnType::Halfvec => format!("::{halfvec}"),
+        let is_cast = key == IndexKey::Halfvec && self.of == ColumnType::Vector;
+        let one = if is_cast { format!("::{halfvec}") } else { String::new() };
+        let other = match is_cast || self.of == ColumnType::Halfvec {
+            false => String::new(),
+            true => format!("::{halfvec}"),
         };
         format!("v.embedding{one} operator({schema}.<=>) {parameter}{other}")
     }
@@ -142,10 +170,12 @@ impl VectorColumn {
     /// The definition of the index from the access method on, as pg_get_indexdef() writes it; `class` is an operator
     /// class for [`VectorColumn::indexed_as`].
     pub fn index_definition(&self, schema: &str, class: &str) -> String {
-        let key = match (self.is_quantized(), self.is_cast()) {
-            (true, _) => format!("({schema}.binary_quantize(embedding)::bit({}))", self.dimensions),
-            (false, true) => format!("(embedding::{schema}.halfvec({}))", self.dimensions),
-            (false, false) => "embedding".to_string(),
+        let key = match self.index_key() {
+            IndexKey::Bits => {
+                format!("({schema}.binary_quantize(embedding)::bit({}))", self.dimensions)
+            }
+            IndexKey::Halfvec => format!("(embedding::{schema}.halfvec({}))", self.dimensions),
+            IndexKey::Column => "embedding".to_string(),
         };
         format!(" USING hnsw ({key} {class}){}", self.index.with_clause())
     }
@@ -180,7 +210,7 @@ mod tests {
             (Halfvec, 4000, "v.embedding operator(x.<=>) $1::x.halfvec(4000)", "embedding"),
         ] {
             let column = column(of, dimensions);
-            assert_eq!(column.distance("x", "$1"), distance);
+            assert_eq!(column.distance(column.index_key(), "x", "$1"), distance);
             assert_eq!(column.index_definition("x", "c"), format!(" USING hnsw ({key} c)"));
             assert!(column.is_indexed());
         }
@@ -195,7 +225,7 @@ mod tests {
             let column = column(of, 4001);
             assert!(!column.can_be_indexed() && !column.is_indexed() && !column.is_cast());
             assert_eq!(column.compared_as(), of);
-            assert_eq!(column.distance("x", "$1"), distance);
+            assert_eq!(column.distance(column.index_key(), "x", "$1"), distance);
         }
     }
 
@@ -211,13 +241,26 @@ mod tests {
                 format!(" USING hnsw ((x.binary_quantize(embedding)::bit({dimensions})) c)")
             );
             assert_eq!(
-                column.hamming("x", "$1").unwrap(),
+                column.hamming("x", "$1"),
                 format!(
                     "(x.binary_quantize(v.embedding)::bit({dimensions})) operator(x.<~>) (x.binary_quantize($1)::bit({dimensions}))"
                 )
             );
         }
-        assert_eq!(column(ColumnType::Vector, 768).hamming("x", "$1"), None);
+    }
+
+    #[test]
+    fn an_index_of_the_user_may_have_another_key() {
+        let vectors = column(ColumnType::Vector, 384);
+        assert_eq!(
+            vectors.distance(IndexKey::Halfvec, "x", "$1"),
+            "v.embedding::x.halfvec(384) operator(x.<=>) $1::x.halfvec(384)"
+        );
+        assert_eq!(vectors.distance(IndexKey::Bits, "x", "$1"), "v.embedding operator(x.<=>) $1");
+        let expressions = [IndexKey::Column, IndexKey::Halfvec, IndexKey::Bits]
+            .map(|key| vectors.key_expression(key, "x"));
+        let [halfvec, bits] = ["embedding::x.halfvec384", "x.binary_quantizeembedding::bit384"];
+        assert_eq!(expressions, [None, Some(halfvec.to_string()), Some(bits.to_string())]);
     }
 
     #[test]

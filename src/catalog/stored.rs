@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 
 use serde::Deserialize;
 
-use super::QuestionSettings;
+use super::{QuestionSettings, RecallCurve};
 use crate::vector_column::{ColumnType, IndexOptions};
 
 /// The range of the interval of sync mode batch, in seconds.
@@ -115,6 +115,9 @@ pub struct Stored {
     /// The oids of the roles that have SELECT on the source and on the vector table, 0 for PUBLIC, when that was last seen.
     #[serde(default)]
     pub mirrored_readers: Vec<String>,
+    /// The recall of its index, as a worker has measured it.
+    #[serde(default)]
+    pub measured_recall: Option<RecallCurve>,
 }
 
 /// A value whose default is stored as null.

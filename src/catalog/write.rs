@@ -4,7 +4,7 @@ use pgrx::JsonB;
 use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
 
-use super::{SourceUpdate, VectorTable, forget_readers, missing, system_id};
+use super::{RecallCurve, SourceUpdate, VectorTable, forget_readers, missing, system_id};
 use crate::error::{Error, Result};
 use crate::{extension, queue, shared};
 
@@ -92,6 +92,20 @@ pub fn set_config(client: &mut SpiClient<'_>, table: &VectorTable) -> Result<()>
         ],
     )?;
     forget_readers(table.source);
+    Ok(())
+}
+
+/// Stores the recall of the index of a vector table.
+pub fn set_measured_recall(
+    client: &mut SpiClient<'_>,
+    id: i32,
+    measured: &RecallCurve,
+) -> Result<()> {
+    client.update(
+        "update embedd.vector_tables set measured_recall = $2 where id = $1",
+        None,
+        &[id.into(), json_of("measured_recall", Some(measured))?.into()],
+    )?;
     Ok(())
 }
 

@@ -256,7 +256,7 @@ fn exact_values_sent_as_text_are_accepted() {
         ("price", "1,5"),
         ("price", "NaN"),
         ("price", "0x1"),
-        ("price", "1e999"),
+        ("price", "1e400000"),
         ("active", "yes"),
         ("active", "True"),
     ] {

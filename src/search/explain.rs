@@ -2,8 +2,7 @@
 
 use pgrx::prelude::*;
 
-use super::measure::Extent;
-use super::nearest::{Planned, statement};
+use super::nearest::{Planned, extent, seen, statement};
 use super::plan::Plan;
 use super::question::{Kind, Question};
 use super::rank::Ranking;
@@ -46,11 +45,19 @@ pub fn explain(question: &Question) -> Result<String> {
             }
             (None, None) => return Err(Error::NullArgument { argument: "query" }),
         };
-        let condition = condition_of(question, &fields, Values::Literal)?;
+        let mut condition = condition_of(question, &fields, Values::Literal)?;
         let wanted = wanted(question, &ranking, &condition);
+        let seen = seen(client, &table, &wanted)?;
+        let wanted = wanted.seeing(seen.as_ref(), &condition);
+        if let Some(seen) = seen.as_ref().filter(|seen| seen.keys.is_some()) {
+            let keys = &seen.statement;
+            condition.sql = format!("({}) and v.pk_value = any (array({keys}))", condition.sql);
+        }
         let limit = wanted.limit.to_string();
-        let statement = statement(&table, &pgvector, &wanted, (&vector, limit, condition.sql))?;
-        let planned = Planned::of(client, &table, &statement, &[], &wanted)?;
+        let extent = extent(client, &table)?;
+        let (key, sql) = (extent.key(&table), (vector.as_str(), limit, condition.sql));
+        let statement = statement(&table, &pgvector, &wanted, key, sql)?;
+        let planned = Planned::of(client, &table, extent, &statement, &[], &wanted)?;
         let mut lines = vec![reason(&planned)];
         lines.extend(then(question, &ranking));
         let sql = match planned.plan {
@@ -68,7 +75,7 @@ pub fn explain(question: &Question) -> Result<String> {
 
 /// Why the plan was chosen.
 fn reason(planned: &Planned) -> String {
-    let Extent { rows, method, .. } = &planned.extent;
+    let rows = planned.extent.rows;
     let size = match rows.is_finite() {
         true => format!("about {rows:.0} rows"),
         false => "shards".to_string(),
@@ -81,7 +88,7 @@ fn reason(planned: &Planned) -> String {
         Plan::Exact => "Exact: every row that matches is read".to_string(),
         Plan::Index { .. } => format!(
             "Through the index ({}); exactly after it, if it brings fewer rows than are wanted",
-            method.as_deref().unwrap_or("unknown")
+            planned.extent.method().unwrap_or("unknown")
         ),
     };
     format!("-- {how}. The table has {size}, {kept}.")

@@ -1,31 +1,63 @@
 //! What is known of a vector table when a question is planned: its size, its indexes, and how many of its rows match.
 
-use std::ffi::{CStr, c_char};
+use std::ffi::c_char;
 
 use pgrx::datum::DatumWithOid;
 use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
 
 use super::plan::{self, Known, Sample};
+use super::serving::{self, Serving};
+use crate::catalog::{RecallCurve, VectorTable, sight};
+use crate::datum::VectorType;
 use crate::error::Result;
+use crate::vector_column::IndexKey;
 
 /// What the catalog tells of a table.
 #[derive(Clone, Debug, Default)]
 pub struct Extent {
     /// Rows, about.
     pub rows: f64,
-    /// The access method of an index that can order its vectors.
-    pub method: Option<String>,
+    /// The index that can order its vectors.
+    pub index: Option<Serving>,
     /// Whether policies may hide rows from the reader.
     pub has_policies: bool,
     /// The rows of the text that most rows have, about.
     pub equal: f64,
 }
 
-/// Looks into the catalog. The table must be locked.
-pub fn extent(client: &SpiClient<'_>, table: pg_sys::Oid) -> Result<Extent> {
+impl Extent {
+    /// That of a table whose rows and indexes are in shards.
+    pub fn spread(table: &VectorTable) -> Extent {
+        let key = table.vector_column().index_key();
+        let method = "hnsw".to_string();
+        let index = Some(Serving { oid: pg_sys::InvalidOid, method, key });
+        Extent { rows: f64::INFINITY, index, ..Extent::default() }
+    }
+
+    /// The access method of the index.
+    pub fn method(&self) -> Option<&str> {
+        self.index.as_ref().map(|index| index.method.as_str())
+    }
+
+    /// The key of the index; without one, that of the index that embedd makes.
+    pub fn key(&self, table: &VectorTable) -> IndexKey {
+        self.index.as_ref().map_or_else(|| table.vector_column().index_key(), |index| index.key)
+    }
+
+    /// What was measured of this index.
+    pub fn measured<'a>(&self, table: &'a VectorTable) -> Option<&'a RecallCurve> {
+        let index = self.index.as_ref()?.oid.to_u32();
+        table.stored.measured_recall.as_ref().filter(|curve| curve.index == index)
+    }
+}
+
+/// Looks into the catalog. The vector table must be locked.
+pub fn extent(client: &SpiClient<'_>, vector_table: &VectorTable) -> Result<Extent> {
+    let table = vector_table.relation;
+    let pgvector = VectorType::find(client)?;
     // SAFETY: main thread, in a transaction that holds a lock on the table; what is opened is closed.
-    let (mut extent, is_partitioned) = unsafe {
+    let (mut extent, indexes, is_partitioned) = unsafe {
         let relation = pg_sys::RelationIdGetRelation(table);
         if relation.is_null() {
             return Ok(Extent::default());
@@ -33,8 +65,7 @@ pub fn extent(client: &SpiClient<'_>, table: pg_sys::Oid) -> Result<Extent> {
         let form = (*relation).rd_rel;
         let is_partitioned = (*form).relkind == pg_sys::RELKIND_PARTITIONED_TABLE as c_char;
         let mut extent = Extent {
-            method: ordering_index(relation),
-            has_policies: (*form).relrowsecurity,
+            has_policies: sight::has_policies(table, pg_sys::GetUserId()),
             ..Extent::default()
         };
         if (*form).relkind == pg_sys::RELKIND_RELATION as c_char {
@@ -47,9 +78,11 @@ pub fn extent(client: &SpiClient<'_>, table: pg_sys::Oid) -> Result<Extent> {
                 &raw mut visible,
             );
         }
+        let indexes = serving::indexes(relation, &pgvector);
         pg_sys::RelationClose(relation);
-        (extent, is_partitioned)
+        (extent, indexes, is_partitioned)
     };
+    extent.index = serving::choose(client, vector_table, &pgvector.schema, indexes)?;
     if is_partitioned {
         let rows = client.select(
             "select coalesce(sum(greatest(c.reltuples, 0)), 0)::float8
@@ -63,39 +96,6 @@ pub fn extent(client: &SpiClient<'_>, table: pg_sys::Oid) -> Result<Extent> {
     }
     extent.equal = most_frequent(table, is_partitioned) * extent.rows;
     Ok(extent)
-}
-
-/// The access method of the first valid index whose leading column can order by the vectors.
-///
-/// # Safety
-///
-/// The relation must be open.
-unsafe fn ordering_index(relation: pg_sys::Relation) -> Option<String> {
-    // SAFETY: the relation is open; each index is locked, opened and closed.
-    unsafe {
-        let embedding = pg_sys::get_attnum((*relation).rd_id, c"embedding".as_ptr());
-        let list = pg_sys::RelationGetIndexList(relation);
-        let length = if list.is_null() { 0 } else { (*list).length as usize };
-        for at in 0..length {
-            let oid = (*(*list).elements.add(at)).oid_value;
-            let index = pg_sys::index_open(oid, pg_sys::AccessShareLock as pg_sys::LOCKMODE);
-            let form = (*index).rd_index;
-            let first = *(*form).indkey.values.as_slice(1).first().unwrap_or(&0);
-            // Partitioned indexes have no access method of their own that is loaded.
-            let routine = (*index).rd_indam;
-            let orders = match routine.is_null() {
-                true => (*(*index).rd_rel).relam != pg_sys::BTREE_AM_OID,
-                false => (*routine).amcanorderbyop,
-            };
-            let serves = (*form).indisvalid && orders && (first == embedding || first == 0);
-            let method = pg_sys::get_am_name((*(*index).rd_rel).relam);
-            pg_sys::index_close(index, pg_sys::AccessShareLock as pg_sys::LOCKMODE);
-            if serves && !method.is_null() {
-                return Some(CStr::from_ptr(method).to_string_lossy().into_owned());
-            }
-        }
-        None
-    }
 }
 
 /// The part of the rows that have the most frequent text, by the table's statistics. Rows without text have no vector.
@@ -136,24 +136,26 @@ pub fn known(
     client: &SpiClient<'_>,
     extent: &Extent,
     relation: &str,
-    (dimensions, target): (i32, f64),
-    (condition, is_served): (&str, bool),
+    (dimensions, target, measured): (i32, f64, Option<&RecallCurve>),
+    (condition, is_served, kept): (&str, bool, Option<f64>),
     arguments: &[DatumWithOid<'_>],
 ) -> Result<Known> {
     let mut known = Known {
         rows: extent.rows,
         dimensions: f64::from(dimensions),
-        kept: None,
+        kept,
         is_served,
-        has_index: extent.method.is_some(),
+        has_index: extent.index.is_some(),
         equal: extent.equal,
         target,
+        ef_search: measured.map_or(0.0, |curve| curve.ef_search(target)),
     };
     // Without an index nothing has to be chosen.
-    if !known.has_index || (condition == "true" && !extent.has_policies) {
+    let keeps_all = condition == "true" && !extent.has_policies;
+    if !known.has_index || kept.is_some() || keeps_all {
         return Ok(known);
     }
-    known.kept = Some(match plan::sample(extent.rows) {
+    known.kept = Some(match plan::sample(extent.rows, extent.has_policies) {
         Sample::Assume(kept) => kept,
         Sample::Percent(percent) => {
             let rows = client.select(

@@ -16,7 +16,9 @@ use crate::datum::VectorType;
 use crate::error::{Error, Result};
 use crate::filter::{Condition, Param};
 use crate::relation;
+use crate::row_security::{self, Seen};
 use crate::settings::{Level, Others};
+use crate::vector_column::IndexKey;
 
 /// The number of the first parameter of a filter; before it come the vector and the limit.
 pub const FIRST_PARAM: usize = 3;
@@ -31,6 +33,8 @@ pub struct Wanted {
     pub values: String,
     /// Whether an index on a field finds the rows of the filter.
     pub is_served: bool,
+    /// The part of all rows that the policies and the filter keep, where it is known without a look at the table.
+    pub kept: Option<f64>,
 }
 
 /// A row that was found, with its distance from the vector and the values that were wanted too.
@@ -60,8 +64,16 @@ pub fn found_by(
     wanted: &Wanted,
     condition: Condition,
 ) -> Result<(Vec<Candidate>, Plan)> {
-    let (statement, arguments) = prepared(client, table, vector, wanted, condition)?;
-    let planned = Planned::of(client, table, &statement, &arguments, wanted)?;
+    // It stays in force for the policy until the rows are found.
+    let mut seen = seen(client, table, wanted)?;
+    let wanted = &wanted.seeing(seen.as_ref(), &condition);
+    let condition = match seen.as_ref().and_then(|seen| seen.keys.as_ref()) {
+        Some(keys) => condition.with_keys(keys.clone(), FIRST_PARAM),
+        None => condition,
+    };
+    let extent = extent(client, table)?;
+    let (statement, arguments) = prepared(client, table, &extent, vector, wanted, condition)?;
+    let planned = Planned::of(client, table, extent, &statement, &arguments, wanted)?;
     if let Plan::Index { ef_search } = planned.plan {
         let found = planned.through_index(client, &statement, &arguments, ef_search)?;
         let distances: Vec<f64> = found.iter().map(|candidate| candidate.distance).collect();
@@ -72,7 +84,32 @@ pub fn found_by(
             return Ok((found, planned.plan));
         }
     }
+    if let Some(seen) = seen.as_mut() {
+        seen.hold(client)?;
+    }
     Ok((run(client, &statement.exactly(), &arguments)?, Plan::Exact))
+}
+
+/// What the policies show to the reader, where the plan depends on it.
+pub fn seen(client: &SpiClient<'_>, table: &VectorTable, wanted: &Wanted) -> Result<Option<Seen>> {
+    match wanted.ef_search {
+        None => row_security::seen(client, table, plan::RARE),
+        Some(_) => Ok(None),
+    }
+}
+
+impl Wanted {
+    /// The same for a reader who sees a part of the rows.
+    pub fn seeing(&self, seen: Option<&Seen>, condition: &Condition) -> Wanted {
+        let mut wanted = self.clone();
+        if let Some(seen) = seen {
+            wanted.is_served |= seen.keys.is_some();
+            // How many of the rows match the filter too is not known, but they are few enough to be read.
+            let is_known = seen.keys.is_some() || condition.sql == "true";
+            wanted.kept = is_known.then_some(seen.part);
+        }
+        wanted
+    }
 }
 
 /// The rows of a vector table nearest to a vector by reading every row that matches.
@@ -84,7 +121,8 @@ pub fn exactly(
     condition: Condition,
 ) -> Result<Vec<Candidate>> {
     let wanted = Wanted { limit, ..Wanted::default() };
-    let (statement, arguments) = prepared(client, table, vector, &wanted, condition)?;
+    let extent = Extent::default();
+    let (statement, arguments) = prepared(client, table, &extent, vector, &wanted, condition)?;
     run(client, &statement.exactly(), &arguments)
 }
 
@@ -92,6 +130,7 @@ pub fn exactly(
 fn prepared<'a>(
     client: &SpiClient<'_>,
     table: &VectorTable,
+    extent: &Extent,
     vector: &[f32],
     wanted: &Wanted,
     condition: Condition,
@@ -99,7 +138,9 @@ fn prepared<'a>(
     let kind = VectorType::find(client)?;
     let mut arguments = vec![kind.argument(vector), i64::from(wanted.limit).into()];
     arguments.extend(bound(condition.params));
-    let statement = statement(table, &kind, wanted, ("$1", "$2".to_string(), condition.sql))?;
+    let key = extent.key(table);
+    let sql = ("$1", "$2".to_string(), condition.sql);
+    let statement = statement(table, &kind, wanted, key, sql)?;
     Ok((statement, arguments))
 }
 
@@ -111,25 +152,46 @@ pub fn bound<'a>(params: Vec<Param>) -> impl Iterator<Item = DatumWithOid<'a>> {
     })
 }
 
-/// The statements of a question with this SQL for the vector, for the limit and for the condition.
+/// The statements of a question for an index with this key, with this SQL for the vector, for the limit and for the condition.
 pub fn statement(
     table: &VectorTable,
     kind: &VectorType,
     wanted: &Wanted,
+    key: IndexKey,
     (vector, limit, condition): (&str, String, String),
 ) -> Result<Statement> {
     let column = table.vector_column();
+    let own = column.index_key();
     Ok(Statement {
         relation: pin(table)?,
-        distance: column.distance(&kind.schema, vector),
-        candidates: column
-            .hamming(&kind.schema, vector)
-            .map(|hamming| (hamming, plan::candidates(wanted.limit))),
+        distance: column.distance(own, &kind.schema, vector),
+        candidates: match key {
+            IndexKey::Bits => {
+                let hamming = column.hamming(&kind.schema, vector);
+                Some((hamming, plan::candidates_by_bits(wanted.limit)))
+            }
+            // What an index of rounded vectors brings is compared by the vectors themselves.
+            IndexKey::Halfvec if own == IndexKey::Column => {
+                let rounded = column.distance(key, &kind.schema, vector);
+                Some((rounded, plan::candidates_by_halfvec(wanted.limit)))
+            }
+            IndexKey::Halfvec | IndexKey::Column => None,
+        },
         condition,
         values: wanted.values.clone(),
         limit,
         is_spread: citus::is_table(table.relation),
     })
+}
+
+/// What the catalog tells of a vector table, which is locked from now on.
+pub fn extent(client: &SpiClient<'_>, table: &VectorTable) -> Result<Extent> {
+    lock(table);
+    // The vectors may be in shards on other nodes: there is nothing to sample here, and the nodes need the settings too.
+    match citus::is_table(table.relation) {
+        true => Ok(Extent::spread(table)),
+        false => measure::extent(client, table),
+    }
 }
 
 /// How a question is answered, and why.
@@ -144,26 +206,19 @@ impl Planned {
     pub fn of(
         client: &SpiClient<'_>,
         table: &VectorTable,
+        extent: Extent,
         statement: &Statement,
         arguments: &[DatumWithOid<'_>],
         wanted: &Wanted,
     ) -> Result<Planned> {
-        // The vectors may be in shards on other nodes: there is nothing to sample here, and the nodes need the settings too.
-        let extent = match statement.is_spread {
-            true => Extent {
-                rows: f64::INFINITY,
-                method: Some("hnsw".to_string()),
-                ..Extent::default()
-            },
-            false => measure::extent(client, table.relation)?,
-        };
         let target = table.stored.question_settings.target();
+        let measured = extent.measured(table);
         let known = measure::known(
             client,
             &extent,
             &statement.relation,
-            (table.dimensions, target),
-            (&statement.condition, wanted.is_served),
+            (table.dimensions, target, measured),
+            (&statement.condition, wanted.is_served, wanted.kept),
             arguments,
         )?;
         let limit =
@@ -175,7 +230,7 @@ impl Planned {
     /// The settings of a search through the index.
     pub fn settings(&self, ef_search: i32) -> [(&'static str, String); 2] {
         let iterative = "relaxed_order".to_string();
-        match self.extent.method.as_deref() {
+        match self.extent.method() {
             Some("ivfflat") => [
                 ("ivfflat.iterative_scan", iterative),
                 ("ivfflat.probes", probes(self.extent.rows).to_string()),
@@ -252,8 +307,12 @@ fn probes(rows: f64) -> i32 {
 /// The name of a vector table, which is locked until the end of the transaction. A swap may have given it another name
 /// while the question was embedded: the statement's snapshot is from before, and so are the rows that it sees.
 pub fn pin(table: &VectorTable) -> Result<String> {
-    // SAFETY: inside a transaction; writes do not conflict with this lock.
-    unsafe { pg_sys::LockRelationOid(table.relation, pg_sys::AccessShareLock as pg_sys::LOCKMODE) }
+    lock(table);
     relation::qualified_name(table.relation)
         .ok_or_else(|| Error::RelationGone { what: "table", name: table.name.clone() })
+}
+
+fn lock(table: &VectorTable) {
+    // SAFETY: inside a transaction; writes do not conflict with this lock.
+    unsafe { pg_sys::LockRelationOid(table.relation, pg_sys::AccessShareLock as pg_sys::LOCKMODE) }
 }

@@ -14,7 +14,7 @@ const EF_PER_ROW: f64 = 2.5;
 const EF_PER_MATCH: f64 = 8.0;
 /// Of a filter that keeps less than this part, the rows may lie where the question does not lead: an index finds 0.93 of
 /// them, at any hnsw.ef_search.
-const RARE: f64 = 0.15;
+pub const RARE: f64 = 0.15;
 /// A higher recall than this is that of an exact answer.
 const HIGHEST: f64 = 0.999;
 /// The least hnsw.ef_search for a low recall.
@@ -52,9 +52,25 @@ pub struct Known {
     pub equal: f64,
     /// The part of the nearest rows that is to be found.
     pub target: f64,
+    /// The hnsw.ef_search that this needs for ten rows, as it was measured: 0 where it was not, infinite where none is enough.
+    pub ef_search: f64,
 }
 
 impl Known {
+    /// What is known of a table with an index of which only the size is.
+    pub fn of(rows: f64, dimensions: i32) -> Known {
+        Known {
+            rows,
+            dimensions: f64::from(dimensions),
+            kept: None,
+            is_served: false,
+            has_index: true,
+            equal: 1.0,
+            target: 0.98,
+            ef_search: 0.0,
+        }
+    }
+
     /// The part of the rows that match.
     fn part(&self) -> f64 {
         self.kept.unwrap_or(1.0).clamp(0.0, 1.0)
@@ -81,7 +97,9 @@ pub fn choose(known: &Known, limit: i32, ef_search: Option<i32>) -> Plan {
     }
     let wanted = f64::from(limit);
     let dropped = if known.kept.is_some() { EF_PER_MATCH * wanted / kept.max(1e-6) } else { 0.0 };
-    let needed = effort(known.target) * (EF_LEAST.max(EF_PER_ROW * wanted) + dropped);
+    let beyond = f64::from(*EF_SEARCH.end()) + 1.0;
+    let effort = effort(known.target).max(known.ef_search.min(beyond) / EF_LEAST);
+    let needed = effort * (EF_LEAST.max(EF_PER_ROW * wanted) + dropped);
     let exact = time_of_exact(known);
     let index = VISIT * (known.dimensions / 384.0).max(0.3) * needed;
     let is_doubtful = known.target > HIGHEST
@@ -104,14 +122,20 @@ fn effort(target: f64) -> f64 {
 }
 
 /// How many rows an index over bits brings for so many that are wanted, to be compared exactly.
-pub fn candidates(limit: i32) -> i32 {
+pub fn candidates_by_bits(limit: i32) -> i32 {
     const LEAST: i32 = 200;
     const PER_ROW: i32 = 8;
     limit.saturating_mul(PER_ROW).max(LEAST)
 }
 
+/// The same for an index over the vectors as halfvec, where rounding swaps rows that are about equally near.
+pub fn candidates_by_halfvec(limit: i32) -> i32 {
+    const MORE: i32 = 10;
+    limit.saturating_add(limit / 5).saturating_add(MORE)
+}
+
 /// About how many microseconds it takes to read every row that matches.
-fn time_of_exact(known: &Known) -> f64 {
+pub fn time_of_exact(known: &Known) -> f64 {
     let kept = known.part();
     let fetch = if known.dimensions > IN_ROW { FETCH } else { 0.0 };
     let read = if known.is_served { kept * READ_AT } else { READ };
@@ -125,6 +149,8 @@ pub fn is_exact_affordable(known: &Known) -> bool {
 
 /// The rows of a sample that tell how many rows match.
 const SAMPLED: f64 = 1000.0;
+/// The same where a policy is tested for each of them, which takes much longer.
+const SAMPLED_BY_POLICY: f64 = 300.0;
 
 /// How to learn which part of a table's rows a filter keeps.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -137,10 +163,11 @@ pub enum Sample {
 
 /// The sample of a table of about so many rows: infinitely many where it cannot be read. Of a small table none, because
 /// reading all rows is as cheap.
-pub fn sample(rows: f64) -> Sample {
+pub fn sample(rows: f64, has_policies: bool) -> Sample {
+    let sampled = if has_policies { SAMPLED_BY_POLICY } else { SAMPLED };
     match rows {
         _ if rows < 2.0 * SAMPLED => Sample::Assume(0.0),
-        _ if rows.is_finite() => Sample::Percent(100.0 * SAMPLED / rows),
+        _ if rows.is_finite() => Sample::Percent(100.0 * sampled / rows),
         _ => Sample::Assume(RARE),
     }
 }
@@ -169,6 +196,7 @@ mod tests {
         has_index: true,
         equal: 1.0,
         target: 0.98,
+        ef_search: 0.0,
     };
 
     fn is_exact(known: Known, limit: i32) -> bool {
@@ -229,6 +257,16 @@ mod tests {
     }
 
     #[test]
+    fn what_was_measured_raises_what_an_index_visits() {
+        let of = |ef_search, rows| choose(&Known { ef_search, rows, ..LARGE }, 10, None);
+        assert_eq!(of(40.0, 1e6), Plan::Index { ef_search: 160 });
+        assert_eq!(of(500.0, 1e6), Plan::Index { ef_search: 500 });
+        // Where the index finds too little, every row is read, as long as that is affordable.
+        assert_eq!(of(f64::INFINITY, 1e5), Plan::Exact);
+        assert_eq!(of(f64::INFINITY, 1e7), Plan::Index { ef_search: 1000 });
+    }
+
+    #[test]
     fn numbers_that_make_no_sense_are_survived() {
         for value in [f64::NAN, f64::INFINITY, -1.0, 0.0] {
             for known in [
@@ -245,9 +283,10 @@ mod tests {
 
     #[test]
     fn samples_are_read_from_large_tables_only() {
-        assert_eq!(sample(1999.0), Sample::Assume(0.0));
-        assert_eq!(sample(100_000.0), Sample::Percent(1.0));
-        assert_eq!(sample(f64::INFINITY), Sample::Assume(RARE));
+        assert_eq!(sample(1999.0, false), Sample::Assume(0.0));
+        assert_eq!(sample(100_000.0, false), Sample::Percent(1.0));
+        assert_eq!(sample(100_000.0, true), Sample::Percent(0.3));
+        assert_eq!(sample(f64::INFINITY, true), Sample::Assume(RARE));
         assert!(kept(0, 2000.0) > 0.0 && kept(5000, 2000.0) == 1.0 && kept(99, 2000.0) == 0.05);
     }
 

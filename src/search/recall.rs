@@ -5,8 +5,7 @@ use std::time::Instant;
 use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
 
-use super::measure;
-use super::nearest::{Candidate, FIRST_PARAM, Wanted, exactly, found_by, pin};
+use super::nearest::{Candidate, FIRST_PARAM, Wanted, exactly, extent, found_by, pin};
 use super::plan::Plan;
 use super::question::{LIMIT, Question, check_range};
 use super::{condition_of, fields_of, find_answering};
@@ -57,11 +56,7 @@ pub fn recall(question: &Question, sample: i32, k: i32) -> Result<Measured> {
             let begin = Instant::now();
             let right = exactly(client, &table, &vector, k + 1, condition.clone())?;
             let exact = begin.elapsed();
-            let others = |rows: Vec<Candidate>| -> Vec<f64> {
-                let rows = rows.into_iter().filter(|row| row.answer.id.as_deref() != Some(&id));
-                rows.map(|row| row.distance).take(k as usize).collect()
-            };
-            sums.add(&others(found), &others(right));
+            sums.add(&others(found, &id, k), &others(right, &id, k));
             sums.query_ms += query.as_secs_f64() * 1000.0;
             sums.exact_ms += exact.as_secs_f64() * 1000.0;
             match plan {
@@ -76,12 +71,12 @@ pub fn recall(question: &Question, sample: i32, k: i32) -> Result<Measured> {
 }
 
 /// The keys and vectors of random rows that the caller may see.
-fn sampled(
+pub(super) fn sampled(
     client: &SpiClient<'_>,
     table: &VectorTable,
     sample: i32,
 ) -> Result<Vec<(String, Vec<f32>)>> {
-    let rows = measure::extent(client, table.relation)?.rows;
+    let rows = extent(client, table)?.rows;
     // Of a large table only some pages are read, with several times as many rows as are wanted. A policy may hide most.
     let percent = 100.0 * f64::from(sample) * 20.0 / rows.max(1.0);
     if rows >= LARGE && percent < 100.0 {
@@ -119,6 +114,19 @@ fn read(
     Ok(found)
 }
 
+/// How many of the right distances were found. Of rows that are equally near any will do.
+pub(super) fn right_of(found: &[f64], right: &[f64]) -> usize {
+    let farthest = right.last().copied().unwrap_or(f64::NEG_INFINITY);
+    let near = found.iter().filter(|distance| **distance <= farthest + EQUAL).count();
+    near.min(right.len())
+}
+
+/// The distances of the k rows nearest to a row that is a question itself, without that row.
+pub(super) fn others(rows: Vec<Candidate>, id: &str, k: i32) -> Vec<f64> {
+    let rows = rows.into_iter().filter(|row| row.answer.id.as_deref() != Some(id));
+    rows.map(|row| row.distance).take(k as usize).collect()
+}
+
 /// What the questions have come to.
 #[derive(Default)]
 struct Sums {
@@ -132,11 +140,9 @@ struct Sums {
 }
 
 impl Sums {
-    /// Counts the distances of one question that are among the right ones. Of rows that are equally near any will do.
+    /// Counts the distances of one question that are among the right ones.
     fn add(&mut self, found: &[f64], right: &[f64]) {
-        let farthest = right.last().copied().unwrap_or(f64::NEG_INFINITY);
-        let near = found.iter().filter(|distance| **distance <= farthest + EQUAL).count();
-        self.found += near.min(right.len());
+        self.found += right_of(found, right);
         self.wanted += right.len();
         self.questions += 1;
     }

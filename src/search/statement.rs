@@ -10,7 +10,8 @@ pub struct Statement {
     pub relation: String,
     /// The distance of a row `v`, in the form that an index serves.
     pub distance: String,
-    /// The distance that an index over bits serves, and how many rows nearest by it are compared exactly; None without one.
+    /// The distance that an index over bits or rounded vectors serves, and how many rows nearest by it are compared exactly; None
+    /// where the index serves `distance`.
     pub candidates: Option<(String, i32)>,
     /// The condition on `metadata`.
     pub condition: String,
@@ -28,13 +29,13 @@ impl Statement {
         let Statement { relation, distance, candidates, condition, values, limit, is_spread } =
             self;
         let everywhere = if *is_spread { citus::IN_TRANSACTIONS } else { "true" };
-        if let Some((hamming, candidates)) = candidates {
+        if let Some((served, candidates)) = candidates {
             return format!(
                 "select v.pk_value, {distance} as distance, v.metadata, v.embedded_text, array[{values}]::float8[] as values
   from (select v.*
           from {relation} v
          where v.embedding is not null and ({condition}) and {everywhere}
-         order by {hamming} limit {candidates}) v
+         order by {served} limit {candidates}) v
  order by ({distance}) + 0.0::float8, v.pk_value collate \"C\" limit {limit}"
             );
         }

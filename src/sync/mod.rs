@@ -4,6 +4,7 @@
 //! file and its neighbors read the queue, hold the connection to the embedder and give each table its turn.
 
 mod batch_api;
+mod calibration;
 mod core;
 mod effects;
 mod embedding;
@@ -17,6 +18,7 @@ use std::time::{Duration, Instant};
 
 pub use self::effects::apply::upsert_sql;
 
+use self::calibration::Calibration;
 use self::core::{Action, InFlightLimits, Quarantine, Room};
 use self::embedding::Link;
 use self::last_step::LastStep;
@@ -53,6 +55,7 @@ pub struct Engine {
     link: Link,
     limits: InFlightLimits,
     quarantine: Quarantine,
+    calibration: Calibration,
     /// The step of a task that this process is in, and those before it ended in.
     steps: LastStep,
     /// The table that had its turn last; the next one comes first.
@@ -80,6 +83,7 @@ impl Engine {
             link: Link::default(),
             limits: InFlightLimits::new(guc::texts_in_flight()),
             quarantine: Quarantine::default(),
+            calibration: Calibration::default(),
             steps: LastStep::open(&match only {
                 Some(table_id) => format!("run_{table_id}"),
                 None => format!("{}_{}", portion.count, portion.index),
@@ -128,6 +132,9 @@ impl Engine {
         if self.only.is_none() && self.schedule.start_due(self.reader.batch_tables()) {
             self.reader.look_again();
             return Round::Wait(Duration::ZERO);
+        }
+        if self.only.is_none() && self.portion.index == 0 {
+            self.calibration.start_due(self.reader.looked_at());
         }
         let more = self.take_turns(false);
         match more || unread {
@@ -243,6 +250,7 @@ impl Engine {
     pub fn leave(&mut self) {
         self.tables.values_mut().for_each(Table::leave);
         self.schedule.end_all();
+        self.calibration.end();
         self.steps.close();
     }
 }

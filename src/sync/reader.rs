@@ -93,6 +93,11 @@ impl Reader {
         self.fingerprint.is_some()
     }
 
+    /// When it last looked at vector tables and sources.
+    pub fn looked_at(&self) -> Option<Instant> {
+        self.looked_at
+    }
+
     /// Has the vector tables read again in the next round.
     pub fn look_again(&mut self) {
         self.fingerprint = None;

@@ -71,10 +71,11 @@ fn is_other(
     text: &str,
     vector: &[f32],
 ) -> Result<bool> {
+    let column = table.vector_column();
     let query = format!(
         "select ({}) <= $4 from {} v
           where v.pk_value = $1 and v.embedded_text = $2 and v.embedding is not null",
-        table.vector_column().distance(&kind.schema, "$3"),
+        column.distance(column.index_key(), &kind.schema, "$3"),
         table.relation_name()?
     );
     let _rights = RoleSwitch::of_owner(table.owner);

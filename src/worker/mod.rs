@@ -6,6 +6,7 @@ use pgrx::bgworkers::{BackgroundWorkerBuilder, BgWorkerStartTime};
 use pgrx::pg_sys;
 
 pub mod batch_worker;
+pub mod calibrator;
 mod databases;
 pub mod index_builder;
 pub mod launcher;

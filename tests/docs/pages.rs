@@ -131,7 +131,8 @@ fn dead_links(page: &str, text: &str) -> Vec<String> {
 fn conditions(source: &str) -> BTreeSet<String> {
     let name = |rest: &str| {
         let end = rest.find(|c: char| !c.is_ascii_uppercase() && c != '_').unwrap_or(rest.len());
-        rest[..end].to_lowercase()
+        // PostgreSQL's constants of class 40 have a prefix that its condition names lack.
+        rest[..end].trim_start_matches("T_R_").to_lowercase()
     };
     source.split("ERRCODE_").skip(1).map(name).collect()
 }

@@ -29,6 +29,7 @@ pages! {
     operations "docs/operations.md"
     reference "docs/reference.md"
     roles "docs/roles.md"
+    applications "docs/guides/applications.md"
     batch_sources "docs/guides/batch-sources.md"
     filters "docs/guides/filters.md"
     keys_and_costs "docs/guides/keys-and-costs.md"

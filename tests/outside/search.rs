@@ -2,6 +2,7 @@
 //! of index hides from an index scan.
 
 mod asking;
+mod calibration;
 mod generated;
 mod providers;
 mod readers;

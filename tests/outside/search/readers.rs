@@ -69,3 +69,69 @@ fn a_reader_follows_a_setting() {
     let error = client.query(SEEN, &[]).unwrap_err();
     assert_eq!(error.code().map(|code| code.code()), Some("42501"), "{error:?}");
 }
+
+/// The keys of a reader who sees few rows are read from the source before the search. Policies of the owner on the vectors
+/// add rows, or take some away, and the role may change within a transaction.
+#[test]
+fn a_reader_of_few_rows_gets_them_by_their_keys() {
+    let (cluster, db) = (&SHARED.cluster(), "few");
+    let mut client = cluster.database(db);
+    let _fake = super::create(cluster, db, &mut client, "'text ' || i");
+    let vectors = relation(&mut client, "t");
+    client
+        .batch_execute(
+            "CREATE ROLE tenant7; CREATE ROLE tenant8; GRANT USAGE ON SCHEMA embedd TO tenant7, tenant8;
+             GRANT SELECT ON t TO tenant7, tenant8;
+             CREATE POLICY own ON t USING (tenant = current_user);
+             ALTER TABLE t ENABLE ROW LEVEL SECURITY; ANALYZE t",
+        )
+        .unwrap();
+    let follows = format!(
+        "SELECT relrowsecurity AND has_table_privilege('tenant8', oid, 'SELECT') FROM pg_class WHERE oid = '{vectors}'::regclass"
+    );
+    cluster.wait_for(db, support::LONG, "the policy and the privileges", &follows);
+    let of = |client: &mut Client, keeps: &str| -> Vec<Vec<(String, f64)>> {
+        super::QUESTIONS.map(|question| super::expected(client, question, 60, keeps)).into()
+    };
+    let tenant = |number: u32| format!("v.metadata->>'tenant' = 'tenant{number}'");
+    let right = [7, 8].map(|number| of(&mut client, &tenant(number)));
+    let with_others = of(&mut client, &format!("{} OR (v.metadata->>'n')::int <= 9", tenant(7)));
+    let with_fewer = of(&mut client, &format!("{} AND (v.metadata->>'n')::int > 4000", tenant(7)));
+    let ask = |client: &mut Client, right: &[Vec<(String, f64)>]| {
+        for (question, right) in super::QUESTIONS.iter().zip(right) {
+            assert_eq!(&super::answers(client, question, 60, ""), right, "{question}");
+        }
+    };
+    let is_by_keys = |client: &mut Client| -> bool {
+        let sql = "SELECT embedd.explain_query('t', 'one') ~ 'any \\(array\\(select'";
+        client.query_one(sql, &[]).unwrap().get(0)
+    };
+    client.batch_execute("SET ROLE tenant7").unwrap();
+    assert!(is_by_keys(&mut client));
+    ask(&mut client, &right[0]);
+    client.batch_execute("BEGIN; SET LOCAL ROLE tenant8").unwrap();
+    ask(&mut client, &right[1]);
+    client.batch_execute("SET LOCAL ROLE tenant7").unwrap();
+    ask(&mut client, &right[0]);
+    client.batch_execute("COMMIT; RESET ROLE").unwrap();
+    // The owner sees all rows, and no sample is drawn for it.
+    let reason: String =
+        client.query_one("SELECT embedd.explain_query('t', 'one')", &[]).unwrap().get(0);
+    assert!(reason.contains("no filter or policy"), "{reason}");
+
+    client
+        .batch_execute(&format!(
+            "CREATE POLICY more ON {vectors} FOR SELECT USING ((metadata->>'n')::int <= 9); SET ROLE tenant7"
+        ))
+        .unwrap();
+    assert!(!is_by_keys(&mut client));
+    ask(&mut client, &with_others);
+    client
+        .batch_execute(&format!(
+            "RESET ROLE; DROP POLICY more ON {vectors};
+             CREATE POLICY fewer ON {vectors} AS RESTRICTIVE USING ((metadata->>'n')::int > 4000); SET ROLE tenant7"
+        ))
+        .unwrap();
+    assert!(is_by_keys(&mut client));
+    ask(&mut client, &with_fewer);
+}

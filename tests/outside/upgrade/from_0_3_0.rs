@@ -34,7 +34,7 @@ const AS_0_3_0: &str = "DO $$
     ALTER TABLE embedd.vector_tables DROP COLUMN origin_id, DROP COLUMN replaces, DROP COLUMN awaits_transactions,
         DROP COLUMN auto_swap, DROP COLUMN on_shadow, DROP COLUMN old_tables;
     ALTER TABLE embedd.vector_tables DROP COLUMN query_prefix, DROP COLUMN document_prefix, DROP COLUMN vector_type,
-        DROP COLUMN index_options, DROP COLUMN question_settings, DROP COLUMN mirrored_readers;
+        DROP COLUMN index_options, DROP COLUMN question_settings, DROP COLUMN mirrored_readers, DROP COLUMN measured_recall;
     ALTER EXTENSION embedd DROP FUNCTION embedd.create_vector_table(
         text, regclass, jsonb, text, text, text, integer, text, boolean, interval, text, text, jsonb, text, text, double precision, text, text, text, text);
     DROP FUNCTION embedd.create_vector_table;

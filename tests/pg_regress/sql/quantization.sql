@@ -54,6 +54,37 @@ call golden.wait_for('the swap', $$ select count(*) = 1 from embedd.vector_table
 call golden.wait_synced('half bits');
 select replace(pg_get_indexdef(i.indexrelid), format(' ON %s', i.indrelid::regclass), '') as index from pg_index i where i.indrelid = 'half_bits'::regclass and not i.indisprimary;
 
+-- Indexes that the owner makes serve questions too, whatever they are over; what has another distance or another expression does not.
+select platform_vector_ref from embedd.create_vector_table('own', 'words', :'columns', embedding_provider => 'words', embedding_dimensions => 600,
+    index => '{"method": "none"}', start_backfill => true, table_name => 'own');
+call golden.wait_synced('own');
+select embedd.query('own', 'word7 thing7', 1) is not null as asked;
+create function served(by text) returns text language plpgsql as $$
+declare
+    key text;
+begin
+    execute 'create index own_idx on own using ' || by;
+    key := substring(embedd.explain_query('own', 'word7 thing7', 10, ef_search => 300) from 'order by ([^\n]*) limit');
+    if (select count(*) from embedd.query('own', 'word7 thing7', 10, ef_search => 300) i
+          join (select min(e.score) as least from embedd.query('own', 'word7 thing7', 10) e) e on i.score >= e.least - 1e-6) < 9 then
+        key := key || ', which finds too little';
+    end if;
+    key := substring(embedd.explain_query('own', 'word7 thing7', 10, ef_search => 300) from '-- ([^:;(]*)') || ': ' || key;
+    drop index own_idx;
+    return key;
+end
+$$;
+select by, served(by) from unnest(array['hnsw (embedding vector_cosine_ops)', 'hnsw ((embedding::halfvec(600)) halfvec_cosine_ops)',
+    'hnsw ((binary_quantize(embedding)::bit(600)) bit_hamming_ops) with (m = 24)', 'ivfflat (embedding vector_cosine_ops) with (lists = 4)',
+    'ivfflat ((embedding::halfvec(600)) halfvec_cosine_ops) with (lists = 4)',
+    'hnsw (embedding vector_l2_ops)', 'hnsw (embedding vector_ip_ops)', 'hnsw ((subvector(embedding, 1, 500)::vector(500)) vector_cosine_ops)',
+    'hnsw ((binary_quantize(subvector(embedding, 1, 512))::bit(512)) bit_hamming_ops)', 'hnsw ((binary_quantize(embedding)::bit(600)) bit_jaccard_ops)',
+    'hash (pk_value)']) by;
+-- Of several the one that embedd would make is used.
+create index own_bits on own using hnsw ((binary_quantize(embedding)::bit(600)) bit_hamming_ops);
+create index own_vectors on own using hnsw (embedding vector_cosine_ops);
+select embedd.explain_query('own', 'word7 thing7', 10, ef_search => 300) ~ 'binary_quantize' as by_bits;
+
 -- Errors.
 \x on
 select arguments, r.* from unnest(array[
@@ -64,7 +95,7 @@ select arguments, r.* from unnest(array[
         case when arguments like '%local%' then '' else 'embedding_provider => ''words'', ' end, arguments)) r order by n;
 select r.* from golden.refusal($$ select embedd.update_vector_table('half bits', embedding_dimensions => 100) $$) r;
 \x off
-select embedd.drop_vector_table('bits'), embedd.drop_vector_table('half bits');
+select embedd.drop_vector_table('bits'), embedd.drop_vector_table('half bits'), embedd.drop_vector_table('own');
 select embedd.drop_provider('words');
 select * from golden.traces();
 drop schema quantizing cascade;
