@@ -56,6 +56,9 @@ fn measure(cluster: &Cluster, client: &mut Client, name: &str, arguments: &str) 
     let synced = "select sync_status = 'synced' from embedd.sync_status('v')";
     cluster.wait_for("postgres", LOAD, "the backfill", synced);
     client.batch_execute("vacuum analyze v").unwrap();
+    // An index over bits is not measured.
+    let measured = "select coalesce(index_options->>'quantization' = 'bit', false) or measured_recall is not null from embedd.vector_tables";
+    cluster.wait_for("postgres", LOAD, "the measurement of the index", measured);
     // The texts are the same in every form, so what the vectors take is what differs.
     let sizes = "select (select sum(pg_column_size(embedding)) from v)::float8 / 1e6,
                         (select sum(pg_relation_size(i.indexrelid)) from pg_index i where i.indrelid = 'v'::regclass and not i.indisprimary)::float8 / 1e6";

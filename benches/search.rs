@@ -111,6 +111,8 @@ fn measure(cluster: &Cluster, client: &mut Client, packages: &[(String, String)]
         .unwrap()
         .get(0);
     client.batch_execute(&format!("vacuum analyze {vectors}")).unwrap();
+    let measured = "select measured_recall is not null from embedd.vector_tables";
+    cluster.wait_for("postgres", LOAD, "the measurement of the index", measured);
     let cases = cases(client, &vectors);
     cluster.wait_for(
         "postgres",

@@ -65,7 +65,13 @@ unsafe fn key_of(
         if routine.is_null() {
             // A partitioned index has no operator classes that are loaded.
             let is_vector_index = (*(*index).rd_rel).relam != pg_sys::BTREE_AM_OID;
-            return (is_vector_index && first == embedding).then_some(IndexKey::Column);
+            return is_vector_index.then_some(
+                match (first, pg_sys::get_atttype((*index).rd_id, 1)) {
+                    (0, pg_sys::BITOID) => IndexKey::Bits,
+                    (0, _) => IndexKey::Halfvec,
+                    _ => IndexKey::Column,
+                },
+            );
         }
         if !(*routine).amcanorderbyop {
             return None;

@@ -66,6 +66,11 @@ impl Calibration {
         }
     }
 
+    /// Whether the calibrator runs.
+    pub fn is_running(&self) -> bool {
+        self.process.as_ref().is_some_and(|process| !process.has_ended())
+    }
+
     /// Ends the calibrator; the next worker starts it again.
     pub fn end(&mut self) {
         if let Some(process) = self.process.take() {

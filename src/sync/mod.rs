@@ -235,6 +235,11 @@ impl Engine {
             || self.is_settling()
     }
 
+    /// Whether an index is being measured, which takes longer than a worker without work may stay, and ends with the worker.
+    pub fn is_measuring(&self) -> bool {
+        self.calibration.is_running()
+    }
+
     fn is_settling(&self) -> bool {
         let now = Instant::now();
         self.tables.values().any(|table| table.has_batches() && table.batches.is_settling(now))
