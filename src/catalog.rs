@@ -27,6 +27,7 @@ use pgrx::spi::{SpiClient, SpiTupleTable};
 use crate::cluster::system_id;
 use crate::error::{Error, Result};
 
+use self::question_providers::ASKS;
 pub use documents::reason as too_large;
 pub use heap::{Config, Use, all_uses, configs, is_used, uses};
 pub use question_providers::{forget_asked, rename_asked, tables_asking};
@@ -199,17 +200,18 @@ pub fn users_of_provider(
 ) -> Result<Vec<String>> {
     // A statement that may write gets a new snapshot.
     let rows = client.update(
-        "select distinct v.name
+        &format!(
+            "select distinct v.name
            from embedd.vector_tables v
            join pg_catalog.pg_class c on c.oid = v.vector_table
            left join pg_catalog.pg_depend d
              on d.classid = 'pg_catalog.pg_class'::regclass and d.objid = c.oid
             and d.refclassid = 'pg_catalog.pg_foreign_server'::regclass
-          where coalesce(d.refobjid = $1, v.embedding_provider = $2)
-             or $2 in (v.question_settings->>'query_provider', v.question_settings->>'fallback')
-          order by v.name limit 100",
+          where coalesce(d.refobjid = $2, v.embedding_provider = $1) or {ASKS}
+          order by v.name limit 100"
+        ),
         None,
-        &[server.into(), name.into()],
+        &[name.into(), server.into()],
     )?;
     rows.into_iter().map(|row| row.get::<String>(1)?.ok_or_else(missing)).collect()
 }

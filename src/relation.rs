@@ -88,9 +88,9 @@ pub fn owner_of(relation: pg_sys::Oid) -> Option<pg_sys::Oid> {
     }
 }
 
-/// The quoted schema of a type; None if the type does not exist.
-pub fn schema_of_type(oid: pg_sys::Oid) -> Option<String> {
-    // SAFETY: syscache look-ups in a transaction; the tuple is read before it is released, the name copied.
+/// The namespace of a type; None if the type does not exist.
+pub fn namespace_of_type(oid: pg_sys::Oid) -> Option<pg_sys::Oid> {
+    // SAFETY: a syscache look-up in a transaction; the tuple is read before it is released.
     unsafe {
         let tuple = pg_sys::SearchSysCache1(
             pg_sys::SysCacheIdentifier::TYPEOID as i32,
@@ -101,6 +101,15 @@ pub fn schema_of_type(oid: pg_sys::Oid) -> Option<String> {
         }
         let schema = (*pg_sys::GETSTRUCT(tuple).cast::<pg_sys::FormData_pg_type>()).typnamespace;
         pg_sys::ReleaseSysCache(tuple);
+        Some(schema)
+    }
+}
+
+/// The quoted schema of a type; None if the type does not exist.
+pub fn schema_of_type(oid: pg_sys::Oid) -> Option<String> {
+    let schema = namespace_of_type(oid)?;
+    // SAFETY: a syscache look-up in a transaction; the name is copied.
+    unsafe {
         let name = pg_sys::get_namespace_name(schema);
         if name.is_null() {
             return None;

@@ -3,14 +3,15 @@
 //! A policy on the vector table calls `embedd.may_read_source()` for each row. A sub-select in the policy would be simpler, but
 //! it would make the vector table depend on the source, which then could not be dropped or altered.
 
+mod held;
 mod reader;
-mod seen;
 
+use pgrx::pg_sys;
 use pgrx::spi::SpiClient;
 
-pub use self::reader::may_read;
-pub use self::seen::{Seen, seen};
-use crate::catalog::VectorTable;
+pub use self::held::{Held, hold};
+pub use self::reader::{MOST_KEYS, Statements, may_read, statements};
+use crate::catalog::{VectorTable, sight};
 use crate::command;
 use crate::error::Result;
 use crate::rights::RoleSwitch;
@@ -62,6 +63,21 @@ impl Look {
 /// Whether a vector table lacks the policy that it should have, or has one that it should not have.
 pub fn differs(client: &SpiClient<'_>, table: &VectorTable) -> Result<bool> {
     Ok(Look::at(client, table)?.differs())
+}
+
+/// Whether the rows that the current role sees of a vector table are those that it sees of the source: by embedd's policy, with
+/// no other that shows more. Restrictive ones show fewer, which does no harm.
+pub fn shows_the_source(client: &SpiClient<'_>, table: &VectorTable) -> Result<bool> {
+    // SAFETY: a plain read of the process's own state.
+    if !sight::has_policies(table.relation, unsafe { pg_sys::GetUserId() }) {
+        return Ok(false);
+    }
+    let rows = client.select(
+        "select pg_catalog.bool_and(p.polname = $2) from pg_catalog.pg_policy p where p.polrelid = $1 and p.polpermissive",
+        None,
+        &[table.relation.into(), POLICY.into()],
+    )?;
+    Ok(rows.first().get_one::<bool>()? == Some(true))
 }
 
 /// Creates the policy of a vector table, or drops it, with the rights of its owner.

@@ -1,5 +1,6 @@
 //! Answers questions with the privileges of the caller: `embedd.query()` and the functions beside it.
 
+pub mod calibrate;
 pub mod compare;
 pub mod explain;
 mod listing;
@@ -9,9 +10,9 @@ mod order;
 mod plan;
 mod question;
 mod rank;
-pub mod calibrate;
 pub mod recall;
 mod remembered;
+mod seen;
 mod serving;
 pub mod several;
 pub mod similar;

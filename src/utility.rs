@@ -3,6 +3,7 @@
 
 use std::ffi::CStr;
 
+use pgrx::PgList;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
@@ -146,10 +147,7 @@ unsafe fn named(statement: *mut pg_sys::GrantStmt) -> Named {
     let mut named = Named::default();
     // SAFETY: a list of RangeVar, or of String where all relations of schemas are meant; look-ups in a transaction.
     unsafe {
-        let list = (*statement).objects;
-        let length = if list.is_null() { 0 } else { (*list).length as usize };
-        for at in 0..length {
-            let object = (*(*list).elements.add(at)).ptr_value.cast::<pg_sys::Node>();
+        for object in PgList::<pg_sys::Node>::from_pg((*statement).objects).iter_ptr() {
             match (*object).type_ {
                 pg_sys::NodeTag::T_RangeVar => {
                     let relation = pg_sys::RangeVarGetRelidExtended(
@@ -215,10 +213,7 @@ unsafe fn database_to_leave(node: *mut pg_sys::Node) -> Option<pg_sys::Oid> {
 unsafe fn option_value(options: *mut pg_sys::List, name: &CStr) -> Option<*mut std::ffi::c_char> {
     // SAFETY: options is a list of DefElem, or NIL.
     unsafe {
-        let length = if options.is_null() { 0 } else { (*options).length };
-        (0..length).find_map(|i| {
-            let element =
-                (*(*options).elements.add(i as usize)).ptr_value.cast::<pg_sys::DefElem>();
+        PgList::<pg_sys::DefElem>::from_pg(options).iter_ptr().find_map(|element| {
             let found = CStr::from_ptr((*element).defname) == name && !(*element).arg.is_null();
             found.then(|| pg_sys::defGetString(element))
         })

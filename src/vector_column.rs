@@ -110,7 +110,7 @@ impl VectorColumn {
 
     /// Whether the key of the index is an expression.
     pub fn has_expression(&self) -> bool {
-        self.is_cast() || self.is_quantized()
+        self.index_key() != IndexKey::Column
     }
 
     /// The key of the index that embedd makes.
@@ -122,13 +122,13 @@ impl VectorColumn {
         }
     }
 
-    /// The expression of an index key as pg_get_indexdef() writes it, without parentheses; None for the column.
-    pub fn key_expression(&self, key: IndexKey, schema: &str) -> Option<String> {
+    /// A key of an index in SQL.
+    pub fn key_sql(&self, key: IndexKey, schema: &str) -> String {
         let dimensions = self.dimensions;
         match key {
-            IndexKey::Column => None,
-            IndexKey::Halfvec => Some(format!("embedding::{schema}.halfvec{dimensions}")),
-            IndexKey::Bits => Some(format!("{schema}.binary_quantizeembedding::bit{dimensions}")),
+            IndexKey::Column => "embedding".to_string(),
+            IndexKey::Halfvec => format!("(embedding::{schema}.halfvec({dimensions}))"),
+            IndexKey::Bits => format!("({schema}.binary_quantize(embedding)::bit({dimensions}))"),
         }
     }
 
@@ -170,13 +170,7 @@ impl VectorColumn {
     /// The definition of the index from the access method on, as pg_get_indexdef() writes it; `class` is an operator
     /// class for [`VectorColumn::indexed_as`].
     pub fn index_definition(&self, schema: &str, class: &str) -> String {
-        let key = match self.index_key() {
-            IndexKey::Bits => {
-                format!("({schema}.binary_quantize(embedding)::bit({}))", self.dimensions)
-            }
-            IndexKey::Halfvec => format!("(embedding::{schema}.halfvec({}))", self.dimensions),
-            IndexKey::Column => "embedding".to_string(),
-        };
+        let key = self.key_sql(self.index_key(), schema);
         format!(" USING hnsw ({key} {class}){}", self.index.with_clause())
     }
 }
@@ -257,10 +251,14 @@ mod tests {
             "v.embedding::x.halfvec(384) operator(x.<=>) $1::x.halfvec(384)"
         );
         assert_eq!(vectors.distance(IndexKey::Bits, "x", "$1"), "v.embedding operator(x.<=>) $1");
-        let expressions = [IndexKey::Column, IndexKey::Halfvec, IndexKey::Bits]
-            .map(|key| vectors.key_expression(key, "x"));
-        let [halfvec, bits] = ["embedding::x.halfvec384", "x.binary_quantizeembedding::bit384"];
-        assert_eq!(expressions, [None, Some(halfvec.to_string()), Some(bits.to_string())]);
+        let keys = [IndexKey::Column, IndexKey::Halfvec, IndexKey::Bits]
+            .map(|key| vectors.key_sql(key, "x"));
+        let expected = [
+            "embedding",
+            "(embedding::x.halfvec(384))",
+            "(x.binary_quantize(embedding)::bit(384))",
+        ];
+        assert_eq!(keys, expected);
     }
 
     #[test]

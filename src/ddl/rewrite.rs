@@ -3,6 +3,7 @@
 
 use std::ffi::CStr;
 
+use pgrx::PgList;
 use pgrx::prelude::*;
 
 use super::{is_noting, note_bulk_change};
@@ -93,12 +94,8 @@ unsafe fn has_command(
 ) -> bool {
     // SAFETY: its commands are a list of AlterTableCmd, or NIL.
     unsafe {
-        let commands = (*alter).cmds;
-        let length = if commands.is_null() { 0 } else { (*commands).length };
-        (0..length).any(|n| {
-            let cell = (*commands).elements.add(n as usize);
-            condition(&*(*cell).ptr_value.cast::<pg_sys::AlterTableCmd>())
-        })
+        let commands = PgList::<pg_sys::AlterTableCmd>::from_pg((*alter).cmds);
+        commands.iter_ptr().any(|command| condition(&*command))
     }
 }
 

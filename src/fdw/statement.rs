@@ -3,6 +3,7 @@
 
 use std::ffi::{CStr, c_char};
 
+use pgrx::PgList;
 use pgrx::prelude::*;
 
 use super::{WRAPPER, depend, our_wrapper, questions};
@@ -230,12 +231,7 @@ unsafe fn keep_vector_tables() {
 /// The names in a list of a statement.
 unsafe fn names(list: *mut pg_sys::List) -> Vec<*const c_char> {
     // SAFETY: a list of nodes, or NIL.
-    unsafe {
-        let length = if list.is_null() { 0 } else { (*list).length as usize };
-        (0..length)
-            .map(|i| text_of((*(*list).elements.add(i)).ptr_value.cast::<pg_sys::Node>()))
-            .collect()
-    }
+    unsafe { PgList::<pg_sys::Node>::from_pg(list).iter_ptr().map(|node| text_of(node)).collect() }
 }
 
 /// The text of a string node; null for any other.

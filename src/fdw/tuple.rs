@@ -2,6 +2,7 @@
 
 use std::ffi::CStr;
 
+use pgrx::PgList;
 use pgrx::prelude::*;
 
 use super::options::Pairs;
@@ -41,12 +42,11 @@ impl Tuple {
                 true => std::ptr::null_mut(),
                 false => pg_sys::untransformRelOptions(datum),
             };
-            let length = if list.is_null() { 0 } else { (*list).length as usize };
             let text =
                 |c: *const std::ffi::c_char| CStr::from_ptr(c).to_string_lossy().into_owned();
-            let element = |i| (*(*list).elements.add(i)).ptr_value.cast::<pg_sys::DefElem>();
-            (0..length)
-                .map(|i| (text((*element(i)).defname), text(pg_sys::defGetString(element(i)))))
+            PgList::<pg_sys::DefElem>::from_pg(list)
+                .iter_ptr()
+                .map(|element| (text((*element).defname), text(pg_sys::defGetString(element))))
                 .collect()
         }
     }

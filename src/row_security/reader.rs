@@ -9,7 +9,7 @@ use pgrx::PgMemoryContexts;
 use pgrx::prelude::*;
 use pgrx::spi::OwnedPreparedStatement;
 
-use super::seen;
+use super::held;
 use crate::catalog;
 use crate::datum::texts;
 use crate::error::Result;
@@ -17,7 +17,7 @@ use crate::moment::Moment;
 use crate::rights::{self, RoleSwitch};
 
 /// Sources with more rows than this are never read as a whole.
-pub(super) const MOST_KEYS: f32 = 500_000.0;
+pub const MOST_KEYS: f32 = 500_000.0;
 /// So many keys are read in the time of one test.
 const KEYS_PER_TEST: f32 = 25.0;
 /// After so many tests at least the keys that the reader may see are read at once, and at most.
@@ -53,8 +53,8 @@ pub unsafe fn may_read(
     origin_id: i32,
     pk_value: &str,
 ) -> Result<bool> {
-    if let Some(is_seen) = seen::is_seen(origin_id, pk_value) {
-        return Ok(is_seen);
+    if let Some(is_held) = held::is_held(origin_id, pk_value) {
+        return Ok(is_held);
     }
     // SAFETY: the call's own look-up record, in which only this function keeps something. What it keeps is dropped with the
     // memory context of the execution, after an error too.
@@ -110,7 +110,7 @@ fn test(reader: &mut Reader, pk_value: &str) -> Result<bool> {
 }
 
 /// What is asked of the source of a vector table.
-pub(super) struct Statements {
+pub struct Statements {
     /// Tests one key.
     pub one: String,
     /// Returns the keys of all rows.
@@ -120,7 +120,7 @@ pub(super) struct Statements {
 }
 
 /// The statements for the source of a vector table; None where there is no source.
-pub(super) fn statements(origin_id: i32) -> Result<Option<Statements>> {
+pub fn statements(origin_id: i32) -> Result<Option<Statements>> {
     let _path = rights::pin_path();
     Spi::connect(|client| {
         let rights = RoleSwitch::of_extension()?;

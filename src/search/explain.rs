@@ -2,10 +2,11 @@
 
 use pgrx::prelude::*;
 
-use super::nearest::{Planned, extent, seen, statement};
+use super::nearest::{Planned, extent, statement};
 use super::plan::Plan;
 use super::question::{Kind, Question};
 use super::rank::Ranking;
+use super::seen::seen;
 use super::{condition_of, fields_of, find_answering, listing, ranking_of, wanted};
 use crate::datum::VectorType;
 use crate::error::{Error, Result};

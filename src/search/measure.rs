@@ -158,17 +158,25 @@ pub fn known(
     known.kept = Some(match plan::sample(extent.rows, extent.has_policies) {
         Sample::Assume(kept) => kept,
         Sample::Percent(percent) => {
-            let rows = client.select(
-                &format!(
-                    "select count(*) from {relation} v tablesample pg_catalog.system ({percent})
-                      where v.embedding is not null and ({condition})"
-                ),
-                None,
-                arguments,
-            )?;
-            let matching = rows.first().get_one::<i64>()?.unwrap_or(0);
-            plan::kept(matching, extent.rows * percent / 100.0)
+            let keeps = format!("v.embedding is not null and ({condition})");
+            matching(client, relation, (&keeps, arguments), extent.rows, percent)?
         }
     });
     Ok(known)
+}
+
+/// The part of a relation's rows that match a condition on `v`, by a sample of this percentage of its pages.
+pub fn matching(
+    client: &SpiClient<'_>,
+    relation: &str,
+    (condition, arguments): (&str, &[DatumWithOid<'_>]),
+    rows: f64,
+    percent: f64,
+) -> Result<f64> {
+    let sql = format!(
+        "select count(*) from {relation} v tablesample pg_catalog.system ({percent}) where {condition}"
+    );
+    let found = client.select(&sql, None, arguments)?;
+    let matching = found.first().get_one::<i64>()?.unwrap_or(0);
+    Ok(plan::kept(matching, rows * percent / 100.0))
 }

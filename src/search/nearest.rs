@@ -9,6 +9,7 @@ use pgrx::spi::SpiClient;
 use super::Answer;
 use super::measure::{self, Extent};
 use super::plan::{self, Known, Plan};
+use super::seen::seen;
 use super::statement::Statement;
 use crate::catalog::VectorTable;
 use crate::citus;
@@ -16,7 +17,6 @@ use crate::datum::VectorType;
 use crate::error::{Error, Result};
 use crate::filter::{Condition, Param};
 use crate::relation;
-use crate::row_security::{self, Seen};
 use crate::settings::{Level, Others};
 use crate::vector_column::IndexKey;
 
@@ -72,7 +72,8 @@ pub fn found_by(
         None => condition,
     };
     let extent = extent(client, table)?;
-    let (statement, arguments) = prepared(client, table, &extent, vector, wanted, condition)?;
+    let key = extent.key(table);
+    let (statement, arguments) = prepared(client, table, key, vector, wanted, condition)?;
     let planned = Planned::of(client, table, extent, &statement, &arguments, wanted)?;
     if let Plan::Index { ef_search } = planned.plan {
         let found = planned.through_index(client, &statement, &arguments, ef_search)?;
@@ -90,28 +91,6 @@ pub fn found_by(
     Ok((run(client, &statement.exactly(), &arguments)?, Plan::Exact))
 }
 
-/// What the policies show to the reader, where the plan depends on it.
-pub fn seen(client: &SpiClient<'_>, table: &VectorTable, wanted: &Wanted) -> Result<Option<Seen>> {
-    match wanted.ef_search {
-        None => row_security::seen(client, table, plan::RARE),
-        Some(_) => Ok(None),
-    }
-}
-
-impl Wanted {
-    /// The same for a reader who sees a part of the rows.
-    pub fn seeing(&self, seen: Option<&Seen>, condition: &Condition) -> Wanted {
-        let mut wanted = self.clone();
-        if let Some(seen) = seen {
-            wanted.is_served |= seen.keys.is_some();
-            // How many of the rows match the filter too is not known, but they are few enough to be read.
-            let is_known = seen.keys.is_some() || condition.sql == "true";
-            wanted.kept = is_known.then_some(seen.part);
-        }
-        wanted
-    }
-}
-
 /// The rows of a vector table nearest to a vector by reading every row that matches.
 pub fn exactly(
     client: &SpiClient<'_>,
@@ -121,8 +100,9 @@ pub fn exactly(
     condition: Condition,
 ) -> Result<Vec<Candidate>> {
     let wanted = Wanted { limit, ..Wanted::default() };
-    let extent = Extent::default();
-    let (statement, arguments) = prepared(client, table, &extent, vector, &wanted, condition)?;
+    // No index orders the rows.
+    let key = IndexKey::Column;
+    let (statement, arguments) = prepared(client, table, key, vector, &wanted, condition)?;
     run(client, &statement.exactly(), &arguments)
 }
 
@@ -130,7 +110,7 @@ pub fn exactly(
 fn prepared<'a>(
     client: &SpiClient<'_>,
     table: &VectorTable,
-    extent: &Extent,
+    key: IndexKey,
     vector: &[f32],
     wanted: &Wanted,
     condition: Condition,
@@ -138,7 +118,6 @@ fn prepared<'a>(
     let kind = VectorType::find(client)?;
     let mut arguments = vec![kind.argument(vector), i64::from(wanted.limit).into()];
     arguments.extend(bound(condition.params));
-    let key = extent.key(table);
     let sql = ("$1", "$2".to_string(), condition.sql);
     let statement = statement(table, &kind, wanted, key, sql)?;
     Ok((statement, arguments))

@@ -58,10 +58,10 @@ pub struct Known {
 
 impl Known {
     /// What is known of a table with an index of which only the size is.
-    pub fn of(rows: f64, dimensions: i32) -> Known {
+    pub const fn of(rows: f64, dimensions: i32) -> Known {
         Known {
             rows,
-            dimensions: f64::from(dimensions),
+            dimensions: dimensions as f64,
             kept: None,
             is_served: false,
             has_index: true,
@@ -188,16 +188,7 @@ pub fn has_hidden(distances: &[f64]) -> bool {
 mod tests {
     use super::*;
 
-    const LARGE: Known = Known {
-        rows: 100_000.0,
-        dimensions: 384.0,
-        kept: None,
-        is_served: false,
-        has_index: true,
-        equal: 1.0,
-        target: 0.98,
-        ef_search: 0.0,
-    };
+    const LARGE: Known = Known::of(100_000.0, 384);
 
     fn is_exact(known: Known, limit: i32) -> bool {
         choose(&known, limit, None) == Plan::Exact

@@ -3,12 +3,14 @@
 
 use std::ffi::CStr;
 
+use pgrx::PgList;
 use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
 
 use crate::catalog::VectorTable;
 use crate::datum::VectorType;
 use crate::error::Result;
+use crate::relation::namespace_of_type;
 use crate::vector_column::IndexKey;
 
 /// An index that serves questions.
@@ -27,15 +29,14 @@ pub struct Serving {
 /// The relation must be open, inside a transaction.
 pub unsafe fn indexes(relation: pg_sys::Relation, pgvector: &VectorType) -> Vec<Serving> {
     let mut found = Vec::new();
+    let Some(namespace) = namespace_of_type(pgvector.oid) else { return found };
     // SAFETY: the relation is open; each index is locked, opened and closed.
     unsafe {
         let embedding = pg_sys::get_attnum((*relation).rd_id, c"embedding".as_ptr());
         let list = pg_sys::RelationGetIndexList(relation);
-        let length = if list.is_null() { 0 } else { (*list).length as usize };
-        for at in 0..length {
-            let oid = (*(*list).elements.add(at)).oid_value;
+        for oid in PgList::<pg_sys::Oid>::from_pg(list).iter_oid() {
             let index = pg_sys::index_open(oid, pg_sys::AccessShareLock as pg_sys::LOCKMODE);
-            if let Some(key) = key_of(index, embedding, pgvector) {
+            if let Some(key) = key_of(index, embedding, namespace) {
                 let method = pg_sys::get_am_name((*(*index).rd_rel).relam);
                 if !method.is_null() {
                     let method = CStr::from_ptr(method).to_string_lossy().into_owned();
@@ -48,11 +49,11 @@ pub unsafe fn indexes(relation: pg_sys::Relation, pgvector: &VectorType) -> Vec<
     found
 }
 
-/// What the first key of an open index is; None where it cannot serve.
+/// What the first key of an open index is, with operators of the namespace of pgvector; None where it cannot serve.
 unsafe fn key_of(
     index: pg_sys::Relation,
     embedding: pg_sys::AttrNumber,
-    pgvector: &VectorType,
+    pgvector: pg_sys::Oid,
 ) -> Option<IndexKey> {
     // SAFETY: the index is open, and has at least one key.
     unsafe {
@@ -82,36 +83,27 @@ unsafe fn key_of(
             _ if first == 0 => (c"<=>", IndexKey::Halfvec),
             _ => (c"<=>", IndexKey::Column),
         };
-        let operator = operator_of(pgvector.oid, operator, of)?;
+        let operator = operator_of(pgvector, operator, of)?;
         let is_member = pg_sys::get_op_opfamily_sortfamily(operator, *(*index).rd_opfamily)
             != pg_sys::InvalidOid;
         is_member.then_some(key)
     }
 }
 
-/// The operator of pgvector with this name that compares two values of a type.
-unsafe fn operator_of(vector: pg_sys::Oid, name: &CStr, of: pg_sys::Oid) -> Option<pg_sys::Oid> {
-    // SAFETY: syscache look-ups in a transaction; the tuple is released after use.
-    unsafe {
-        let tuple = pg_sys::SearchSysCache1(
-            pg_sys::SysCacheIdentifier::TYPEOID as i32,
-            pg_sys::Datum::from(vector),
-        );
-        if tuple.is_null() {
-            return None;
-        }
-        let schema = (*pg_sys::GETSTRUCT(tuple).cast::<pg_sys::FormData_pg_type>()).typnamespace;
-        pg_sys::ReleaseSysCache(tuple);
-        let operator = pg_sys::GetSysCacheOid(
+/// The operator with this name in a namespace that compares two values of a type.
+unsafe fn operator_of(namespace: pg_sys::Oid, name: &CStr, of: pg_sys::Oid) -> Option<pg_sys::Oid> {
+    // SAFETY: a syscache look-up in a transaction, with a terminated name.
+    let operator = unsafe {
+        pg_sys::GetSysCacheOid(
             pg_sys::SysCacheIdentifier::OPERNAMENSP as i32,
             pg_sys::Anum_pg_operator_oid as pg_sys::AttrNumber,
             pg_sys::Datum::from(name.as_ptr()),
             pg_sys::Datum::from(of),
             pg_sys::Datum::from(of),
-            pg_sys::Datum::from(schema),
-        );
-        (operator != pg_sys::InvalidOid).then_some(operator)
-    }
+            pg_sys::Datum::from(namespace),
+        )
+    };
+    (operator != pg_sys::InvalidOid).then_some(operator)
 }
 
 /// The one of these indexes that a question goes through: first one with the key that embedd's own has.
@@ -126,21 +118,21 @@ pub fn choose(
     // Stable: of several with the same key the first is taken.
     indexes.sort_by_key(|index| (index.key != own, index.key as u8));
     for index in indexes {
-        let expected = column.key_expression(index.key, schema);
         // The expression of embedd's own index need not be read again.
-        if index.key == own || expected.is_none() || has_key(client, &index, expected.as_deref())? {
+        let is_known = index.key == own || index.key == IndexKey::Column;
+        if is_known || has_key(client, &index, &column.key_sql(index.key, schema))? {
             return Ok(Some(index));
         }
     }
     Ok(None)
 }
 
-/// Whether the first key of an index is this expression, without parentheses.
-fn has_key(client: &SpiClient<'_>, index: &Serving, expected: Option<&str>) -> Result<bool> {
+/// Whether the first key of an index is this expression. PostgreSQL writes it with parentheses of its own.
+fn has_key(client: &SpiClient<'_>, index: &Serving, expected: &str) -> Result<bool> {
     let rows = client.select(
-        "select pg_catalog.translate(pg_catalog.pg_get_indexdef($1, 1, false), '()', '')",
+        "select pg_catalog.translate(pg_catalog.pg_get_indexdef($1, 1, false), '()', '') = pg_catalog.translate($2, '()', '')",
         None,
-        &[index.oid.into()],
+        &[index.oid.into(), expected.into()],
     )?;
-    Ok(rows.first().get_one::<String>()?.as_deref() == expected)
+    Ok(rows.first().get_one::<bool>()? == Some(true))
 }

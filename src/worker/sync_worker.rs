@@ -153,8 +153,9 @@ fn work(mut engine: Engine) {
                     }
                 };
                 idle_since = Some((since, wakes));
-                let left = guc::worker_idle_timeout().map(|t| t.saturating_sub(since.elapsed()));
-                if (left == Some(Duration::ZERO) && !engine.is_measuring())
+                let timeout = guc::worker_idle_timeout().filter(|_| !engine.is_measuring());
+                let left = timeout.map(|timeout| timeout.saturating_sub(since.elapsed()));
+                if left == Some(Duration::ZERO)
                     || worker::others_are_waiting()
                     || worker::is_asked(LeaveRequest::YieldSlot)
                 {
@@ -164,7 +165,6 @@ fn work(mut engine: Engine) {
                     }
                     continue;
                 }
-                let left = left.filter(|_| !engine.is_measuring());
                 let pause = [due, left].into_iter().flatten().min().unwrap_or(Duration::MAX);
                 wait(wakes, pause.min(guc::poll_interval()), &engine);
             }
