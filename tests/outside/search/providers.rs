@@ -156,5 +156,30 @@ fn a_fallback_answers_while_the_first_provider_hangs() {
     wait_synced(cluster, db, "t");
     let _slow = first.script(Rule::always().respond(Respond::delay(Duration::from_secs(600))));
     assert!((1..=3).all(|id| finds(&mut client, id)));
-    first.let_go();
+}
+
+/// Another session gives the documents another model while the vectors of a fallback are compared: what was compared is not
+/// stored.
+#[test]
+fn a_change_by_another_session_makes_a_comparison_void() {
+    let (cluster, db) = (&SHARED.cluster(), "meanwhile");
+    let mut client = cluster.database(db);
+    let [_first, second] = providers(&mut client);
+    create(&mut client, "").unwrap();
+    wait_synced(cluster, db, "t");
+    let gate = second.hold();
+    let sql = "SELECT embedd.update_vector_table('t', fallback => 'second')";
+    std::thread::scope(|scope| {
+        let change = scope.spawn(|| cluster.connect(db).batch_execute(sql));
+        let waits = "SELECT count(*) = 1 FROM pg_stat_activity WHERE query ~ 'fallback =>' AND wait_event_type = 'Extension'";
+        cluster.wait_for(db, support::LONG, "the comparison", waits);
+        client
+            .batch_execute("SELECT embedd.update_vector_table('t', embedding_model => 'another', embedding_dimensions => 32)")
+            .unwrap();
+        drop(gate);
+        let error = change.join().unwrap().unwrap_err();
+        assert_eq!(error.code().map(|code| code.code()), Some("40001"), "{error:?}");
+    });
+    let settings = "SELECT bool_and(question_settings IS NULL) FROM embedd.vector_tables";
+    assert!(client.query_one(settings, &[]).unwrap().get::<_, bool>(0));
 }

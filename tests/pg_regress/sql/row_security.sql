@@ -149,6 +149,30 @@ select relrowsecurity from pg_class where oid = 'open_vectors'::regclass;
 select code, message, detail from golden.refusal($$ select embedd.update_vector_table('open', row_security => 'on') $$);
 select embedd.may_read_source(-1, '1') as of_no_vector_table;
 
+-- FORCE ROW LEVEL SECURITY: the owner of the source is a reader like others. It cannot own the vectors, because a worker with its rights
+-- would not see all rows.
+create role golden_forced;
+grant usage, create on schema tenants to golden_forced;
+grant execute on function golden.refusal(text) to public;
+grant usage on schema golden to golden_forced;
+insert into members values ('golden_forced', 'b');
+alter table docs owner to golden_forced;
+alter table docs force row level security;
+set role golden_forced;
+\x on
+select * from golden.refusal($$ select embedd.create_vector_table('forced', 'docs', '[{"name": "body", "role": "embedding"}]') $$);
+\x off
+reset role;
+call golden.wait_for('its privilege', $$ select has_table_privilege('golden_forced', 'tenants.doc_vectors', 'select') $$);
+set role golden_forced;
+select * from seen();
+reset role;
+alter table docs no force row level security;
+set role golden_forced;
+select * from seen() where way in ('source', 'vector table', 'query');
+reset role;
+alter table docs owner to postgres;
+
 -- The source is gone: its readers see nothing, its owner everything.
 drop view visible;
 drop table docs;
@@ -157,8 +181,8 @@ select count(*) from doc_vectors;
 reset role;
 select count(*) from doc_vectors;
 select embedd.drop_vector_table('docs'), embedd.drop_vector_table('visible'), embedd.drop_vector_table('open');
-drop owned by golden_a, golden_b, golden_all, golden_none;
-drop role golden_a, golden_b, golden_all, golden_none;
+drop owned by golden_a, golden_b, golden_all, golden_none, golden_forced;
+drop role golden_a, golden_b, golden_all, golden_none, golden_forced;
 select embedd.drop_provider('words');
 select * from golden.traces();
 drop schema tenants cascade;
