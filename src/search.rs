@@ -2,6 +2,7 @@
 
 pub mod calibrate;
 pub mod compare;
+mod direction;
 pub mod explain;
 mod listing;
 mod measure;
@@ -17,6 +18,7 @@ mod serving;
 pub mod several;
 pub mod similar;
 mod statement;
+mod visits;
 
 use embedd_wire::InputType;
 use pgrx::prelude::*;

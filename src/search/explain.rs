@@ -46,19 +46,22 @@ pub fn explain(question: &Question) -> Result<String> {
             }
             (None, None) => return Err(Error::NullArgument { argument: "query" }),
         };
-        let mut condition = condition_of(question, &fields, Values::Literal)?;
+        let condition = condition_of(question, &fields, Values::Literal)?;
         let wanted = wanted(question, &ranking, &condition);
         let seen = seen(client, &table, &wanted)?;
         let wanted = wanted.seeing(seen.as_ref(), &condition);
-        if let Some(seen) = seen.as_ref().filter(|seen| seen.keys.is_some()) {
-            let keys = &seen.statement;
-            condition.sql = format!("({}) and v.pk_value = any (array({keys}))", condition.sql);
-        }
-        let limit = wanted.limit.to_string();
         let extent = extent(client, &table)?;
-        let (key, sql) = (extent.key(&table), (vector.as_str(), limit, condition.sql));
-        let statement = statement(&table, &pgvector, &wanted, key, sql)?;
+        let key = extent.key(&table);
+        let of = |condition: String| {
+            let sql = (vector.as_str(), wanted.limit.to_string(), condition);
+            statement(&table, &pgvector, &wanted, key, sql)
+        };
+        let mut statement = of(condition.sql.clone())?;
         let planned = Planned::of(client, &table, extent, &statement, &[], &wanted)?;
+        if let Some(seen) = seen.filter(|seen| planned.plan == Plan::Exact && seen.is_little()) {
+            let keys = seen.statement;
+            statement = of(format!("({}) and v.pk_value = any (array({keys}))", condition.sql))?;
+        }
         let mut lines = vec![reason(&planned)];
         lines.extend(then(question, &ranking));
         let sql = match planned.plan {
@@ -87,10 +90,16 @@ fn reason(planned: &Planned) -> String {
     );
     let how = match planned.plan {
         Plan::Exact => "Exact: every row that matches is read".to_string(),
-        Plan::Index { .. } => format!(
-            "Through the index ({}); exactly after it, if it brings fewer rows than are wanted",
-            planned.extent.method().unwrap_or("unknown")
-        ),
+        Plan::Index { .. } => {
+            let method = planned.extent.method().unwrap_or("unknown");
+            let or = match planned.known.is_checked {
+                true => ", or visits so many for them that it may miss some",
+                false => "",
+            };
+            format!(
+                "Through the index ({method}); exactly after it, if it brings fewer rows than are wanted{or}"
+            )
+        }
     };
     format!("-- {how}. The table has {size}, {kept}.")
 }

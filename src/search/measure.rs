@@ -20,6 +20,8 @@ pub struct Extent {
     pub rows: f64,
     /// The index that can order its vectors.
     pub index: Option<Serving>,
+    /// All indexes that may order them; none of a partitioned table, whose partitions have them.
+    pub serving: Vec<pg_sys::Oid>,
     /// Whether policies may hide rows from the reader.
     pub has_policies: bool,
     /// The rows of the text that most rows have, about.
@@ -82,6 +84,9 @@ pub fn extent(client: &SpiClient<'_>, vector_table: &VectorTable) -> Result<Exte
         pg_sys::RelationClose(relation);
         (extent, indexes, is_partitioned)
     };
+    if !is_partitioned {
+        extent.serving = indexes.iter().map(|index| index.oid).collect();
+    }
     extent.index = serving::choose(client, vector_table, &pgvector.schema, indexes)?;
     if is_partitioned {
         let rows = client.select(
@@ -146,6 +151,7 @@ pub fn known(
         kept,
         is_served,
         has_index: extent.index.is_some(),
+        is_checked: false,
         equal: extent.equal,
         target,
         ef_search: measured.map_or(0.0, |curve| curve.ef_search(target)),

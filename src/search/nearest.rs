@@ -64,30 +64,38 @@ pub fn found_by(
     wanted: &Wanted,
     condition: Condition,
 ) -> Result<(Vec<Candidate>, Plan)> {
-    // It stays in force for the policy until the rows are found.
-    let mut seen = seen(client, table, wanted)?;
+    let seen = seen(client, table, wanted)?;
     let wanted = &wanted.seeing(seen.as_ref(), &condition);
-    let condition = match seen.as_ref().and_then(|seen| seen.keys.as_ref()) {
-        Some(keys) => condition.with_keys(keys.clone(), FIRST_PARAM),
-        None => condition,
-    };
     let extent = extent(client, table)?;
     let key = extent.key(table);
-    let (statement, arguments) = prepared(client, table, key, vector, wanted, condition)?;
+    let (statement, arguments) = prepared(client, table, key, vector, wanted, condition.clone())?;
     let planned = Planned::of(client, table, extent, &statement, &arguments, wanted)?;
     if let Plan::Index { ef_search } = planned.plan {
-        let found = planned.through_index(client, &statement, &arguments, ef_search)?;
+        let (found, visited) = planned.through_index(client, &statement, &arguments, ef_search)?;
+        if planned.known.is_checked && visited == 0 {
+            // PostgreSQL has chosen another way, and any other one is exact.
+            return Ok((found, Plan::Exact));
+        }
         let distances: Vec<f64> = found.iter().map(|candidate| candidate.distance).collect();
-        let may_miss_rows = wanted.ef_search.is_none()
-            && plan::has_hidden(&distances)
-            && plan::is_exact_affordable(&planned.known);
+        let is_doubtful = plan::has_hidden(&distances)
+            || (planned.known.is_checked && !plan::is_reliable(visited, ef_search));
+        let may_miss_rows =
+            is_doubtful && wanted.ef_search.is_none() && plan::is_exact_affordable(&planned.known);
         if found.len() >= wanted.limit as usize && !may_miss_rows {
             return Ok((found, planned.plan));
         }
     }
-    if let Some(seen) = seen.as_mut() {
-        seen.hold(client)?;
+    let Some(seen) = seen else {
+        return Ok((run(client, &statement.exactly(), &arguments)?, Plan::Exact));
+    };
+    let keys = seen.keys(client)?;
+    // They stay in force for the policy until the rows are found.
+    let _held = seen.hold(&keys);
+    if !seen.is_little() {
+        return Ok((run(client, &statement.exactly(), &arguments)?, Plan::Exact));
     }
+    let condition = condition.with_keys(keys, FIRST_PARAM);
+    let (statement, arguments) = prepared(client, table, key, vector, wanted, condition)?;
     Ok((run(client, &statement.exactly(), &arguments)?, Plan::Exact))
 }
 
@@ -192,7 +200,7 @@ impl Planned {
     ) -> Result<Planned> {
         let target = table.stored.question_settings.target();
         let measured = extent.measured(table);
-        let known = measure::known(
+        let mut known = measure::known(
             client,
             &extent,
             &statement.relation,
@@ -200,6 +208,11 @@ impl Planned {
             (&statement.condition, wanted.is_served, wanted.kept),
             arguments,
         )?;
+        known.is_checked = known.kept.is_some()
+            && wanted.ef_search.is_none()
+            && extent.is_counted()
+            && statement.candidates.is_none()
+            && plan::is_exact_affordable(&known);
         let limit =
             statement.candidates.as_ref().map_or(wanted.limit, |(_, candidates)| *candidates);
         let plan = plan::choose(&known, limit, wanted.ef_search);
@@ -208,7 +221,7 @@ impl Planned {
 
     /// The settings of a search through the index.
     pub fn settings(&self, ef_search: i32) -> [(&'static str, String); 2] {
-        let iterative = "relaxed_order".to_string();
+        let iterative = if self.known.is_checked { "off" } else { "relaxed_order" }.to_string();
         match self.extent.method() {
             Some("ivfflat") => [
                 ("ivfflat.iterative_scan", iterative),
@@ -218,13 +231,14 @@ impl Planned {
         }
     }
 
+    /// The rows that an index brings, and how many it has visited for them.
     fn through_index(
         &self,
         client: &SpiClient<'_>,
         statement: &Statement,
         arguments: &[DatumWithOid<'_>],
         ef_search: i32,
-    ) -> Result<Vec<Candidate>> {
+    ) -> Result<(Vec<Candidate>, i64)> {
         let values = self.settings(ef_search).map(|(name, value)| {
             (CString::new(name).unwrap_or_default(), CString::new(value).unwrap_or_default())
         });
@@ -235,11 +249,12 @@ impl Planned {
         load_pgvector();
         let _settings = Level::with(Others::Stay, &values);
         let spread = statement.is_spread.then(|| citus::NodeSettings::set(values)).transpose()?;
+        let before = self.extent.visited();
         let found = run(client, &statement.through_index(), arguments)?;
         if let Some(spread) = spread {
             spread.reset()?;
         }
-        Ok(found)
+        Ok((found, self.extent.visited() - before))
     }
 }
 

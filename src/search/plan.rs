@@ -7,13 +7,17 @@
 /// The range of hnsw.ef_search (pgvector).
 pub const EF_SEARCH: std::ops::RangeInclusive<i32> = 1..=1000;
 
-/// The least hnsw.ef_search, and how it grows with each row that is wanted: recall 0.98 to 0.99 of 20,000 and 60,000 rows.
+/// The least hnsw.ef_search, that of an index whose recall was not measured, and how it grows with each of the nearest rows that
+/// have to be found: recall 0.98 of 20,000 and 100,000 rows.
 const EF_LEAST: f64 = 160.0;
-const EF_PER_ROW: f64 = 2.5;
-/// How many rows that match are visited for each one that is wanted, where a filter drops others.
+const EF_UNMEASURED: f64 = 240.0;
+const EF_PER_ROW: f64 = 1.6;
+/// The least hnsw.ef_search with each row that was visited, up to the farthest one that is wanted.
+const EF_PER_VISIT: f64 = 1.5;
+/// How many rows that match are visited for each one that is wanted, where a filter drops others and nothing is checked.
 const EF_PER_MATCH: f64 = 8.0;
-/// Of a filter that keeps less than this part, the rows may lie where the question does not lead: an index finds 0.93 of
-/// them, at any hnsw.ef_search.
+/// Of a filter that keeps less than this part, the rows may lie where the question does not lead: where nothing is checked, an
+/// index finds 0.93 of them, at any hnsw.ef_search.
 pub const RARE: f64 = 0.15;
 /// A higher recall than this is that of an exact answer.
 const HIGHEST: f64 = 0.999;
@@ -48,6 +52,8 @@ pub struct Known {
     pub is_served: bool,
     /// Whether an index can order its vectors.
     pub has_index: bool,
+    /// Whether what an index brings is checked by the rows that it has visited, and answered exactly where it may miss some.
+    pub is_checked: bool,
     /// The rows of the text that most rows have, about.
     pub equal: f64,
     /// The part of the nearest rows that is to be found.
@@ -65,6 +71,7 @@ impl Known {
             kept: None,
             is_served: false,
             has_index: true,
+            is_checked: false,
             equal: 1.0,
             target: 0.98,
             ef_search: 0.0,
@@ -96,14 +103,16 @@ pub fn choose(known: &Known, limit: i32, ef_search: Option<i32>) -> Plan {
         None => {}
     }
     let wanted = f64::from(limit);
-    let dropped = if known.kept.is_some() { EF_PER_MATCH * wanted / kept.max(1e-6) } else { 0.0 };
-    let beyond = f64::from(*EF_SEARCH.end()) + 1.0;
-    let effort = effort(known.target).max(known.ef_search.min(beyond) / EF_LEAST);
-    let needed = effort * (EF_LEAST.max(EF_PER_ROW * wanted) + dropped);
+    // So many rows are about as near as the rows that are wanted.
+    let nearer = match known.kept {
+        Some(_) if !known.is_checked => wanted + EF_PER_MATCH * wanted / kept.max(1e-6),
+        _ => EF_PER_ROW * wanted / kept.max(1e-6),
+    };
+    let needed = least(known) + nearer;
     let exact = time_of_exact(known);
     let index = VISIT * (known.dimensions / 384.0).max(0.3) * needed;
     let is_doubtful = known.target > HIGHEST
-        || kept < RARE
+        || (kept < RARE && !known.is_checked)
         || known.equal >= MANY_EQUAL
         || needed > f64::from(*EF_SEARCH.end());
     let prefers_exact =
@@ -114,11 +123,28 @@ pub fn choose(known: &Known, limit: i32, ef_search: Option<i32>) -> Plan {
     Plan::Index { ef_search: needed.clamp(EF_FLOOR, f64::from(*EF_SEARCH.end())).round() as i32 }
 }
 
+/// The hnsw.ef_search for very few rows.
+fn least(known: &Known) -> f64 {
+    let effort = effort(known.target);
+    // More than an index can visit, where no value was enough.
+    let beyond = f64::from(*EF_SEARCH.end()) + 1.0;
+    match known.ef_search {
+        measured if measured > 0.0 => measured.min(beyond).max(EF_LEAST * effort),
+        _ => EF_UNMEASURED * effort,
+    }
+}
+
 /// How much more than for a recall of 0.98 an index has to visit for another one. What it misses falls a little slower than
 /// hnsw.ef_search grows.
 fn effort(target: f64) -> f64 {
     let missed = (1.0 - target).clamp(1e-6, 0.5);
     (0.02 / missed).powf(0.8)
+}
+
+/// Whether an index with this hnsw.ef_search has found the nearest rows reliably, up to one for which it visited so many: those at
+/// the border of what it visits it finds less often.
+pub fn is_reliable(visited: i64, ef_search: i32) -> bool {
+    visited as f64 * EF_PER_VISIT <= f64::from(ef_search)
 }
 
 /// How many rows an index over bits brings for so many that are wanted, to be compared exactly.
@@ -196,11 +222,24 @@ mod tests {
 
     #[test]
     fn a_large_table_is_searched_through_its_index() {
-        assert_eq!(choose(&LARGE, 10, None), Plan::Index { ef_search: 160 });
-        assert_eq!(choose(&LARGE, 100, None), Plan::Index { ef_search: 250 });
+        assert_eq!(choose(&LARGE, 10, None), Plan::Index { ef_search: 256 });
+        assert_eq!(choose(&LARGE, 100, None), Plan::Index { ef_search: 400 });
         let half = Known { kept: Some(0.5), ..LARGE };
-        assert_eq!(choose(&half, 10, None), Plan::Index { ef_search: 320 });
+        assert_eq!(choose(&half, 10, None), Plan::Index { ef_search: 410 });
         assert_eq!(choose(&half, 10, Some(7)), Plan::Index { ef_search: 7 });
+    }
+
+    #[test]
+    fn an_index_that_is_checked_serves_rarer_filters() {
+        let of = |kept, limit| {
+            choose(&Known { kept: Some(kept), is_checked: true, ..LARGE }, limit, None)
+        };
+        assert_eq!(of(0.5, 10), Plan::Index { ef_search: 272 });
+        assert_eq!(of(0.05, 10), Plan::Index { ef_search: 560 });
+        // The index would have to visit more than it can.
+        assert_eq!([of(0.01, 10), of(0.05, 100), of(0.0, 10)], [Plan::Exact; 3]);
+        // Ten rows of 5 % lie among 200, about.
+        assert!(is_reliable(10, 40) && is_reliable(200, 560) && !is_reliable(400, 560));
     }
 
     #[test]
@@ -239,7 +278,7 @@ mod tests {
             Plan::Exact => i32::MAX,
         };
         let all = [0.5, 0.9, 0.95, 0.98, 0.99, 1.0].map(ef_search);
-        assert!(all.is_sorted() && all[0] >= 40 && all[1] < 80 && all[3] == 160, "{all:?}");
+        assert!(all.is_sorted() && all[0] >= 40 && all[1] < 120 && all[3] == 256, "{all:?}");
         assert_eq!(of(1.0), Plan::Exact);
         assert_eq!(choose(&Known { rows: 1e8, target: 1.0, ..LARGE }, 10, None), Plan::Exact);
         // Where an exact answer would take too long, the index visits as much as it can.
@@ -250,8 +289,8 @@ mod tests {
     #[test]
     fn what_was_measured_raises_what_an_index_visits() {
         let of = |ef_search, rows| choose(&Known { ef_search, rows, ..LARGE }, 10, None);
-        assert_eq!(of(40.0, 1e6), Plan::Index { ef_search: 160 });
-        assert_eq!(of(500.0, 1e6), Plan::Index { ef_search: 500 });
+        assert_eq!(of(40.0, 1e6), Plan::Index { ef_search: 176 });
+        assert_eq!(of(500.0, 1e6), Plan::Index { ef_search: 516 });
         // Where the index finds too little, every row is read, as long as that is affordable.
         assert_eq!(of(f64::INFINITY, 1e5), Plan::Exact);
         assert_eq!(of(f64::INFINITY, 1e7), Plan::Index { ef_search: 1000 });

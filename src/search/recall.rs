@@ -122,7 +122,7 @@ pub(super) fn right_of(found: &[f64], right: &[f64]) -> usize {
 }
 
 /// The distances of the k rows nearest to a row that is a question itself, without that row.
-pub(super) fn others(rows: Vec<Candidate>, id: &str, k: i32) -> Vec<f64> {
+fn others(rows: Vec<Candidate>, id: &str, k: i32) -> Vec<f64> {
     let rows = rows.into_iter().filter(|row| row.answer.id.as_deref() != Some(id));
     rows.map(|row| row.distance).take(k as usize).collect()
 }

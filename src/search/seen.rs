@@ -16,12 +16,9 @@ use crate::row_security::{self, Held, MOST_KEYS, Statements};
 pub struct Seen {
     /// The part of all rows, about.
     part: f64,
-    /// The keys of the rows, where they are few.
-    pub keys: Option<Vec<String>>,
-    /// The statement that returns them.
+    /// The statement that returns the keys of the rows.
     pub statement: String,
     origin_id: i32,
-    held: Option<Held>,
 }
 
 /// What the policies show to the reader, where the plan depends on it. None where no policy of embedd applies, where others may
@@ -44,14 +41,7 @@ pub fn seen(client: &SpiClient<'_>, table: &VectorTable, wanted: &Wanted) -> Res
     }
     let _path = rights::pin_path();
     let part = measure::matching(client, source, ("true", &[]), rows, percent)?;
-    let mut seen = Seen { part, keys: None, statement: all, origin_id, held: None };
-    if part < plan::RARE {
-        let keys = texts(client.select(&seen.statement, None, &[])?)?;
-        seen.part = (keys.len() as f64 / rows).min(1.0);
-        seen.held = Some(row_security::hold(origin_id, keys.iter().cloned()));
-        seen.keys = Some(keys);
-    }
-    Ok(Some(seen))
+    Ok(Some(Seen { part, statement: all, origin_id }))
 }
 
 /// Whether rows of the source can be sampled, and the current role may read it.
@@ -66,14 +56,20 @@ fn can_be_sampled(client: &SpiClient<'_>, table: &VectorTable) -> Result<bool> {
 }
 
 impl Seen {
-    /// Reads the keys for the policy, before a statement that tests most rows of the vector table.
-    pub fn hold(&mut self, client: &SpiClient<'_>) -> Result<()> {
-        if self.held.is_none() {
-            let _path = rights::pin_path();
-            let keys = texts(client.select(&self.statement, None, &[])?)?;
-            self.held = Some(row_security::hold(self.origin_id, keys));
-        }
-        Ok(())
+    /// Whether the rows are so few that an exact answer looks them up by their keys.
+    pub fn is_little(&self) -> bool {
+        self.part < plan::RARE
+    }
+
+    /// Reads the keys of the rows from the source.
+    pub fn keys(&self, client: &SpiClient<'_>) -> Result<Vec<String>> {
+        let _path = rights::pin_path();
+        texts(client.select(&self.statement, None, &[])?)
+    }
+
+    /// Lets the policy use these keys, before a statement that tests most rows of the vector table.
+    pub fn hold(&self, keys: &[String]) -> Held {
+        row_security::hold(self.origin_id, keys.iter().cloned())
     }
 }
 
@@ -82,10 +78,9 @@ impl Wanted {
     pub fn seeing(&self, seen: Option<&Seen>, condition: &Condition) -> Wanted {
         let mut wanted = self.clone();
         if let Some(seen) = seen {
-            wanted.is_served |= seen.keys.is_some();
-            // How many of the rows match the filter too is not known, but they are few enough to be read.
-            let is_known = seen.keys.is_some() || condition.sql == "true";
-            wanted.kept = is_known.then_some(seen.part);
+            wanted.is_served |= seen.is_little();
+            // How many of the rows match a filter too is not known.
+            wanted.kept = (condition.sql == "true").then_some(seen.part);
         }
         wanted
     }

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
 
+use super::direction::mean;
 use super::nearest::{FIRST_PARAM, Wanted, nearest, pin};
 use super::question::Question;
 use super::{Answer, condition_of, fields_of, find_answering};
@@ -49,29 +50,6 @@ pub fn similar(
     })
 }
 
-/// The mean of the directions of vectors, with length 1; that of one vector is itself. None without a vector, or where
-/// they cancel out.
-fn mean(vectors: &[Vec<f32>]) -> Option<Vec<f32>> {
-    if let [vector] = vectors {
-        return Some(vector.clone());
-    }
-    let mut sum = vec![0.0_f64; vectors.first()?.len()];
-    for vector in vectors {
-        let length = length(vector.iter().map(|element| f64::from(*element)));
-        if length > 0.0 {
-            for (sum, element) in sum.iter_mut().zip(vector) {
-                *sum += f64::from(*element) / length;
-            }
-        }
-    }
-    let length = length(sum.iter().copied());
-    (length > 1e-9).then(|| sum.iter().map(|element| (element / length) as f32).collect())
-}
-
-fn length(elements: impl Iterator<Item = f64>) -> f64 {
-    elements.map(|element| element * element).sum::<f64>().sqrt()
-}
-
 /// The stored vector of a row that the caller may see; None if it has no text.
 fn stored_vector(
     client: &SpiClient<'_>,
@@ -97,19 +75,4 @@ fn stored_vector(
         });
     }
     Ok(rows.first().get_one::<Vec<f32>>()?)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::mean;
-
-    #[test]
-    fn the_mean_is_one_of_directions() {
-        assert_eq!(mean(&[]), None);
-        assert_eq!(mean(&[vec![3.0, 4.0]]), Some(vec![3.0, 4.0]));
-        let diagonal = mean(&[vec![10.0, 0.0], vec![0.0, 0.1]]).unwrap();
-        assert!(diagonal.iter().all(|element| (element - 0.5_f32.sqrt()).abs() < 1e-6));
-        assert_eq!(mean(&[vec![1.0, 0.0], vec![-2.0, 0.0]]), None);
-        assert_eq!(mean(&[vec![0.0, 0.0], vec![0.0, 2.0]]), Some(vec![0.0, 1.0]));
-    }
 }
