@@ -85,7 +85,11 @@ pub fn look(client: &SpiClient<'_>, table: &mut VectorTable) -> Result<Look> {
     let moved = match resolved {
         Ok(moved) => moved,
         Err(Error::Spi(error)) => return Err(Error::Spi(error)),
-        Err(error) => return Ok(Look::broken(&error)),
+        Err(error) => {
+            // Whatever is wrong with the source: readers are to see no more of the vectors than of it.
+            let fix = readers_differ(client, table)?.then_some(SourceFix::Readers);
+            return Ok(Look { fix, ..Look::broken(&error) });
+        }
     };
     let is_noted = table.stored.sync_mode == SyncMode::Trigger;
     if is_noted && !source::has_triggers(client, table.origin_id, table.source)? {
@@ -94,10 +98,7 @@ pub fn look(client: &SpiClient<'_>, table: &mut VectorTable) -> Result<Look> {
     if let Some(moved) = moved {
         return Ok(Look::fix(SourceFix::Note(moved)));
     }
-    // A swap gives a shadow the policies and privileges of the vector table.
-    if table.stored.replaces.is_none()
-        && (row_security::differs(client, table)? || grants::differs(client, table)?)
-    {
+    if readers_differ(client, table)? {
         return Ok(Look::fix(SourceFix::Readers));
     }
     if let Some(source) = table.source_name.clone().filter(|_| is_noted)
@@ -112,6 +113,12 @@ pub fn look(client: &SpiClient<'_>, table: &mut VectorTable) -> Result<Look> {
         true => Ok(Look::fix(SourceFix::Compare)),
         false => Ok(Look::default()),
     }
+}
+
+/// Whether policy and privileges of a vector table are not those that its source asks for. A swap gives them to a shadow.
+fn readers_differ(client: &SpiClient<'_>, table: &VectorTable) -> Result<bool> {
+    Ok(table.stored.replaces.is_none()
+        && (row_security::differs(client, table)? || grants::differs(client, table)?))
 }
 
 /// The source was dropped: is there another of its name?

@@ -135,3 +135,37 @@ fn a_reader_of_few_rows_gets_them_by_their_keys() {
     assert!(is_by_keys(&mut client));
     ask(&mut client, &with_fewer);
 }
+
+/// What keeps the worker from reading the source keeps no reader: not from losing SELECT, and not from a policy.
+#[test]
+fn readers_are_followed_although_the_source_cannot_be_synced() {
+    let (cluster, db) = (&SHARED.cluster(), "broken");
+    let mut client = cluster.database(db);
+    let _fake = super::create(cluster, db, &mut client, "'text ' || i");
+    let vectors = relation(&mut client, "t");
+    client
+        .batch_execute("CREATE ROLE stays; CREATE ROLE leaves; GRANT USAGE ON SCHEMA embedd TO stays, leaves; GRANT SELECT ON t TO stays, leaves")
+        .unwrap();
+    let granted = format!(
+        "SELECT has_table_privilege('stays', '{vectors}', 'SELECT') AND has_table_privilege('leaves', '{vectors}', 'SELECT')"
+    );
+    cluster.wait_for(db, support::LONG, "the privileges", &granted);
+    client.batch_execute("ALTER TABLE t DROP COLUMN tenant").unwrap();
+    let broken = "SELECT sync_status = 'error' FROM embedd.sync_status('t')";
+    cluster.wait_for(db, support::LONG, "the error", broken);
+    client.batch_execute("REVOKE SELECT ON t FROM leaves; SET ROLE leaves").unwrap();
+    let read = format!("SELECT count(*) FROM {vectors}");
+    let error = client.query(&read, &[]).unwrap_err();
+    assert_eq!(error.code().map(|code| code.code()), Some("42501"), "{error:?}");
+    client
+        .batch_execute(
+            "RESET ROLE; CREATE POLICY own ON t USING (id <= 5); ALTER TABLE t ENABLE ROW LEVEL SECURITY;
+             ALTER TABLE t FORCE ROW LEVEL SECURITY",
+        )
+        .unwrap();
+    let follows = format!("SELECT relrowsecurity FROM pg_class WHERE oid = '{vectors}'::regclass");
+    cluster.wait_for(db, support::LONG, "row security to be followed", &follows);
+    client.batch_execute("SET ROLE stays").unwrap();
+    let seen: i64 = client.query_one(&read, &[]).unwrap().get(0);
+    assert!(seen <= 5, "{seen}");
+}
