@@ -49,6 +49,23 @@ pub struct Key {
 }
 
 impl Key {
+    /// Whether settings of a session decide how a key is written.
+    pub fn depends_on_settings(&self) -> bool {
+        const TYPES: [&str; 10] = [
+            "date",
+            "timestamp with time zone",
+            "timestamp without time zone",
+            "interval",
+            "bytea",
+            "real",
+            "double precision",
+            "daterange",
+            "tsrange",
+            "tstzrange",
+        ];
+        self.columns.iter().any(|column| TYPES.contains(&column.type_name.as_str()))
+    }
+
     /// The value of primary_key_column for these columns: the name of a single one, otherwise a JSON array.
     pub fn shown(names: &[String]) -> String {
         match names {

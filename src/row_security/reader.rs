@@ -131,7 +131,10 @@ pub fn statements(origin_id: i32) -> Result<Option<Statements>> {
             return Ok(None);
         };
         let key = &table.key;
-        let matches = key.matches("s", &key.values("$1"), "$1");
+        let matches = match key.depends_on_settings() {
+            true => key.equals("s", &key.values("$1")),
+            false => key.matches("s", &key.values("$1"), "$1"),
+        };
         let one = format!("select exists (select from {source} s where {matches})");
         let all = format!("select {} from {source} s", key.pk_value("s"));
         let size = client.select(
@@ -139,8 +142,10 @@ pub fn statements(origin_id: i32) -> Result<Option<Statements>> {
             None,
             &[table.source.into()],
         )?;
-        // A table that was never analyzed and a view have no number.
+        // A table that was never analyzed and a view have no number. Keys whose text depends on settings of the session are not
+        // those of the vector table, and are tested one by one.
         let size = size.first().get_one::<f32>()?.filter(|rows| *rows >= 0.0);
+        let size = size.filter(|_| !key.depends_on_settings());
         Ok(Some(Statements { one, all, size: size.unwrap_or(f32::INFINITY) }))
     })
 }

@@ -169,3 +169,41 @@ fn readers_are_followed_although_the_source_cannot_be_synced() {
     let seen: i64 = client.query_one(&read, &[]).unwrap().get(0);
     assert!(seen <= 5, "{seen}");
 }
+
+/// The text of a key may depend on settings of the reader's session.
+#[test]
+fn a_reader_with_other_settings_sees_the_same_rows() {
+    let (cluster, db) = (&SHARED.cluster(), "settings");
+    let mut client = cluster.database(db);
+    client
+        .batch_execute(
+            r#"CREATE ROLE abroad; GRANT USAGE ON SCHEMA embedd TO abroad;
+               CREATE TABLE t (id timestamptz PRIMARY KEY, body text, n int);
+               INSERT INTO t SELECT '2026-01-01 00:00+00'::timestamptz + i * interval '1 hour', 'text ' || i, i FROM generate_series(1, 3000) i;
+               GRANT SELECT ON t TO abroad; CREATE POLICY own ON t USING (n <= 400);
+               ALTER TABLE t ENABLE ROW LEVEL SECURITY; ANALYZE t;
+               SELECT embedd.create_provider('fast', 'test');
+               SELECT embedd.create_vector_table('t', 't', '[{"name": "body", "role": "embedding"}]', embedding_provider => 'fast', start_backfill => true)"#,
+        )
+        .unwrap();
+    support::source::wait_synced(cluster, db, "t");
+    let vectors = relation(&mut client, "t");
+    let follows = format!(
+        "SELECT relrowsecurity AND has_table_privilege('abroad', oid, 'SELECT') FROM pg_class WHERE oid = '{vectors}'::regclass"
+    );
+    cluster.wait_for(db, support::LONG, "the policy and the privileges", &follows);
+    for setting in ["timezone = 'Asia/Kolkata'", "datestyle = 'SQL, DMY'", "datestyle = 'German'"] {
+        client.batch_execute(&format!("SET {setting}; SET ROLE abroad")).unwrap();
+        for read in [
+            format!("SELECT count(*) FROM {vectors}"),
+            "SELECT count(*) FROM embedd.query('t', 'text 7', 1000)".to_string(),
+        ] {
+            assert_eq!(
+                client.query_one(&read, &[]).unwrap().get::<_, i64>(0),
+                400,
+                "{setting}: {read}"
+            );
+        }
+        client.batch_execute("RESET ALL; RESET ROLE").unwrap();
+    }
+}
